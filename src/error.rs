@@ -1,0 +1,71 @@
+//! One error type for the library. Every message names the thing (file, layer,
+//! tensor, the shapes expected and found) and what to do about it.
+
+use std::path::{Path, PathBuf};
+
+/// The library's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong, by whose doing. The text is written where the error arises.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The caller asked for something that does not exist or does not fit:
+    /// an unknown model, layer, option or device. The command exits with 2.
+    #[error("{0}")]
+    Usage(String),
+    /// A file or folder could not be read or written.
+    #[error("{path}: cannot {action}: {source}", path = path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was attempted: "read", "create folder", ...
+        action: &'static str,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// A data set is not usable: no classes, an empty class, unreadable pictures.
+    #[error("{0}")]
+    Data(String),
+    /// A weight file or checkpoint is damaged or does not match the model.
+    #[error("{0}")]
+    Weights(String),
+    /// Shapes, dtypes or attributes of an operation do not fit together.
+    #[error("{0}")]
+    Shape(String),
+    /// The device is missing, lost, out of memory, or refused a command.
+    #[error("{0}")]
+    Gpu(String),
+    /// Training left the numbers: a loss that is not finite.
+    #[error("{0}")]
+    Diverged(String),
+    /// The user pressed Ctrl-C; what there was is saved. The command exits with 130.
+    #[error("{0}")]
+    Interrupted(String),
+}
+
+impl Error {
+    /// An I/O error with its path; `action` completes "cannot ...".
+    pub fn io(path: impl AsRef<Path>, action: &'static str, source: std::io::Error) -> Self {
+        Error::Io { path: path.as_ref().to_path_buf(), action, source }
+    }
+
+    /// The command's exit code: 2 wrong usage, 130 interrupted, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Usage(_) => 2,
+            Error::Interrupted(_) => 130,
+            _ => 1,
+        }
+    }
+}
+
+/// ` (did you mean 'x'?)` for the candidate nearest to `given`, or nothing where none is near.
+pub fn did_you_mean<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    let given_lower = given.to_lowercase();
+    candidates
+        .into_iter()
+        .map(|c| (strsim::jaro_winkler(&given_lower, &c.to_lowercase()), c))
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .filter(|(score, _)| *score > 0.75)
+        .map_or(String::new(), |(_, c)| format!(" (did you mean '{c}'?)"))
+}
