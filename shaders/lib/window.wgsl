@@ -1,0 +1,65 @@
+// Geometry of a window that slides over NHWC pixels, and the walk along the pixels of a batch.
+
+override KERNEL_H: u32 = 3u;
+override KERNEL_W: u32 = 3u;
+override STRIDE_H: u32 = 1u;
+override STRIDE_W: u32 = 1u;
+override DILATION_H: u32 = 1u;
+override DILATION_W: u32 = 1u;
+
+struct Params {
+    batch: u32,
+    in_height: u32,
+    in_width: u32,
+    in_channels: u32,
+    out_height: u32,
+    out_width: u32,
+    out_channels: u32,
+    pad_top: u32,
+    pad_left: u32,
+    groups: u32,
+    split_rows: u32, // grad_weight: output pixels of one split
+    splits: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+
+// A pixel of a batch: picture, row, column. Walking costs no division.
+struct Pixel {
+    n: u32,
+    h: u32,
+    w: u32,
+}
+
+fn pixel(i: u32, height: u32, width: u32) -> Pixel {
+    let row = i / width;
+    return Pixel(row / height, row % height, i % width);
+}
+
+fn next(p: Pixel, height: u32, width: u32) -> Pixel {
+    let wrap_w = p.w + 1u == width;
+    let h = p.h + select(0u, 1u, wrap_w);
+    let wrap_h = h == height;
+    return Pixel(p.n + select(0u, 1u, wrap_h), select(h, 0u, wrap_h), select(p.w + 1u, 0u, wrap_w));
+}
+
+// Index of the input pixel under tap (kh, kw) of output pixel p, or -1 where it lies in the padding
+// or p lies behind the batch. Unsigned wrap-around makes 'below 0' 'above height'.
+fn input_under(p: Pixel, kh: u32, kw: u32) -> i32 {
+    let h = p.h * STRIDE_H + kh * DILATION_H - params.pad_top;
+    let w = p.w * STRIDE_W + kw * DILATION_W - params.pad_left;
+    let inside = p.n < params.batch && h < params.in_height && w < params.in_width;
+    return select(-1, i32((p.n * params.in_height + h) * params.in_width + w), inside);
+}
+
+// Index of the output pixel whose tap (kh, kw) lies over input pixel p, or -1.
+fn output_over(p: Pixel, kh: u32, kw: u32) -> i32 {
+    let h = p.h + params.pad_top - kh * DILATION_H;
+    let w = p.w + params.pad_left - kw * DILATION_W;
+    let oh = h / STRIDE_H;
+    let ow = w / STRIDE_W;
+    // A wrapped h or w is far above out_height * stride, so the comparison also catches 'below 0'.
+    let inside = p.n < params.batch && oh < params.out_height && ow < params.out_width
+        && oh * STRIDE_H == h && ow * STRIDE_W == w;
+    return select(-1, i32((p.n * params.out_height + oh) * params.out_width + ow), inside);
+}

@@ -1,0 +1,288 @@
+//! The device floor: adapters, buffers, pipelines, upload, readback, timestamps. It knows wgpu and
+//! no mathematics.
+
+mod adapter;
+mod buffer;
+mod kernel;
+mod timestamps;
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use adapter::{AdapterEntry, Caps, DeviceChoice, GpuOptions, adapters};
+pub use buffer::{Readback, Uploader};
+pub use kernel::{Kernel, Source, expand};
+pub use timestamps::Timestamps;
+
+use crate::{Error, Result};
+
+/// A device that takes work. Cheap to clone; every clone is the same device.
+#[derive(Clone)]
+pub struct Gpu {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    info: wgpu::AdapterInfo,
+    caps: Caps,
+    checked: bool,
+    budget: Option<u64>,
+    allocated: Arc<AtomicU64>,
+    failure: Arc<Mutex<Option<String>>>,
+    layouts: Mutex<HashMap<(u32, u32), Arc<kernel::Layout>>>,
+    modules: Mutex<HashMap<String, wgpu::ShaderModule>>,
+    pipelines: Mutex<HashMap<Kernel, Arc<wgpu::ComputePipeline>>>,
+}
+
+/// A device buffer that gives its bytes back to the account when dropped.
+pub struct GpuBuffer {
+    raw: wgpu::Buffer,
+    bytes: u64,
+    account: Arc<AtomicU64>,
+}
+
+impl std::ops::Deref for GpuBuffer {
+    type Target = wgpu::Buffer;
+    fn deref(&self) -> &wgpu::Buffer {
+        &self.raw
+    }
+}
+
+impl Drop for GpuBuffer {
+    fn drop(&mut self) {
+        self.account.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A mutex whose holder panicked is still good here: all values under it are whole.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Gpu({}, {:?})", self.inner.info.name, self.inner.info.backend)
+    }
+}
+
+impl Gpu {
+    /// The device chosen by the environment (`DEFROST_DEVICE`), else the best one:
+    /// discrete, integrated, then software.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where there is no adapter at all, or the device cannot be opened.
+    pub fn new() -> Result<Self> {
+        Self::with_options(&GpuOptions::default())
+    }
+
+    /// The device that `options` names.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a name that no adapter has, [`Error::Gpu`] as for [`Gpu::new`].
+    pub fn with_options(options: &GpuOptions) -> Result<Self> {
+        let (adapter, limits, features) = adapter::choose(options)?;
+        let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+            label: Some("defrost"),
+            required_features: features,
+            required_limits: limits,
+            memory_hints: wgpu::MemoryHints::Performance,
+            ..Default::default()
+        }))
+        .map_err(|e| Error::Gpu(format!("{}: the device cannot be opened: {e}", adapter.get_info().name)))?;
+        Ok(Self::assemble(device, queue, options))
+    }
+
+    /// A device that the host application owns, as wgpu gives it. Defrost installs no error handler
+    /// on it: errors reach the application's own handler.
+    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        let options = GpuOptions { keep_handlers: true, ..GpuOptions::default() };
+        Self::assemble(device, queue, &options)
+    }
+
+    fn assemble(device: wgpu::Device, queue: wgpu::Queue, options: &GpuOptions) -> Self {
+        let failure = Arc::new(Mutex::new(None::<String>));
+        if !options.keep_handlers {
+            let slot = failure.clone();
+            device.on_uncaptured_error(Arc::new(move |e| {
+                lock(&slot).get_or_insert_with(|| e.to_string());
+            }));
+            let slot = failure.clone();
+            device.set_device_lost_callback(move |reason, message| {
+                if !matches!(reason, wgpu::DeviceLostReason::Destroyed) {
+                    *lock(&slot) = Some(format!("the device was lost: {message}"));
+                }
+            });
+        }
+        let info = device.adapter_info();
+        let caps = Caps::of(&device.limits(), device.features(), &info);
+        Gpu {
+            inner: Arc::new(Inner {
+                device,
+                queue,
+                info,
+                caps,
+                checked: options.checked,
+                budget: options.memory_budget,
+                allocated: Arc::default(),
+                failure,
+                layouts: Mutex::default(),
+                modules: Mutex::default(),
+                pipelines: Mutex::default(),
+            }),
+        }
+    }
+
+    /// wgpu's device, for hosts and tests.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.inner.device
+    }
+
+    /// wgpu's queue.
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.inner.queue
+    }
+
+    /// What the device can do.
+    pub fn caps(&self) -> &Caps {
+        &self.inner.caps
+    }
+
+    /// Name, driver and kind of the adapter.
+    pub fn info(&self) -> &wgpu::AdapterInfo {
+        &self.inner.info
+    }
+
+    /// One line for people: name, driver, backend.
+    pub fn describe(&self) -> String {
+        adapter::describe(&self.inner.info)
+    }
+
+    /// Bytes that Defrost holds on the device now.
+    pub fn allocated(&self) -> u64 {
+        self.inner.allocated.load(Ordering::Relaxed)
+    }
+
+    /// Runs `work` inside an out-of-memory and a validation scope.
+    pub(crate) fn scoped<T>(&self, what: &str, work: impl FnOnce() -> T) -> Result<T> {
+        let validation = self.inner.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let memory = self.inner.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let value = work();
+        let out_of_memory = pollster::block_on(memory.pop());
+        let invalid = pollster::block_on(validation.pop());
+        if out_of_memory.is_some() {
+            return Err(self.out_of_memory(what));
+        }
+        match invalid {
+            Some(e) => Err(Error::Gpu(format!("{what}: {e}"))),
+            None => Ok(value),
+        }
+    }
+
+    fn out_of_memory(&self, what: &str) -> Error {
+        Error::Gpu(format!(
+            "out of memory on {} while creating {what} ({:.1} MiB are in use); \
+             choose a smaller --batch, freeze more layers, or use --device cpu",
+            self.inner.info.name,
+            self.allocated() as f64 / (1 << 20) as f64
+        ))
+    }
+
+    /// A buffer of at least `bytes`, rounded up to 16.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the device, its limits or the memory budget do not allow it.
+    pub fn buffer(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<GpuBuffer> {
+        let bytes = bytes.max(16).next_multiple_of(16);
+        if bytes > self.inner.caps.max_buffer {
+            return Err(Error::Gpu(format!(
+                "{label} needs {bytes} bytes, and {} allows {} in one buffer; choose a smaller --batch",
+                self.inner.info.name, self.inner.caps.max_buffer
+            )));
+        }
+        if self.inner.budget.is_some_and(|budget| self.allocated() + bytes > budget) {
+            return Err(self.out_of_memory(label));
+        }
+        let descriptor =
+            wgpu::BufferDescriptor { label: Some(label), size: bytes, usage, mapped_at_creation: false };
+        let raw = self.scoped(label, || self.inner.device.create_buffer(&descriptor))?;
+        self.inner.allocated.fetch_add(bytes, Ordering::Relaxed);
+        Ok(GpuBuffer { raw, bytes, account: self.inner.allocated.clone() })
+    }
+
+    /// A storage buffer that can be copied from and to.
+    ///
+    /// # Errors
+    /// As for [`Gpu::buffer`].
+    pub fn storage(&self, label: &str, bytes: u64) -> Result<GpuBuffer> {
+        use wgpu::BufferUsages as U;
+        self.buffer(label, bytes, U::STORAGE | U::COPY_SRC | U::COPY_DST)
+    }
+
+    /// Writes `data` at `offset` through a temporary staging buffer: for set-up, not for steps
+    /// (see [`Uploader`]). Large data goes in pieces, so that staging stays small.
+    pub fn write(&self, buffer: &wgpu::Buffer, offset: u64, data: &[u8]) {
+        const PIECE: usize = 32 << 20;
+        for (i, piece) in data.chunks(PIECE).enumerate() {
+            self.inner.queue.write_buffer(buffer, offset + (i * PIECE) as u64, piece);
+            if data.len() > PIECE {
+                self.inner.queue.submit([]);
+            }
+        }
+    }
+
+    /// Submits one recorded encoder.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where an earlier command failed or the device is lost.
+    pub fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<wgpu::SubmissionIndex> {
+        let index = self.inner.queue.submit([encoder.finish()]);
+        self.check()?;
+        Ok(index)
+    }
+
+    /// Waits for `submission`, or for all work.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the device is lost or a command failed.
+    pub fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        let poll = wgpu::PollType::Wait { submission_index: submission, timeout: None };
+        // wgpu panics where the device was lost while it waits.
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.inner.device.poll(poll)));
+        self.check()?;
+        match outcome {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(e)) => Err(Error::Gpu(format!("{}: waiting failed: {e}", self.inner.info.name))),
+            Err(_) => Err(Error::Gpu(format!("{}: the device was lost", self.inner.info.name))),
+        }
+    }
+
+    /// The first failure that the device has reported, as an error.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] with the device's message.
+    pub fn check(&self) -> Result<()> {
+        match lock(&self.inner.failure).as_ref() {
+            Some(message) => Err(Error::Gpu(format!(
+                "{}: {message}; training continues from the last checkpoint with --resume",
+                self.inner.info.name
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads a whole range back, waiting for it. For tests and set-up; steps use [`Readback`].
+    ///
+    /// # Errors
+    /// As for [`Gpu::wait`].
+    pub fn read(&self, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
+        let mut readback = Readback::new(self, bytes)?;
+        let mut encoder = self.inner.device.create_command_encoder(&Default::default());
+        readback.copy(&mut encoder, buffer, offset, bytes);
+        self.submit(encoder)?;
+        readback.take(self)
+    }
+}
