@@ -1,0 +1,20 @@
+// y = activation(a + b), elementwise, four elements a thread.
+
+// import lib/index.wgsl
+// import lib/activation.wgsl
+
+struct Params {
+    quads: u32, // ceil(elements / 4)
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> b: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
+
+@compute @workgroup_size(WORKGROUP)
+fn forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let i = linear_index(id, groups);
+    if i >= params.quads { return; }
+    y[i] = activate4(a[i] + b[i]);
+}

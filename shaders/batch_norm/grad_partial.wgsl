@@ -1,0 +1,42 @@
+// First of two passes of the gradients of weight and bias: over one chunk of rows
+//   sum(grad_y)   and   sum(grad_y * (x - mean))
+// x and grad_y are [rows, channels]; partials is [chunks, 2, channels]. One thread an Elem of channels
+// of one chunk, channels fastest, so a wave reads whole rows.
+
+// import lib/index.wgsl
+
+alias Elem = vec4<f32>;
+
+struct Params {
+    rows: u32,
+    channels: u32, // Elems
+    chunks: u32,
+    chunk_rows: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<Elem>;
+@group(0) @binding(2) var<storage, read> grad_y: array<Elem>;
+@group(0) @binding(3) var<storage, read> mean: array<Elem>;
+@group(0) @binding(4) var<storage, read_write> partials: array<Elem>;
+
+@compute @workgroup_size(WORKGROUP)
+fn partial_sums(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let i = linear_index(id, groups);
+    if i >= params.channels * params.chunks { return; }
+    let c = i % params.channels;
+    let chunk = i / params.channels;
+    let first = chunk * params.chunk_rows;
+    let end = min(first + params.chunk_rows, params.rows);
+
+    let center = mean[c];
+    var sum = Elem(0.0);
+    var product = Elem(0.0);
+    for (var row = first; row < end; row++) {
+        let g = grad_y[row * params.channels + c];
+        sum += g;
+        product += g * (x[row * params.channels + c] - center);
+    }
+    partials[chunk * 2u * params.channels + c] = sum;
+    partials[(chunk * 2u + 1u) * params.channels + c] = product;
+}

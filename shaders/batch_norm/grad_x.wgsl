@@ -1,0 +1,45 @@
+// grad_x of a batch norm over batch statistics, mean and variance differentiated too:
+//   x^ = (x - mean) / sqrt(var + eps)
+//   grad_x = weight / sqrt(var + eps) * (grad_y - (grad_bias + x^ * grad_weight) / rows)
+// x and grad_y are [rows, channels]. One thread ROWS rows of one Elem of channels.
+
+// import lib/index.wgsl
+
+alias Elem = vec4<f32>;
+
+override ROWS: u32 = 4u;
+
+struct Params {
+    rows: u32,
+    channels: u32, // Elems
+    eps: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<Elem>;
+@group(0) @binding(2) var<storage, read> grad_y: array<Elem>;
+@group(0) @binding(3) var<storage, read> mean: array<Elem>;
+@group(0) @binding(4) var<storage, read> variance: array<Elem>;
+@group(0) @binding(5) var<storage, read> weight: array<Elem>;
+@group(0) @binding(6) var<storage, read> grad_weight: array<Elem>;
+@group(0) @binding(7) var<storage, read> grad_bias: array<Elem>;
+@group(0) @binding(8) var<storage, read_write> grad_x: array<Elem>;
+
+@compute @workgroup_size(WORKGROUP)
+fn grad(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let i = linear_index(id, groups);
+    let c = i % params.channels;
+    let first = i / params.channels * ROWS;
+    if first >= params.rows { return; }
+    let end = min(first + ROWS, params.rows);
+
+    let center = mean[c];
+    let inverse = inverseSqrt(variance[c] + params.eps);
+    let scale = weight[c] * inverse;
+    let offset = grad_bias[c] / f32(params.rows);
+    let slope = grad_weight[c] * inverse / f32(params.rows);
+    for (var row = first; row < end; row++) {
+        let at = row * params.channels + c;
+        grad_x[at] = scale * (grad_y[at] - offset - (x[at] - center) * slope);
+    }
+}

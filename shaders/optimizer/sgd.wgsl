@@ -1,0 +1,32 @@
+// SGD with momentum over a flat page, four elements a thread:
+//   g = grad + decay p;  m = momentum m + g;  p -= rate (nesterov ? g + momentum m : m)
+// Each block of 64 elements (16 quads) belongs to one group; rates[group] = (rate, decay, -, -).
+
+// import lib/index.wgsl
+
+override NESTEROV: bool = false;
+
+struct Params {
+    quads: u32,
+    a: f32, // momentum
+    b: f32,
+    c: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> grad: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> blocks: array<u32>;
+@group(0) @binding(3) var<storage, read> rates: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> p: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> m: array<vec4<f32>>;
+
+@compute @workgroup_size(WORKGROUP)
+fn update(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let i = linear_index(id, groups);
+    if i >= params.quads { return; }
+    let rate = rates[blocks[i / 16u]];
+    let g = grad[i] + rate.y * p[i];
+    let moved = params.a * m[i] + g;
+    m[i] = moved;
+    p[i] -= rate.x * select(moved, g + params.a * moved, NESTEROV);
+}

@@ -1,0 +1,126 @@
+//! Dropout with counter-based random numbers: the mask is a function of seed, step, layer and element,
+//! so it is never stored, the gradient draws it again, and a run can be repeated or resumed.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{Case, Fill, groups, require};
+use crate::Result;
+use crate::gpu::{Caps, Kernel};
+use crate::shader;
+use crate::tape::{Cost, CpuCall, GradRule, Io, Launch, Op, Real, Tape, Type, ValueId, Variant};
+
+/// `y = x / (1 - p)` with probability `1 - p`, else 0. Inputs: x, and the words `[seed, step]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Dropout {
+    /// Probability of a zero, in [0, 1).
+    pub p: f32,
+    /// Tells the layers of a network apart.
+    pub salt: u32,
+}
+
+/// `Params` of `shaders/dropout/pointwise.wgsl`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+struct Params {
+    quads: u32,
+    threshold: u32,
+    salt: u32,
+    scale: f32,
+}
+
+/// The twin of `pcg` in `shaders/lib/random.wgsl`.
+fn pcg(input: u32) -> u32 {
+    let state = input.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+    let word = ((state >> ((state >> 28) + 4)) ^ state).wrapping_mul(277_803_737);
+    (word >> 22) ^ word
+}
+
+impl Dropout {
+    /// Draws below this (of 2^24) are zeros.
+    fn threshold(&self) -> u32 {
+        (f64::from(self.p) * f64::from(1u32 << 24)) as u32
+    }
+
+    fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
+        let step = call.words(1);
+        let key = pcg(pcg(pcg(step[0]) ^ step[1]) ^ self.salt);
+        let (threshold, scale) = (self.threshold(), T::of((1.0 / (1.0 - self.p)).into()));
+        let value = |(i, &x): (u32, &T)| {
+            if pcg(pcg(i) ^ key) >> 8 < threshold { T::zero() } else { x * scale }
+        };
+        let y = (0..).zip(call.real(0)).map(value).collect();
+        call.set(0, y);
+    }
+}
+
+impl Op for Dropout {
+    op_boilerplate!();
+
+    fn name(&self) -> &'static str {
+        "dropout"
+    }
+
+    fn attributes(&self) -> String {
+        format!("p {}", self.p)
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>> {
+        require((0.0..1.0).contains(&self.p), || format!("p must be in [0, 1), found {}", self.p))?;
+        require(*inputs[1] == Type::u32(&[2]), || "the step must be two words".into())?;
+        Ok(vec![inputs[0].clone()])
+    }
+
+    fn grad(
+        &self,
+        tape: &mut Tape,
+        inputs: &[ValueId],
+        _outputs: &[ValueId],
+        upstream: &[Option<ValueId>],
+        _needs: &[bool],
+    ) -> Result<GradRule> {
+        let Some(grad_y) = upstream[0] else { return Ok(vec![None, None]) };
+        // Linear in x, so the gradient is the same op on the gradient.
+        Ok(vec![Some(tape.apply(*self, &[grad_y, inputs[1]])?), None])
+    }
+
+    fn kernels(&self, io: &Io<'_>, caps: &Caps) -> Vec<Variant> {
+        let quads = io.output(0).numel().div_ceil(4);
+        let params = Params {
+            quads: quads as u32,
+            threshold: self.threshold(),
+            salt: self.salt,
+            scale: 1.0 / (1.0 - self.p),
+        };
+        let kernel = Kernel::new(shader!("dropout/pointwise.wgsl"), "forward");
+        let launch = Launch::new(kernel, &params, groups(quads, caps));
+        vec![Variant::single("pointwise", launch.inputs([0, 1]).output(0))]
+    }
+
+    fn cost(&self, io: &Io<'_>) -> Cost {
+        Cost::streaming(io, io.output(0).numel() as f64)
+    }
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let case = |p, shape: &[usize]| {
+        Case::new(Dropout { p, salt: 77 }, &[shape]).with(Type::u32(&[2]), Fill::Below(1 << 20))
+    };
+    vec![case(0.5, &[3, 37]), case(0.2, &[1, 4, 5, 8]), case(0.0, &[3, 4])]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drops_the_stated_share_and_differs_between_steps() {
+        let op = Dropout { p: 0.3, salt: 5 };
+        let (key_a, key_b) = (pcg(pcg(pcg(1) ^ 0) ^ op.salt), pcg(pcg(pcg(1) ^ 1) ^ op.salt));
+        let dropped = |key: u32| (0..100_000).filter(|&i| pcg(pcg(i) ^ key) >> 8 < op.threshold()).count();
+        assert!((29_500..30_500).contains(&dropped(key_a)), "{}", dropped(key_a));
+        let both = (0..100_000)
+            .filter(|&i| [key_a, key_b].iter().all(|key| pcg(pcg(i) ^ key) >> 8 < op.threshold()))
+            .count();
+        assert!((8_500..9_500).contains(&both), "masks of two steps must be unrelated: {both}");
+    }
+}

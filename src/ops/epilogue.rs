@@ -1,0 +1,145 @@
+//! What a producer of activations does to its result before storing it, in one pass:
+//! `v = (v + bias) * scale + shift; v = v + residual; v = activation(v)`.
+//! Kernels specialise it (`shaders/lib/epilogue.wgsl`); plans fuse ops into it.
+
+use crate::Result;
+use crate::tape::{CpuCall, Launch, Op, Operand, Real, Shape, Type};
+
+use super::{Activate, Activation, Add, Affine, require};
+
+/// Which parts are there. Their operands follow the op's own inputs in this order: bias `[C]`,
+/// affine `[2, C]` (scale, then shift), residual (shape of the output).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Epilogue {
+    /// Adds a bias a channel.
+    pub bias: bool,
+    /// Multiplies and shifts each channel: a folded batch norm.
+    pub affine: bool,
+    /// Adds another activation of the same shape.
+    pub residual: bool,
+    /// Ends with this.
+    pub activation: Activation,
+}
+
+impl Epilogue {
+    /// A bias alone.
+    pub fn bias() -> Self {
+        Epilogue { bias: true, ..Self::default() }
+    }
+
+    /// How many operands it adds.
+    pub fn operands(&self) -> usize {
+        usize::from(self.bias) + usize::from(self.affine) + usize::from(self.residual)
+    }
+
+    /// Operand numbers of bias, affine and residual, behind `own` inputs of the op itself.
+    pub fn slots(&self, own: usize) -> [Option<usize>; 3] {
+        let affine = own + usize::from(self.bias);
+        let residual = affine + usize::from(self.affine);
+        [self.bias.then_some(own), self.affine.then_some(affine), self.residual.then_some(residual)]
+    }
+
+    /// The epilogue with `consumer` taken in, where the order allows it.
+    pub fn absorb(&self, consumer: &dyn Op) -> Option<Self> {
+        let any = consumer.as_any();
+        if self.activation != Activation::Identity {
+            return None;
+        }
+        if let Some(Activate(activation)) = any.downcast_ref::<Activate>() {
+            return Some(Epilogue { activation: *activation, ..*self });
+        }
+        if self.residual {
+            return None;
+        }
+        if let Some(add) = any.downcast_ref::<Add>() {
+            return Some(Epilogue { residual: true, activation: add.activation, ..*self });
+        }
+        if let Some(affine) = any.downcast_ref::<Affine>() {
+            let taken = affine.epilogue;
+            if !self.affine && !taken.bias && !taken.affine {
+                return Some(Epilogue { affine: true, bias: self.bias, ..taken });
+            }
+        }
+        None
+    }
+
+    /// Whether an op of this epilogue can be differentiated as recorded: only a bias may be there,
+    /// everything else is fused after the gradient was recorded.
+    pub fn is_plain(&self) -> bool {
+        !self.affine && !self.residual && self.activation == Activation::Identity
+    }
+
+    /// Checks the operands' shapes against the output's.
+    ///
+    /// # Errors
+    /// Names the operand that does not fit.
+    pub fn check(&self, own: usize, inputs: &[&Type], output: &Shape) -> Result<()> {
+        let channels = output.channels();
+        let wanted = [vec![channels], vec![2, channels], output.0.clone()];
+        require(inputs.len() == own + self.operands(), || {
+            format!("expected {} operands, found {}", own + self.operands(), inputs.len())
+        })?;
+        for ((slot, wanted), name) in self.slots(own).iter().zip(&wanted).zip(["bias", "affine", "residual"])
+        {
+            if let Some(i) = slot {
+                require(inputs[*i].shape.0 == *wanted, || {
+                    format!("the {name} must have shape {wanted:?}, found {}", inputs[*i].shape)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The override constants of `lib/epilogue.wgsl`.
+    pub fn constants(&self) -> [(&'static str, u32); 4] {
+        [
+            ("HAS_BIAS", self.bias.into()),
+            ("HAS_AFFINE", self.affine.into()),
+            ("HAS_RESIDUAL", self.residual.into()),
+            ("ACTIVATION", self.activation.id()),
+        ]
+    }
+
+    /// Binds bias, affine and residual, in this order, unused where absent.
+    pub fn bind(&self, own: usize, launch: Launch) -> Launch {
+        self.slots(own)
+            .into_iter()
+            .fold(launch, |launch, slot| launch.read(slot.map_or(Operand::Unused, |i| Operand::Input(i, 0))))
+    }
+
+    /// Applies it to a whole result on the CPU.
+    pub fn cpu<T: Real>(&self, own: usize, call: &CpuCall<'_, T>, result: &mut [T]) {
+        let channels = call.io.output(0).channels();
+        let [bias, affine, residual] = self.slots(own).map(|slot| slot.map(|i| call.real(i)));
+        for (pixel, row) in result.chunks_exact_mut(channels).enumerate() {
+            for (c, v) in row.iter_mut().enumerate() {
+                if let Some(bias) = bias {
+                    *v += bias[c];
+                }
+                if let Some(affine) = affine {
+                    *v = *v * affine[c] + affine[channels + c];
+                }
+                if let Some(residual) = residual {
+                    *v += residual[pixel * channels + c];
+                }
+                *v = self.activation.apply(*v);
+            }
+        }
+    }
+
+    /// For plans: ` +bias +affine +residual +relu`.
+    pub fn describe(&self) -> String {
+        let mut text = String::new();
+        for (on, name) in [(self.bias, "bias"), (self.affine, "affine"), (self.residual, "residual")] {
+            if on {
+                text.push_str(" +");
+                text.push_str(name);
+            }
+        }
+        if self.activation != Activation::Identity {
+            text.push_str(" +");
+            text.push_str(self.activation.name());
+        }
+        text
+    }
+}

@@ -1,0 +1,459 @@
+//! Matrix product with the last dimension of an activation: linear layers and 1x1 convolutions.
+//!
+//! `y[.., n] = sum_k x[.., k] w[k, n]`, then the epilogue. Its gradients are two further products:
+//! `dx = dy w^T` and `dw = x^T dy`; the bias's is the sum of dy over rows.
+//! The weight may be split by rows over several bindings: forward then adds part by part.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{Case, Epilogue, Fill, groups, require};
+use crate::Result;
+use crate::gpu::{Caps, Kernel};
+use crate::shader;
+use crate::tape::{Cost, CpuCall, GradRule, Io, Launch, Op, Operand, Real, Tape, Type, ValueId, Variant};
+
+/// `y = epilogue(x w)`; inputs x `[.., K]`, w `[K, N]`, then the epilogue's. Output `[.., N]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Matmul {
+    /// Bias, folded norm, residual and activation.
+    pub epilogue: Epilogue,
+}
+
+/// dx from dy, w.
+#[derive(Debug, Clone, Copy)]
+struct MatmulGradInput;
+
+/// dw from x, dy.
+#[derive(Debug, Clone, Copy)]
+struct MatmulGradWeight;
+
+/// Sum over all dimensions but the last: the gradient of a bias.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SumRows;
+
+/// `Params` of `shaders/matmul/{tile,plain}*.wgsl`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+struct Params {
+    rows: u32,
+    depth: u32,
+    columns: u32,
+    depth_offset: u32,
+    depth_stride: u32,
+}
+
+/// `Params` of `shaders/matmul/tile_grad_weight.wgsl`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+struct SplitParams {
+    rows: u32,
+    depth: u32,
+    columns: u32,
+    depth_offset: u32,
+    depth_stride: u32,
+    split_rows: u32,
+    splits: u32,
+}
+
+/// `Params` of `shaders/matmul/reduce.wgsl`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+struct ReduceParams {
+    elements: u32,
+    splits: u32,
+}
+
+/// `Params` of `shaders/matmul/sum_rows.wgsl`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+struct SumParams {
+    rows: u32,
+    columns: u32,
+    split_rows: u32,
+    splits: u32,
+}
+
+/// Rows and depth of x, columns of w.
+fn sizes(x: &[usize], w: &[usize]) -> (usize, usize, usize) {
+    let depth = x.last().copied().unwrap_or(1);
+    (x.iter().product::<usize>() / depth.max(1), depth, w[1])
+}
+
+/// How many splits of how many rows (a multiple of `align`) give the device enough threads, where one
+/// pass would have `threads` and the result has `bytes`: at least 256 rows a split, at most 64 splits,
+/// partial sums within one binding.
+pub(super) fn split_rows(
+    rows: usize,
+    threads: usize,
+    bytes: u64,
+    align: usize,
+    caps: &Caps,
+) -> (usize, usize) {
+    let wanted = if caps.software { 256 } else { 1 << 15 };
+    let room = (caps.max_binding / bytes.max(1)).max(1) as usize;
+    let splits = (wanted / threads.max(1)).min(rows / 256).min(64).min(room).max(1);
+    let each = rows.div_ceil(splits).next_multiple_of(align);
+    (rows.div_ceil(each).max(1), each)
+}
+
+/// The launch that adds `splits` partial results in scratch 0 into `output`.
+pub(super) fn reduce(elements: usize, splits: usize, output: Operand, caps: &Caps) -> Launch {
+    let kernel = Kernel::new(shader!("matmul/reduce.wgsl"), "reduce");
+    let params = ReduceParams { elements: elements as u32, splits: splits as u32 };
+    Launch::new(kernel, &params, groups(elements, caps)).read(Operand::Scratch(0)).write(output)
+}
+
+/// A kernel that writes `splits` partial results behind one another, and the pass that adds them;
+/// with one split it writes the output itself. `first` is the launch without its written binding.
+pub(super) fn with_splits(
+    name: &'static str,
+    first: Launch,
+    output: Operand,
+    elements: usize,
+    splits: usize,
+    caps: &Caps,
+) -> Variant {
+    if splits == 1 {
+        return Variant::single(name, first.write(output));
+    }
+    let launches = vec![first.write(Operand::Scratch(0)), reduce(elements, splits, output, caps)];
+    Variant { name, launches, scratch: vec![(splits * elements * 4) as u64] }
+}
+
+impl Matmul {
+    fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
+        let (x, w) = (call.real(0), call.real(1));
+        let (_, depth, columns) = sizes(call.io.input(0), call.io.input(1));
+        let mut y = call.take(0);
+        for (x, y) in x.chunks_exact(depth).zip(y.chunks_exact_mut(columns)) {
+            for (&x, w) in x.iter().zip(w.chunks_exact(columns)) {
+                for (y, &w) in y.iter_mut().zip(w) {
+                    *y += x * w;
+                }
+            }
+        }
+        self.epilogue.cpu(2, call, &mut y);
+        call.set(0, y);
+    }
+
+    fn launches(&self, io: &Io<'_>, caps: &Caps, tile: bool) -> Vec<Launch> {
+        let (rows, depth, columns) = sizes(io.input(0), io.input(1));
+        let parts = &io.inputs[1].parts;
+        let source = if tile { shader!("matmul/tile.wgsl") } else { shader!("matmul/plain.wgsl") };
+        let threads = if tile { rows.div_ceil(8) * columns.div_ceil(16) } else { rows * columns };
+        let launch = |(number, part): (usize, &std::ops::Range<usize>)| {
+            let last = number + 1 == parts.len();
+            let epilogue = if last { self.epilogue } else { Epilogue::default() };
+            let kernel = Kernel::new(source, "forward")
+                .with(&epilogue.constants())
+                .with(&[("ACCUMULATE", (number > 0).into())]);
+            let params = Params {
+                rows: rows as u32,
+                depth: part.len() as u32,
+                columns: columns as u32,
+                depth_offset: part.start as u32,
+                depth_stride: depth as u32,
+            };
+            let launch = Launch::new(kernel, &params, groups(threads, caps));
+            epilogue.bind(2, launch.inputs([0]).read(Operand::Input(1, number))).output(0)
+        };
+        parts.iter().enumerate().map(launch).collect()
+    }
+}
+
+/// Whether depth and columns, and every part, allow vec4 loads.
+fn quads(depth: usize, columns: usize, parts: &[std::ops::Range<usize>]) -> bool {
+    depth % 4 == 0 && columns % 4 == 0 && parts.iter().all(|p| p.start % 4 == 0 && p.len() % 4 == 0)
+}
+
+impl Op for Matmul {
+    op_boilerplate!();
+
+    fn name(&self) -> &'static str {
+        "matmul.forward"
+    }
+
+    fn attributes(&self) -> String {
+        self.epilogue.describe().trim().into()
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>> {
+        let (x, w) = (&inputs[0].shape, &inputs[1].shape);
+        require(w.len() == 2 && x.channels() == w[0], || {
+            format!("x {x} and the weight {w} do not fit: the weight must be [{}, columns]", x.channels())
+        })?;
+        let mut y = x.clone();
+        if let Some(last) = y.0.last_mut() {
+            *last = w[1];
+        }
+        self.epilogue.check(2, inputs, &y)?;
+        Ok(vec![Type::f32(&y)])
+    }
+
+    fn grad(
+        &self,
+        tape: &mut Tape,
+        inputs: &[ValueId],
+        _outputs: &[ValueId],
+        upstream: &[Option<ValueId>],
+        needs: &[bool],
+    ) -> Result<GradRule> {
+        let Some(grad_y) = upstream[0] else { return Ok(vec![None; inputs.len()]) };
+        require(self.epilogue.is_plain(), || "a fused product has no gradient".into())?;
+        let mut rule = vec![None; inputs.len()];
+        if needs[0] {
+            rule[0] = Some(tape.apply(MatmulGradInput, &[grad_y, inputs[1]])?);
+        }
+        if needs[1] {
+            rule[1] = Some(tape.apply(MatmulGradWeight, &[inputs[0], grad_y])?);
+        }
+        if self.epilogue.bias && needs[2] {
+            rule[2] = Some(tape.apply(SumRows, &[grad_y])?);
+        }
+        Ok(rule)
+    }
+
+    fn absorb(&self, consumer: &dyn Op, _operand: usize) -> Option<Box<dyn Op>> {
+        Some(Box::new(Matmul { epilogue: self.epilogue.absorb(consumer)? }))
+    }
+
+    fn splittable(&self, operand: usize) -> bool {
+        operand == 1
+    }
+
+    fn kernels(&self, io: &Io<'_>, caps: &Caps) -> Vec<Variant> {
+        let (_, depth, columns) = sizes(io.input(0), io.input(1));
+        let mut all = Vec::new();
+        if quads(depth, columns, &io.inputs[1].parts) {
+            all.push(Variant { name: "tile", launches: self.launches(io, caps, true), scratch: Vec::new() });
+        }
+        all.push(Variant { name: "plain", launches: self.launches(io, caps, false), scratch: Vec::new() });
+        all
+    }
+
+    fn cost(&self, io: &Io<'_>) -> Cost {
+        let (rows, depth, columns) = sizes(io.input(0), io.input(1));
+        Cost::streaming(io, 2.0 * (rows * depth * columns) as f64)
+    }
+}
+
+impl MatmulGradInput {
+    fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
+        let (grad_y, w) = (call.real(0), call.real(1));
+        let [depth, columns] = [call.io.input(1)[0], call.io.input(1)[1]];
+        let mut grad_x = call.take(0);
+        for (dy, dx) in grad_y.chunks_exact(columns).zip(grad_x.chunks_exact_mut(depth)) {
+            for (dx, w) in dx.iter_mut().zip(w.chunks_exact(columns)) {
+                *dx = dy.iter().zip(w).map(|(&dy, &w)| dy * w).sum();
+            }
+        }
+        call.set(0, grad_x);
+    }
+}
+
+impl Op for MatmulGradInput {
+    op_boilerplate!();
+
+    fn name(&self) -> &'static str {
+        "matmul.grad_input"
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>> {
+        let (grad_y, w) = (&inputs[0].shape, &inputs[1].shape);
+        require(w.len() == 2 && grad_y.channels() == w[1], || format!("dy {grad_y} and the weight {w}"))?;
+        let mut x = grad_y.clone();
+        if let Some(last) = x.0.last_mut() {
+            *last = w[0];
+        }
+        Ok(vec![Type::f32(&x)])
+    }
+
+    fn splittable(&self, operand: usize) -> bool {
+        operand == 1
+    }
+
+    fn kernels(&self, io: &Io<'_>, caps: &Caps) -> Vec<Variant> {
+        let [depth, columns] = [io.input(1)[0], io.input(1)[1]];
+        let rows = io.input(0).rows();
+        let parts = &io.inputs[1].parts;
+        let variant = |name, source, tile: bool| {
+            let launch = |(number, part): (usize, &std::ops::Range<usize>)| {
+                let threads =
+                    if tile { rows.div_ceil(8) * part.len().div_ceil(16) } else { rows * part.len() };
+                let params = Params {
+                    rows: rows as u32,
+                    depth: part.len() as u32,
+                    columns: columns as u32,
+                    depth_offset: part.start as u32,
+                    depth_stride: depth as u32,
+                };
+                Launch::new(Kernel::new(source, "grad_input"), &params, groups(threads, caps))
+                    .inputs([0])
+                    .read(Operand::Input(1, number))
+                    .output(0)
+            };
+            Variant { name, launches: parts.iter().enumerate().map(launch).collect(), scratch: Vec::new() }
+        };
+        let mut all = Vec::new();
+        if quads(depth, columns, parts) {
+            all.push(variant("tile", shader!("matmul/tile_grad_input.wgsl"), true));
+        }
+        all.push(variant("plain", shader!("matmul/plain_grad.wgsl"), false));
+        all
+    }
+
+    fn cost(&self, io: &Io<'_>) -> Cost {
+        Cost::streaming(io, 2.0 * (io.input(0).rows() * io.input(1).numel()) as f64)
+    }
+}
+
+impl MatmulGradWeight {
+    fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
+        let (x, grad_y) = (call.real(0), call.real(1));
+        let [depth, columns] = [call.io.output(0)[0], call.io.output(0)[1]];
+        let mut grad_w = call.take(0);
+        for (x, dy) in x.chunks_exact(depth).zip(grad_y.chunks_exact(columns)) {
+            for (&x, dw) in x.iter().zip(grad_w.chunks_exact_mut(columns)) {
+                for (dw, &dy) in dw.iter_mut().zip(dy) {
+                    *dw += x * dy;
+                }
+            }
+        }
+        call.set(0, grad_w);
+    }
+}
+
+impl Op for MatmulGradWeight {
+    op_boilerplate!();
+
+    fn name(&self) -> &'static str {
+        "matmul.grad_weight"
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>> {
+        let (x, grad_y) = (&inputs[0].shape, &inputs[1].shape);
+        require(x.rows() == grad_y.rows(), || format!("x {x} and dy {grad_y} differ in rows"))?;
+        Ok(vec![Type::f32(&[x.channels(), grad_y.channels()])])
+    }
+
+    fn splittable(&self, operand: usize) -> bool {
+        operand == 2
+    }
+
+    fn kernels(&self, io: &Io<'_>, caps: &Caps) -> Vec<Variant> {
+        let rows = io.input(0).rows();
+        let [stride, columns] = [io.output(0)[0], io.output(0)[1]];
+        let parts = &io.outputs[0].parts;
+        let mut all = Vec::new();
+        if quads(stride, columns, parts) {
+            let tiles = stride.div_ceil(8) * columns.div_ceil(16);
+            let whole = io.outputs[0].ty.bytes();
+            // A weight that is split over bindings has tiles enough.
+            let (splits, split_rows) = if parts.len() > 1 {
+                (1, rows.next_multiple_of(4))
+            } else {
+                split_rows(rows, tiles, whole, 4, caps)
+            };
+            let mut variant = Variant { name: "tile", launches: Vec::new(), scratch: Vec::new() };
+            for (number, part) in parts.iter().enumerate() {
+                let params = SplitParams {
+                    rows: rows as u32,
+                    depth: part.len() as u32,
+                    columns: columns as u32,
+                    depth_offset: part.start as u32,
+                    depth_stride: stride as u32,
+                    split_rows: split_rows as u32,
+                    splits: splits as u32,
+                };
+                let kernel = Kernel::new(shader!("matmul/tile_grad_weight.wgsl"), "grad_weight");
+                let threads = part.len().div_ceil(8) * columns.div_ceil(16) * splits;
+                let first = Launch::new(kernel, &params, groups(threads, caps)).inputs([0, 1]);
+                let output = Operand::Output(0, number);
+                let one = with_splits("tile", first, output, part.len() * columns, splits, caps);
+                variant.launches.extend(one.launches);
+                variant.scratch.extend(one.scratch);
+            }
+            all.push(variant);
+        }
+        let plain = |(number, part): (usize, &std::ops::Range<usize>)| {
+            let params = Params {
+                rows: rows as u32,
+                depth: part.len() as u32,
+                columns: columns as u32,
+                depth_offset: part.start as u32,
+                depth_stride: stride as u32,
+            };
+            let kernel = Kernel::new(shader!("matmul/plain_grad.wgsl"), "grad_weight");
+            let launch = Launch::new(kernel, &params, groups(part.len() * columns, caps));
+            launch.inputs([0, 1]).write(Operand::Output(0, number))
+        };
+        let launches = parts.iter().enumerate().map(plain).collect();
+        all.push(Variant { name: "plain", launches, scratch: Vec::new() });
+        all
+    }
+
+    fn cost(&self, io: &Io<'_>) -> Cost {
+        Cost::streaming(io, 2.0 * (io.input(0).rows() * io.output(0).numel()) as f64)
+    }
+}
+
+impl SumRows {
+    fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
+        let mut sums = call.take(0);
+        for row in call.real(0).chunks_exact(sums.len()) {
+            for (sum, &value) in sums.iter_mut().zip(row) {
+                *sum += value;
+            }
+        }
+        call.set(0, sums);
+    }
+}
+
+impl Op for SumRows {
+    op_boilerplate!();
+
+    fn name(&self) -> &'static str {
+        "matmul.sum_rows"
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>> {
+        Ok(vec![Type::f32(&[inputs[0].shape.channels()])])
+    }
+
+    fn kernels(&self, io: &Io<'_>, caps: &Caps) -> Vec<Variant> {
+        let (rows, columns) = (io.input(0).rows(), io.input(0).channels());
+        let (splits, split_rows) = split_rows(rows, columns, columns as u64 * 4, 1, caps);
+        let params = SumParams {
+            rows: rows as u32,
+            columns: columns as u32,
+            split_rows: split_rows as u32,
+            splits: splits as u32,
+        };
+        let kernel = Kernel::new(shader!("matmul/sum_rows.wgsl"), "sum_rows");
+        let first = Launch::new(kernel, &params, groups(columns * splits, caps)).inputs([0]);
+        vec![with_splits("split", first, Operand::Output(0, 0), columns, splits, caps)]
+    }
+
+    fn cost(&self, io: &Io<'_>) -> Cost {
+        Cost::streaming(io, io.input(0).numel() as f64)
+    }
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let bias = Matmul { epilogue: Epilogue::bias() };
+    let full = Matmul {
+        epilogue: Epilogue { bias: true, affine: true, residual: true, activation: super::Activation::Relu6 },
+    };
+    vec![
+        Case::new(Matmul::default(), &[&[1, 5], &[5, 3]]),
+        Case::new(Matmul::default(), &[&[3, 7, 5, 8], &[8, 12]]),
+        Case::new(Matmul::default(), &[&[3, 20], &[20, 36]]),
+        Case::new(bias, &[&[3, 17], &[17, 10], &[10]]),
+        Case::new(bias, &[&[9, 24], &[24, 20], &[20]]),
+        // Enough rows for the split sum.
+        Case::new(bias, &[&[3, 19, 23, 12], &[12, 8], &[8]]),
+        Case::new(full, &[&[3, 5, 3, 8], &[8, 20], &[20], &[2, 20], &[3, 5, 3, 20]]).grads(&[]),
+        Case::new(full, &[&[3, 6], &[6, 7], &[7], &[2, 7], &[3, 7]]).grads(&[]),
+        Case::new(Matmul::default(), &[&[2, 4], &[4, 4]]).fill(0, Fill::Range(-2.0, 2.0)),
+    ]
+}

@@ -1,0 +1,111 @@
+//! One op, one file: geometry, shape rule, gradient rule, kernels, cost, the CPU implementation and
+//! the cases that tests and benches run. [`REGISTRY`] has one line an op.
+
+mod activation;
+mod add;
+mod batch_norm;
+mod case;
+mod concat;
+mod conv;
+mod cross_entropy;
+mod depthwise;
+mod dropout;
+mod epilogue;
+mod image;
+mod matmul;
+mod mul;
+mod optimizer;
+mod pool;
+mod reshape;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use activation::{Activate, Activation};
+pub use add::Add;
+pub use batch_norm::{Affine, AffineGrad, BatchNorm, BatchNormFold, BatchStats, RunningUpdate, Statistics};
+pub use case::{Case, Family, Fill};
+pub use concat::{Concat, Slice};
+pub use conv::{Conv, Padding, Window};
+pub use cross_entropy::{Accuracy, CrossEntropy};
+pub use depthwise::Depthwise;
+pub use dropout::Dropout;
+pub use epilogue::Epilogue;
+pub use image::ImageInput;
+pub use matmul::Matmul;
+pub use mul::Mul;
+pub use optimizer::{AdamW, BLOCK, Sgd};
+pub use pool::{AdaptiveAvgPool, AvgPool, MaxPool, PoolWindow};
+pub use reshape::Reshape;
+
+use crate::gpu::Caps;
+use crate::tape::{Op, Tape, ValueId};
+use crate::{Error, Result};
+
+/// All op families.
+pub static REGISTRY: &[Family] = &[
+    Family { name: "activation", cases: activation::cases },
+    Family { name: "add", cases: add::cases },
+    Family { name: "batch_norm", cases: batch_norm::cases },
+    Family { name: "concat", cases: concat::cases },
+    Family { name: "conv", cases: conv::cases },
+    Family { name: "cross_entropy", cases: cross_entropy::cases },
+    Family { name: "depthwise", cases: depthwise::cases },
+    Family { name: "dropout", cases: dropout::cases },
+    Family { name: "image", cases: image::cases },
+    Family { name: "matmul", cases: matmul::cases },
+    Family { name: "mul", cases: mul::cases },
+    Family { name: "optimizer", cases: optimizer::cases },
+    Family { name: "pool", cases: pool::cases },
+    Family { name: "reshape", cases: reshape::cases },
+];
+
+/// Records the gradient of the scalar `loss` with respect to every trainable parameter it depends on.
+///
+/// # Errors
+/// As for [`Tape::backward`].
+pub fn backward(tape: &mut Tape, loss: ValueId) -> Result<BTreeMap<ValueId, ValueId>> {
+    let one = tape.fill(&[1], 1.0);
+    backward_from(tape, &[(loss, one)])
+}
+
+/// The same from given upstream gradients.
+///
+/// # Errors
+/// As for [`Tape::backward`].
+pub fn backward_from(tape: &mut Tape, seeds: &[(ValueId, ValueId)]) -> Result<BTreeMap<ValueId, ValueId>> {
+    let add: Arc<dyn Op> = Arc::new(Add::default());
+    tape.backward(seeds, &add)
+}
+
+/// Workgroup size of every kernel, as `lib/index.wgsl` has it.
+pub(crate) const WORKGROUP: u32 = 64;
+
+/// Workgroups for `threads` threads, folded into two dimensions; see `lib/index.wgsl`.
+pub(crate) fn groups(threads: usize, caps: &Caps) -> [u32; 3] {
+    let count = threads.div_ceil(WORKGROUP as usize).max(1);
+    let limit = caps.groups_per_dimension as usize;
+    let y = count.div_ceil(limit);
+    [count.div_ceil(y) as u32, y as u32, 1]
+}
+
+/// A shape error that names what was expected.
+pub(crate) fn mismatch(message: impl Into<String>) -> Error {
+    Error::Shape(message.into())
+}
+
+/// Fails unless `condition`.
+pub(crate) fn require(condition: bool, message: impl FnOnce() -> String) -> Result<()> {
+    if condition { Ok(()) } else { Err(mismatch(message())) }
+}
+
+/// Elements a thread may take at once, the preferred first: four neighbouring channels where every
+/// one of `extents` is a multiple of four, and one.
+pub(crate) fn lanes(extents: &[usize]) -> &'static [usize] {
+    if extents.iter().all(|n| n.is_multiple_of(4)) { &[4, 1] } else { &[1] }
+}
+
+/// Name and `Elem` knob of the variant that takes `lanes` elements a thread.
+pub(crate) fn elem(lanes: usize) -> (&'static str, &'static str) {
+    if lanes == 4 { ("vec4", "vec4<f32>") } else { ("scalar", "f32") }
+}

@@ -1,0 +1,280 @@
+//! The GPU executor: a plan recorded as dispatches with their pipelines and bind groups made once.
+//! A step is one encoder and one compute pass: no allocation, no bind group, no readback but the outputs.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::store::{GpuStore, Params};
+use super::{Place, Plan, Step, describe};
+use crate::gpu::{Gpu, GpuBuffer, Kernel, Readback, Timestamps, Uploader};
+use crate::tape::{Operand, ValueId};
+use crate::{Error, Result};
+
+/// Steps that may be under way before the host waits for the first.
+pub(super) const IN_FLIGHT: usize = 2;
+
+struct Dispatch {
+    pipeline: Arc<wgpu::ComputePipeline>,
+    bind_group: wgpu::BindGroup,
+    groups: [u32; 3],
+    step: usize,
+}
+
+/// A plan ready to run on a GPU.
+pub struct GpuProgram {
+    plan: Plan,
+    gpu: Gpu,
+    slots: Vec<GpuBuffer>,
+    dispatches: Vec<Dispatch>,
+    uploader: Uploader,
+    free: Vec<Readback>,
+    pending: VecDeque<Readback>,
+    // What the bind groups refer to.
+    store: Arc<GpuStore>,
+    _constants: Vec<Arc<Vec<GpuBuffer>>>,
+    _uniforms: GpuBuffer,
+    _nothing: GpuBuffer,
+}
+
+/// One range of a buffer.
+type Bound<'a> = (&'a wgpu::Buffer, u64, u64);
+
+impl GpuProgram {
+    /// Compiles all pipelines (on several threads), allocates slots, uploads constants, makes all bind
+    /// groups.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where memory does not suffice or a kernel does not compile; from `params`.
+    pub fn new(plan: Plan, store: &Arc<GpuStore>, params: &dyn Params) -> Result<Self> {
+        let gpu = store.gpu.clone();
+        let launches = || plan.steps.iter().flat_map(|s| &s.variant.launches);
+        let kernels: HashSet<(&Kernel, (u32, u32))> = launches().map(|l| (&l.kernel, l.access())).collect();
+        kernels
+            .into_par_iter()
+            .try_for_each(|(kernel, (reads, writes))| gpu.pipeline(kernel, reads, writes).map(drop))?;
+
+        let slots = (plan.slots.iter().enumerate())
+            .map(|(i, &bytes)| gpu.storage(&format!("slot {i}"), bytes))
+            .collect::<Result<Vec<_>>>()?;
+        let constants =
+            plan.constants.iter().map(|c| store.constant(&plan, c, params)).collect::<Result<Vec<_>>>()?;
+        let nothing = gpu.storage("nothing", 256)?;
+
+        let stride = gpu.caps().uniform_alignment.max(16);
+        let mut bytes = Vec::new();
+        for launch in launches() {
+            bytes.extend_from_slice(&launch.params);
+            bytes.resize(bytes.len().next_multiple_of(stride as usize), 0);
+        }
+        use wgpu::BufferUsages as U;
+        let uniforms = gpu.buffer("params", bytes.len() as u64, U::UNIFORM | U::COPY_DST)?;
+        gpu.write(&uniforms, 0, &bytes);
+
+        let mut dispatches = Vec::new();
+        let mut offset = 0;
+        for (number, step) in plan.steps.iter().enumerate() {
+            for launch in &step.variant.launches {
+                let (reads, writes) = launch.access();
+                let mut bindings = vec![wgpu::BufferBinding {
+                    buffer: &uniforms,
+                    offset,
+                    size: wgpu::BufferSize::new((launch.params.len() as u64).next_multiple_of(16)),
+                }];
+                for b in &launch.bindings {
+                    let operand = resolve(&plan, step, b.operand, &slots, &constants, &store.buffers)?;
+                    let (buffer, offset, size) = operand.unwrap_or((&nothing, 0, 256));
+                    let size = wgpu::BufferSize::new(size);
+                    bindings.push(wgpu::BufferBinding { buffer, offset, size });
+                }
+                let name = describe(step.node.op.as_ref());
+                dispatches.push(Dispatch {
+                    pipeline: gpu.pipeline(&launch.kernel, reads, writes)?,
+                    bind_group: gpu.scoped(&name, || gpu.bind_group(&bindings, writes))?,
+                    groups: launch.groups,
+                    step: number,
+                });
+                offset += (launch.params.len() as u64).next_multiple_of(stride);
+            }
+        }
+        let inputs: u64 = plan.inputs.values().map(|v| plan.tape.ty(*v).bytes().next_multiple_of(16)).sum();
+        let uploader = Uploader::new(&gpu, inputs);
+        let outputs: u64 = plan.outputs.iter().map(|(_, v)| plan.tape.ty(*v).bytes()).sum();
+        let free = (0..IN_FLIGHT).map(|_| Readback::new(&gpu, outputs)).collect::<Result<Vec<_>>>()?;
+        Ok(GpuProgram {
+            plan,
+            gpu,
+            slots,
+            dispatches,
+            uploader,
+            free,
+            pending: VecDeque::new(),
+            store: store.clone(),
+            _constants: constants,
+            _uniforms: uniforms,
+            _nothing: nothing,
+        })
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The buffer of an input or output by name, for hosts that fill or read it on the device.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where the plan has no such value.
+    pub fn buffer(&self, name: &str) -> Result<&wgpu::Buffer> {
+        let output = self.plan.outputs.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
+        let value = self.plan.inputs.get(name).copied().or(output);
+        let value = value.ok_or_else(|| Error::Usage(format!("the plan has no input or output '{name}'")))?;
+        Ok(self.bound(value)?.0)
+    }
+
+    fn bound(&self, v: ValueId) -> Result<Bound<'_>> {
+        let root = self.plan.root(v);
+        match self.plan.places.get(&root) {
+            Some(Place::Slot(slot)) => Ok((&self.slots[*slot], 0, self.plan.tape.ty(v).bytes())),
+            Some(Place::Store(segments)) => {
+                let s = &segments[0];
+                Ok((&self.store.buffers[s.buffer], s.offset as u64 * 4, s.elements as u64 * 4))
+            }
+            _ => Err(Error::Shape(format!("%{} lies in no buffer of the step", v.0))),
+        }
+    }
+
+    /// Records the whole step into `encoder` as one compute pass. Never submits, never polls: inputs are
+    /// whatever lies in their buffers when the host submits.
+    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        for d in &self.dispatches {
+            pass.set_pipeline(&d.pipeline);
+            pass.set_bind_group(0, &d.bind_group, &[]);
+            pass.dispatch_workgroups(d.groups[0], d.groups[1], d.groups[2]);
+        }
+    }
+
+    fn upload(&mut self, encoder: &mut wgpu::CommandEncoder, inputs: &[(&str, &[u8])]) -> Result<()> {
+        for (name, &v) in &self.plan.inputs {
+            let given = inputs.iter().find(|(given, _)| given == name);
+            let (_, data) = given.ok_or_else(|| Error::Shape(format!("the input '{name}' is missing")))?;
+            let ty = self.plan.tape.ty(v);
+            if (data.len() as u64).next_multiple_of(4) != ty.bytes() {
+                return Err(Error::Shape(format!(
+                    "the input '{name}' has {} bytes, and {ty} is wanted",
+                    data.len()
+                )));
+            }
+            let Some(Place::Slot(slot)) = self.plan.places.get(&v) else { continue };
+            self.uploader.write(encoder, &self.slots[*slot], 0, data);
+        }
+        self.uploader.finish(encoder);
+        Ok(())
+    }
+
+    /// Uploads inputs, submits one step, and returns at once unless two steps are under way already.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for an input that is missing or of another size, [`Error::Gpu`] where the device
+    /// fails.
+    pub fn start(&mut self, inputs: &[(&str, &[u8])]) -> Result<()> {
+        let Some(mut readback) = self.free.pop() else {
+            return Err(Error::Gpu("two steps are under way: take the first one's outputs".into()));
+        };
+        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+        self.upload(&mut encoder, inputs)?;
+        self.encode(&mut encoder);
+        let parts = (self.plan.outputs.iter()).map(|(_, v)| self.bound(*v)).collect::<Result<Vec<_>>>()?;
+        readback.copy_all(&mut encoder, &parts);
+        self.gpu.submit(encoder)?;
+        self.pending.push_back(readback);
+        Ok(())
+    }
+
+    /// Steps that were started and not finished.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Outputs of the oldest started step, waiting for it.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the device fails or nothing was started.
+    pub fn finish(&mut self) -> Result<Vec<Vec<f32>>> {
+        let mut readback =
+            self.pending.pop_front().ok_or_else(|| Error::Gpu("no step was started".into()))?;
+        let bytes = readback.take(&self.gpu)?;
+        self.free.push(readback);
+        let mut rest = &bytes[..];
+        let mut outputs = Vec::new();
+        for (_, v) in &self.plan.outputs {
+            let (own, behind) = rest.split_at(self.plan.tape.ty(*v).bytes() as usize);
+            outputs.push(bytemuck::pod_collect_to_vec(own));
+            rest = behind;
+        }
+        Ok(outputs)
+    }
+
+    /// Runs one step with a timestamp behind every dispatch: seconds of each step of the plan.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the adapter has no timestamps; as for [`GpuProgram::start`].
+    pub fn profile(&mut self, inputs: &[(&str, &[u8])]) -> Result<Vec<f64>> {
+        let mut stamps = Timestamps::new(&self.gpu, self.dispatches.len() as u32 + 1)?;
+        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+        self.upload(&mut encoder, inputs)?;
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            stamps.mark(&mut pass, 0);
+            for (d, mark) in self.dispatches.iter().zip(1..) {
+                pass.set_pipeline(&d.pipeline);
+                pass.set_bind_group(0, &d.bind_group, &[]);
+                pass.dispatch_workgroups(d.groups[0], d.groups[1], d.groups[2]);
+                stamps.mark(&mut pass, mark);
+            }
+        }
+        stamps.resolve(&mut encoder);
+        self.gpu.submit(encoder)?;
+        let mut seconds = vec![0.0; self.plan.steps.len()];
+        for (d, s) in self.dispatches.iter().zip(stamps.seconds(&self.gpu)?) {
+            seconds[d.step] += s;
+        }
+        Ok(seconds)
+    }
+}
+
+/// The memory of one operand; nothing where the kernel does not touch it.
+fn resolve<'a>(
+    plan: &Plan,
+    step: &Step,
+    operand: Operand,
+    slots: &'a [GpuBuffer],
+    constants: &'a [Arc<Vec<GpuBuffer>>],
+    store: &'a [GpuBuffer],
+) -> Result<Option<Bound<'a>>> {
+    let (v, part) = match operand {
+        Operand::Unused => return Ok(None),
+        Operand::Scratch(i) => {
+            let slot = &slots[step.scratch[i]];
+            return Ok(Some((slot, 0, step.variant.scratch[i].next_multiple_of(16))));
+        }
+        Operand::Input(i, part) => (step.node.inputs[i], part),
+        Operand::Output(i, part) => (step.node.outputs[i], part),
+    };
+    let bytes = plan.tape.ty(v).bytes().next_multiple_of(16);
+    match plan.places.get(&plan.root(v)) {
+        Some(Place::Slot(slot)) => Ok(Some((&slots[*slot], 0, bytes))),
+        Some(Place::Constant(c)) => {
+            let buffer = &constants[*c][part];
+            Ok(Some((buffer, 0, buffer.size())))
+        }
+        Some(Place::Store(segments)) => {
+            let s = &segments[part];
+            let bytes = (s.elements as u64 * 4).next_multiple_of(16);
+            Ok(Some((&store[s.buffer], s.offset as u64 * 4, bytes)))
+        }
+        _ => Err(Error::Shape(format!("{}: operand %{} lies nowhere", step.node.layer, v.0))),
+    }
+}

@@ -1,0 +1,351 @@
+//! From a tape to a fixed schedule: dead nodes dropped, constant norms folded, epilogues fused, kernels
+//! chosen, every value placed. The schedule (what) is separate from its recording (how): it is printed,
+//! snapshotted, timed step by step, run on the GPU or natively on the CPU.
+
+mod cpu;
+mod display;
+mod gpu;
+mod layout;
+mod memory;
+mod passes;
+pub mod probe;
+mod program;
+mod store;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+pub use cpu::{CpuProgram, evaluate};
+pub use gpu::GpuProgram;
+pub use layout::{BufferSpec, Layout, Segment, Trainable, parts};
+pub use memory::Memory;
+pub use program::{Device, Program};
+pub use store::{CpuStore, GpuStore, Params, Store};
+
+use crate::gpu::Caps;
+use crate::ops::{AdamW, Sgd};
+use crate::tape::{Io, IoValue, Node, Op, Operand, Phase, Role, Tape, ValueId, Variant};
+use crate::{Error, Result};
+
+/// How parameters are updated.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Optimizer {
+    /// SGD with momentum.
+    Sgd(Sgd),
+    /// Adam with decoupled weight decay.
+    AdamW(AdamW),
+}
+
+impl Optimizer {
+    /// How many moments it keeps of each parameter.
+    pub fn moments(&self) -> usize {
+        match self {
+            Optimizer::Sgd(_) => 1,
+            Optimizer::AdamW(_) => 2,
+        }
+    }
+}
+
+/// What a plan is compiled from.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The recording.
+    pub tape: Tape,
+    /// Values to be read back, by name.
+    pub outputs: Vec<(String, ValueId)>,
+    /// Parameter -> gradient, as `backward` gives it.
+    pub gradients: BTreeMap<ValueId, ValueId>,
+    /// The update behind the gradients, if any.
+    pub optimizer: Option<Optimizer>,
+}
+
+impl Request {
+    /// A plan without gradients.
+    pub fn inference(tape: Tape, outputs: &[(&str, ValueId)]) -> Self {
+        let outputs = outputs.iter().map(|(name, v)| (name.to_string(), *v)).collect();
+        Request { tape, outputs, gradients: BTreeMap::new(), optimizer: None }
+    }
+}
+
+/// Where a value lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In a buffer that values share by lifetime.
+    Slot(usize),
+    /// In the store: segments of its pages.
+    Store(Vec<Segment>),
+    /// Computed once, from frozen parameters; the number of the constant.
+    Constant(usize),
+    /// The memory of another value.
+    View(ValueId),
+}
+
+/// A value that is computed once, on the host, from frozen parameters.
+#[derive(Debug, Clone)]
+pub struct Constant {
+    /// The value.
+    pub value: ValueId,
+    /// Its expression: the same for the same constant of another plan, which then shares its memory.
+    pub key: String,
+    /// Its parts, where one binding cannot hold it.
+    pub parts: Vec<Range<usize>>,
+}
+
+/// One step: a node with the kernels chosen for it.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Op, operands, layer, phase.
+    pub node: Node,
+    /// The kernels.
+    pub variant: Variant,
+    /// Slots of the variant's scratch memory.
+    pub scratch: Vec<usize>,
+}
+
+/// A fixed schedule for fixed shapes.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// All values (of the rewritten tape).
+    pub tape: Tape,
+    /// Steps in order. `tape.nodes` holds only what computes constants.
+    pub steps: Vec<Step>,
+    /// Where each value lies that a step touches.
+    pub places: BTreeMap<ValueId, Place>,
+    /// Bytes of each slot.
+    pub slots: Vec<u64>,
+    /// Constants.
+    pub constants: Vec<Constant>,
+    /// Values given at each step, by name.
+    pub inputs: BTreeMap<String, ValueId>,
+    /// Values read back, by name.
+    pub outputs: Vec<(String, ValueId)>,
+    /// The store's layout it was compiled for.
+    pub layout: Arc<Layout>,
+}
+
+impl Plan {
+    /// The value whose memory `v` uses.
+    pub fn root(&self, v: ValueId) -> ValueId {
+        match self.places.get(&v) {
+            Some(Place::View(of)) => self.root(*of),
+            _ => v,
+        }
+    }
+
+    /// Parts of a value: one, or several rows ranges.
+    pub fn parts(&self, v: ValueId) -> Vec<Range<usize>> {
+        let whole = || vec![0..self.tape.shape(v).first().copied().unwrap_or(1)];
+        match self.places.get(&v) {
+            Some(Place::Store(segments)) => segments.iter().map(|s| s.rows.clone()).collect(),
+            Some(Place::Constant(c)) => self.constants[*c].parts.clone(),
+            _ => whole(),
+        }
+    }
+
+    /// Operands of a node as its op sees them.
+    pub fn io<'a>(&'a self, node: &Node, unused: &BTreeSet<ValueId>) -> Io<'a> {
+        let value =
+            |&v: &ValueId| IoValue { ty: self.tape.ty(v), parts: self.parts(v), used: !unused.contains(&v) };
+        Io {
+            inputs: node.inputs.iter().map(value).collect(),
+            outputs: node.outputs.iter().map(value).collect(),
+        }
+    }
+}
+
+/// Compiles a request for a device with `caps` and a store of `layout`.
+///
+/// # Errors
+/// [`Error::Shape`] where a value fits no binding, naming its layer and what would help; where a live
+/// parameter is missing in the layout; or from the op that does not fit.
+pub fn compile(request: Request, layout: &Arc<Layout>, caps: &Caps) -> Result<Plan> {
+    let Request { mut tape, outputs, gradients, optimizer } = request;
+    let mut roots: Vec<ValueId> = outputs.iter().map(|(_, v)| *v).collect();
+    roots.extend(gradients.values());
+    passes::prune(&mut tape, &roots);
+    passes::fuse(&mut tape, &roots);
+    passes::fold(&mut tape)?;
+    passes::prune(&mut tape, &roots);
+    let pinned = pin_gradients(&tape, &gradients, layout)?;
+    if let Some(optimizer) = optimizer {
+        record_optimizer(&mut tape, optimizer, layout)?;
+    }
+
+    let (live, constant): (Vec<Node>, Vec<Node>) = std::mem::take(&mut tape.nodes)
+        .into_iter()
+        .partition(|node| node.op.updates() > 0 || node.inputs.iter().any(|v| tape.values[v.0].live));
+    tape.nodes = constant;
+    let mut plan = Plan {
+        tape,
+        steps: Vec::new(),
+        places: BTreeMap::new(),
+        slots: Vec::new(),
+        constants: Vec::new(),
+        inputs: BTreeMap::new(),
+        outputs,
+        layout: layout.clone(),
+    };
+    place_fixed(&mut plan, &live, &pinned, caps)?;
+    let read: BTreeSet<ValueId> = live
+        .iter()
+        .flat_map(|n| &n.inputs)
+        .chain(plan.outputs.iter().map(|(_, v)| v))
+        .chain(pinned.keys())
+        .copied()
+        .collect();
+    let unused: BTreeSet<ValueId> =
+        live.iter().flat_map(|n| &n.outputs).filter(|v| !read.contains(v)).copied().collect();
+    for node in live {
+        let io = plan.io(&node, &unused);
+        check_parts(&node, &io)?;
+        let variant = match node.op.kernels(&io, caps).into_iter().next() {
+            Some(variant) => variant,
+            None => Variant { name: "view", launches: Vec::new(), scratch: Vec::new() },
+        };
+        plan.steps.push(Step { node, variant, scratch: Vec::new() });
+    }
+    memory::place_slots(&mut plan, &unused, caps)?;
+    Ok(plan)
+}
+
+/// Where each gradient lies in the gradient pages.
+fn pin_gradients(
+    tape: &Tape,
+    gradients: &BTreeMap<ValueId, ValueId>,
+    layout: &Layout,
+) -> Result<BTreeMap<ValueId, Vec<Segment>>> {
+    let mut pinned = BTreeMap::new();
+    for (param, grad) in gradients {
+        let path = tape.values[param.0].name.clone();
+        let segments = layout.segments.get(&format!("grad:{path}")).cloned().ok_or_else(|| {
+            Error::Shape(format!("{path} is trainable, but the store's layout has no gradient for it"))
+        })?;
+        let produced = tape.nodes.iter().any(|n| n.outputs.contains(grad) && !n.op.is_view());
+        if !produced || pinned.contains_key(grad) {
+            return Err(Error::Shape(format!("the gradient of {path} is no value of its own")));
+        }
+        pinned.insert(*grad, segments);
+    }
+    Ok(pinned)
+}
+
+fn record_optimizer(tape: &mut Tape, optimizer: Optimizer, layout: &Layout) -> Result<()> {
+    let rates = tape.input("rates", crate::tape::Type::f32(&[layout.groups.max(1), 4]));
+    for page in 0..layout.pages {
+        let mut state = |kind: &str| {
+            let name = format!("{kind}#{page}");
+            let buffer = layout.segments[&name][0].buffer;
+            tape.state(&name, layout.buffers[buffer].ty.clone())
+        };
+        let mut operands = vec![state("params")];
+        operands.extend((1..=optimizer.moments()).map(|m| state(&format!("moment{m}"))));
+        operands.extend([state("grads"), state("blocks"), rates]);
+        match optimizer {
+            Optimizer::Sgd(op) => tape.record_update(op, &operands)?,
+            Optimizer::AdamW(op) => tape.record_update(op, &operands)?,
+        };
+    }
+    Ok(())
+}
+
+/// Places parameters, states, constants, gradients and views; what is left goes to slots.
+fn place_fixed(
+    plan: &mut Plan,
+    live: &[Node],
+    pinned: &BTreeMap<ValueId, Vec<Segment>>,
+    caps: &Caps,
+) -> Result<()> {
+    let limit = caps.max_binding.min(caps.max_buffer);
+    let mut touched: BTreeSet<ValueId> =
+        live.iter().flat_map(|n| n.inputs.iter().chain(&n.outputs)).copied().collect();
+    touched.extend(plan.outputs.iter().map(|(_, v)| *v));
+    for v in touched {
+        let value = &plan.tape.values[v.0];
+        let place = if let Some(segments) = pinned.get(&v) {
+            Place::Store(segments.clone())
+        } else if !value.live {
+            plan.constants.push(Constant {
+                value: v,
+                key: key(&plan.tape, v),
+                parts: parts(&value.ty, limit),
+            });
+            Place::Constant(plan.constants.len() - 1)
+        } else if matches!(value.role, Role::Param | Role::State) {
+            let segments = plan.layout.segments.get(&value.name).ok_or_else(|| {
+                Error::Shape(format!(
+                    "{} changes while training, but the store has no place for it",
+                    value.name
+                ))
+            })?;
+            Place::Store(segments.clone())
+        } else {
+            if value.role == Role::Input {
+                plan.inputs.insert(value.name.clone(), v);
+            }
+            continue;
+        };
+        plan.places.insert(v, place);
+    }
+    for node in live.iter().filter(|n| n.op.is_view()) {
+        plan.places.insert(node.outputs[0], Place::View(node.inputs[0]));
+    }
+    Ok(())
+}
+
+/// The expression of a constant, for sharing between plans.
+fn key(tape: &Tape, v: ValueId) -> String {
+    let value = &tape.values[v.0];
+    match value.role {
+        Role::Fill(number) => format!("{number}:{}", value.ty),
+        Role::Computed => {
+            let producer = tape.nodes.iter().find(|n| n.outputs.contains(&v));
+            producer.map_or(String::new(), |n| {
+                let operands: Vec<String> = n.inputs.iter().map(|&i| key(tape, i)).collect();
+                let output = n.outputs.iter().position(|&o| o == v).unwrap_or(0);
+                format!("{}[{}]({}).{output}", n.op.name(), n.op.attributes(), operands.join(","))
+            })
+        }
+        _ => value.name.clone(),
+    }
+}
+
+fn check_parts(node: &Node, io: &Io<'_>) -> Result<()> {
+    for (operand, value) in io.inputs.iter().chain(&io.outputs).enumerate() {
+        if value.parts.len() > 1 && !node.op.splittable(operand) {
+            return Err(Error::Shape(format!(
+                "layer {}: operand {operand} of {} ({}) is larger than one binding of this device",
+                node.layer,
+                node.op.name(),
+                value.ty
+            )));
+        }
+    }
+    Ok(())
+}
+
+impl Step {
+    /// Whether it computes a gradient or an update.
+    pub fn is_training(&self) -> bool {
+        self.node.phase != Phase::Forward || self.node.op.updates() > 0
+    }
+
+    /// Whether a launch binds output `i`.
+    pub fn writes(&self, i: usize) -> bool {
+        self.variant.launches.is_empty()
+            || self
+                .variant
+                .launches
+                .iter()
+                .flat_map(|l| &l.bindings)
+                .any(|b| matches!(b.operand, Operand::Output(o, _) if o == i))
+    }
+}
+
+/// The op of a step, for people: `conv.forward[3x3 s2 p1 +bias +relu6]`.
+pub fn describe(op: &dyn Op) -> String {
+    match op.attributes() {
+        text if text.is_empty() => op.name().to_string(),
+        text => format!("{}[{text}]", op.name()),
+    }
+}

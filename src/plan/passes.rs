@@ -1,0 +1,126 @@
+//! Rewrites of a tape before it is scheduled: what nobody needs is dropped, constant norms are folded
+//! into constant weights, and pointwise successors move into their producer's epilogue.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use crate::Result;
+use crate::ops::{Affine, AffineGrad, Conv, Depthwise, Epilogue, Matmul, Reshape};
+use crate::tape::{Node, Op, Phase, Tape, ValueId};
+
+/// Drops nodes that neither lead to a root nor change anything in place.
+pub(super) fn prune(tape: &mut Tape, roots: &[ValueId]) {
+    let mut needed: HashSet<ValueId> = roots.iter().copied().collect();
+    let mut keep: Vec<Node> = Vec::new();
+    for node in std::mem::take(&mut tape.nodes).into_iter().rev() {
+        if node.op.updates() > 0 || node.outputs.iter().any(|v| needed.contains(v)) {
+            needed.extend(node.inputs.iter().copied());
+            keep.push(node);
+        }
+    }
+    keep.reverse();
+    tape.nodes = keep;
+}
+
+/// Who reads each value: (node, operand).
+fn consumers(tape: &Tape) -> BTreeMap<ValueId, Vec<(usize, usize)>> {
+    let mut map: BTreeMap<ValueId, Vec<(usize, usize)>> = BTreeMap::new();
+    for (n, node) in tape.nodes.iter().enumerate() {
+        for (operand, &v) in node.inputs.iter().enumerate() {
+            map.entry(v).or_default().push((n, operand));
+        }
+    }
+    map
+}
+
+/// Lets producers take in their only consumer where they can (`Op::absorb`). The fused node stands
+/// where the consumer stood, so that its other operands exist. Returns how many were fused.
+pub(super) fn fuse(tape: &mut Tape, roots: &[ValueId]) -> usize {
+    let mut uses = consumers(tape);
+    let mut gone = vec![false; tape.nodes.len()];
+    for n in 0..tape.nodes.len() {
+        let node = &tape.nodes[n];
+        let [output] = node.outputs[..] else { continue };
+        if node.phase != Phase::Forward || roots.contains(&output) || !tape.values[output.0].live {
+            continue;
+        }
+        let Some([(consumer, operand)]) = uses.get(&output).map(Vec::as_slice) else { continue };
+        let (consumer, operand) = (*consumer, *operand);
+        let next = &tape.nodes[consumer];
+        if next.phase != Phase::Forward {
+            continue;
+        }
+        let Some(op) = node.op.absorb(next.op.as_ref(), operand) else { continue };
+        let others = next.inputs.iter().enumerate().filter(|(i, _)| *i != operand).map(|(_, &v)| v);
+        let inputs: Vec<ValueId> = node.inputs.iter().copied().chain(others).collect();
+        for list in uses.values_mut() {
+            list.retain(|&(user, _)| user != n && user != consumer);
+        }
+        for (operand, &v) in inputs.iter().enumerate() {
+            uses.entry(v).or_default().push((consumer, operand));
+        }
+        let layer = node.layer.clone();
+        let next = &mut tape.nodes[consumer];
+        *next = Node { op: Arc::from(op), inputs, layer, outputs: next.outputs.clone(), phase: next.phase };
+        gone[n] = true;
+    }
+    let mut flags = gone.iter();
+    tape.nodes.retain(|_| !flags.next().copied().unwrap_or(false));
+    gone.iter().filter(|&&g| g).count()
+}
+
+/// The op's epilogue, and the op with another one.
+fn epilogue_of(op: &dyn Op) -> Option<(Epilogue, Arc<dyn Op>)> {
+    let any = op.as_any();
+    let folded = |epilogue: Epilogue| Epilogue { bias: true, affine: false, ..epilogue };
+    if let Some(conv) = any.downcast_ref::<Conv>() {
+        let epilogue = folded(conv.epilogue);
+        return Some((conv.epilogue, Arc::new(Conv { epilogue, ..*conv })));
+    }
+    if let Some(conv) = any.downcast_ref::<Depthwise>() {
+        let epilogue = folded(conv.epilogue);
+        return Some((conv.epilogue, Arc::new(Depthwise { epilogue, ..*conv })));
+    }
+    let matmul = any.downcast_ref::<Matmul>()?;
+    Some((matmul.epilogue, Arc::new(Matmul { epilogue: folded(matmul.epilogue) })))
+}
+
+/// Folds a constant affine (a frozen batch norm) into constant weights: `w' = w scale`,
+/// `bias' = bias scale + shift`, both computed once.
+///
+/// # Errors
+/// As for [`Tape::record`]; only where an op's shapes are inconsistent.
+pub(super) fn fold(tape: &mut Tape) -> Result<()> {
+    let mut next = 0;
+    while next < tape.nodes.len() {
+        let n = next;
+        next += 1;
+        let node = tape.nodes[n].clone();
+        let Some((epilogue, folded)) = epilogue_of(node.op.as_ref()) else { continue };
+        let [bias, affine, residual] = epilogue.slots(2).map(|slot| slot.map(|i| node.inputs[i]));
+        let Some(affine) = affine else { continue };
+        let constant = |v: ValueId| !tape.values[v.0].live;
+        if !constant(node.inputs[1]) || !constant(affine) || !bias.is_none_or(constant) {
+            continue;
+        }
+        let at = tape.nodes.len();
+        let layer = tape.set_layer(node.layer.clone());
+        let channels = tape.shape(affine)[1];
+        let weight = tape.apply(AffineGrad, &[node.inputs[1], affine])?;
+        let row = match bias {
+            Some(bias) => tape.apply(Reshape { shape: vec![1, channels] }, &[bias])?,
+            None => tape.fill(&[1, channels], 0.0),
+        };
+        let row = tape.apply(Affine::default(), &[row, affine])?;
+        let bias = tape.apply(Reshape { shape: vec![channels] }, &[row])?;
+        tape.set_layer(layer);
+        // What was recorded at the end belongs before its user.
+        let constants: Vec<Node> = tape.nodes.drain(at..).collect();
+        let mut inputs = vec![node.inputs[0], weight, bias];
+        inputs.extend(residual);
+        tape.nodes[n] = Node { op: folded, inputs, ..node };
+        next += constants.len();
+        tape.nodes.splice(n..n, constants);
+    }
+    Ok(())
+}
