@@ -1,0 +1,181 @@
+//! A labelled set of pictures, on disk or in memory.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::decode::{Picture, decode, load};
+use super::idx::IdxImages;
+use crate::{Error, Result};
+
+/// Where a picture comes from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// A picture file.
+    File(PathBuf),
+    /// One of the pictures of an IDX file, which is held in memory.
+    Idx {
+        /// All pictures of the file.
+        images: Arc<IdxImages>,
+        /// Which of them.
+        index: usize,
+    },
+}
+
+/// One picture and its class.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// Where the picture comes from.
+    pub source: Source,
+    /// Index into [`Dataset::classes`].
+    pub label: u32,
+}
+
+impl Sample {
+    /// What to call the picture: its path, or `file#index` for one of an IDX file.
+    pub fn name(&self) -> PathBuf {
+        match &self.source {
+            Source::File(path) => path.clone(),
+            Source::Idx { images, index } => format!("{}#{index}", images.path().display()).into(),
+        }
+    }
+
+    /// The decoded picture.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn picture(&self) -> Result<Picture> {
+        match &self.source {
+            Source::File(path) => load(path),
+            Source::Idx { images, index } => Ok(images.picture(*index)),
+        }
+    }
+
+    /// The decoded picture and its [`content_key`], reading the file once.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn picture_and_key(&self) -> Result<(Picture, [u8; 32])> {
+        match &self.source {
+            Source::File(path) => {
+                let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", e))?;
+                Ok((decode(&bytes, path)?, Sha256::digest(&bytes).into()))
+            }
+            Source::Idx { images, index } => Ok((images.picture(*index), content_key(self)?)),
+        }
+    }
+}
+
+/// SHA-256 of what the picture is made of: a file's bytes, or size and pixels of an IDX picture. It names
+/// the picture in the feature cache, so that a changed file is computed anew and a moved one is found again.
+///
+/// # Errors
+/// [`Error::Io`] when the file cannot be read.
+pub fn content_key(sample: &Sample) -> Result<[u8; 32]> {
+    match &sample.source {
+        Source::File(path) => {
+            let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", e))?;
+            Ok(Sha256::digest(&bytes).into())
+        }
+        Source::Idx { images, index } => {
+            let (width, height) = images.size();
+            let size = format!("idx {width} x {height}:");
+            Ok(Sha256::new().chain_update(size).chain_update(images.grey(*index)).finalize().into())
+        }
+    }
+}
+
+/// A file that was left out, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// The file.
+    pub path: PathBuf,
+    /// The reason, for people.
+    pub reason: String,
+}
+
+impl Skipped {
+    pub(crate) fn new(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
+        Skipped { path: path.into(), reason: reason.into() }
+    }
+
+    /// From an error about `path`, whose message starts with that path.
+    pub(crate) fn from_error(path: &Path, error: &Error) -> Self {
+        let text = error.to_string();
+        let reason = text.strip_prefix(&format!("{}: ", path.display())).unwrap_or(&text);
+        Skipped::new(path, reason)
+    }
+}
+
+/// Pictures with their classes.
+#[derive(Debug, Clone, Default)]
+pub struct Dataset {
+    /// Class names; a sample's label is an index into them. From folders they are sorted as Python's
+    /// `sorted()` and torchvision do, by code point: `1, 10, 2`, and capitals before small letters.
+    pub classes: Vec<String>,
+    /// The pictures, class by class, within a class by path.
+    pub samples: Vec<Sample>,
+    /// What lay among them and is not used.
+    pub skipped: Vec<Skipped>,
+}
+
+impl Dataset {
+    /// How many pictures there are.
+    pub fn len(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty()
+    }
+
+    /// Pictures of each class, in class order.
+    pub fn counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.classes.len()];
+        for sample in &self.samples {
+            counts[sample.label as usize] += 1;
+        }
+        counts
+    }
+
+    /// Decodes every picture once, on all cores, and moves those that fail into `skipped`.
+    /// `on_progress(done, total)` is called after each picture, from many threads.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when a class that had pictures has none left.
+    pub fn verify(mut self, on_progress: impl Fn(usize, usize) + Sync) -> Result<Dataset> {
+        let (before, total, done) = (self.counts(), self.len(), AtomicUsize::new(0));
+        let outcomes: Vec<Result<Sample, Skipped>> = std::mem::take(&mut self.samples)
+            .into_par_iter()
+            .map(|sample| {
+                let outcome = sample.picture();
+                on_progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
+                match outcome {
+                    Ok(_) => Ok(sample),
+                    Err(error) => Err(Skipped::from_error(&sample.name(), &error)),
+                }
+            })
+            .collect();
+        for outcome in outcomes {
+            match outcome {
+                Ok(sample) => self.samples.push(sample),
+                Err(skipped) => self.skipped.push(skipped),
+            }
+        }
+        for ((class, before), after) in self.classes.iter().zip(before).zip(self.counts()) {
+            if before > 0 && after == 0 {
+                let example = self.skipped.last().map_or(String::new(), |s| {
+                    format!(" (the last one met: {}: {})", s.path.display(), s.reason)
+                });
+                return Err(Error::Data(format!(
+                    "class '{class}': none of its {before} pictures can be read{example}; replace them or remove the class"
+                )));
+            }
+        }
+        Ok(self)
+    }
+}

@@ -1,0 +1,119 @@
+//! Finding pictures in folders.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::dataset::Skipped;
+use crate::{Error, Result};
+
+/// Extensions of files taken for pictures, whatever their case.
+pub const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp"];
+
+/// Left behind by file managers and archives; passed over like names that start with a dot.
+const CLUTTER: [&str; 3] = ["Thumbs.db", "desktop.ini", "__MACOSX"];
+
+/// What lies directly in one folder, each list sorted, hidden names left out. Links are followed.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    pub(crate) folders: Vec<PathBuf>,
+    /// Files with a picture's extension.
+    pub(crate) pictures: Vec<PathBuf>,
+    /// All other files, and links to nothing.
+    pub(crate) others: Vec<PathBuf>,
+}
+
+/// Lists one folder.
+///
+/// # Errors
+/// [`Error::Io`].
+pub(crate) fn list(folder: &Path) -> Result<Listing> {
+    let mut entries = fs::read_dir(folder)
+        .and_then(|entries| entries.map(|entry| entry.map(|e| e.path())).collect::<Result<Vec<_>, _>>())
+        .map_err(|e| Error::io(folder, "list", e))?;
+    entries.sort();
+    let mut listing = Listing::default();
+    for path in entries {
+        let name = name_of(&path);
+        if name.starts_with('.') || CLUTTER.contains(&name.as_str()) {
+            continue;
+        }
+        match fs::metadata(&path) {
+            Ok(meta) if meta.is_dir() => listing.folders.push(path),
+            Ok(meta) if meta.is_file() && has_picture_extension(&path) => listing.pictures.push(path),
+            _ => listing.others.push(path),
+        }
+    }
+    Ok(listing)
+}
+
+/// A path's last component, for matching and for people.
+pub(crate) fn name_of(path: &Path) -> String {
+    path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned())
+}
+
+fn has_picture_extension(path: &Path) -> bool {
+    let extension = path.extension().map_or(String::new(), |e| e.to_string_lossy().to_lowercase());
+    EXTENSIONS.contains(&extension.as_str())
+}
+
+/// All pictures in a folder and its subfolders, sorted by path, and the files that are none.
+///
+/// A folder is entered once, and none that the walk comes from, so links that form a loop end. `inside` is
+/// the folder in which this one was found, where the caller knows it.
+///
+/// # Errors
+/// [`Error::Io`] for a folder that cannot be listed.
+pub(crate) fn walk(folder: &Path, inside: Option<&Path>) -> Result<(Vec<PathBuf>, Vec<Skipped>)> {
+    let canonical = |path: &Path| fs::canonicalize(path).map_err(|e| Error::io(path, "open", e));
+    let origin = canonical(inside.unwrap_or(folder))?;
+    let above = origin.ancestors().skip(usize::from(inside.is_none()));
+    let mut entered: BTreeSet<PathBuf> = above.map(Path::to_path_buf).collect();
+    let (mut pictures, mut skipped) = (Vec::new(), Vec::new());
+    let mut pending = vec![folder.to_path_buf()];
+    while let Some(folder) = pending.pop() {
+        if !entered.insert(canonical(&folder)?) {
+            skipped.push(Skipped::new(folder, "a link to a folder that is read already"));
+            continue;
+        }
+        let listing = list(&folder)?;
+        pending.extend(listing.folders);
+        pictures.extend(listing.pictures);
+        skipped.extend(listing.others.into_iter().map(|path| {
+            let reason = match path.extension() {
+                _ if !path.exists() => "a link to nothing".to_string(),
+                Some(e) => format!("not a picture format that is read (.{})", e.to_string_lossy()),
+                None => "no picture's extension".to_string(),
+            };
+            Skipped::new(path, reason)
+        }));
+    }
+    pictures.sort();
+    skipped.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok((pictures, skipped))
+}
+
+/// The pictures that a command line names: files as they are, whatever their extension, and of folders all
+/// pictures within, sorted by path.
+///
+/// # Errors
+/// [`Error::Io`] for a path that is not there, [`Error::Data`] for a folder without a picture.
+pub fn list_pictures(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for path in paths {
+        if fs::metadata(path).map_err(|e| Error::io(path, "read", e))?.is_dir() {
+            let (pictures, _) = walk(path, None)?;
+            if pictures.is_empty() {
+                return Err(Error::Data(format!(
+                    "{}: holds no picture (.{})",
+                    path.display(),
+                    EXTENSIONS.join(", .")
+                )));
+            }
+            found.extend(pictures);
+        } else {
+            found.push(path.clone());
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,199 @@
+//! Batches of pictures, decoded ahead of their use.
+//!
+//! One thread walks through the batches and has each decoded on rayon's workers; a bounded channel holds
+//! the next few. What a batch contains depends on seed, epoch and indices alone, never on timing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
+
+use rayon::prelude::*;
+
+use super::dataset::{Dataset, Skipped};
+use super::transform::{self, Augment};
+use crate::models::preprocess::Preprocess;
+use crate::rng::{Stream, key_of};
+use crate::{Error, Result};
+
+/// How a picture becomes the network's square.
+#[derive(Debug, Clone, PartialEq)]
+pub enum View {
+    /// Resized and cropped at the centre: the same every time.
+    Eval(Preprocess),
+    /// A random part, perhaps mirrored, drawn from seed, epoch and the picture's index.
+    Train {
+        /// The square's side and the filter.
+        preprocess: Preprocess,
+        /// How much to vary.
+        augment: Augment,
+        /// The run's seed.
+        seed: u64,
+        /// The epoch, so that each shows other parts.
+        epoch: u64,
+    },
+}
+
+impl View {
+    /// The bytes `[crop, crop, 3]` of picture `index` of the data set.
+    ///
+    /// # Errors
+    /// As [`super::Sample::picture`].
+    pub fn picture(&self, dataset: &Dataset, index: usize) -> Result<Vec<u8>> {
+        let picture = dataset.samples[index].picture()?;
+        Ok(match self {
+            View::Eval(preprocess) => transform::eval(&picture, preprocess),
+            View::Train { preprocess, augment, seed, epoch } => {
+                let mut stream = Stream::new(&[*seed, *epoch, index as u64]);
+                transform::train(&picture, preprocess, augment, &mut stream)
+            }
+        })
+    }
+}
+
+/// Pictures that go through the network together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Bytes `[N, crop, crop, 3]`. N is the number of labels and may be 0 where every picture failed.
+    pub pixels: Vec<u8>,
+    /// The class of each picture.
+    pub labels: Vec<u32>,
+    /// Each picture's index in the data set.
+    pub indices: Vec<usize>,
+    /// Pictures of the batch that could not be read and are not in it.
+    pub failed: Vec<Skipped>,
+}
+
+/// An iterator over batches, in the order given. Dropping it early stops the work and waits for its thread.
+///
+/// Take batches on a thread of your own: waiting for rayon on one of its own workers can wait forever.
+#[derive(Debug)]
+pub struct Loader {
+    batches: Option<Receiver<Batch>>,
+    remaining: usize,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Loader {
+    /// Starts decoding. `batches` holds indices into the data set; `ahead` (at least 1 is used) is how many
+    /// finished batches may wait to be taken.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an index beyond the data set or an augmentation out of range.
+    pub fn new(dataset: Arc<Dataset>, batches: Vec<Vec<usize>>, view: View, ahead: usize) -> Result<Loader> {
+        if let Some(index) = batches.iter().flatten().find(|&&index| index >= dataset.len()) {
+            return Err(Error::Usage(format!("picture {index} of a set of {}", dataset.len())));
+        }
+        if let View::Train { augment, .. } = &view {
+            augment.check()?;
+        }
+        let remaining = batches.len();
+        let (sender, receiver) = sync_channel(ahead.max(1));
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let work = move || {
+            for indices in batches {
+                // Fails when the loader was dropped: nobody wants the rest.
+                let Some(batch) = assemble(&dataset, &indices, &view, &stopped) else { return };
+                if sender.send(batch).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("defrost-loader".into())
+            .spawn(work)
+            .map_err(|e| Error::io("defrost-loader", "start thread", e))?;
+        Ok(Loader { batches: Some(receiver), remaining, stop, thread: Some(thread) })
+    }
+}
+
+/// Decodes one batch on rayon's workers; nothing when told to stop meanwhile.
+fn assemble(dataset: &Dataset, indices: &[usize], view: &View, stop: &AtomicBool) -> Option<Batch> {
+    let views: Vec<Option<Result<Vec<u8>>>> = indices
+        .par_iter()
+        .with_max_len(1)
+        .map(|&index| (!stop.load(Ordering::Relaxed)).then(|| view.picture(dataset, index)))
+        .collect();
+    let mut batch = Batch { pixels: Vec::new(), labels: Vec::new(), indices: Vec::new(), failed: Vec::new() };
+    for (&index, outcome) in indices.iter().zip(views) {
+        let sample = &dataset.samples[index];
+        match outcome? {
+            Ok(pixels) => {
+                batch.pixels.extend(pixels);
+                batch.labels.push(sample.label);
+                batch.indices.push(index);
+            }
+            Err(error) => batch.failed.push(Skipped::from_error(&sample.name(), &error)),
+        }
+    }
+    Some(batch)
+}
+
+impl Iterator for Loader {
+    type Item = Batch;
+
+    fn next(&mut self) -> Option<Batch> {
+        if self.remaining == 0 {
+            return None;
+        }
+        match self.batches.as_ref()?.recv() {
+            Ok(batch) => {
+                self.remaining -= 1;
+                Some(batch)
+            }
+            // The thread ended before its work was done: it panicked, and that must not look like the end.
+            Err(_) => match self.thread.take().map(JoinHandle::join) {
+                Some(Err(panic)) => std::panic::resume_unwind(panic),
+                _ => None,
+            },
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.remaining, Some(self.remaining))
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // Closing the channel wakes a thread that waits to send.
+        self.batches = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic was either reported by `next` or concerns batches that nobody asked for.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// `0..n` in the order of one epoch, a function of seed and epoch alone.
+pub fn epoch_order(n: usize, seed: u64, epoch: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..n).collect();
+    Stream::new(&[seed, key_of("epoch order"), epoch]).shuffle(&mut order);
+    order
+}
+
+/// Cuts an order into batches of `batch_size` (at least 1 is used) without losing a picture.
+///
+/// The last batch holds what remains. Where that is fewer than `min_last`, it shares evenly with the one
+/// before (33 by 32 gives 17 and 16); where even half would be too few, the two become one, larger than
+/// `batch_size` by less than `min_last`. Training with batch statistics needs `min_last` 2, since the
+/// variance of one value says nothing; evaluation takes 1. A single batch stays as it is.
+pub fn batches(order: &[usize], batch_size: usize, min_last: usize) -> Vec<Vec<usize>> {
+    let batch_size = batch_size.max(1);
+    let mut batches: Vec<Vec<usize>> = order.chunks(batch_size).map(<[usize]>::to_vec).collect();
+    let short = batches.len() > 1 && batches.last().is_some_and(|last| last.len() < min_last.min(batch_size));
+    if short && let (Some(last), Some(mut both)) = (batches.pop(), batches.pop()) {
+        both.extend(last);
+        let half = both.len().div_ceil(2);
+        if both.len() - half >= min_last {
+            let second = both.split_off(half);
+            batches.extend([both, second]);
+        } else {
+            batches.push(both);
+        }
+    }
+    batches
+}

@@ -1,0 +1,27 @@
+//! Folders and files become pictures, pictures become batches.
+//!
+//! * [`decode`](mod@decode): the bytes of a file to 8-bit RGB, upright, or an error that names file and reason.
+//! * [`resize`](mod@resize): the antialiased resize the pretrained networks were trained with, Pillow's, byte for byte.
+//! * [`transform`]: torchvision's evaluation and training transforms.
+//! * [`dataset`], [`folder`], [`idx`], [`split`]: what is on disk, which class it has, and what it is used for.
+//! * [`open`](mod@open): one call from a path to training, validation and test sets.
+//! * [`loader`]: batches, decoded ahead on all cores, the same whatever the number of threads.
+
+pub mod dataset;
+pub mod decode;
+pub mod folder;
+pub mod idx;
+pub mod loader;
+pub mod open;
+pub mod resize;
+pub mod split;
+pub mod transform;
+
+pub use dataset::{Dataset, Sample, Skipped, Source, content_key};
+pub use decode::{Picture, decode, load};
+pub use folder::list_pictures;
+pub use loader::{Batch, Loader, View, batches, epoch_order};
+pub use open::{OpenOptions, Splits, by_name, open, open_labelled};
+pub use resize::{Rect, resize};
+pub use split::{Manifest, Part};
+pub use transform::{Augment, eval, train};

@@ -1,0 +1,298 @@
+//! From a path to training, validation and test sets.
+//!
+//! | what the folder holds | training | validation | test |
+//! |---|---|---|---|
+//! | `train/`, `val/` (or `valid/`, `validation/`), perhaps `test/` | `train/` | `val/` | `test/` |
+//! | `train/`, perhaps `test/` | part of `train/` | the rest of it | `test/` |
+//! | class folders | part of each | the rest of it | - |
+//! | IDX files `train-*` and `t10k-*` | part of `train-*` | the rest of it | `t10k-*` |
+//! | IDX files of one kind | part of it | the rest of it | - |
+//!
+//! `test/` never stands in for a missing validation set: what chooses the best epoch cannot also judge it.
+
+use std::path::{Path, PathBuf};
+
+use super::dataset::{Dataset, Sample, Skipped, Source};
+use super::folder::{Listing, list, name_of, walk};
+use super::idx::{IdxPair, find_pairs, read_pair};
+use super::split::{self, Manifest, Part};
+use crate::{Error, Result, did_you_mean};
+
+/// How to open a folder for training.
+#[derive(Debug, Clone)]
+pub struct OpenOptions {
+    /// The share of each class that validates where the folder has no validation set; between 0 and 1.
+    pub val_fraction: f64,
+    /// Draws the split.
+    pub seed: u64,
+    /// The split of an earlier run, to be used again instead of drawing one.
+    pub manifest: Option<Manifest>,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        OpenOptions { val_fraction: 0.2, seed: 0, manifest: None }
+    }
+}
+
+/// The sets of a training run, with the same classes in the same order.
+#[derive(Debug, Clone)]
+pub struct Splits {
+    /// To learn from. Its `skipped` also lists what was passed over in a folder that was split.
+    pub train: Dataset,
+    /// To measure with while learning.
+    pub val: Dataset,
+    /// To measure with once, at the end.
+    pub test: Option<Dataset>,
+    /// Which picture went where, when the split was drawn (or read back) and is not the folder's own.
+    pub manifest: Option<Manifest>,
+    /// What is odd, yet no error: a class without validation pictures, a folder that is not used.
+    pub warnings: Vec<String>,
+}
+
+/// Opens a folder for training; see the table above.
+///
+/// # Errors
+/// [`Error::Data`] with the way out: no folder, no class folders, a class without pictures, a single class,
+/// a validation class unknown to training, too few pictures to split. [`Error::Io`], [`Error::Usage`].
+pub fn open(path: &Path, options: &OpenOptions) -> Result<Splits> {
+    let listing = list_root(path)?;
+    let pairs = find_pairs(&listing.others)?;
+    let mut warnings = Vec::new();
+    let (all, val, test) = if pairs.is_empty() {
+        let layout = Layout::of(path, &listing)?;
+        warnings.extend(
+            layout
+                .unused
+                .iter()
+                .map(|folder| format!("{}: not used, because it lies beside train/", folder.display())),
+        );
+        let all = scan_training(&layout.train)?;
+        let mut other = |folder: Option<PathBuf>| {
+            folder.map(|folder| scan_like(&folder, &all.classes, &mut warnings)).transpose()
+        };
+        let (val, test) = (other(layout.val)?, other(layout.test)?);
+        (all, val, test)
+    } else {
+        let (all, test) = read_idx_parts(&pairs)?;
+        (all, None, test)
+    };
+    if all.classes.len() < 2 {
+        return Err(Error::Data(format!(
+            "{}: a single class, '{}': there is nothing to tell apart; add a folder for a second class",
+            path.display(),
+            all.classes.join("")
+        )));
+    }
+    match (val, &options.manifest) {
+        (Some(_), Some(_)) => Err(Error::Data(format!(
+            "{}: the earlier run split this folder itself, but now it has a validation folder; \
+             take that away or begin a new run",
+            path.display()
+        ))),
+        (Some(val), None) => Ok(Splits { train: all, val, test, manifest: None, warnings }),
+        (None, manifest) => {
+            let manifest = match manifest {
+                Some(manifest) => manifest.clone(),
+                None => split::draw(&all, path, options.seed, options.val_fraction)?,
+            };
+            let (train, val) = split::apply(&manifest, all, path)?;
+            Ok(Splits { train, val, test, manifest: Some(manifest), warnings })
+        }
+    }
+}
+
+/// Looks class names up by position, for [`open_labelled`].
+pub fn by_name(classes: &[String]) -> impl Fn(&str) -> Option<u32> + '_ {
+    |name| classes.iter().position(|class| class == name).map(|at| at as u32)
+}
+
+/// Opens a folder whose classes are known already, for evaluation: it holds folders of all or some of the
+/// classes, matched by `lookup` ([`by_name`], or a table of wnids). Where none of its folders is a class and
+/// there is a `val/` (`valid/`, `validation/`), that one is opened. Of IDX files the test part is preferred.
+///
+/// # Errors
+/// [`Error::Data`] names a folder that is no class (and a similar class), or says that there is no picture.
+pub fn open_labelled(
+    path: &Path,
+    classes: &[String],
+    lookup: impl Fn(&str) -> Option<u32>,
+) -> Result<Dataset> {
+    let listing = list_root(path)?;
+    if let Some(pair) = find_pairs(&listing.others)?.pop() {
+        return relabel(read_pair(&pair)?, path, classes, &lookup);
+    }
+    if !listing.folders.iter().any(|folder| lookup(&name_of(folder)).is_some())
+        && let Some(val) = one_of(path, &listing, &VALIDATION)?
+    {
+        return open_labelled(&val, classes, lookup);
+    }
+    let dataset = relabel(scan(path)?, path, classes, &lookup)?;
+    if dataset.is_empty() {
+        return Err(Error::Data(format!("{}: its class folders hold no picture", path.display())));
+    }
+    Ok(dataset)
+}
+
+const VALIDATION: [&str; 3] = ["val", "valid", "validation"];
+
+/// Lists a data folder, with errors for people who gave something else.
+fn list_root(path: &Path) -> Result<Listing> {
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => list(path),
+        Ok(_) => Err(Error::Data(format!(
+            "{}: a file; give the folder that holds a folder of pictures for each class",
+            path.display()
+        ))),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Err(Error::Data(format!("{}: there is no such folder", path.display())))
+        }
+        Err(e) => Err(Error::io(path, "open", e)),
+    }
+}
+
+/// Which folder serves what.
+struct Layout {
+    train: PathBuf,
+    val: Option<PathBuf>,
+    test: Option<PathBuf>,
+    unused: Vec<PathBuf>,
+}
+
+impl Layout {
+    fn of(path: &Path, listing: &Listing) -> Result<Layout> {
+        let train = one_of(path, listing, &["train"])?;
+        let val = one_of(path, listing, &VALIDATION)?;
+        let test = one_of(path, listing, &["test"])?;
+        let Some(train) = train else {
+            if let Some(part) = val.or(test) {
+                return Err(Error::Data(format!(
+                    "{}: there is {}/ but no train/ to learn from",
+                    path.display(),
+                    name_of(&part)
+                )));
+            }
+            return Ok(Layout { train: path.to_path_buf(), val: None, test: None, unused: Vec::new() });
+        };
+        let used = [Some(&train), val.as_ref(), test.as_ref()];
+        let unused = listing.folders.iter().filter(|f| !used.contains(&Some(f))).cloned().collect();
+        Ok(Layout { train, val, test, unused })
+    }
+}
+
+/// The one folder with one of these names (in any case) that holds folders and no pictures of its own:
+/// a class may well be called `train`.
+fn one_of(path: &Path, listing: &Listing, names: &[&str]) -> Result<Option<PathBuf>> {
+    let mut found = None;
+    for folder in &listing.folders {
+        if !names.contains(&name_of(folder).to_lowercase().as_str()) || !list(folder)?.pictures.is_empty() {
+            continue;
+        }
+        if let Some(other) = found.replace(folder.clone()) {
+            return Err(Error::Data(format!(
+                "{}: holds both {}/ and {}/; keep one",
+                path.display(),
+                name_of(&other),
+                name_of(folder)
+            )));
+        }
+    }
+    Ok(found)
+}
+
+/// The class folders of a folder, which may be empty, in sorted order.
+fn scan(folder: &Path) -> Result<Dataset> {
+    let listing = list(folder)?;
+    if listing.folders.is_empty() {
+        let loose = match listing.pictures.len() {
+            0 => String::new(),
+            n => format!("; the {n} pictures in it have no class"),
+        };
+        return Err(Error::Data(format!(
+            "{}: no class folders{loose}; put the pictures of each class into a folder with its name",
+            folder.display()
+        )));
+    }
+    let mut dataset = Dataset::default();
+    for path in listing.pictures {
+        dataset.skipped.push(Skipped::new(path, "lies outside the class folders"));
+    }
+    // Paths sort by component as bytes, and UTF-8 sorts as its code points do: Python's `sorted()`.
+    for (label, class) in listing.folders.iter().enumerate() {
+        let name = class.file_name().and_then(|n| n.to_str()).ok_or_else(|| {
+            Error::Data(format!("{}: the folder's name is not Unicode; rename it", class.display()))
+        })?;
+        dataset.classes.push(name.to_string());
+        let (pictures, skipped) = walk(class, Some(folder))?;
+        let label = label as u32;
+        dataset.samples.extend(pictures.into_iter().map(|p| Sample { source: Source::File(p), label }));
+        dataset.skipped.extend(skipped);
+    }
+    Ok(dataset)
+}
+
+/// As [`scan`], and every class has a picture.
+fn scan_training(folder: &Path) -> Result<Dataset> {
+    let dataset = scan(folder)?;
+    if let Some(empty) = dataset.counts().iter().position(|&n| n == 0) {
+        return Err(Error::Data(format!(
+            "{}: the class folder holds no picture; fill it or remove it",
+            folder.join(&dataset.classes[empty]).display()
+        )));
+    }
+    Ok(dataset)
+}
+
+/// A validation or test folder with the classes of training; a class it lacks is a warning.
+fn scan_like(folder: &Path, classes: &[String], warnings: &mut Vec<String>) -> Result<Dataset> {
+    let dataset = relabel(scan(folder)?, folder, classes, &by_name(classes))?;
+    if dataset.is_empty() {
+        return Err(Error::Data(format!("{}: its class folders hold no picture", folder.display())));
+    }
+    let lacking: Vec<&str> =
+        classes.iter().zip(dataset.counts()).filter(|(_, n)| *n == 0).map(|(c, _)| c.as_str()).collect();
+    if !lacking.is_empty() {
+        warnings.push(format!("{}: no pictures of {}", folder.display(), lacking.join(", ")));
+    }
+    Ok(dataset)
+}
+
+/// The same pictures labelled by `classes`. Classes without a picture need not be known.
+fn relabel(
+    mut dataset: Dataset,
+    path: &Path,
+    classes: &[String],
+    lookup: &impl Fn(&str) -> Option<u32>,
+) -> Result<Dataset> {
+    let counts = dataset.counts();
+    let mut labels = Vec::new();
+    for (class, count) in dataset.classes.iter().zip(counts) {
+        let label = lookup(class).filter(|&label| (label as usize) < classes.len());
+        if label.is_none() && count > 0 {
+            let near = did_you_mean(class, classes.iter().map(String::as_str));
+            return Err(Error::Data(format!(
+                "{}: '{class}' is none of the {} known classes{near}; rename or remove the folder",
+                path.display(),
+                classes.len()
+            )));
+        }
+        labels.push(label.unwrap_or(u32::MAX));
+    }
+    for sample in &mut dataset.samples {
+        sample.label = labels[sample.label as usize];
+    }
+    dataset.classes = classes.to_vec();
+    Ok(dataset)
+}
+
+/// Training pictures and, where there are two pairs, test pictures, with the same classes.
+fn read_idx_parts(pairs: &[IdxPair]) -> Result<(Dataset, Option<Dataset>)> {
+    let mut parts = pairs.iter().map(read_pair).collect::<Result<Vec<_>>>()?;
+    let most = parts.iter().map(|d| d.classes.len()).max().unwrap_or(0);
+    for part in &mut parts {
+        part.classes = (0..most).map(|class| class.to_string()).collect();
+    }
+    let test = if pairs.len() > 1 && pairs[1].part == Part::Test { parts.pop() } else { None };
+    let train = parts.pop().ok_or_else(|| Error::Data("no IDX files".into()))?;
+    Ok((train, test))
+}

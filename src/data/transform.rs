@@ -1,0 +1,130 @@
+//! From a picture of any size to the square bytes a network reads: torchvision's transforms on Pillow
+//! pictures. Normalisation is not done here; the bytes travel to the device and are normalised there.
+
+use serde::{Deserialize, Serialize};
+
+use super::decode::Picture;
+use super::resize::{Rect, resize_window};
+use crate::models::preprocess::Preprocess;
+use crate::rng::Stream;
+use crate::{Error, Result};
+
+/// How training pictures are varied: a random part of the picture, resized to the crop, perhaps mirrored.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Augment {
+    /// Least and greatest share of the picture's area that is kept, within 0 to 1.
+    pub scale: (f64, f64),
+    /// Least and greatest width / height of the part, drawn log-uniformly.
+    pub ratio: (f64, f64),
+    /// Probability of a left-right mirror.
+    pub flip: f64,
+}
+
+impl Default for Augment {
+    /// At least 35% of the area. torchvision keeps as little as 8%, which suits training from nothing on
+    /// a million pictures; in a few hundred, such a part often misses what the picture shows.
+    fn default() -> Self {
+        Augment { scale: (0.35, 1.0), ratio: (3.0 / 4.0, 4.0 / 3.0), flip: 0.5 }
+    }
+}
+
+impl Augment {
+    /// Whether every number lies where it means something.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] names the number that does not.
+    pub fn check(&self) -> Result<()> {
+        let ordered = |(low, high): (f64, f64)| 0.0 < low && low <= high && high.is_finite();
+        if !ordered(self.scale) || self.scale.1 > 1.0 {
+            let (low, high) = self.scale;
+            return Err(Error::Usage(format!("crop scale {low}..{high}: needs 0 < least <= greatest <= 1")));
+        }
+        if !ordered(self.ratio) {
+            let (low, high) = self.ratio;
+            return Err(Error::Usage(format!("crop ratio {low}..{high}: needs 0 < least <= greatest")));
+        }
+        if !(0.0..=1.0).contains(&self.flip) {
+            return Err(Error::Usage(format!("flip {}: a probability lies within 0 and 1", self.flip)));
+        }
+        Ok(())
+    }
+}
+
+/// torchvision's `Resize(resize)` then `CenterCrop(crop)`: bytes `[crop, crop, 3]`.
+///
+/// The short side becomes `resize`, the long one `int(resize * long / short)`. The crop's offset is half
+/// the difference, rounded half to even; where the resized picture is smaller than the crop, zeros surround it.
+pub fn eval(picture: &Picture, preprocess: &Preprocess) -> Vec<u8> {
+    let (w, h) = (picture.width, picture.height);
+    let short = w.min(h);
+    let size = (preprocess.resize * w / short, preprocess.resize * h / short);
+    let crop = preprocess.crop;
+    let (x, width, left) = centre(size.0, crop);
+    let (y, height, top) = centre(size.1, crop);
+    let source = Rect { x: 0, y: 0, width: w, height: h };
+    let window = resize_window(picture, source, size, Rect { x, y, width, height }, preprocess.filter);
+    if (width, height) == (crop, crop) {
+        return window.rgb;
+    }
+    let mut out = vec![0; crop * crop * 3];
+    let rows = out.chunks_exact_mut(crop * 3).skip(top);
+    for (to, from) in rows.zip(window.rgb.chunks_exact(width * 3)) {
+        to[left * 3..][..width * 3].copy_from_slice(from);
+    }
+    out
+}
+
+/// For one dimension of a centre crop: first position kept, how many, and the zeros before them.
+fn centre(size: usize, crop: usize) -> (usize, usize, usize) {
+    if size < crop {
+        return (0, size, (crop - size) / 2);
+    }
+    let twice = size - crop;
+    let half = twice / 2;
+    // Python's round(): n + 1/2 goes to the even neighbour.
+    (half + (twice % 2) * (half % 2), crop, 0)
+}
+
+/// torchvision's `RandomResizedCrop(crop)` then `RandomHorizontalFlip`: bytes `[crop, crop, 3]`.
+///
+/// Draws from `stream`: area, ratio and position for each of up to ten tries, then the flip.
+pub fn train(picture: &Picture, preprocess: &Preprocess, augment: &Augment, stream: &mut Stream) -> Vec<u8> {
+    let crop = preprocess.crop;
+    let part = random_part(picture.width, picture.height, augment, stream);
+    let whole = Rect { x: 0, y: 0, width: crop, height: crop };
+    let mut rgb = resize_window(picture, part, (crop, crop), whole, preprocess.filter).rgb;
+    if stream.unit() < augment.flip {
+        for row in rgb.chunks_exact_mut(crop * 3) {
+            // Reversing all bytes also reverses each pixel's channels; put those right again.
+            row.reverse();
+            row.chunks_exact_mut(3).for_each(<[u8]>::reverse);
+        }
+    }
+    rgb
+}
+
+/// The part that a training picture is cut down to: ten tries, then the largest allowed centre crop.
+pub fn random_part(width: usize, height: usize, augment: &Augment, stream: &mut Stream) -> Rect {
+    let (w, h) = (width as f64, height as f64);
+    let (least, greatest) = augment.ratio;
+    for _ in 0..10 {
+        let area = w * h * stream.range(augment.scale.0, augment.scale.1);
+        let ratio = stream.range(least.ln(), greatest.ln()).exp();
+        let part_w = (area * ratio).sqrt().round_ties_even() as usize;
+        let part_h = (area / ratio).sqrt().round_ties_even() as usize;
+        if (1..=width).contains(&part_w) && (1..=height).contains(&part_h) {
+            let y = stream.below(height - part_h + 1);
+            let x = stream.below(width - part_w + 1);
+            return Rect { x, y, width: part_w, height: part_h };
+        }
+    }
+    let (part_w, part_h) = if w / h < least {
+        (width, ((w / least).round_ties_even() as usize).clamp(1, height))
+    } else if w / h > greatest {
+        (((h * greatest).round_ties_even() as usize).clamp(1, width), height)
+    } else {
+        (width, height)
+    };
+    Rect { x: (width - part_w) / 2, y: (height - part_h) / 2, width: part_w, height: part_h }
+}

@@ -1,0 +1,281 @@
+//! Networks from files: a checkpoint of Defrost's, or torchvision's or timm's weights.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::network::numbered_classes;
+use super::registry::{self, Choice, Model};
+use super::{Config, Naming, Network, imagenet};
+use crate::nn::{Kind, LoadReport, PaddingStyle, TensorFile};
+use crate::{Error, Result, did_you_mean};
+
+/// What is expected of a file's last layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum HeadPolicy {
+    /// It is used: it must be there.
+    #[default]
+    Keep,
+    /// It will be replaced: it may be missing or have another size.
+    Replace,
+}
+
+/// A network with first weights, to be trained from nothing. The name may hold a width:
+/// `mobilenet_v2_035`.
+///
+/// # Errors
+/// [`Error::Usage`] for an unknown name or no class.
+pub fn create(name: &str, classes: usize) -> Result<Network> {
+    let choice = registry::find(name)?;
+    let mut net = Network::hollow(&choice, choice.width.unwrap_or(1.0), numbered_classes(classes))?;
+    net.init(0);
+    Ok(net)
+}
+
+/// A network with weights from a file, torchvision's, timm's or Defrost's own. Width, number of
+/// classes, preprocessing and padding follow the file.
+///
+/// # Errors
+/// [`Error::Usage`] for an unknown name, [`Error::Io`] and [`Error::Weights`] about the file.
+pub fn load(name: &str, path: impl AsRef<Path>) -> Result<Network> {
+    Ok(load_with(name, path, HeadPolicy::Keep)?.0)
+}
+
+/// The same for a network whose last layer will be replaced; also tells what was loaded.
+///
+/// # Errors
+/// As for [`load`].
+pub fn load_with(name: &str, path: impl AsRef<Path>, head: HeadPolicy) -> Result<(Network, LoadReport)> {
+    let choice = registry::find(name)?;
+    let file = TensorFile::open(path)?;
+    if let Some(config) = config_of(&file)? {
+        if config.model != choice.model.name {
+            return Err(file.error(format!("it holds a {}, not a {}", config.model, choice.model.name)));
+        }
+        let mut net = Network::from_config(config).map_err(|e| file.error(e))?;
+        let report = net.read(&file, head)?;
+        return Ok((net, report));
+    }
+    let mut net = shaped_like(&file, &choice, head)?;
+    net.apply_metadata(&file)?;
+    let report = net.read(&file, head).map_err(|e| match fitting(&file, choice.model) {
+        Some(other) => file.error(format!("these are weights of {other}, not of {}", choice.model.name)),
+        None => e,
+    })?;
+    Ok((net, report))
+}
+
+/// The description in a checkpoint of Defrost's.
+fn config_of(file: &TensorFile) -> Result<Option<Config>> {
+    let Some(text) = file.metadata().get("defrost") else { return Ok(None) };
+    #[derive(serde::Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let damaged = |e: serde_json::Error| file.error(format!("its description cannot be understood: {e}"));
+    let Version { version } = serde_json::from_str(text).map_err(damaged)?;
+    if version != 1 {
+        return Err(file.error(format!("it was written by a newer Defrost (version {version}, known is 1)")));
+    }
+    serde_json::from_str(text).map(Some).map_err(damaged)
+}
+
+/// Names of the classes that weights of this model were trained on, where the number fits.
+fn usual_classes(model: &Model, count: usize) -> Vec<String> {
+    const CIFAR10: [&str; 10] =
+        ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+    match (model.classes, count) {
+        (1000, 1000) => imagenet::classes().iter().map(|c| c.name.to_string()).collect(),
+        (10, 10) => CIFAR10.map(String::from).into(),
+        _ => numbered_classes(count),
+    }
+}
+
+/// A hollow network of the width and the number of classes that the file's tensors have.
+fn shaped_like(file: &TensorFile, choice: &Choice, head: HeadPolicy) -> Result<Network> {
+    let model = choice.model;
+    let build = |width, classes| Network::hollow(choice, width, usual_classes(model, classes));
+    let mut net = build(choice.width.unwrap_or(1.0), model.classes)?;
+    let bias = format!("{}.bias", net.structure.head);
+    let timm = net.architecture.timm_name(&bias);
+    let found = [&bias, &timm].into_iter().find_map(|name| file.tensors().get(name));
+    let classes = match (found.map(|info| info.shape.as_slice()), head) {
+        (Some(&[classes]), _) if classes > 0 => classes,
+        _ => model.classes,
+    };
+    let widths = (2..=40).map(|twentieths| f64::from(twentieths) / 20.0);
+    if model.widths && choice.width.is_none() && !net.fits(file) {
+        let fitting = widths.filter_map(|width| build(width, classes).ok()).find(|net| net.fits(file));
+        net = fitting.unwrap_or(net);
+    }
+    if classes != net.classes().len() {
+        net = build(net.config.width, classes)?;
+    }
+    Ok(net)
+}
+
+/// Another network that the file's tensors fit.
+fn fitting(file: &TensorFile, but: &Model) -> Option<&'static str> {
+    let others = registry::MODELS.iter().filter(|m| m.name != but.name);
+    others.map(|m| m.name).find(|name| {
+        let net = registry::find(name).and_then(|c| Network::hollow(&c, 1.0, numbered_classes(1)));
+        net.is_ok_and(|net| net.fits(file))
+    })
+}
+
+impl Network {
+    /// The network that a checkpoint of Defrost's describes, with its numbers.
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::Weights`] about the file.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let file = TensorFile::open(path)?;
+        let config = config_of(&file)?.ok_or_else(|| {
+            file.error("it is no checkpoint of Defrost's: say which model its weights belong to")
+        })?;
+        let mut net = Network::from_config(config).map_err(|e| file.error(e))?;
+        net.read(&file, HeadPolicy::Keep)?;
+        Ok(net)
+    }
+
+    /// Replaces all numbers by a file's, and preprocessing and padding by what it says of itself.
+    /// Where anything is wrong, nothing is changed.
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::Weights`] about the file.
+    pub fn load_weights(&mut self, path: impl AsRef<Path>, head: HeadPolicy) -> Result<LoadReport> {
+        let file = TensorFile::open(path)?;
+        let mut loaded = self.clone();
+        match config_of(&file)? {
+            Some(Config { padding, norm, preprocess, .. }) => {
+                loaded.set_preprocess(preprocess).map_err(|e| file.error(e))?;
+                (loaded.config.padding, loaded.config.norm) = (padding, norm);
+            }
+            None => loaded.apply_metadata(&file)?,
+        }
+        let report = loaded.read(&file, head)?;
+        *self = loaded;
+        Ok(report)
+    }
+
+    /// Takes over what a file says of padding, preprocessing, batch norm and classes.
+    fn apply_metadata(&mut self, file: &TensorFile) -> Result<()> {
+        let about = file.metadata();
+        self.config.padding = match about.get("padding").map(String::as_str) {
+            None => self.config.padding,
+            Some("symmetric") => PaddingStyle::Symmetric,
+            Some("tf-same" | "same") => PaddingStyle::TfSame,
+            Some(other) => {
+                return Err(file.error(format!("the padding '{other}' is neither symmetric nor tf-same")));
+            }
+        };
+        self.config.preprocess = self.config.preprocess.with_metadata(file)?;
+        if let Some(text) = about.get("bn_eps") {
+            let eps = text.parse().ok().filter(|eps| (1e-8..0.1).contains(eps));
+            self.config.norm.eps = eps.ok_or_else(|| {
+                file.error(format!("metadata 'bn_eps' is '{text}', expected a small number"))
+            })?;
+        }
+        if let Some(text) = about.get("classes") {
+            let classes: Vec<String> = text.split(',').map(|c| c.trim().to_string()).collect();
+            if classes.len() == self.classes().len() {
+                self.config.classes = classes;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whose names the file's tensors bear.
+    fn naming_of(&self, file: &TensorFile) -> Naming {
+        let matches = |naming| {
+            let names = self.specs().iter().map(|s| self.name_and_shape(s, naming).0);
+            names.filter(|name| file.tensors().contains_key(name)).count()
+        };
+        if matches(Naming::Timm) > matches(Naming::Torchvision) { Naming::Timm } else { Naming::Torchvision }
+    }
+
+    /// Whether all tensors but the head's are there with the right shapes.
+    fn fits(&self, file: &TensorFile) -> bool {
+        let naming = self.naming_of(file);
+        let body = self.specs().iter().filter(|s| s.layer_path() != self.structure.head);
+        body.map(|s| (s, self.name_and_shape(s, naming))).all(|(s, (name, shape))| {
+            file.tensors().get(&name).is_some_and(|info| info.shape == shape || info.shape == s.shape)
+        })
+    }
+
+    /// Reads all tensors of a file; where anything is wrong, nothing is changed.
+    fn read(&mut self, file: &TensorFile, head: HeadPolicy) -> Result<LoadReport> {
+        let naming = self.naming_of(file);
+        let mut report = LoadReport { timm: naming == Naming::Timm, ..LoadReport::default() };
+        let mut known = BTreeSet::new();
+        let mut tensors = Vec::with_capacity(self.specs().len());
+        for spec in self.specs() {
+            let (name, shape) = self.name_and_shape(spec, naming);
+            let replaced = head == HeadPolicy::Replace && spec.layer_path() == self.structure.head;
+            let info = file.tensors().get(&name);
+            let fits = info.is_some_and(|info| info.shape == shape || info.shape == spec.shape);
+            if fits {
+                let numbers = file.read_f32(&name)?;
+                if spec.kind == Kind::RunningVar && numbers.iter().any(|v| *v < 0.0) {
+                    return Err(
+                        file.error(format!("tensor '{name}' is a variance and holds negative numbers"))
+                    );
+                }
+                tensors.push(numbers);
+                report.loaded += 1;
+            } else if replaced {
+                tensors.push(vec![]);
+                report.skipped_head.push(spec.path.clone());
+            } else if let Some(info) = info {
+                let what = if spec.layer_path() == self.structure.head {
+                    "; a head of another size can be loaded only where it will be replaced"
+                } else {
+                    "; these are weights of another model or of another width"
+                };
+                return Err(file
+                    .error(format!("tensor '{name}' has shape {:?}, expected {shape:?}{what}", info.shape)));
+            } else {
+                return Err(self.missing(file, &name, &shape));
+            }
+            known.insert(name);
+        }
+        let mut batches = self.batches.clone();
+        for (layer, count) in &mut batches {
+            let name = self.counter_name(layer, naming);
+            *count = file.read_i64(&name).unwrap_or(0);
+            known.insert(name);
+        }
+        for name in file.tensors().keys().filter(|name| !known.contains(*name)) {
+            if !name.ends_with("num_batches_tracked") {
+                let hint = did_you_mean(name, known.iter().map(String::as_str));
+                let model = &self.config.model;
+                return Err(file.error(format!(
+                    "tensor '{name}' has no place in {model}{hint}; remove it, or name the model it belongs to"
+                )));
+            }
+            report.ignored.push(name.clone());
+        }
+        self.tensors = tensors;
+        self.batches = batches;
+        self.fresh_head = false;
+        if !report.skipped_head.is_empty() {
+            self.init_head(0);
+        }
+        Ok(report)
+    }
+
+    fn missing(&self, file: &TensorFile, name: &str, shape: &[usize]) -> Error {
+        let unknown = file.tensors().keys().map(String::as_str).filter(|n| !self.manifest_has(n));
+        let hint = did_you_mean(name, unknown);
+        let model = &self.config.model;
+        let found = file.tensors().len();
+        file.error(format!(
+            "tensor '{name}' of shape {shape:?} is missing{hint}; the file holds {found} tensors, and {model} \
+             has {}",
+            self.specs().len() + self.batches.len()
+        ))
+    }
+
+    fn manifest_has(&self, name: &str) -> bool {
+        self.position(name).is_ok() || name.ends_with("num_batches_tracked")
+    }
+}

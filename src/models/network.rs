@@ -1,0 +1,372 @@
+//! A network with its numbers: what is loaded, frozen, recorded, trained and saved.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::registry::{self, Choice};
+use super::{Architecture, Preprocess, imagenet};
+use crate::nn::{
+    Freeze, FreezeSummary, Graph, Kind, Layout, Mask, Mode, Norm, PaddingStyle, ParamSpec, Settings,
+    Structure, init,
+};
+use crate::tape::{Tape, Type};
+use crate::{Error, Result};
+
+/// All that is needed to build a network again, and to use it: what travels in a checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// Of this description: 1.
+    pub version: u32,
+    /// The registry's name.
+    pub model: String,
+    /// Factor on the channels.
+    pub width: f64,
+    /// How convolutions pad.
+    pub padding: PaddingStyle,
+    /// Constants of the batch norms.
+    pub norm: Norm,
+    /// What becomes of a picture.
+    pub preprocess: Preprocess,
+    /// Names of the classes, in the order of the outputs.
+    pub classes: Vec<String>,
+}
+
+/// A network: layers, numbers in PyTorch's layout, a mask of what learns, classes, preprocessing.
+#[derive(Debug, Clone)]
+pub struct Network {
+    pub(super) config: Config,
+    pub(super) architecture: Arc<dyn Architecture>,
+    pub(super) structure: Structure,
+    index: HashMap<String, usize>,
+    pub(super) features: usize,
+    pub(super) tensors: Vec<Vec<f32>>,
+    mask: Mask,
+    /// Training steps that each batch norm has seen: `num_batches_tracked`.
+    pub(super) batches: BTreeMap<String, i64>,
+    pub(super) fresh_head: bool,
+}
+
+/// Names for classes nobody named.
+pub(super) fn numbered_classes(count: usize) -> Vec<String> {
+    (0..count).map(|i| format!("class_{i}")).collect()
+}
+
+impl Network {
+    /// A network all of whose numbers are still to be filled in.
+    pub(super) fn hollow(choice: &Choice, width: f64, classes: Vec<String>) -> Result<Self> {
+        Self::from_config(Config {
+            version: 1,
+            model: choice.model.name.into(),
+            width,
+            padding: PaddingStyle::default(),
+            norm: Norm::default(),
+            preprocess: choice.preprocess.clone(),
+            classes,
+        })
+    }
+
+    /// The same from a checkpoint's description.
+    pub(super) fn from_config(config: Config) -> Result<Self> {
+        let model = registry::find(&config.model)?.model;
+        if !(0.05..=4.0).contains(&config.width) || (config.width != 1.0 && !model.widths) {
+            return Err(Error::Usage(format!("{} does not come in width {}", model.name, config.width)));
+        }
+        config.preprocess.check()?;
+        let architecture = model.build(config.width);
+        let mut net = Network {
+            config,
+            architecture,
+            structure: Structure { specs: vec![], layers: vec![], groups: vec![], head: String::new() },
+            index: HashMap::new(),
+            features: 0,
+            tensors: vec![],
+            mask: Mask::default(),
+            batches: BTreeMap::new(),
+            fresh_head: false,
+        };
+        net.declare()?;
+        net.tensors = vec![vec![]; net.structure.specs.len()];
+        Ok(net)
+    }
+
+    /// Finds out parameters and layers by recording on a tape that is then forgotten.
+    fn declare(&mut self) -> Result<()> {
+        if self.config.classes.is_empty() {
+            return Err(Error::Usage("a network needs at least one class".into()));
+        }
+        let mut tape = Tape::new();
+        let side = self.config.preprocess.crop;
+        let image = tape.input("image", Type::f32(&[1, side, side, 3]));
+        let mut g = Graph::new(&mut tape, self.settings(Mode::Eval));
+        let features = self.architecture.features(&mut g, image)?;
+        self.architecture.head(&mut g, features, self.config.classes.len())?;
+        let (specs, layers) = g.into_declared();
+        self.features = tape.shape(features).channels();
+        self.index = specs.iter().enumerate().map(|(i, s)| (s.path.clone(), i)).collect();
+        let norms = specs.iter().filter(|s| s.kind == Kind::RunningMean).map(ParamSpec::layer_path);
+        for layer in norms {
+            self.batches.entry(layer.into()).or_insert(0);
+        }
+        let (groups, head) = (self.architecture.groups(), self.architecture.head_path().into());
+        self.structure = Structure { specs, layers, groups, head };
+        Ok(())
+    }
+
+    pub(super) fn settings(&self, mode: Mode) -> Settings<'_> {
+        Settings { mode, padding: self.config.padding, norm: self.config.norm, mask: &self.mask }
+    }
+
+    /// What travels in its checkpoints.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Its layers.
+    pub fn architecture(&self) -> &dyn Architecture {
+        self.architecture.as_ref()
+    }
+
+    /// Parameters, layers, groups and head.
+    pub fn structure(&self) -> &Structure {
+        &self.structure
+    }
+
+    /// Parameters and buffers in the order of the forward pass.
+    pub fn specs(&self) -> &[ParamSpec] {
+        &self.structure.specs
+    }
+
+    /// Names of the classes.
+    pub fn classes(&self) -> &[String] {
+        &self.config.classes
+    }
+
+    /// Whether the classes are ImageNet's, in its order.
+    pub fn knows_imagenet(&self) -> bool {
+        let known = imagenet::classes();
+        known.len() == self.classes().len() && known.iter().zip(self.classes()).all(|(k, c)| k.name == c)
+    }
+
+    /// What becomes of a picture.
+    pub fn preprocess(&self) -> &Preprocess {
+        &self.config.preprocess
+    }
+
+    /// Changes what becomes of a picture.
+    ///
+    /// # Errors
+    /// Where the numbers are out of range.
+    pub fn set_preprocess(&mut self, preprocess: Preprocess) -> Result<()> {
+        preprocess.check()?;
+        self.config.preprocess = preprocess;
+        Ok(())
+    }
+
+    /// Changes how convolutions pad.
+    pub fn set_padding(&mut self, padding: PaddingStyle) {
+        self.config.padding = padding;
+    }
+
+    /// Changes the batch norms' constants.
+    pub fn set_norm(&mut self, norm: Norm) {
+        self.config.norm = norm;
+    }
+
+    /// How many numbers the last layer sees of a picture.
+    pub fn features(&self) -> usize {
+        self.features
+    }
+
+    /// Whether the last layer holds first weights: nothing has been learned, or loaded, since.
+    pub fn has_fresh_head(&self) -> bool {
+        self.fresh_head
+    }
+
+    /// Numbers that could learn; running statistics are none.
+    pub fn parameters(&self) -> usize {
+        self.specs().iter().filter(|s| s.kind.is_learnable()).map(ParamSpec::numel).sum()
+    }
+
+    // Tensors.
+
+    /// The position of a tensor.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where there is none of this path.
+    pub fn position(&self, path: &str) -> Result<usize> {
+        self.index.get(path).copied().ok_or_else(|| {
+            let hint = crate::did_you_mean(path, self.specs().iter().map(|s| s.path.as_str()));
+            Error::Usage(format!("{} has no tensor '{path}'{hint}", self.config.model))
+        })
+    }
+
+    /// A tensor's description.
+    ///
+    /// # Errors
+    /// As for [`Network::position`].
+    pub fn spec(&self, path: &str) -> Result<&ParamSpec> {
+        Ok(&self.specs()[self.position(path)?])
+    }
+
+    /// A tensor's numbers, in PyTorch's layout.
+    ///
+    /// # Errors
+    /// As for [`Network::position`].
+    pub fn tensor(&self, path: &str) -> Result<&[f32]> {
+        Ok(&self.tensors[self.position(path)?])
+    }
+
+    /// All tensors, in the order of the forward pass.
+    pub fn tensors(&self) -> impl Iterator<Item = (&ParamSpec, &[f32])> {
+        self.specs().iter().zip(self.tensors.iter().map(Vec::as_slice))
+    }
+
+    /// Replaces a tensor's numbers, given in PyTorch's layout.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an unknown path, [`Error::Shape`] for another count of numbers.
+    pub fn set_tensor(&mut self, path: &str, numbers: Vec<f32>) -> Result<()> {
+        let i = self.position(path)?;
+        let spec = &self.structure.specs[i];
+        if numbers.len() != spec.numel() {
+            let found = numbers.len();
+            return Err(Error::Shape(format!(
+                "{path}: shape {:?} does not hold {found} numbers",
+                spec.shape
+            )));
+        }
+        if spec.layer_path() == self.structure.head {
+            self.fresh_head = false;
+        }
+        self.tensors[i] = numbers;
+        Ok(())
+    }
+
+    /// A tensor as it lies on the device.
+    ///
+    /// # Errors
+    /// As for [`Network::position`].
+    pub fn packed(&self, path: &str) -> Result<Vec<f32>> {
+        let i = self.position(path)?;
+        Ok(self.specs()[i].pack(&self.tensors[i]))
+    }
+
+    /// Replaces a tensor by what lies on the device.
+    ///
+    /// # Errors
+    /// As for [`Network::set_tensor`].
+    pub fn set_packed(&mut self, path: &str, numbers: &[f32]) -> Result<()> {
+        let spec = self.spec(path)?;
+        if numbers.len() != spec.numel() {
+            let (shape, found) = (spec.device_shape(), numbers.len());
+            return Err(Error::Shape(format!("{path}: shape {shape:?} does not hold {found} numbers")));
+        }
+        let numbers = spec.unpack(numbers);
+        self.set_tensor(path, numbers)
+    }
+
+    /// Fills every tensor.
+    pub(super) fn fill(&mut self, rule: impl Fn(&ParamSpec) -> Vec<f32>) {
+        self.tensors = self.structure.specs.iter().map(rule).collect();
+        self.fresh_head = false;
+    }
+
+    /// Starts all weights anew, as torchvision does for this family.
+    pub fn init(&mut self, seed: u64) {
+        let linear = self.architecture.linear_init();
+        let inputs: HashMap<&str, usize> = self
+            .specs()
+            .iter()
+            .filter(|s| matches!(s.layout, Layout::Linear | Layout::LinearAfterFlatten { .. }))
+            .map(|s| (s.layer_path(), s.shape[1]))
+            .collect();
+        let start = |s: &ParamSpec| {
+            let linear = inputs.get(s.layer_path()).map(|&inputs| (linear, inputs));
+            init::from_scratch(s, linear, seed)
+        };
+        self.tensors = self.specs().iter().map(start).collect();
+        self.batches.values_mut().for_each(|n| *n = 0);
+        self.fresh_head = true;
+    }
+
+    // The head.
+
+    /// Replaces the last layer by one for `classes` classes, with PyTorch's first weights. What is
+    /// frozen stays frozen.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for no class.
+    pub fn replace_head(&mut self, classes: usize, seed: u64) -> Result<()> {
+        self.replace_head_for(numbered_classes(classes), seed)
+    }
+
+    /// The same for classes with names.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for no class.
+    pub fn replace_head_for(&mut self, classes: Vec<String>, seed: u64) -> Result<()> {
+        let before = std::mem::replace(&mut self.config.classes, classes);
+        if let Err(e) = self.declare() {
+            self.config.classes = before;
+            return Err(e);
+        }
+        self.init_head(seed);
+        Ok(())
+    }
+
+    pub(super) fn init_head(&mut self, seed: u64) {
+        for (spec, tensor) in self.structure.specs.iter().zip(&mut self.tensors) {
+            if spec.layer_path() == self.structure.head {
+                *tensor = init::linear_default(spec, self.features, seed);
+            }
+        }
+        self.fresh_head = true;
+    }
+
+    /// Names the classes.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where their number differs from the head's.
+    pub fn set_classes(&mut self, classes: Vec<String>) -> Result<()> {
+        let (found, expected) = (classes.len(), self.config.classes.len());
+        if found != expected {
+            return Err(Error::Usage(format!(
+                "{found} class names for a head of {expected} classes; replace the head first"
+            )));
+        }
+        self.config.classes = classes;
+        Ok(())
+    }
+
+    // What learns.
+
+    /// Freezes what is asked for, and nothing else; returns what still learns.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a name or group that the network does not have.
+    pub fn freeze(&mut self, freeze: Freeze) -> Result<FreezeSummary> {
+        self.mask = freeze.resolve(&self.structure)?;
+        Ok(FreezeSummary::new(&self.structure, &self.mask))
+    }
+
+    /// What learns.
+    pub fn mask(&self) -> &Mask {
+        &self.mask
+    }
+
+    /// Parameters that learn, in the order of the forward pass.
+    pub fn learning(&self) -> impl Iterator<Item = &ParamSpec> {
+        self.specs().iter().filter(|s| self.mask.learns(&s.path, s.kind))
+    }
+
+    /// Counts training steps into `num_batches_tracked` of those batch norms that took part.
+    pub fn count_batches(&mut self, steps: i64) {
+        for (layer, count) in &mut self.batches {
+            if self.mask.norm_mode(layer) == crate::nn::NormMode::Train {
+                *count += steps;
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! A network onto a tape: whole, up to its features, or its head alone.
+
+use super::Network;
+use crate::Result;
+use crate::nn::{Graph, Mode, step_of};
+use crate::ops::ImageInput;
+use crate::tape::{Tape, Type, ValueId};
+
+/// What a recorded network takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum InputKind {
+    /// Bytes `[batch, height, width, 3]`; they are normalised on the device.
+    #[default]
+    Bytes,
+    /// Numbers `[batch, height, width, 3]`, normalised already.
+    Normalised,
+}
+
+/// What to record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recording {
+    /// What it is for.
+    pub mode: Mode,
+    /// Pictures at a time.
+    pub batch: usize,
+    /// Height and width; the preprocessing's crop where absent.
+    pub size: Option<[usize; 2]>,
+    /// What pictures are given as.
+    pub input: InputKind,
+}
+
+impl Recording {
+    /// For pictures as bytes, of the size that the preprocessing gives.
+    pub fn new(mode: Mode, batch: usize) -> Self {
+        Recording { mode, batch, size: None, input: InputKind::Bytes }
+    }
+}
+
+/// A recorded network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recorded {
+    /// The input `image`.
+    pub image: ValueId,
+    /// What the last layer sees: `[batch, features]`.
+    pub features: ValueId,
+    /// `[batch, classes]`.
+    pub logits: ValueId,
+    /// The input `step`, `u32[2]`, where dropout draws from it.
+    pub step: Option<ValueId>,
+}
+
+/// A network recorded up to its features.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Front {
+    /// The input `image`.
+    pub image: ValueId,
+    /// `[batch, features]`.
+    pub features: ValueId,
+}
+
+/// A head recorded alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// The input `features`, `[batch, features]`.
+    pub features: ValueId,
+    /// `[batch, classes]`.
+    pub logits: ValueId,
+    /// The input `step`, `u32[2]`, where dropout draws from it.
+    pub step: Option<ValueId>,
+}
+
+impl Network {
+    /// Records the whole network.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the picture is too small.
+    pub fn record(&self, tape: &mut Tape, recording: Recording) -> Result<Recorded> {
+        let image = self.image(tape, recording);
+        let mut g = Graph::new(tape, self.settings(recording.mode));
+        let x = self.normalise(&mut g, image, recording.input)?;
+        let features = self.architecture.features(&mut g, x)?;
+        g.in_head = true;
+        let logits = self.architecture.head(&mut g, features, self.config.classes.len())?;
+        Ok(Recorded { image, features, logits, step: step_of(tape) })
+    }
+
+    /// Records the network up to its features, for predictions.
+    ///
+    /// # Errors
+    /// As for [`Network::record`].
+    pub fn record_front(&self, tape: &mut Tape, recording: Recording) -> Result<Front> {
+        let image = self.image(tape, recording);
+        let mut g = Graph::new(tape, self.settings(recording.mode));
+        let x = self.normalise(&mut g, image, recording.input)?;
+        let features = self.architecture.features(&mut g, x)?;
+        Ok(Front { image, features })
+    }
+
+    /// Records the head alone.
+    ///
+    /// # Errors
+    /// As for [`Network::record`].
+    pub fn record_head(&self, tape: &mut Tape, mode: Mode, batch: usize) -> Result<Head> {
+        let features = tape.input("features", Type::f32(&[batch, self.features]));
+        let mut g = Graph::new(tape, self.settings(mode));
+        g.in_head = true;
+        let logits = self.architecture.head(&mut g, features, self.config.classes.len())?;
+        Ok(Head { features, logits, step: step_of(tape) })
+    }
+
+    fn image(&self, tape: &mut Tape, recording: Recording) -> ValueId {
+        let [height, width] = recording.size.unwrap_or([self.config.preprocess.crop; 2]);
+        let shape = [recording.batch, height, width, 3];
+        tape.input(
+            "image",
+            match recording.input {
+                InputKind::Bytes => Type::u8(&shape),
+                InputKind::Normalised => Type::f32(&shape),
+            },
+        )
+    }
+
+    fn normalise(&self, g: &mut Graph<'_>, image: ValueId, input: InputKind) -> Result<ValueId> {
+        if input == InputKind::Normalised {
+            return Ok(image);
+        }
+        let (scale, shift) = self.config.preprocess.scale_shift();
+        let above = g.tape.set_layer("image");
+        let x = g.tape.apply(ImageInput { scale, shift }, &[image]);
+        g.tape.set_layer(above);
+        x
+    }
+}

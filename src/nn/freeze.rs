@@ -1,0 +1,363 @@
+//! What learns and what is frozen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Kind, LayerMark, ParamSpec};
+use crate::{Error, Result, did_you_mean};
+
+/// How a batch norm takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NormMode {
+    /// Statistics of the batch, running statistics updated, scale and shift learn.
+    #[default]
+    Train,
+    /// Running statistics, scale and shift learn.
+    FrozenStats,
+    /// Nothing of it changes.
+    Frozen,
+}
+
+/// What is frozen, by parameter path. A frozen parameter has no gradient and no optimizer state; a
+/// batch norm whose scale and shift are both frozen keeps its running statistics too.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Mask {
+    frozen: BTreeSet<String>,
+    norm: NormMode,
+}
+
+impl Mask {
+    /// Whether the optimizer changes the parameter `path`.
+    pub fn learns(&self, path: &str, kind: Kind) -> bool {
+        let norm = matches!(kind, Kind::NormWeight | Kind::NormBias);
+        kind.is_learnable() && !(norm && self.norm == NormMode::Frozen) && !self.frozen.contains(path)
+    }
+
+    /// How the batch norm `layer` takes part.
+    pub fn norm_mode(&self, layer: &str) -> NormMode {
+        let learns = |name: &str, kind| {
+            let path = if layer.is_empty() { name.into() } else { format!("{layer}.{name}") };
+            self.learns(&path, kind)
+        };
+        if learns("weight", Kind::NormWeight) || learns("bias", Kind::NormBias) {
+            self.norm
+        } else {
+            NormMode::Frozen
+        }
+    }
+
+    /// Whether training changes the tensor: by gradient, or as a running statistic.
+    pub fn changes(&self, spec: &ParamSpec) -> bool {
+        if spec.kind.is_learnable() {
+            self.learns(&spec.path, spec.kind)
+        } else {
+            self.norm_mode(spec.layer_path()) == NormMode::Train
+        }
+    }
+}
+
+/// A network's skeleton: what names in a request are resolved against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Structure {
+    /// Parameters and buffers in the order of the forward pass.
+    pub specs: Vec<ParamSpec>,
+    /// Layers in the order of the forward pass.
+    pub layers: Vec<LayerMark>,
+    /// The first layer of each group, in order; the last group is the head.
+    pub groups: Vec<String>,
+    /// The path of the last layer, the one that is replaced for a new task.
+    pub head: String,
+}
+
+/// Whether `path` is `module` or lies in it: `layer1` holds `layer1.0`, but not `layer10`.
+pub(super) fn lies_in(path: &str, module: &str) -> bool {
+    path.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+impl Structure {
+    /// The specs of each group.
+    pub fn group_ranges(&self) -> Vec<Range<usize>> {
+        let start = |group: &String| {
+            let first = self.layers.iter().position(|l| lies_in(&l.path, group)).unwrap_or(self.layers.len());
+            first.checked_sub(1).map_or(0, |before| self.layers[before].params)
+        };
+        let mut starts: Vec<usize> = self.groups.iter().map(start).collect();
+        if let Some(first) = starts.first_mut() {
+            *first = 0;
+        }
+        let ends = starts.iter().skip(1).copied().chain([self.specs.len()]);
+        starts.iter().zip(ends).map(|(&start, end)| start..end.max(start)).collect()
+    }
+
+    /// The group of a parameter: what learning rates differ by.
+    pub fn group_of(&self, spec: usize) -> usize {
+        self.group_ranges().iter().position(|range| range.contains(&spec)).unwrap_or(0)
+    }
+
+    /// The specs of the parameter or layer `name`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where there is none.
+    pub fn find(&self, name: &str) -> Result<Vec<usize>> {
+        let found: Vec<usize> =
+            (0..self.specs.len()).filter(|&i| lies_in(&self.specs[i].path, name)).collect();
+        if found.is_empty() && !self.layers.iter().any(|l| lies_in(&l.path, name)) {
+            return Err(self.unknown(name));
+        }
+        Ok(found)
+    }
+
+    /// How many specs come up to and including `name`, in the order of the forward pass.
+    fn through(&self, name: &str) -> Result<usize> {
+        let layer = self.layers.iter().rfind(|l| lies_in(&l.path, name)).map(|l| l.params);
+        let param = self.specs.iter().position(|s| s.path == name).map(|i| i + 1);
+        layer.or(param).ok_or_else(|| self.unknown(name))
+    }
+
+    fn unknown(&self, name: &str) -> Error {
+        let mut names = BTreeSet::new();
+        for path in self.layers.iter().map(|l| &l.path).chain(self.specs.iter().map(|s| &s.path)) {
+            names.extend(path.match_indices('.').map(|(end, _)| &path[..end]));
+            names.insert(path);
+        }
+        let hint = did_you_mean(name, names.iter().copied());
+        let mut top: Vec<&str> = Vec::new();
+        for spec in &self.specs {
+            let first = spec.path.split('.').next().unwrap_or_default();
+            if !top.contains(&first) {
+                top.push(first);
+            }
+        }
+        Error::Usage(format!("no layer or parameter '{name}'{hint}; the network has {}", top.join(", ")))
+    }
+}
+
+/// One thing to freeze.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Request {
+    Name(String),
+    Prefix(String),
+    Through(String),
+    Groups(Vec<usize>),
+    AllButHead,
+}
+
+/// What to freeze. Requests add up: `Freeze::through("layer2").and(Freeze::prefix("fc"))`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Freeze {
+    requests: Vec<Request>,
+    norm: NormMode,
+    norms_learn: bool,
+}
+
+impl Freeze {
+    fn one(request: Request) -> Self {
+        Freeze { requests: vec![request], ..Self::default() }
+    }
+
+    /// Nothing: everything learns.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Everything but the last layer.
+    pub fn all_but_head() -> Self {
+        Self::one(Request::AllButHead)
+    }
+
+    /// One parameter by its whole name: `layer1.0.conv1.weight`.
+    pub fn name(path: impl Into<String>) -> Self {
+        Self::one(Request::Name(path.into()))
+    }
+
+    /// A layer and everything in it: `layer1`, which does not hold `layer10`.
+    pub fn prefix(layer: impl Into<String>) -> Self {
+        Self::one(Request::Prefix(layer.into()))
+    }
+
+    /// Everything up to and including a layer, in the order of the forward pass.
+    pub fn through(layer: impl Into<String>) -> Self {
+        Self::one(Request::Through(layer.into()))
+    }
+
+    /// Groups of layers by number, as the model divides itself; the last is the head.
+    pub fn groups(groups: impl IntoIterator<Item = usize>) -> Self {
+        Self::one(Request::Groups(groups.into_iter().collect()))
+    }
+
+    /// This and that.
+    #[must_use]
+    pub fn and(mut self, other: Freeze) -> Self {
+        self.requests.extend(other.requests);
+        if other.norm != NormMode::default() {
+            self.norm = other.norm;
+        }
+        self.norms_learn |= other.norms_learn;
+        self
+    }
+
+    /// How the batch norms of layers that learn take part.
+    #[must_use]
+    pub fn norm(mut self, mode: NormMode) -> Self {
+        self.norm = mode;
+        self
+    }
+
+    /// Lets batch norms in frozen layers go on learning. fastai does so by default; here frozen means
+    /// frozen unless this asks otherwise.
+    #[must_use]
+    pub fn norms_learn(mut self) -> Self {
+        self.norms_learn = true;
+        self
+    }
+
+    /// The mask of these requests on a network.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a name or group that the network does not have.
+    pub fn resolve(&self, net: &Structure) -> Result<Mask> {
+        let mut frozen: BTreeSet<usize> = BTreeSet::new();
+        for request in &self.requests {
+            match request {
+                Request::Name(name) => {
+                    let at = net.specs.iter().position(|s| s.path == *name);
+                    frozen.insert(at.ok_or_else(|| net.unknown(name))?);
+                }
+                Request::Prefix(name) => frozen.extend(net.find(name)?),
+                Request::Through(name) => frozen.extend(0..net.through(name)?),
+                Request::AllButHead => {
+                    frozen.extend((0..net.specs.len()).filter(|&i| !lies_in(&net.specs[i].path, &net.head)));
+                }
+                Request::Groups(groups) => {
+                    let ranges = net.group_ranges();
+                    for &group in groups {
+                        frozen.extend(ranges.get(group).cloned().ok_or_else(|| {
+                            Error::Usage(format!(
+                                "no layer group {group}: the network has {} (0 to {}), starting at {}",
+                                ranges.len(),
+                                ranges.len().saturating_sub(1),
+                                net.groups.join(", ")
+                            ))
+                        })?);
+                    }
+                }
+            }
+        }
+        let is_norm = |s: &ParamSpec| matches!(s.kind, Kind::NormWeight | Kind::NormBias);
+        let frozen = frozen.into_iter().map(|i| &net.specs[i]).filter(|s| s.kind.is_learnable());
+        let frozen = frozen.filter(|s| !(self.norms_learn && is_norm(s))).map(|s| s.path.clone()).collect();
+        Ok(Mask { frozen, norm: self.norm })
+    }
+}
+
+/// What learns of one layer, or of the whole network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Learning {
+    /// Tensors that learn.
+    pub tensors: usize,
+    /// Numbers in them.
+    pub parameters: usize,
+    /// Numbers that could learn, frozen or not.
+    pub of: usize,
+}
+
+/// What learns under a mask. Prints as a short table.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FreezeSummary {
+    /// The whole network.
+    pub total: Learning,
+    /// By outer layer, in the order of the forward pass.
+    pub layers: Vec<(String, Learning)>,
+    /// How batch norms that learn take part.
+    pub norm: NormMode,
+}
+
+impl FreezeSummary {
+    /// Counts what learns of `net` under `mask`.
+    pub fn new(net: &Structure, mask: &Mask) -> Self {
+        let first = |path: &str| path.split('.').next().unwrap_or_default().to_string();
+        // Where everything lies in two or three modules, as in MobileNet, their members are listed.
+        let top: BTreeSet<String> = net.specs.iter().map(|s| first(&s.path)).collect();
+        let depth = if top.len() > 3 { 1 } else { 2 };
+        let mut summary = FreezeSummary { norm: mask.norm, ..Self::default() };
+        let mut rows: BTreeMap<String, usize> = BTreeMap::new();
+        for spec in net.specs.iter().filter(|s| s.kind.is_learnable()) {
+            let parts: Vec<&str> = spec.layer_path().split('.').take(depth).collect();
+            let name = parts.join(".");
+            let row = *rows.entry(name.clone()).or_insert_with(|| {
+                summary.layers.push((name, Learning::default()));
+                summary.layers.len() - 1
+            });
+            for count in [&mut summary.total, &mut summary.layers[row].1] {
+                count.of += spec.numel();
+                if mask.learns(&spec.path, spec.kind) {
+                    count.tensors += 1;
+                    count.parameters += spec.numel();
+                }
+            }
+        }
+        summary
+    }
+}
+
+impl fmt::Display for FreezeSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Learning { tensors, parameters, of } = self.total;
+        if tensors == 0 {
+            return write!(f, "nothing learns: all {} parameters are frozen", grouped(of));
+        }
+        write!(f, "{} of {} parameters learn, in {tensors} tensors", grouped(parameters), grouped(of))?;
+        let width = self.layers.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let learning = |l: &Learning| l.tensors > 0;
+        let frozen: Vec<&str> =
+            self.layers.iter().filter(|(_, l)| !learning(l)).map(|(name, _)| name.as_str()).collect();
+        match frozen[..] {
+            [] => {}
+            [only] => write!(f, "\n  frozen: {only}")?,
+            [first, .., last] => write!(f, "\n  frozen: {first} to {last} ({} layers)", frozen.len())?,
+        }
+        for (name, l) in self.layers.iter().filter(|(_, l)| learning(l)) {
+            write!(f, "\n  {name:width$}  {:>3} tensors  {:>11}", l.tensors, grouped(l.parameters))?;
+            if l.parameters < l.of {
+                write!(f, " of {}", grouped(l.of))?;
+            }
+        }
+        if self.norm == NormMode::FrozenStats {
+            write!(f, "\n  batch norms keep their running statistics")?;
+        }
+        Ok(())
+    }
+}
+
+/// 11689512 -> "11,689,512".
+fn grouped(n: usize) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_end_at_module_boundaries() {
+        assert!(lies_in("layer1.0.conv1", "layer1") && lies_in("layer1", "layer1"));
+        assert!(!lies_in("layer10.0", "layer1") && !lies_in("layer1", "layer1.0"));
+    }
+
+    #[test]
+    fn thousands_are_grouped() {
+        assert_eq!([7, 999, 1000, 25_557_032].map(grouped), ["7", "999", "1,000", "25,557,032"]);
+    }
+}

@@ -1,0 +1,367 @@
+//! safetensors in and out.
+//!
+//! Files come from anywhere, so nothing in them is believed: a damaged one is refused with an error
+//! that names the file, the tensor, what was expected and what was found. Files are written beside
+//! their place and then renamed, so that a full disk or a crash leaves the old one as it was.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors};
+use serde_json::{Map, Value, json};
+
+use crate::{Error, Result};
+
+/// One tensor of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Extents.
+    pub shape: Vec<usize>,
+    dtype: Dtype,
+    /// Bytes in the file.
+    bytes: std::ops::Range<usize>,
+}
+
+/// An open safetensors file; tensors are read where they are asked for.
+#[derive(Debug)]
+pub struct TensorFile {
+    path: PathBuf,
+    map: memmap2::Mmap,
+    tensors: BTreeMap<String, TensorInfo>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl TensorFile {
+    /// Maps a file and checks its header.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be read, [`Error::Weights`] where it is no sound safetensors file.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref().to_path_buf();
+        let read = |e| Error::io(&path, "read", e);
+        let file = File::open(&path).map_err(read)?;
+        let length = file.metadata().map_err(read)?;
+        if length.is_dir() {
+            return Err(read(io::ErrorKind::IsADirectory.into()));
+        }
+        if length.len() == 0 {
+            return Err(Error::Weights(format!("{}: the file is empty", path.display())));
+        }
+        // SAFETY: the map is only read, and every number in it is checked before use. If another
+        // process shortens the file meanwhile, the system ends this one: no wrong data is seen.
+        #[allow(unsafe_code)]
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(read)?;
+        let (header, metadata) = SafeTensors::read_metadata(&map)
+            .map_err(|e| Error::Weights(format!("{}: {}", path.display(), diagnose(&e, &map))))?;
+        let start = header + 8;
+        let tensors = metadata.tensors().into_iter().map(|(name, info)| {
+            let bytes = start + info.data_offsets.0..start + info.data_offsets.1;
+            (name, TensorInfo { shape: info.shape.clone(), dtype: info.dtype, bytes })
+        });
+        let tensors = tensors.collect();
+        let metadata = metadata.metadata().clone().unwrap_or_default().into_iter().collect();
+        Ok(TensorFile { path, map, tensors, metadata })
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All tensors by name.
+    pub fn tensors(&self) -> &BTreeMap<String, TensorInfo> {
+        &self.tensors
+    }
+
+    /// What the file says of itself.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// An error about a tensor of this file.
+    pub fn error(&self, message: impl std::fmt::Display) -> Error {
+        Error::Weights(format!("{}: {message}", self.path.display()))
+    }
+
+    fn info(&self, name: &str) -> Result<&TensorInfo> {
+        self.tensors.get(name).ok_or_else(|| self.error(format!("tensor '{name}' is missing")))
+    }
+
+    /// A tensor of numbers, widened to f32.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] where it is missing, of another type, or holds NaN or infinity.
+    pub fn read_f32(&self, name: &str) -> Result<Vec<f32>> {
+        let info = self.info(name)?;
+        let bytes = &self.map[info.bytes.clone()];
+        let numbers: Vec<f32> = match info.dtype {
+            Dtype::F32 => bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+            Dtype::F16 => {
+                let halves = bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b));
+                halves.collect::<Vec<f16>>().to_f32_vec()
+            }
+            Dtype::BF16 => {
+                let halves = bytes.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b));
+                halves.collect::<Vec<bf16>>().to_f32_vec()
+            }
+            other => {
+                return Err(self.error(format!(
+                    "tensor '{name}' is of type {other:?}; F32, F16 and BF16 can be read: convert the file"
+                )));
+            }
+        };
+        // A sum of zeros unless something is not finite: this form is vectorised.
+        if numbers.iter().fold(0.0, |sum, x| sum + x * 0.0) != 0.0 {
+            let bad = numbers.iter().filter(|x| !x.is_finite()).count();
+            let first = numbers.iter().position(|x| !x.is_finite()).unwrap_or(0);
+            return Err(self.error(format!(
+                "tensor '{name}' holds {bad} numbers that are NaN or infinite, the first at {first}; \
+                 the file is damaged or its training diverged"
+            )));
+        }
+        Ok(numbers)
+    }
+
+    /// A whole number without extents, such as `num_batches_tracked`; nothing where it is not one.
+    pub fn read_i64(&self, name: &str) -> Option<i64> {
+        let info = self.tensors.get(name).filter(|i| i.dtype == Dtype::I64)?;
+        let bytes: [u8; 8] = self.map[info.bytes.clone()].try_into().ok()?;
+        Some(i64::from_le_bytes(bytes))
+    }
+}
+
+/// What is wrong with a file, in words for people.
+fn diagnose(error: &SafeTensorError, map: &[u8]) -> String {
+    use SafeTensorError as E;
+    let header = map.get(..8).and_then(|n| n.try_into().ok()).map(u64::from_le_bytes);
+    let body = header.and_then(|n| usize::try_from(n).ok()).and_then(|n| map.get(8..n.checked_add(8)?));
+    let tensors = body.and_then(|b| serde_json::from_slice::<Map<String, Value>>(b).ok()).unwrap_or_default();
+    let number = |v: &Value| v.as_u64().and_then(|n| usize::try_from(n).ok());
+    let offsets = |t: &Value| Some((number(&t["data_offsets"][0])?, number(&t["data_offsets"][1])?));
+    match error {
+        E::MetadataIncompleteBuffer => {
+            let end = tensors.values().filter_map(offsets).map(|(_, end)| end).max().unwrap_or(0);
+            let expected = header.unwrap_or(0) as usize + 8 + end;
+            let (found, cut) = (map.len(), map.len() - body.map_or(0, <[u8]>::len) - 8);
+            if found > expected {
+                return format!("{} bytes lie behind the last tensor; the file is damaged", found - expected);
+            }
+            let last = tensors.iter().filter(|(_, t)| offsets(t).is_some_and(|(_, end)| end > cut));
+            let name = last.map(|(name, _)| name.as_str()).next().unwrap_or_default();
+            format!(
+                "the file is truncated: {expected} bytes expected, {found} found, tensor '{name}' is \
+                 incomplete; copy or download it again"
+            )
+        }
+        E::InvalidOffset(name) => {
+            let found = tensors.get(name).and_then(offsets);
+            let found = found.map_or(String::new(), |(start, end)| format!(" (bytes {start} to {end})"));
+            format!("tensor '{name}'{found} overlaps another tensor or leaves a gap; the file is damaged")
+        }
+        E::TensorInvalidInfo | E::MisalignedSlice | E::ValidationOverflow => {
+            let wrong = tensors.iter().find(|(_, t)| {
+                let size =
+                    t["dtype"].as_str().and_then(|d| d.trim_start_matches(char::is_alphabetic).parse().ok());
+                let shape = t["shape"].as_array().into_iter().flatten();
+                let count = shape.map(number).try_fold(1usize, |n, d| n.checked_mul(d?));
+                let bits: Option<usize> = count.and_then(|n| n.checked_mul(size?));
+                offsets(t).is_some_and(|(start, end)| bits != end.checked_sub(start).map(|n| n * 8))
+            });
+            match wrong {
+                Some((name, t)) => format!(
+                    "tensor '{name}': shape {} of {} does not fit its bytes {}; the file is damaged",
+                    t["shape"], t["dtype"], t["data_offsets"]
+                ),
+                None => "a tensor's shape does not fit its bytes; the file is damaged".into(),
+            }
+        }
+        E::InvalidHeaderLength | E::HeaderTooSmall if map.starts_with(&[0x50, 0x4B]) => not_safetensors(map),
+        E::InvalidHeaderLength if map.get(8) == Some(&b'{') => {
+            "the file is truncated inside its header; copy or download it again".into()
+        }
+        E::InvalidHeaderDeserialization(e) if map.get(8) == Some(&b'{') => {
+            format!("the header cannot be understood ({e}); the file is damaged")
+        }
+        _ => not_safetensors(map),
+    }
+}
+
+fn not_safetensors(map: &[u8]) -> String {
+    let kind = match map {
+        [0x50, 0x4B, ..] | [0x80, 0x02, ..] => {
+            "it looks like a PyTorch checkpoint (.pth); \
+             save it from Python with safetensors.torch.save_file(model.state_dict(), path)"
+        }
+        [b'<', ..] => "it looks like a web page: the download went wrong",
+        [b'v', b'e', b'r', b's', b'i', b'o', b'n', b' ', ..] => {
+            "it looks like a Git LFS pointer: fetch the file itself with git lfs pull"
+        }
+        _ => "its first bytes are no safetensors header",
+    };
+    format!("not a safetensors file: {kind}")
+}
+
+/// A tensor to be saved.
+#[derive(Debug, Clone, Copy)]
+pub enum SavedTensor<'a> {
+    /// Numbers and their extents.
+    F32(&'a [usize], &'a [f32]),
+    /// One whole number without extents.
+    I64(i64),
+}
+
+/// Writes a safetensors file atomically. The same content always gives the same bytes: tensors lie
+/// by type, then by name, and metadata by key. `{"format": "pt"}` is added for Python's loaders.
+///
+/// # Errors
+/// [`Error::Io`] naming the file; what was there before is untouched.
+pub fn save_tensors(
+    path: impl AsRef<Path>,
+    tensors: &BTreeMap<String, SavedTensor<'_>>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<()> {
+    let mut header = Map::new();
+    let mut about: BTreeMap<&str, &str> = metadata.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    about.insert("format", "pt");
+    header.insert("__metadata__".into(), json!(about));
+    // Eight-byte numbers first, so that everything is aligned.
+    let mut order: Vec<(&String, &SavedTensor<'_>)> = tensors.iter().collect();
+    order.sort_by_key(|(_, t)| matches!(t, SavedTensor::F32(..)));
+    let mut end = 0;
+    for (name, tensor) in &order {
+        let (dtype, shape, bytes) = match tensor {
+            SavedTensor::F32(shape, data) => ("F32", *shape, data.len() * 4),
+            SavedTensor::I64(_) => ("I64", &[][..], 8),
+        };
+        let info = json!({ "dtype": dtype, "shape": shape, "data_offsets": [end, end + bytes] });
+        header.insert((*name).clone(), info);
+        end += bytes;
+    }
+    let mut header = Value::Object(header).to_string();
+    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+    write_atomically(path, |out| {
+        out.write_all(&(header.len() as u64).to_le_bytes())?;
+        out.write_all(header.as_bytes())?;
+        let mut block = Vec::with_capacity(1 << 16);
+        for (_, tensor) in &order {
+            match tensor {
+                SavedTensor::I64(number) => out.write_all(&number.to_le_bytes())?,
+                SavedTensor::F32(_, data) => {
+                    for numbers in data.chunks(1 << 14) {
+                        block.clear();
+                        block.extend(numbers.iter().flat_map(|x| x.to_le_bytes()));
+                        out.write_all(&block)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Writes a file whole or not at all: into a temporary file in the same folder, to the disk, and
+/// then renamed over what was there.
+///
+/// # Errors
+/// [`Error::Io`] naming `path`; what was there before is untouched.
+pub fn write_atomically(
+    path: impl AsRef<Path>,
+    write: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>,
+) -> Result<()> {
+    let path = path.as_ref();
+    let failed = |e| Error::io(path, "write", e);
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut temporary = builder.prefix(".defrost-").tempfile_in(folder).map_err(failed)?;
+    let mut out = BufWriter::with_capacity(1 << 16, temporary.as_file_mut());
+    write(&mut out).and_then(|()| out.flush()).map_err(failed)?;
+    drop(out);
+    temporary.as_file().sync_all().map_err(failed)?;
+    temporary.persist(path).map_err(|e| failed(e.error))?;
+    // The rename itself is on the disk when the folder is.
+    #[cfg(unix)]
+    File::open(folder).and_then(|f| f.sync_all()).map_err(failed)?;
+    Ok(())
+}
+
+/// Tensors of a file by name, with their shapes, and the file's metadata.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TensorMap {
+    /// Shape and numbers of each tensor.
+    pub tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+    /// What the file says of itself.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Reads all tensors of a file: optimizer state, kept features.
+///
+/// # Errors
+/// As for [`TensorFile::open`] and [`TensorFile::read_f32`].
+pub fn load_tensors(path: impl AsRef<Path>) -> Result<TensorMap> {
+    let file = TensorFile::open(path)?;
+    let mut tensors = BTreeMap::new();
+    for (name, info) in &file.tensors {
+        tensors.insert(name.clone(), (info.shape.clone(), file.read_f32(name)?));
+    }
+    Ok(TensorMap { tensors, metadata: file.metadata })
+}
+
+/// What became of a weight file's tensors.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LoadReport {
+    /// Tensors that were loaded, running statistics included.
+    pub loaded: usize,
+    /// Tensors of the head that were missing or of another size, and will be replaced.
+    pub skipped_head: Vec<String>,
+    /// Tensors of the file that are not used: batch counters of layers that have none here.
+    pub ignored: Vec<String>,
+    /// Whether the names were timm's.
+    pub timm: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file() -> Result<()> {
+        let folder = tempfile::tempdir().map_err(|e| Error::io("temp", "create", e))?;
+        let path = folder.path().join("model.safetensors");
+        std::fs::write(&path, b"old").map_err(|e| Error::io(&path, "write", e))?;
+        let outcome = write_atomically(&path, |out| {
+            out.write_all(b"half of the new one")?;
+            Err(io::ErrorKind::StorageFull.into())
+        });
+        let message = outcome.expect_err("must fail").to_string();
+        assert!(message.contains("model.safetensors"), "{message}");
+        assert_eq!(std::fs::read(&path).map_err(|e| Error::io(&path, "read", e))?, b"old");
+        let left = std::fs::read_dir(folder.path()).map_err(|e| Error::io(&path, "list", e))?.count();
+        assert_eq!(left, 1, "no temporary file stays behind");
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded() -> Result<()> {
+        let folder = tempfile::tempdir().map_err(|e| Error::io("temp", "create", e))?;
+        let path = folder.path().join("state.safetensors");
+        let numbers = [1.5, -0.0, f32::MIN_POSITIVE / 2.0, 3.0e38, 0.1, 7.0];
+        let tensors = BTreeMap::from([
+            ("a.momentum".to_string(), SavedTensor::F32(&[2, 3], &numbers)),
+            ("empty".to_string(), SavedTensor::F32(&[0], &[])),
+        ]);
+        save_tensors(&path, &tensors, &BTreeMap::from([("step".into(), "12".into())]))?;
+        let read = load_tensors(&path)?;
+        assert_eq!(read.metadata["step"], "12");
+        assert_eq!(read.metadata["format"], "pt");
+        let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
+        assert_eq!(read.tensors["a.momentum"].0, [2, 3]);
+        assert_eq!(bits(&read.tensors["a.momentum"].1), bits(&numbers));
+        Ok(())
+    }
+}
