@@ -14,5 +14,6 @@ pub mod nn;
 pub mod ops;
 pub mod plan;
 pub mod rng;
+pub mod train;
 
 pub use error::{Error, Result, did_you_mean};

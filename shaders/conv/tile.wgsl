@@ -23,7 +23,7 @@ fn store(value: vec4<f32>, row: u32, rows: u32, quad: u32) {
 }
 
 // Quad k of the pixel at `offset` (in quads), zero in the padding.
-fn patch(offset: i32, k: u32) -> vec4<f32> {
+fn load_x(offset: i32, k: u32) -> vec4<f32> {
     return select(vec4<f32>(0.0), x[u32(max(offset, 0)) + k], offset >= 0);
 }
 
@@ -68,8 +68,8 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups
                 let k2 = k1 + quads;
                 let k3 = k2 + quads;
                 multiply(&t,
-                    Rows(patch(o0, k), patch(o1, k), patch(o2, k), patch(o3, k),
-                         patch(o4, k), patch(o5, k), patch(o6, k), patch(o7, k)),
+                    Rows(load_x(o0, k), load_x(o1, k), load_x(o2, k), load_x(o3, k),
+                         load_x(o4, k), load_x(o5, k), load_x(o6, k), load_x(o7, k)),
                     mat4x4<f32>(w[k0 + q0], w[k1 + q0], w[k2 + q0], w[k3 + q0]),
                     mat4x4<f32>(w[k0 + q1], w[k1 + q1], w[k2 + q1], w[k3 + q1]),
                     mat4x4<f32>(w[k0 + q2], w[k1 + q2], w[k2 + q2], w[k3 + q2]),

@@ -22,7 +22,7 @@ fn store(value: vec4<f32>, row: u32, rows: u32, quad: u32) {
 }
 
 // Channel c of the pixel at `offset`, zero in the padding.
-fn patch(offset: i32, c: u32) -> f32 {
+fn load_x(offset: i32, c: u32) -> f32 {
     return select(0.0, x[u32(max(offset, 0)) + c], offset >= 0);
 }
 
@@ -62,8 +62,8 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups
             for (var c = 0u; c < params.in_channels; c++) {
                 let k = ((kh * KERNEL_W + kw) * params.in_channels + c) * quads;
                 multiply_one(&t,
-                    Scalars(patch(o0, c), patch(o1, c), patch(o2, c), patch(o3, c),
-                            patch(o4, c), patch(o5, c), patch(o6, c), patch(o7, c)),
+                    Scalars(load_x(o0, c), load_x(o1, c), load_x(o2, c), load_x(o3, c),
+                            load_x(o4, c), load_x(o5, c), load_x(o6, c), load_x(o7, c)),
                     w[k + q0], w[k + q1], w[k + q2], w[k + q3]);
             }
         }

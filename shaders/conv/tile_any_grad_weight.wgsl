@@ -11,7 +11,7 @@
 @group(0) @binding(3) var<storage, read_write> grad_w: array<vec4<f32>>;
 
 // The element of the patch under output pixel p that row `k` (tap, channel) of the weight meets.
-fn patch(p: Pixel, k: u32) -> f32 {
+fn load_x(p: Pixel, k: u32) -> f32 {
     let tap = k / params.in_channels;
     let offset = input_under(p, tap / KERNEL_W, tap % KERNEL_W);
     return select(0.0, x[u32(max(offset, 0)) * params.in_channels + k % params.in_channels], offset >= 0);
@@ -47,8 +47,8 @@ fn grad_weight(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgr
     for (var row = begin; row < end; row++) {
         let y = row * quads;
         multiply_one(&t,
-            Scalars(patch(p, k + 0u), patch(p, k + 1u), patch(p, k + 2u), patch(p, k + 3u),
-                    patch(p, k + 4u), patch(p, k + 5u), patch(p, k + 6u), patch(p, k + 7u)),
+            Scalars(load_x(p, k + 0u), load_x(p, k + 1u), load_x(p, k + 2u), load_x(p, k + 3u),
+                    load_x(p, k + 4u), load_x(p, k + 5u), load_x(p, k + 6u), load_x(p, k + 7u)),
             grad_y[y + q0], grad_y[y + q1], grad_y[y + q2], grad_y[y + q3]);
         p = next(p, params.out_height, params.out_width);
     }

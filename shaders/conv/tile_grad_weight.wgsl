@@ -13,7 +13,7 @@
 @group(0) @binding(2) var<storage, read> grad_y: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> grad_w: array<vec4<f32>>;
 
-fn patch(offset: i32, k: u32) -> vec4<f32> {
+fn load_x(offset: i32, k: u32) -> vec4<f32> {
     return select(vec4<f32>(0.0), x[u32(max(offset, 0)) + k], offset >= 0);
 }
 
@@ -59,8 +59,8 @@ fn grad_weight(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgr
         let o2 = select(-1, input_under(p2, kh, kw), row + 2u < end) * scale;
         let o3 = select(-1, input_under(p3, kh, kw), row + 3u < end) * scale;
         p = next(p3, params.out_height, params.out_width);
-        let l = transpose(mat4x4<f32>(patch(o0, left), patch(o1, left), patch(o2, left), patch(o3, left)));
-        let r = transpose(mat4x4<f32>(patch(o0, right), patch(o1, right), patch(o2, right), patch(o3, right)));
+        let l = transpose(mat4x4<f32>(load_x(o0, left), load_x(o1, left), load_x(o2, left), load_x(o3, left)));
+        let r = transpose(mat4x4<f32>(load_x(o0, right), load_x(o1, right), load_x(o2, right), load_x(o3, right)));
         let y0 = row * quads;
         let y1 = min(row + 1u, end - 1u) * quads;
         let y2 = min(row + 2u, end - 1u) * quads;

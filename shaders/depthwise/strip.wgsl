@@ -14,7 +14,7 @@
 @group(0) @binding(5) var<storage, read> residual: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>;
 
-fn patch(under: i32, c: u32) -> vec4<f32> {
+fn load_x(under: i32, c: u32) -> vec4<f32> {
     let i = u32(max(under, 0)) * (params.in_channels / 4u) + c;
     return select(vec4<f32>(0.0), x[i], under >= 0);
 }
@@ -45,10 +45,10 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups
     for (var kh = 0u; kh < KERNEL_H; kh++) {
         for (var kw = 0u; kw < KERNEL_W; kw++) {
             let weight = w[(kh * KERNEL_W + kw) * quads + c];
-            s0 += patch(input_under(p0, kh, kw), c) * weight;
-            s1 += patch(input_under(p1, kh, kw), c) * weight;
-            s2 += patch(input_under(p2, kh, kw), c) * weight;
-            s3 += patch(input_under(p3, kh, kw), c) * weight;
+            s0 += load_x(input_under(p0, kh, kw), c) * weight;
+            s1 += load_x(input_under(p1, kh, kw), c) * weight;
+            s2 += load_x(input_under(p2, kh, kw), c) * weight;
+            s3 += load_x(input_under(p3, kh, kw), c) * weight;
         }
     }
     store(s0, row + 0u, rows, c);

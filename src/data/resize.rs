@@ -7,9 +7,9 @@
 //! sums start at one half and are clamped to a byte. A pass that does not change the size changes nothing.
 //!
 //! The horizontal pass comes first and the vertical one works on its rounded bytes; the other way round where
-//! the height shrinks by more than twice the pixels that the width shrinks by. That exception is Pillow 13's
-//! (pull request 9549; found by trial on 3000 sizes). It concerns pictures more than twice as tall as wide,
-//! of which earlier Pillows differ by a level or so.
+//! the height shrinks by more than twice as many pixels as the width. That exception is Pillow 13's (pull
+//! request 9549; the condition was found by trial on 3000 sizes). It concerns pictures more than twice as
+//! tall as wide and crops that are stretched; earlier Pillows differ there, bilinear by one level.
 
 use super::decode::Picture;
 use crate::models::preprocess::Filter;

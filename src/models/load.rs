@@ -25,10 +25,18 @@ pub enum HeadPolicy {
 /// # Errors
 /// [`Error::Usage`] for an unknown name or no class.
 pub fn create(name: &str, classes: usize) -> Result<Network> {
-    let choice = registry::find(name)?;
-    let mut net = Network::hollow(&choice, choice.width.unwrap_or(1.0), numbered_classes(classes))?;
+    let mut net = blank(name, classes)?;
     net.init(0);
     Ok(net)
+}
+
+/// A network whose numbers are all zero, to be looked at or filled: it costs no time.
+///
+/// # Errors
+/// As for [`create`].
+pub fn blank(name: &str, classes: usize) -> Result<Network> {
+    let choice = registry::find(name)?;
+    Network::hollow(&choice, choice.width.unwrap_or(1.0), numbered_classes(classes))
 }
 
 /// A network with weights from a file, torchvision's, timm's or Defrost's own. Width, number of
@@ -90,7 +98,7 @@ fn usual_classes(model: &Model, count: usize) -> Vec<String> {
     }
 }
 
-/// A hollow network of the width and the number of classes that the file's tensors have.
+/// A blank network of the width and the number of classes that the file's tensors have.
 fn shaped_like(file: &TensorFile, choice: &Choice, head: HeadPolicy) -> Result<Network> {
     let model = choice.model;
     let build = |width, classes| Network::hollow(choice, width, usual_classes(model, classes));
@@ -144,17 +152,22 @@ impl Network {
     /// [`Error::Io`] and [`Error::Weights`] about the file.
     pub fn load_weights(&mut self, path: impl AsRef<Path>, head: HeadPolicy) -> Result<LoadReport> {
         let file = TensorFile::open(path)?;
-        let mut loaded = self.clone();
-        match config_of(&file)? {
-            Some(Config { padding, norm, preprocess, .. }) => {
-                loaded.set_preprocess(preprocess).map_err(|e| file.error(e))?;
-                (loaded.config.padding, loaded.config.norm) = (padding, norm);
-            }
-            None => loaded.apply_metadata(&file)?,
+        let before = self.config.clone();
+        let outcome = self.describe(&file).and_then(|()| self.read(&file, head));
+        if outcome.is_err() {
+            self.config = before;
         }
-        let report = loaded.read(&file, head)?;
-        *self = loaded;
-        Ok(report)
+        outcome
+    }
+
+    /// Takes over preprocessing, padding and batch norm from a file, whoever wrote it.
+    fn describe(&mut self, file: &TensorFile) -> Result<()> {
+        let Some(Config { padding, norm, preprocess, .. }) = config_of(file)? else {
+            return self.apply_metadata(file);
+        };
+        self.set_preprocess(preprocess).map_err(|e| file.error(e))?;
+        (self.config.padding, self.config.norm) = (padding, norm);
+        Ok(())
     }
 
     /// Takes over what a file says of padding, preprocessing, batch norm and classes.

@@ -9,16 +9,16 @@ use crate::{Error, Result};
 
 pub mod imagenet;
 mod load;
-mod mobilenet_v2;
+pub mod mobilenet_v2;
 mod network;
 pub mod preprocess;
 mod record;
 pub mod registry;
-mod resnet;
+pub mod resnet;
 mod save;
-mod vgg;
+pub mod vgg;
 
-pub use load::{HeadPolicy, create, load, load_with};
+pub use load::{HeadPolicy, blank, create, load, load_with};
 pub use mobilenet_v2::MobileNetV2;
 pub use network::{Config, Network};
 pub use preprocess::{Filter, Preprocess};

@@ -54,7 +54,7 @@ pub(super) fn numbered_classes(count: usize) -> Vec<String> {
 }
 
 impl Network {
-    /// A network all of whose numbers are still to be filled in.
+    /// A network of zeros, which the system lends without touching memory.
     pub(super) fn hollow(choice: &Choice, width: f64, classes: Vec<String>) -> Result<Self> {
         Self::from_config(Config {
             version: 1,
@@ -73,6 +73,12 @@ impl Network {
         if !(0.05..=4.0).contains(&config.width) || (config.width != 1.0 && !model.widths) {
             return Err(Error::Usage(format!("{} does not come in width {}", model.name, config.width)));
         }
+        let Norm { eps, momentum } = config.norm;
+        if !(eps > 0.0 && eps < 1.0 && (0.0..=1.0).contains(&momentum)) {
+            return Err(Error::Weights(format!(
+                "batch norm's eps {eps} or momentum {momentum} is out of range"
+            )));
+        }
         config.preprocess.check()?;
         let architecture = model.build(config.width);
         let mut net = Network {
@@ -87,7 +93,7 @@ impl Network {
             fresh_head: false,
         };
         net.declare()?;
-        net.tensors = vec![vec![]; net.structure.specs.len()];
+        net.tensors = net.structure.specs.iter().map(|s| vec![0.0; s.numel()]).collect();
         Ok(net)
     }
 
@@ -368,5 +374,11 @@ impl Network {
                 *count += steps;
             }
         }
+    }
+}
+
+impl crate::plan::Params for Network {
+    fn packed(&self, path: &str) -> Result<Vec<f32>> {
+        Network::packed(self, path)
     }
 }

@@ -144,6 +144,7 @@ enum Request {
     Through(String),
     Groups(Vec<usize>),
     AllButHead,
+    All,
 }
 
 /// What to freeze. Requests add up: `Freeze::through("layer2").and(Freeze::prefix("fc"))`.
@@ -162,6 +163,11 @@ impl Freeze {
     /// Nothing: everything learns.
     pub fn none() -> Self {
         Self::default()
+    }
+
+    /// Everything: for predictions, where all is computed from constants.
+    pub fn all() -> Self {
+        Self::one(Request::All)
     }
 
     /// Everything but the last layer.
@@ -229,6 +235,7 @@ impl Freeze {
                 }
                 Request::Prefix(name) => frozen.extend(net.find(name)?),
                 Request::Through(name) => frozen.extend(0..net.through(name)?),
+                Request::All => frozen.extend(0..net.specs.len()),
                 Request::AllButHead => {
                     frozen.extend((0..net.specs.len()).filter(|&i| !lies_in(&net.specs[i].path, &net.head)));
                 }

@@ -12,16 +12,19 @@ use crate::tape::{
 use crate::{Error, Result, rng};
 
 /// What fills every byte that a kernel must not read or has yet to write: a NaN as a float, an
-/// impossible index as a word.
-const POISON: u32 = 0x7FC0_DEAD;
+/// impossible index as a word. Each region has its own, so that guards copied to guards are seen too.
+fn poison(region: &str) -> u32 {
+    0x7FC0_0000 | (rng::key_of(region) as u32 & 0xFFFF)
+}
 
-/// Bytes of poison behind each operand.
-const GUARD: usize = 256;
+/// Bytes of poison before and behind each operand: more than one workgroup of vec4 stores. The guard
+/// behind is bound too, since drivers drop or clamp what goes beyond a binding, and hide it so.
+const GUARD: usize = 2048;
 
 /// What an op left behind.
 #[derive(Debug, Clone)]
 pub struct ProbeResult {
-    /// Its outputs; poison where an output is not used.
+    /// Its outputs; NaN where a kernel leaves out what nobody reads.
     pub outputs: Vec<Data<f32>>,
     /// The inputs that it changes in place.
     pub updates: Vec<Vec<f32>>,
@@ -43,14 +46,14 @@ impl Region {
     fn new(gpu: &Gpu, name: String, bytes: usize, contents: &[u8]) -> Result<Self> {
         let offset = GUARD.next_multiple_of(gpu.caps().storage_alignment as usize);
         let size = offset + bytes.max(16).next_multiple_of(16) + GUARD;
-        let mut initial: Vec<u8> = POISON.to_le_bytes().into_iter().cycle().take(size).collect();
+        let mut initial: Vec<u8> = poison(&name).to_le_bytes().into_iter().cycle().take(size).collect();
         initial[offset..offset + contents.len()].copy_from_slice(contents);
         let buffer = gpu.storage(&name, size as u64)?;
         gpu.write(&buffer, 0, &initial);
         Ok(Region { name, buffer, offset, bytes, initial })
     }
 
-    /// Bytes that a kernel may bind: the values, up to a whole vec4.
+    /// Bytes that a kernel may touch: the values, up to a whole vec4.
     fn room(&self) -> usize {
         self.bytes.max(16).next_multiple_of(16)
     }
@@ -59,7 +62,7 @@ impl Region {
         wgpu::BufferBinding {
             buffer: &self.buffer,
             offset: self.offset as u64,
-            size: wgpu::BufferSize::new(self.room() as u64),
+            size: wgpu::BufferSize::new((self.room() + GUARD) as u64),
         }
     }
 
@@ -187,8 +190,7 @@ pub fn run_io(
         bench.inputs.push(regions(gpu, &format!("input {i}"), value, Some(&encode(data)))?);
     }
     for (i, value) in io.outputs.iter().enumerate() {
-        let own = if value.used { regions(gpu, &format!("output {i}"), value, None)? } else { Vec::new() };
-        bench.outputs.push(own);
+        bench.outputs.push(regions(gpu, &format!("output {i}"), value, None)?);
     }
     for (i, &bytes) in variant.scratch.iter().enumerate() {
         bench.scratch.push(Region::new(gpu, format!("scratch {i}"), bytes as usize, &[])?);
@@ -218,10 +220,9 @@ pub fn run_io(
         found.insert(region.name.clone(), bytes[region.offset..region.offset + region.bytes].to_vec());
     }
     let gather = |name: &str, i: usize, value: &IoValue<'_>| {
-        let part = |number| found.get(&format!("{name} {i} part {number}")).cloned();
-        let poison = || POISON.to_le_bytes().repeat(value.ty.shape.numel());
-        let bytes: Option<Vec<Vec<u8>>> = (0..value.parts.len()).map(part).collect();
-        decode(value.ty.dtype, &bytes.map_or_else(poison, |parts| parts.concat()))
+        let part = |number| found.get(&format!("{name} {i} part {number}")).map_or(&[][..], Vec::as_slice);
+        let bytes: Vec<&[u8]> = (0..value.parts.len()).map(part).collect();
+        decode(value.ty.dtype, &bytes.concat())
     };
     let outputs = io.outputs.iter().enumerate().map(|(i, value)| gather("output", i, value)).collect();
     let updated = io.inputs.iter().take(op.updates()).enumerate();

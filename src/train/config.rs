@@ -1,0 +1,266 @@
+//! All settings of a training: what `config.json` keeps and `--resume` reads back.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::Augment;
+use crate::models::Network;
+use crate::nn::{Freeze, Kind, NormMode};
+use crate::ops::{AdamW, Sgd};
+use crate::plan::{Optimizer, Trainable};
+use crate::tape::Shape;
+use crate::{Error, Result};
+
+/// What is taught, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// The frozen network runs once a picture, its features are kept, and the head is taught on them.
+    #[default]
+    Features,
+    /// Everything that is not frozen learns, on augmented pictures.
+    Finetune,
+}
+
+/// How parameters are updated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptimizerKind {
+    /// SGD with momentum.
+    Sgd,
+    /// Adam with decoupled weight decay.
+    #[default]
+    Adamw,
+}
+
+/// How the learning rate goes over the training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// It stays.
+    Constant,
+    /// A tenth after each third of the epochs.
+    Step,
+    /// Half a cosine, down to 0.
+    #[default]
+    Cosine,
+    /// Up from a 25th during the first 30%, then down to a 250 000th, both along a cosine (Smith 2018,
+    /// with PyTorch's constants; the momentum stays).
+    OneCycle,
+}
+
+impl Schedule {
+    /// The factor on the learning rate at `step` of `steps`, in epoch `epoch` (from 0) of `epochs`.
+    pub fn factor(self, step: usize, steps: usize, epoch: usize, epochs: usize) -> f64 {
+        let cosine = |from: f64, to: f64, share: f64| {
+            to + (from - to) * 0.5 * (1.0 + (std::f64::consts::PI * share).cos())
+        };
+        let steps = steps.max(1) as f64;
+        match self {
+            Schedule::Constant => 1.0,
+            Schedule::Step => 0.1f64.powi((epoch / epochs.div_ceil(3).max(1)) as i32),
+            Schedule::Cosine => cosine(1.0, 0.0, step as f64 / steps),
+            Schedule::OneCycle => {
+                let peak = (0.3 * steps - 1.0).max(1.0);
+                let at = step as f64;
+                if at <= peak {
+                    cosine(1.0 / 25.0, 1.0, at / peak)
+                } else {
+                    cosine(1.0, 1.0 / 250_000.0, (at - peak) / (steps - 1.0 - peak).max(1.0))
+                }
+            }
+        }
+    }
+}
+
+/// All settings of a training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Folder of class folders, or of `train/` and `val/`, or of IDX files.
+    pub data: PathBuf,
+    /// The registry's name of the network.
+    pub model: String,
+    /// Its pretrained weights.
+    pub weights: Option<PathBuf>,
+    /// What is taught.
+    pub strategy: Strategy,
+    /// Freeze up to and including this layer.
+    pub freeze_through: Option<String>,
+    /// Freeze these layers or parameters.
+    pub freeze: Vec<String>,
+    /// Freeze these layer groups.
+    pub freeze_groups: Vec<usize>,
+    /// How batch norms in layers that learn take part.
+    pub batch_norm: NormMode,
+    /// Passes over the training pictures; by strategy where absent.
+    pub epochs: Option<usize>,
+    /// Pictures a step; 32, or fewer where the device cannot hold as many, where absent.
+    pub batch: Option<usize>,
+    /// How parameters are updated.
+    pub optimizer: OptimizerKind,
+    /// Learning rate: none (by strategy), one for all, two (all but the head, the head), or one a group.
+    pub lr: Vec<f64>,
+    /// SGD's momentum.
+    pub momentum: f32,
+    /// SGD looks ahead.
+    pub nesterov: bool,
+    /// Decay of weights; norms and biases do not decay.
+    pub weight_decay: f64,
+    /// How the rate goes over the training.
+    pub schedule: Schedule,
+    /// Share of the target spread over all classes.
+    pub smoothing: f32,
+    /// Random changes of training pictures.
+    pub augment: Augment,
+    /// Share of pictures held out where the data has no validation part.
+    pub val_fraction: f64,
+    /// Of everything random.
+    pub seed: u64,
+    /// Stop after this epoch, to be resumed.
+    pub stop_after: Option<usize>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            data: PathBuf::new(),
+            model: String::new(),
+            weights: None,
+            strategy: Strategy::default(),
+            freeze_through: None,
+            freeze: Vec::new(),
+            freeze_groups: Vec::new(),
+            batch_norm: NormMode::default(),
+            epochs: None,
+            batch: None,
+            optimizer: OptimizerKind::default(),
+            lr: Vec::new(),
+            momentum: 0.9,
+            nesterov: false,
+            weight_decay: 0.01,
+            schedule: Schedule::default(),
+            smoothing: 0.0,
+            augment: Augment::default(),
+            val_fraction: 0.2,
+            seed: 0,
+            stop_after: None,
+        }
+    }
+}
+
+impl Config {
+    /// The batch that is tried first where none is asked for.
+    pub const BATCH: usize = 32;
+
+    /// Passes over the training pictures.
+    pub fn epochs(&self) -> usize {
+        self.epochs.unwrap_or(match self.strategy {
+            Strategy::Features => 60,
+            Strategy::Finetune => 5,
+        })
+    }
+
+    /// What is frozen: for `features` everything but the head, else what was asked for.
+    pub fn freeze(&self) -> Freeze {
+        let mut freeze = match self.strategy {
+            Strategy::Features => Freeze::all_but_head(),
+            Strategy::Finetune => Freeze::none(),
+        };
+        if let Some(layer) = &self.freeze_through {
+            freeze = freeze.and(Freeze::through(layer));
+        }
+        for name in &self.freeze {
+            freeze = freeze.and(Freeze::prefix(name));
+        }
+        if !self.freeze_groups.is_empty() {
+            freeze = freeze.and(Freeze::groups(self.freeze_groups.iter().copied()));
+        }
+        freeze.norm(self.batch_norm)
+    }
+
+    /// The update rule.
+    pub fn optimizer(&self) -> Optimizer {
+        match self.optimizer {
+            OptimizerKind::Sgd => Optimizer::Sgd(Sgd { momentum: self.momentum, nesterov: self.nesterov }),
+            OptimizerKind::Adamw => Optimizer::AdamW(AdamW::default()),
+        }
+    }
+
+    /// Whether every number lies where it means something.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the option that does not.
+    pub fn check(&self) -> Result<()> {
+        let usage = |message: String| Err(Error::Usage(message));
+        if self.batch == Some(0) {
+            return usage("--batch 0: a batch holds at least one picture".into());
+        }
+        if self.epochs() == 0 {
+            return usage("--epochs 0: nothing would be learned".into());
+        }
+        if let Some(lr) = self.lr.iter().find(|lr| !(lr.is_finite() && **lr >= 0.0)) {
+            return usage(format!("--lr {lr}: a learning rate is a number from 0 up"));
+        }
+        if !(0.0..1.0).contains(&self.smoothing) {
+            return usage(format!("--label-smoothing {}: it lies in [0, 1)", self.smoothing));
+        }
+        if !(0.0..1.0).contains(&self.momentum) {
+            return usage(format!("--momentum {}: it lies in [0, 1)", self.momentum));
+        }
+        if !(self.weight_decay.is_finite() && self.weight_decay >= 0.0) {
+            return usage(format!("--weight-decay {}: it is a number from 0 up", self.weight_decay));
+        }
+        self.augment.check()
+    }
+
+    /// The learning rate of each of `groups` layer groups; the last is the head.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where the number of rates fits neither one, two, nor the groups.
+    pub fn rates(&self, groups: &[String]) -> Result<Vec<f64>> {
+        let n = groups.len();
+        let body_and_head = |body: f64, head: f64| {
+            let mut rates = vec![body; n];
+            if let Some(last) = rates.last_mut() {
+                *last = head;
+            }
+            rates
+        };
+        Ok(match (self.lr[..].len(), self.strategy, self.optimizer) {
+            (0, Strategy::Features, OptimizerKind::Adamw) => vec![3e-3; n],
+            (0, Strategy::Features, OptimizerKind::Sgd) => vec![1e-2; n],
+            (0, Strategy::Finetune, OptimizerKind::Adamw) => body_and_head(1e-4, 2e-3),
+            (0, Strategy::Finetune, OptimizerKind::Sgd) => body_and_head(1e-3, 1e-2),
+            (1, ..) => vec![self.lr[0]; n],
+            (given, ..) if given == n => self.lr.clone(),
+            (2, ..) => body_and_head(self.lr[0], self.lr[1]),
+            (given, ..) => {
+                return Err(Error::Usage(format!(
+                    "--lr has {given} rates; give one, two (body, head), or one for each of the {n} layer \
+                     groups, which begin at {}",
+                    groups.join(", ")
+                )));
+            }
+        })
+    }
+}
+
+/// Whether a parameter's weight decays: matrices do, norms and biases do not.
+fn decays(kind: Kind) -> bool {
+    kind == Kind::Weight
+}
+
+/// What learns, each parameter in its rate group: twice the layer group, plus one where nothing decays.
+pub(super) fn trainable(net: &Network) -> Vec<Trainable> {
+    let ranges = net.structure().group_ranges();
+    let specs = net.specs().iter().enumerate().filter(|(_, s)| net.mask().learns(&s.path, s.kind));
+    specs
+        .map(|(i, s)| {
+            let group = ranges.iter().position(|range| range.contains(&i)).unwrap_or(0);
+            let group = 2 * group + usize::from(!decays(s.kind));
+            Trainable { path: s.path.clone(), shape: Shape(s.device_shape()), group: group as u32 }
+        })
+        .collect()
+}

@@ -1,0 +1,87 @@
+//! What a training tells whoever watches.
+
+use serde::Serialize;
+
+use crate::data::Skipped;
+use crate::nn::FreezeSummary;
+
+/// Figures of one epoch.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EpochMetrics {
+    /// Which, from 1.
+    pub epoch: usize,
+    /// Of how many.
+    pub epochs: usize,
+    /// Mean loss over the training pictures, as they were seen.
+    pub train_loss: f64,
+    /// Share of right answers on them, 0 to 1.
+    pub train_accuracy: f64,
+    /// Mean loss over the validation pictures.
+    pub val_loss: f64,
+    /// Share of right answers on them, 0 to 1.
+    pub val_accuracy: f64,
+    /// The head's learning rate at the end of the epoch.
+    pub lr: f64,
+    /// Wall time since training began.
+    pub seconds: f64,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The data was opened.
+    Data {
+        /// Training pictures.
+        train: usize,
+        /// Validation pictures.
+        val: usize,
+        /// Class names.
+        classes: Vec<String>,
+        /// Files that are not used, with reasons.
+        skipped: Vec<Skipped>,
+    },
+    /// What learns was settled.
+    Frozen(FreezeSummary),
+    /// Work goes on.
+    Progress {
+        /// `reading`, `features`, `train`, `evaluate`.
+        what: &'static str,
+        /// Pictures (or steps) done.
+        done: usize,
+        /// Of how many.
+        total: usize,
+        /// In which epoch, from 1.
+        epoch: Option<usize>,
+        /// Loss of the last step.
+        loss: Option<f64>,
+        /// Share of right answers in this epoch so far.
+        accuracy: Option<f64>,
+    },
+    /// An epoch is over.
+    Epoch(EpochMetrics),
+    /// Something is not as one would expect; counted, not fatal.
+    Warning(String),
+    /// Something worth knowing.
+    Note(String),
+}
+
+impl Event {
+    /// Progress without loss and accuracy.
+    pub(super) fn progress(what: &'static str, done: usize, total: usize) -> Self {
+        Event::Progress { what, done, total, epoch: None, loss: None, accuracy: None }
+    }
+}
+
+/// Whoever watches a training.
+pub trait Observer {
+    /// Called for everything that happens, on the training's thread.
+    fn event(&mut self, event: &Event);
+}
+
+/// Watches nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn event(&mut self, _event: &Event) {}
+}

@@ -1,0 +1,17 @@
+//! Learning: settings, the trainer with its strategies, evaluation, kept features, run folders.
+
+mod config;
+mod evaluate;
+mod events;
+mod features;
+mod run;
+mod session;
+mod trainer;
+
+pub use config::{Config, OptimizerKind, Schedule, Strategy};
+pub use evaluate::{Evaluation, Predictor, evaluate, interval};
+pub use events::{EpochMetrics, Event, Observer, Silent};
+pub use features::{Features, extract, features_key};
+pub use run::{Context, resume, run};
+pub use session::{Feed, inference_plan, training_plan};
+pub use trainer::{Report, State, Trainer};

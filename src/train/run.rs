@@ -1,0 +1,182 @@
+//! A whole training from settings to a run folder, and going on with one.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use serde::{Deserialize, Serialize};
+
+use super::config::Config;
+use super::events::{Event, Observer};
+use super::trainer::{Report, Trainer, last_checkpoint};
+use crate::data::{self, Manifest, OpenOptions, Splits};
+use crate::models::{self, HeadPolicy, Network};
+use crate::plan::Device;
+use crate::{Error, Result};
+
+/// What a run needs from outside.
+pub struct Context<'a> {
+    /// What it runs on.
+    pub device: &'a Device,
+    /// Where features are kept.
+    pub cache: PathBuf,
+    /// Who watches.
+    pub observer: &'a mut dyn Observer,
+    /// Set to true to stop after the step at hand.
+    pub stop: &'a AtomicBool,
+}
+
+/// `config.json` of a run folder.
+#[derive(Debug, Serialize, Deserialize)]
+struct RunFile {
+    schema_version: u32,
+    /// Defrost's version that wrote it.
+    defrost: String,
+    device: String,
+    arguments: Config,
+    model: models::Config,
+    train_pictures: usize,
+    val_pictures: usize,
+}
+
+/// Trains as `config` says and writes the run folder `out`, which must not hold a run yet. Nothing is
+/// written before data, weights and options have proved good.
+///
+/// # Errors
+/// [`Error::Usage`], [`Error::Data`], [`Error::Weights`], [`Error::Gpu`], each naming the thing.
+pub fn run(config: &Config, out: &Path, context: Context<'_>) -> Result<Report> {
+    if out.join("config.json").exists() || last_checkpoint(out).exists() {
+        return Err(Error::Usage(format!(
+            "{}: there is a run in it; go on with --resume {0}, or name another folder with --out",
+            out.display()
+        )));
+    }
+    config.check()?;
+    let mut net = open_network(config)?;
+    let options = OpenOptions { val_fraction: config.val_fraction, seed: config.seed, manifest: None };
+    let splits = data::open(&config.data, &options)?;
+    net.replace_head_for(splits.train.classes.clone(), config.seed)?;
+    announce(&mut net, config, &splits, context.observer)?;
+
+    let created = !out.exists();
+    std::fs::create_dir_all(out).map_err(|e| Error::io(out, "create folder", e))?;
+    let outcome = write_description(out, config, &net, &splits, context.device)
+        .and_then(|()| fit(config, out, net, &splits, context, false));
+    if outcome.is_err() && !last_checkpoint(out).exists() {
+        // Nothing to go on from: leave no half-written run behind.
+        for name in ["config.json", "split.json", "metrics.csv", "model.safetensors"] {
+            let _ = std::fs::remove_file(out.join(name));
+        }
+        if created {
+            let _ = std::fs::remove_dir(out);
+        }
+    }
+    outcome
+}
+
+/// Goes on with the run in `folder` from its last checkpoint, as if it had not stopped.
+///
+/// # Errors
+/// [`Error::Usage`] where there is no run, [`Error::Data`] where the data changed; as for [`run`].
+pub fn resume(folder: &Path, context: Context<'_>) -> Result<Report> {
+    let path = folder.join("config.json");
+    if !path.exists() {
+        return Err(Error::Usage(format!("{}: no run to resume: there is no config.json in it", folder.display())));
+    }
+    let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, "read", e))?;
+    let file: RunFile = serde_json::from_str(&text)
+        .map_err(|e| Error::Data(format!("{}: damaged: {e}; begin a new run", path.display())))?;
+    if !last_checkpoint(folder).exists() {
+        return Err(Error::Usage(format!(
+            "{}: the run stopped before its first checkpoint; begin a new one",
+            folder.display()
+        )));
+    }
+    let config = Config { stop_after: None, ..file.arguments };
+    let split = folder.join("split.json");
+    let manifest = if split.exists() { Some(Manifest::read(&split)?) } else { None };
+    let options = OpenOptions { val_fraction: config.val_fraction, seed: config.seed, manifest };
+    let splits = data::open(&config.data, &options)?;
+    let mut net = Network::open(folder.join("model.safetensors"))?;
+    if net.classes() != splits.train.classes {
+        return Err(Error::Data(format!(
+            "{}: its classes are {}, but the run was taught {}; begin a new run",
+            config.data.display(),
+            splits.train.classes.join(", "),
+            net.classes().join(", ")
+        )));
+    }
+    announce(&mut net, &config, &splits, context.observer)?;
+    fit(&config, folder, net, &splits, context, true)
+}
+
+fn open_network(config: &Config) -> Result<Network> {
+    let Some(weights) = &config.weights else {
+        models::create(&config.model, 2)?;
+        return Err(Error::Usage(format!(
+            "--weights is missing: give the file of pretrained {} weights (safetensors, from torchvision or timm)",
+            config.model
+        )));
+    };
+    Ok(models::load_with(&config.model, weights, HeadPolicy::Replace)?.0)
+}
+
+/// Freezes as asked, and tells what there is.
+fn announce(net: &mut Network, config: &Config, splits: &Splits, observer: &mut dyn Observer) -> Result<()> {
+    config.rates(&net.structure().groups)?;
+    let summary = net.freeze(config.freeze())?;
+    if net.learning().next().is_none() {
+        return Err(Error::Usage("everything is frozen: nothing would learn; freeze less".into()));
+    }
+    observer.event(&Event::Data {
+        train: splits.train.len(),
+        val: splits.val.len(),
+        classes: splits.train.classes.clone(),
+        skipped: [&splits.train.skipped[..], &splits.val.skipped].concat(),
+    });
+    for warning in &splits.warnings {
+        observer.event(&Event::Warning(warning.clone()));
+    }
+    observer.event(&Event::Frozen(summary));
+    Ok(())
+}
+
+fn write_description(out: &Path, config: &Config, net: &Network, splits: &Splits, device: &Device) -> Result<()> {
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let arguments =
+        Config { data: absolute(&config.data), weights: config.weights.as_ref().map(absolute), ..config.clone() };
+    let file = RunFile {
+        schema_version: 1,
+        defrost: env!("CARGO_PKG_VERSION").into(),
+        device: device.describe(),
+        arguments,
+        model: net.config().clone(),
+        train_pictures: splits.train.len(),
+        val_pictures: splits.val.len(),
+    };
+    let text = serde_json::to_string_pretty(&file).map_err(|e| Error::Data(e.to_string()))? + "\n";
+    crate::nn::write_atomically(out.join("config.json"), |file| {
+        std::io::Write::write_all(file, text.as_bytes())
+    })?;
+    if let Some(manifest) = &splits.manifest {
+        manifest.write(&out.join("split.json"))?;
+    }
+    Ok(())
+}
+
+fn fit(
+    config: &Config,
+    out: &Path,
+    mut net: Network,
+    splits: &Splits,
+    context: Context<'_>,
+    resumed: bool,
+) -> Result<Report> {
+    let trainer = Trainer::new(context.device, config.clone())
+        .observer(context.observer)
+        .stop(context.stop)
+        .run_folder(out)
+        .cache(context.cache);
+    let mut trainer = if resumed { trainer.resumed() } else { trainer };
+    trainer.fit(&mut net, &Arc::new(splits.train.clone()), &Arc::new(splits.val.clone()))
+}

@@ -1,0 +1,466 @@
+//! The loop: epochs of steps, evaluation, the best weights, checkpoints that can be resumed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::config::{Config, Strategy};
+use super::evaluate::{AHEAD, Tally};
+use super::events::{EpochMetrics, Event, Observer, Silent};
+use super::features::{Features, extract};
+use super::session::{Feed, Session, StepResult, fitting_batch, training_plan};
+use crate::data::{Dataset, Loader, View, batches, epoch_order};
+use crate::models::Network;
+use crate::nn::{SavedTensor, load_tensors, save_tensors};
+use crate::plan::Device;
+use crate::{Error, Result};
+
+/// Between two checkpoints that nothing else asks for.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(20);
+/// Feature vectors evaluated at a time.
+const FEATURE_BATCH: usize = 256;
+
+/// How a training ended.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Share of right answers on the validation pictures with the weights that are kept, 0 to 1.
+    pub val_accuracy: f64,
+    /// Their mean loss.
+    pub val_loss: f64,
+    /// The epoch whose weights are kept, from 1.
+    pub best_epoch: usize,
+    /// Epochs done.
+    pub epochs: usize,
+    /// Wall time.
+    pub seconds: f64,
+    /// The run folder.
+    pub run: Option<PathBuf>,
+    /// Whether it was stopped before its end; `--resume` goes on.
+    pub interrupted: bool,
+}
+
+/// Where a training stands: all that a checkpoint needs beside the tensors.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct State {
+    /// Epochs that are over.
+    pub epoch: usize,
+    /// Steps done in the epoch under way.
+    pub step: usize,
+    /// Optimizer steps in all.
+    pub updates: u64,
+    /// Pictures a step.
+    pub batch: usize,
+    /// Sums of the epoch under way: loss times pictures, right answers, pictures.
+    pub sums: [f64; 3],
+    /// Validation accuracy and loss of the best epoch, which epoch, and the updates it had.
+    pub best: Option<(f64, f64, usize, u64)>,
+}
+
+/// Teaches a network. Build it, then [`Trainer::fit`].
+pub struct Trainer<'a> {
+    device: &'a Device,
+    config: Config,
+    observer: Option<&'a mut dyn Observer>,
+    stop: Option<&'a AtomicBool>,
+    folder: Option<PathBuf>,
+    cache: Option<PathBuf>,
+    resumed: bool,
+}
+
+/// The training data in the form that the strategy wants.
+enum Source {
+    Pictures { train: Arc<Dataset>, val: Arc<Dataset> },
+    Features { train: Features, val: Features },
+}
+
+impl Source {
+    fn len(&self) -> usize {
+        match self {
+            Source::Pictures { train, .. } => train.len(),
+            Source::Features { train, .. } => train.labels.len(),
+        }
+    }
+}
+
+/// One batch of training data.
+struct Fed {
+    data: Vec<u8>,
+    labels: Vec<u32>,
+}
+
+impl<'a> Trainer<'a> {
+    /// A trainer with these settings.
+    pub fn new(device: &'a Device, config: Config) -> Self {
+        Trainer { device, config, observer: None, stop: None, folder: None, cache: None, resumed: false }
+    }
+
+    /// Tells `observer` what happens.
+    #[must_use]
+    pub fn observer(mut self, observer: &'a mut dyn Observer) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Stops after the step at hand, saving, once `stop` is true.
+    #[must_use]
+    pub fn stop(mut self, stop: &'a AtomicBool) -> Self {
+        self.stop = Some(stop);
+        self
+    }
+
+    /// Writes checkpoints and metrics into this folder, which exists.
+    #[must_use]
+    pub fn run_folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = Some(folder.into());
+        self
+    }
+
+    /// Keeps features below this folder.
+    #[must_use]
+    pub fn cache(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.cache = Some(folder.into());
+        self
+    }
+
+    /// Goes on from the run folder's last checkpoint.
+    #[must_use]
+    pub fn resumed(mut self) -> Self {
+        self.resumed = true;
+        self
+    }
+
+    fn tell(&mut self, event: &Event) {
+        match &mut self.observer {
+            Some(observer) => observer.event(event),
+            None => Silent.event(event),
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
+    }
+
+    /// Teaches `net`, whose head already has the data's classes and whose mask says what learns, and
+    /// leaves it with the weights of its best epoch.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for settings that do not fit, [`Error::Data`] about pictures,
+    /// [`Error::Diverged`] where the loss is no number any more, and from the device and the disk.
+    pub fn fit(&mut self, net: &mut Network, train: &Arc<Dataset>, val: &Arc<Dataset>) -> Result<Report> {
+        let began = Instant::now();
+        self.config.check()?;
+        let source = self.source(net, train, val)?;
+        let batch = self.batch(net, &source)?;
+        let mut session = Session::new(self.device, net, &self.config)?;
+        let mut state = State { batch, ..State::default() };
+        let mut best: BTreeMap<String, Vec<f32>> = BTreeMap::new();
+        if self.resumed {
+            (state, best) = self.load(&session)?;
+        }
+        let mut initial = net.clone();
+        if let Some((.., updates)) = state.best.filter(|_| self.resumed) {
+            // The checkpoint it came from had counted them already.
+            initial.count_batches(-(updates as i64));
+        }
+        let epochs = self.config.epochs();
+        let mut saved = Instant::now();
+        let mut interrupted = false;
+        while state.epoch < epochs {
+            if !self.epoch(&initial, &mut session, &source, &mut state)? {
+                interrupted = true;
+                self.save(&initial, &session, &state, &best)?;
+                break;
+            }
+            let (accuracy, loss) = self.evaluate(&initial, &mut session, &source)?;
+            let [train_loss, hits, count] = state.sums;
+            state.epoch += 1;
+            (state.step, state.sums) = (0, [0.0; 3]);
+            // The later of two equals: it has learned longer.
+            if state.best.is_none_or(|(a, l, ..)| (accuracy, -loss) >= (a, -l)) {
+                state.best = Some((accuracy, loss, state.epoch, state.updates));
+                best = session.read(false)?;
+            }
+            let steps = epochs * self.plan_epoch(&source, state.batch, session.pads(), 0).len();
+            let factor = self.config.schedule.factor(state.updates as usize, steps, state.epoch - 1, epochs);
+            let metrics = EpochMetrics {
+                epoch: state.epoch,
+                epochs,
+                train_loss: train_loss / count.max(1.0),
+                train_accuracy: hits / count.max(1.0),
+                val_loss: loss,
+                val_accuracy: accuracy,
+                lr: session.head_rate(factor),
+                seconds: began.elapsed().as_secs_f64(),
+            };
+            self.record(&metrics)?;
+            self.tell(&Event::Epoch(metrics));
+            let last = state.epoch == epochs;
+            interrupted = !last && (self.stopped() || self.config.stop_after == Some(state.epoch));
+            if last || interrupted || saved.elapsed() > CHECKPOINT_EVERY {
+                self.save(&initial, &session, &state, &best)?;
+                saved = Instant::now();
+            }
+            if interrupted {
+                break;
+            }
+        }
+        *net = snapshot(&initial, &best, state.best)?;
+        let (val_accuracy, val_loss, best_epoch, _) = state.best.unwrap_or_default();
+        Ok(Report {
+            val_accuracy,
+            val_loss,
+            best_epoch,
+            epochs: state.epoch,
+            seconds: began.elapsed().as_secs_f64(),
+            run: self.folder.clone(),
+            interrupted,
+        })
+    }
+
+    /// Reads pictures, or computes features, and drops what cannot be read.
+    fn source(&mut self, net: &Network, train: &Arc<Dataset>, val: &Arc<Dataset>) -> Result<Source> {
+        let mut silent = Silent;
+        let observer: &mut dyn Observer = match &mut self.observer {
+            Some(observer) => *observer,
+            None => &mut silent,
+        };
+        let (source, skipped) = match self.config.strategy {
+            Strategy::Features => {
+                let mut sets = extract(net, self.device, &[train, val], self.cache.as_deref(), observer)?;
+                let (Some(val), Some(train)) = (sets.pop(), sets.pop()) else {
+                    return Err(Error::Data("no features".into()));
+                };
+                let kept = train.kept + val.kept;
+                if kept > 0 {
+                    observer.event(&Event::Note(format!("features of {kept} pictures were kept from an earlier run")));
+                }
+                let skipped = [train.skipped.clone(), val.skipped.clone()].concat();
+                (Source::Features { train, val }, skipped)
+            }
+            Strategy::Finetune => {
+                observer.event(&Event::progress("reading", 0, train.len() + val.len()));
+                let readable = |set: &Dataset| set.clone().verify(|_, _| {});
+                let (train, val) = (readable(train)?, readable(val)?);
+                observer.event(&Event::progress("reading", train.len() + val.len(), train.len() + val.len()));
+                let skipped = [train.skipped.clone(), val.skipped.clone()].concat();
+                (Source::Pictures { train: train.into(), val: val.into() }, skipped)
+            }
+        };
+        let known = |s: &&crate::data::Skipped| !train.skipped.contains(s) && !val.skipped.contains(s);
+        for s in skipped.iter().filter(known) {
+            observer.event(&Event::Warning(format!("skipped {}: {}", s.path.display(), s.reason)));
+        }
+        Ok(source)
+    }
+
+    /// Pictures a step: as asked for, or as many up to 32 as the device can hold.
+    fn batch(&mut self, net: &Network, source: &Source) -> Result<usize> {
+        let wanted = self.config.batch.unwrap_or(Config::BATCH).min(source.len()).max(1);
+        if self.config.batch.is_some() || self.config.strategy == Strategy::Features {
+            return Ok(wanted);
+        }
+        let caps = self.device.caps();
+        let (batch, _) = fitting_batch(wanted, |batch| training_plan(net, &self.config, batch, &caps))?;
+        if batch < wanted {
+            let name = self.device.describe();
+            self.tell(&Event::Note(format!("batch {batch}: {wanted} pictures do not fit {name}")));
+        }
+        Ok(batch)
+    }
+
+    /// The epoch's batches: a last one of a single picture would have no batch statistics.
+    fn plan_epoch(&self, source: &Source, batch: usize, pads: bool, epoch: usize) -> Vec<Vec<usize>> {
+        let order = epoch_order(source.len(), self.config.seed, epoch as u64);
+        batches(&order, batch, if pads { 1 } else { 2 })
+    }
+
+    /// Trains through what is left of the epoch. Returns whether it came to its end.
+    fn epoch(&mut self, net: &Network, session: &mut Session, source: &Source, state: &mut State) -> Result<bool> {
+        let plan = self.plan_epoch(source, state.batch, session.pads(), state.epoch);
+        let (steps, epochs) = (plan.len(), self.config.epochs());
+        let ahead = plan[state.step..].to_vec();
+        let feed = match source {
+            Source::Pictures { .. } => Feed::Pictures,
+            Source::Features { .. } => Feed::Features,
+        };
+        let fed: Box<dyn Iterator<Item = Fed>> = match source {
+            Source::Pictures { train, .. } => {
+                let view = View::Train {
+                    preprocess: net.preprocess().clone(),
+                    augment: self.config.augment.clone(),
+                    seed: self.config.seed,
+                    epoch: state.epoch as u64,
+                };
+                let loader = Loader::new(train.clone(), ahead, view, AHEAD)?;
+                Box::new(loader.map(|b| Fed { data: b.pixels, labels: b.labels }))
+            }
+            Source::Features { train, .. } => Box::new(ahead.into_iter().map(|indices| {
+                let row = |&i: &usize| &train.rows[i * train.dims..][..train.dims];
+                let rows: Vec<f32> = indices.iter().flat_map(row).copied().collect();
+                let labels = indices.iter().map(|&i| train.labels[i]).collect();
+                Fed { data: bytemuck::cast_slice(&rows).to_vec(), labels }
+            })),
+        };
+        for Fed { data, labels } in fed {
+            if self.stopped() {
+                while let Some(done) = session.finish()? {
+                    self.count(state, done, steps);
+                }
+                return Ok(false);
+            }
+            state.step += 1;
+            if labels.is_empty() {
+                continue;
+            }
+            let done = state.updates as usize;
+            let factor = self.config.schedule.factor(done, steps * epochs, state.epoch, epochs);
+            state.updates += 1;
+            let batch = state.batch;
+            if let Some(done) = session.train(net, feed, &data, &labels, batch, factor, state.updates)? {
+                self.count(state, done, steps);
+            }
+        }
+        while let Some(done) = session.finish()? {
+            self.count(state, done, steps);
+        }
+        Ok(true)
+    }
+
+    fn count(&mut self, state: &mut State, done: StepResult, steps: usize) {
+        let [loss, hits, count] = &mut state.sums;
+        *loss += done.loss * done.rows as f64;
+        *hits += done.hits;
+        *count += done.rows as f64;
+        let accuracy = *hits / *count;
+        self.tell(&Event::Progress {
+            what: "train",
+            done: state.step,
+            total: steps,
+            epoch: Some(state.epoch + 1),
+            loss: Some(done.loss),
+            accuracy: Some(accuracy),
+        });
+    }
+
+    /// Accuracy and loss on the validation pictures.
+    fn evaluate(&mut self, net: &Network, session: &mut Session, source: &Source) -> Result<(f64, f64)> {
+        let mut tally = Tally::default();
+        match source {
+            Source::Features { val, .. } => {
+                for (rows, labels) in
+                    val.rows.chunks(FEATURE_BATCH * val.dims).zip(val.labels.chunks(FEATURE_BATCH))
+                {
+                    let data = bytemuck::cast_slice(rows);
+                    let logits = session.logits(net, Feed::Features, data, labels.len(), FEATURE_BATCH)?;
+                    tally.add(&logits, labels);
+                }
+            }
+            Source::Pictures { val, .. } => {
+                let batch = self.eval_batch(net, val.len())?;
+                let order: Vec<usize> = (0..val.len()).collect();
+                let view = View::Eval(net.preprocess().clone());
+                let total = val.len();
+                let mut done = 0;
+                for b in Loader::new(val.clone(), batches(&order, batch, 1), view, AHEAD)? {
+                    if !b.labels.is_empty() {
+                        let logits = session.logits(net, Feed::Pictures, &b.pixels, b.labels.len(), batch)?;
+                        tally.add(&logits, &b.labels);
+                    }
+                    done += b.labels.len();
+                    self.tell(&Event::progress("evaluate", done, total));
+                }
+            }
+        }
+        Ok((tally.top1(), tally.mean_loss()))
+    }
+
+    fn eval_batch(&self, net: &Network, pictures: usize) -> Result<usize> {
+        let caps = self.device.caps();
+        let wanted = self.config.batch.unwrap_or(Config::BATCH).min(pictures);
+        let plan = |batch| super::session::inference_plan(net, batch, &caps);
+        Ok(fitting_batch(wanted, plan)?.0)
+    }
+
+    /// Appends a line to `metrics.csv`.
+    fn record(&self, m: &EpochMetrics) -> Result<()> {
+        use std::io::Write;
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let path = folder.join("metrics.csv");
+        let failed = |e| Error::io(&path, "write", e);
+        let fresh = !path.exists();
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
+        if fresh {
+            writeln!(file, "epoch,train_loss,train_accuracy,val_loss,val_accuracy,lr,seconds").map_err(failed)?;
+        }
+        let numbers = [m.train_loss, m.train_accuracy, m.val_loss, m.val_accuracy, m.lr];
+        let numbers: Vec<String> = numbers.iter().map(|x| format!("{x:.6}")).collect();
+        writeln!(file, "{},{},{:.3}", m.epoch, numbers.join(","), m.seconds).map_err(failed)
+    }
+
+    /// Writes `model.safetensors` (the best epoch's weights) and `last.safetensors` (where it stands).
+    fn save(
+        &self,
+        initial: &Network,
+        session: &Session,
+        state: &State,
+        best: &BTreeMap<String, Vec<f32>>,
+    ) -> Result<()> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        snapshot(initial, best, state.best)?.save(folder.join("model.safetensors"))?;
+        let live = session.read(true)?;
+        let shapes: BTreeMap<String, [usize; 1]> = live
+            .iter()
+            .map(|(name, data)| (name.clone(), [data.len()]))
+            .chain(best.iter().map(|(name, data)| (format!("best:{name}"), [data.len()])))
+            .collect();
+        let best = best.iter().map(|(name, data)| (format!("best:{name}"), data));
+        let tensors = live.iter().map(|(name, data)| (name.clone(), data)).chain(best);
+        let tensors = tensors.map(|(name, data)| (name.clone(), SavedTensor::F32(&shapes[&name], data))).collect();
+        let state = serde_json::to_string(state).map_err(|e| Error::Weights(e.to_string()))?;
+        let metadata = BTreeMap::from([("state".to_string(), state)]);
+        save_tensors(last_checkpoint(folder), &tensors, &metadata)
+    }
+
+    /// Reads `last.safetensors` back into the store.
+    fn load(&self, session: &Session) -> Result<(State, BTreeMap<String, Vec<f32>>)> {
+        let Some(folder) = &self.folder else { return Err(Error::Usage("nothing to resume from".into())) };
+        let path = last_checkpoint(folder);
+        let damaged = |what: String| Error::Weights(format!("{}: {what}; it cannot be resumed from", path.display()));
+        let file = load_tensors(&path)?;
+        let text = file.metadata.get("state").ok_or_else(|| damaged("it holds no training state".into()))?;
+        let state: State = serde_json::from_str(text).map_err(|e| damaged(e.to_string()))?;
+        let mut best = BTreeMap::new();
+        for (name, (_, data)) in file.tensors {
+            match name.strip_prefix("best:") {
+                Some(path) => {
+                    best.insert(path.to_string(), data);
+                }
+                None => session.store.write(&name, &data).map_err(|e| damaged(e.to_string()))?,
+            }
+        }
+        Ok((state, best))
+    }
+}
+
+/// The file that a run is resumed from.
+pub(super) fn last_checkpoint(folder: &Path) -> PathBuf {
+    folder.join("last.safetensors")
+}
+
+/// `initial` with the given values in place of those that learned.
+fn snapshot(
+    initial: &Network,
+    values: &BTreeMap<String, Vec<f32>>,
+    best: Option<(f64, f64, usize, u64)>,
+) -> Result<Network> {
+    let mut net = initial.clone();
+    for (path, data) in values {
+        net.set_packed(path, data)?;
+    }
+    net.count_batches(best.map_or(0, |(.., updates)| updates as i64));
+    Ok(net)
+}
