@@ -46,6 +46,7 @@ pub struct Network {
     /// Training steps that each batch norm has seen: `num_batches_tracked`.
     pub(super) batches: BTreeMap<String, i64>,
     pub(super) fresh_head: bool,
+    dropout: Option<f32>,
 }
 
 /// Names for classes nobody named.
@@ -91,6 +92,7 @@ impl Network {
             mask: Mask::default(),
             batches: BTreeMap::new(),
             fresh_head: false,
+            dropout: None,
         };
         net.declare()?;
         net.tensors = net.structure.specs.iter().map(|s| vec![0.0; s.numel()]).collect();
@@ -121,7 +123,13 @@ impl Network {
     }
 
     pub(super) fn settings(&self, mode: Mode) -> Settings<'_> {
-        Settings { mode, padding: self.config.padding, norm: self.config.norm, mask: &self.mask }
+        Settings {
+            mode,
+            padding: self.config.padding,
+            norm: self.config.norm,
+            mask: &self.mask,
+            dropout: self.dropout,
+        }
     }
 
     /// What travels in its checkpoints.
@@ -355,6 +363,18 @@ impl Network {
     pub fn freeze(&mut self, freeze: Freeze) -> Result<FreezeSummary> {
         self.mask = freeze.resolve(&self.structure)?;
         Ok(FreezeSummary::new(&self.structure, &self.mask))
+    }
+
+    /// Sets the probability of all dropout layers while training; `None` is the architecture's own.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where it does not lie in [0, 1).
+    pub fn set_dropout(&mut self, p: Option<f32>) -> Result<()> {
+        if let Some(p) = p.filter(|p| !(0.0..1.0).contains(p)) {
+            return Err(Error::Usage(format!("dropout {p}: it lies in [0, 1)")));
+        }
+        self.dropout = p;
+        Ok(())
     }
 
     /// What learns.

@@ -57,6 +57,8 @@ pub struct Settings<'a> {
     pub norm: Norm,
     /// What learns.
     pub mask: &'a Mask,
+    /// Probability of all dropout layers, where it is not the architecture's own.
+    pub dropout: Option<f32>,
 }
 
 /// A layer in the order of the forward pass.

@@ -230,6 +230,7 @@ impl Graph<'_> {
     /// As for [`Graph::op`].
     pub fn dropout(&mut self, name: impl Display, x: ValueId, p: f32) -> Result<ValueId> {
         self.layer(name, |g| {
+            let p = g.settings.dropout.unwrap_or(p);
             if g.settings.mode == Mode::Eval || p == 0.0 || !(g.in_head || g.tape.requires_grad(x)) {
                 return Ok(x);
             }

@@ -112,6 +112,8 @@ pub struct Config {
     pub schedule: Schedule,
     /// Share of the target spread over all classes.
     pub smoothing: f32,
+    /// Probability of all dropout layers; the architecture's own where absent.
+    pub dropout: Option<f32>,
     /// Random changes of training pictures.
     pub augment: Augment,
     /// Share of pictures held out where the data has no validation part.
@@ -142,6 +144,7 @@ impl Default for Config {
             weight_decay: 0.01,
             schedule: Schedule::default(),
             smoothing: 0.0,
+            dropout: None,
             augment: Augment::default(),
             val_fraction: 0.2,
             seed: 0,

@@ -124,6 +124,7 @@ fn open_network(config: &Config) -> Result<Network> {
 /// Freezes as asked, and tells what there is.
 fn announce(net: &mut Network, config: &Config, splits: &Splits, observer: &mut dyn Observer) -> Result<()> {
     config.rates(&net.structure().groups)?;
+    net.set_dropout(config.dropout)?;
     let summary = net.freeze(config.freeze())?;
     if net.learning().next().is_none() {
         return Err(Error::Usage("everything is frozen: nothing would learn; freeze less".into()));
