@@ -109,7 +109,10 @@ fn check(device: &Device, mode: &str, loss_tolerance: f64, norm_tolerance: f64) 
         let off = (loss - expected).abs() / expected;
         println!("mode {mode}, loss {i}: {loss:.6} ({expected:.6}), {off:.1e}");
         // The last one comes after three updates of a loss near 0: an absolute bound is fairer.
-        assert!(off < loss_tolerance || (i == 3 && off < 2.0 * loss_tolerance), "mode {mode} loss {i}: {loss} for {expected}");
+        assert!(
+            off < loss_tolerance || (i == 3 && off < 2.0 * loss_tolerance),
+            "mode {mode} loss {i}: {loss} for {expected}"
+        );
         if i > 0 {
             continue;
         }

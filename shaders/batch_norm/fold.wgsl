@@ -1,8 +1,12 @@
 // A batch norm over constants as scale and shift of each channel:
-//   scale = weight / sqrt(var + eps)        shift = bias - mean * scale
+//   scale = weight / sqrt(var + eps)        shift = bias - mean * scale, with one rounding
 // affine is [2, channels]: scale, then shift. One thread a channel; it runs once, at compile time.
 
 // import lib/index.wgsl
+// import lib/shift.wgsl
+
+alias Elem = f32;
+alias Word = u32;
 
 struct Params {
     channels: u32,
@@ -20,7 +24,7 @@ struct Params {
 fn fold(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let c = linear_index(id, groups);
     if c >= params.channels { return; }
-    let scale = weight[c] * inverseSqrt(variance[c] + params.eps);
+    let scale = weight[c] / sqrt(variance[c] + params.eps);
     affine[c] = scale;
-    affine[params.channels + c] = bias[c] - mean[c] * scale;
+    affine[params.channels + c] = shift_of(bias[c], mean[c], scale);
 }

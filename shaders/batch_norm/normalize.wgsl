@@ -1,12 +1,17 @@
 // y = (x - mean) / sqrt(var + eps) * weight + bias; then residual and activation.
-// x is [rows, channels]. Not x * scale + shift: where |mean| is far larger than the deviation, that
-// loses digits. One thread ROWS rows of one Elem of channels, so that the four loads of a channel's
+// x is [rows, channels]. Batch statistics: (x - mean) * scale + bias, which loses no digits where |mean| is
+// far larger than the deviation. Running statistics: x * scale + shift, as PyTorch has it and as it folds;
+// see lib/shift.wgsl. One thread ROWS rows of one Elem of channels, so that the four loads of a channel's
 // numbers serve ROWS rows.
 
 // import lib/index.wgsl
 // import lib/elementwise.wgsl
+// import lib/shift.wgsl
+
+alias Word = vec4<u32>;
 
 override ROWS: u32 = 4u;
+override RUNNING: bool = false;
 override HAS_RESIDUAL: bool = false;
 
 struct Params {
@@ -32,9 +37,9 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups
     if first >= params.rows { return; }
     let end = min(first + ROWS, params.rows);
 
-    let center = mean[c];
-    let scale = weight[c] * inverseSqrt(variance[c] + params.eps);
-    let shift = bias[c];
+    let scale = weight[c] / sqrt(variance[c] + params.eps);
+    let center = select(mean[c], Elem(), RUNNING);
+    let shift = select(bias[c], shift_of(bias[c], mean[c], scale), RUNNING);
     for (var row = first; row < end; row++) {
         let at = row * params.channels + c;
         var v = (x[at] - center) * scale + shift;

@@ -39,6 +39,7 @@ static LIBRARY: &[Source] = &[
     Source { path: "lib/finish4.wgsl", text: include_str!("../../shaders/lib/finish4.wgsl") },
     Source { path: "lib/index.wgsl", text: include_str!("../../shaders/lib/index.wgsl") },
     Source { path: "lib/random.wgsl", text: include_str!("../../shaders/lib/random.wgsl") },
+    Source { path: "lib/shift.wgsl", text: include_str!("../../shaders/lib/shift.wgsl") },
     Source { path: "lib/tile.wgsl", text: include_str!("../../shaders/lib/tile.wgsl") },
     Source { path: "lib/window.wgsl", text: include_str!("../../shaders/lib/window.wgsl") },
 ];

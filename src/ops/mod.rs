@@ -105,6 +105,11 @@ pub(crate) fn lanes(extents: &[usize]) -> &'static [usize] {
     if extents.iter().all(|n| n.is_multiple_of(4)) { &[4, 1] } else { &[1] }
 }
 
+/// `Word` knob of the variant that takes `lanes` elements a thread.
+pub(crate) fn word(lanes: usize) -> &'static str {
+    if lanes == 4 { "vec4<u32>" } else { "u32" }
+}
+
 /// Name and `Elem` knob of the variant that takes `lanes` elements a thread.
 pub(crate) fn elem(lanes: usize) -> (&'static str, &'static str) {
     if lanes == 4 { ("vec4", "vec4<f32>") } else { ("scalar", "f32") }

@@ -102,9 +102,9 @@ pub fn evaluate(
         observer.event(&Event::progress("evaluate", done, total));
     }
     if tally.count == 0 {
-        let reason = skipped.first().map_or(String::new(), |s: &Skipped| {
-            format!("; {}: {}", s.path.display(), s.reason)
-        });
+        let reason = skipped
+            .first()
+            .map_or(String::new(), |s: &Skipped| format!("; {}: {}", s.path.display(), s.reason));
         return Err(Error::Data(format!("none of the {total} pictures can be read{reason}")));
     }
     Ok(Evaluation {
@@ -151,7 +151,11 @@ impl Predictor {
     /// [`Error::Shape`] for a picture of another size; from the device.
     pub fn predict(&mut self, pictures: &[Vec<u8>]) -> Result<Vec<Vec<f32>>> {
         if let Some(other) = pictures.iter().find(|p| p.len() != self.bytes) {
-            return Err(Error::Shape(format!("a picture of {} bytes where {} are wanted", other.len(), self.bytes)));
+            return Err(Error::Shape(format!(
+                "a picture of {} bytes where {} are wanted",
+                other.len(),
+                self.bytes
+            )));
         }
         let mut all = Vec::new();
         for group in pictures.chunks(self.batch) {

@@ -134,7 +134,8 @@ pub fn extract(
         None => Kept::default(),
     };
     let before = kept.hashes.len();
-    let hashes: Vec<Vec<Result<Hash>>> = sets.iter().map(|s| s.samples.par_iter().map(content_key).collect()).collect();
+    let hashes: Vec<Vec<Result<Hash>>> =
+        sets.iter().map(|s| s.samples.par_iter().map(content_key).collect()).collect();
     let missing: Vec<(usize, usize)> = hashes
         .iter()
         .enumerate()
@@ -165,7 +166,11 @@ pub fn extract(
                         kept.rows.extend_from_slice(row);
                     }
                 }
-                observer.event(&Event::progress("features", (number * batch).min(missing.len()), missing.len()));
+                observer.event(&Event::progress(
+                    "features",
+                    (number * batch).min(missing.len()),
+                    missing.len(),
+                ));
             }
             let Some(group) = group else { break };
             let mut pixels = Vec::with_capacity(batch * bytes);

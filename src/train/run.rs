@@ -81,7 +81,10 @@ pub fn run(config: &Config, out: &Path, context: Context<'_>) -> Result<Report> 
 pub fn resume(folder: &Path, context: Context<'_>) -> Result<Report> {
     let path = folder.join("config.json");
     if !path.exists() {
-        return Err(Error::Usage(format!("{}: no run to resume: there is no config.json in it", folder.display())));
+        return Err(Error::Usage(format!(
+            "{}: no run to resume: there is no config.json in it",
+            folder.display()
+        )));
     }
     let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, "read", e))?;
     let file: RunFile = serde_json::from_str(&text)
@@ -142,10 +145,19 @@ fn announce(net: &mut Network, config: &Config, splits: &Splits, observer: &mut 
     Ok(())
 }
 
-fn write_description(out: &Path, config: &Config, net: &Network, splits: &Splits, device: &Device) -> Result<()> {
+fn write_description(
+    out: &Path,
+    config: &Config,
+    net: &Network,
+    splits: &Splits,
+    device: &Device,
+) -> Result<()> {
     let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
-    let arguments =
-        Config { data: absolute(&config.data), weights: config.weights.as_ref().map(absolute), ..config.clone() };
+    let arguments = Config {
+        data: absolute(&config.data),
+        weights: config.weights.as_ref().map(absolute),
+        ..config.clone()
+    };
     let file = RunFile {
         schema_version: 1,
         defrost: env!("CARGO_PKG_VERSION").into(),

@@ -46,14 +46,26 @@ pub(super) fn layout(net: &Network, optimizer: Optimizer, caps: &Caps) -> Arc<La
 }
 
 /// Logits of `net` from one kind of feed.
-fn record(tape: &mut Tape, net: &Network, mode: Mode, feed: Feed, batch: usize) -> Result<crate::tape::ValueId> {
+fn record(
+    tape: &mut Tape,
+    net: &Network,
+    mode: Mode,
+    feed: Feed,
+    batch: usize,
+) -> Result<crate::tape::ValueId> {
     Ok(match feed {
         Feed::Pictures => net.record(tape, Recording::new(mode, batch))?.logits,
         Feed::Features => net.record_head(tape, mode, batch)?.logits,
     })
 }
 
-fn train_request(net: &Network, feed: Feed, batch: usize, smoothing: f32, optimizer: Optimizer) -> Result<Request> {
+fn train_request(
+    net: &Network,
+    feed: Feed,
+    batch: usize,
+    smoothing: f32,
+    optimizer: Optimizer,
+) -> Result<Request> {
     let mut tape = Tape::new();
     let logits = record(&mut tape, net, Mode::Train, feed, batch)?;
     loss_and_gradients(tape, logits, batch, smoothing, Some(optimizer))
@@ -102,7 +114,10 @@ pub fn inference_plan(net: &Network, batch: usize, caps: &Caps) -> Result<Plan> 
 }
 
 /// The largest batch, from `batch` down by halves, that a plan can be compiled for.
-pub(super) fn fitting_batch(batch: usize, mut plan: impl FnMut(usize) -> Result<Plan>) -> Result<(usize, Plan)> {
+pub(super) fn fitting_batch(
+    batch: usize,
+    mut plan: impl FnMut(usize) -> Result<Plan>,
+) -> Result<(usize, Plan)> {
     let mut batch = batch.max(1);
     loop {
         match plan(batch) {
@@ -263,7 +278,14 @@ impl Session {
     }
 
     /// Logits of `rows` pictures or feature vectors under the present weights.
-    pub(super) fn logits(&mut self, net: &Network, feed: Feed, data: &[u8], rows: usize, batch: usize) -> Result<Vec<f32>> {
+    pub(super) fn logits(
+        &mut self,
+        net: &Network,
+        feed: Feed,
+        data: &[u8],
+        rows: usize,
+        batch: usize,
+    ) -> Result<Vec<f32>> {
         let data = padded(data, rows, batch);
         let classes = net.classes().len();
         let outputs = self.program(net, Kind::Eval(feed), batch)?.run(&[(feed.input(), &data)])?;

@@ -236,7 +236,9 @@ impl<'a> Trainer<'a> {
                 };
                 let kept = train.kept + val.kept;
                 if kept > 0 {
-                    observer.event(&Event::Note(format!("features of {kept} pictures were kept from an earlier run")));
+                    observer.event(&Event::Note(format!(
+                        "features of {kept} pictures were kept from an earlier run"
+                    )));
                 }
                 let skipped = [train.skipped.clone(), val.skipped.clone()].concat();
                 (Source::Features { train, val }, skipped)
@@ -279,7 +281,13 @@ impl<'a> Trainer<'a> {
     }
 
     /// Trains through what is left of the epoch. Returns whether it came to its end.
-    fn epoch(&mut self, net: &Network, session: &mut Session, source: &Source, state: &mut State) -> Result<bool> {
+    fn epoch(
+        &mut self,
+        net: &Network,
+        session: &mut Session,
+        source: &Source,
+        state: &mut State,
+    ) -> Result<bool> {
         let plan = self.plan_epoch(source, state.batch, session.pads(), state.epoch);
         let (steps, epochs) = (plan.len(), self.config.epochs());
         let ahead = plan[state.step..].to_vec();
@@ -394,7 +402,8 @@ impl<'a> Trainer<'a> {
         let fresh = !path.exists();
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
         if fresh {
-            writeln!(file, "epoch,train_loss,train_accuracy,val_loss,val_accuracy,lr,seconds").map_err(failed)?;
+            writeln!(file, "epoch,train_loss,train_accuracy,val_loss,val_accuracy,lr,seconds")
+                .map_err(failed)?;
         }
         let numbers = [m.train_loss, m.train_accuracy, m.val_loss, m.val_accuracy, m.lr];
         let numbers: Vec<String> = numbers.iter().map(|x| format!("{x:.6}")).collect();
@@ -419,7 +428,8 @@ impl<'a> Trainer<'a> {
             .collect();
         let best = best.iter().map(|(name, data)| (format!("best:{name}"), data));
         let tensors = live.iter().map(|(name, data)| (name.clone(), data)).chain(best);
-        let tensors = tensors.map(|(name, data)| (name.clone(), SavedTensor::F32(&shapes[&name], data))).collect();
+        let tensors =
+            tensors.map(|(name, data)| (name.clone(), SavedTensor::F32(&shapes[&name], data))).collect();
         let state = serde_json::to_string(state).map_err(|e| Error::Weights(e.to_string()))?;
         let metadata = BTreeMap::from([("state".to_string(), state)]);
         save_tensors(last_checkpoint(folder), &tensors, &metadata)
@@ -429,7 +439,8 @@ impl<'a> Trainer<'a> {
     fn load(&self, session: &Session) -> Result<(State, BTreeMap<String, Vec<f32>>)> {
         let Some(folder) = &self.folder else { return Err(Error::Usage("nothing to resume from".into())) };
         let path = last_checkpoint(folder);
-        let damaged = |what: String| Error::Weights(format!("{}: {what}; it cannot be resumed from", path.display()));
+        let damaged =
+            |what: String| Error::Weights(format!("{}: {what}; it cannot be resumed from", path.display()));
         let file = load_tensors(&path)?;
         let text = file.metadata.get("state").ok_or_else(|| damaged("it holds no training state".into()))?;
         let state: State = serde_json::from_str(text).map_err(|e| damaged(e.to_string()))?;

@@ -22,11 +22,22 @@ pub fn material() -> Option<PathBuf> {
 /// One GPU for all tests of a process: pipelines are compiled once. Fails where there is none.
 pub fn gpu() -> Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
-    GPU.get_or_init(|| Gpu::with_options(&GpuOptions::default()).expect("these tests need a GPU adapter; tools/setup installs a software one")).clone()
+    GPU.get_or_init(|| {
+        Gpu::with_options(&GpuOptions::default())
+            .expect("these tests need a GPU adapter; tools/setup installs a software one")
+    })
+    .clone()
 }
 
 /// Runs a network on normalised pictures or bytes and returns the logits (or what `pick` chooses).
-pub fn logits(device: &Device, net: &Network, batch: usize, size: usize, input: InputKind, data: &[u8]) -> Vec<f32> {
+pub fn logits(
+    device: &Device,
+    net: &Network,
+    batch: usize,
+    size: usize,
+    input: InputKind,
+    data: &[u8],
+) -> Vec<f32> {
     let mut net = net.clone();
     net.freeze(Freeze::all()).unwrap();
     let net = &net;

@@ -55,7 +55,7 @@ impl BatchNormFold {
         for c in 0..channels {
             let scale = weight[c] / (var[c] + T::of(self.eps.into())).sqrt();
             affine[c] = scale;
-            affine[channels + c] = bias[c] - mean[c] * scale;
+            affine[channels + c] = (-mean[c]).mul_add(scale, bias[c]);
         }
         call.set(0, affine);
     }

@@ -6,7 +6,7 @@ use super::grad::{GradReduce, GradX, GradXRunning};
 use super::{ROWS, arity, channels, per_channel};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
-use crate::ops::{Epilogue, elem, groups, lanes, mismatch};
+use crate::ops::{Epilogue, elem, groups, lanes, mismatch, word};
 use crate::shader;
 use crate::tape::{Cost, CpuCall, GradRule, Io, Launch, Op, Operand, Real, Tape, Type, ValueId, Variant};
 
@@ -55,11 +55,18 @@ impl BatchNorm {
         let [x, mean, var, weight, bias] = [0, 1, 2, 3, 4].map(|i| call.real(i));
         let scale: Vec<T> =
             var.iter().zip(weight).map(|(&v, &w)| w / (v + T::of(self.eps.into())).sqrt()).collect();
-        let mut y = call.take(0);
         let channels = scale.len();
+        // The two forms of `shaders/batch_norm/normalize.wgsl`.
+        let (center, shift): (Vec<T>, Vec<T>) = (0..channels)
+            .map(|c| match self.statistics {
+                Statistics::Batch => (mean[c], bias[c]),
+                Statistics::Running => (T::zero(), (-mean[c]).mul_add(scale[c], bias[c])),
+            })
+            .unzip();
+        let mut y = call.take(0);
         for (y, x) in y.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
             for c in 0..channels {
-                y[c] = (x[c] - mean[c]) * scale[c] + bias[c];
+                y[c] = (x[c] - center[c]) * scale[c] + shift[c];
             }
         }
         self.epilogue.cpu(5, call, &mut y);
@@ -140,9 +147,12 @@ impl Op for BatchNorm {
         let variant = |&lanes: &usize| {
             let (name, knob) = elem(lanes);
             let (params, groups) = Params::of(io.output(0), lanes, self.eps, caps);
-            let kernel =
-                Kernel::new(shader!("batch_norm/normalize.wgsl"), "forward").knob("Elem", knob).with(&[
+            let kernel = Kernel::new(shader!("batch_norm/normalize.wgsl"), "forward")
+                .knob("Elem", knob)
+                .knob("Word", word(lanes))
+                .with(&[
                     ("ROWS", ROWS as u32),
+                    ("RUNNING", (self.statistics == Statistics::Running).into()),
                     ("HAS_RESIDUAL", self.epilogue.residual.into()),
                     ("ACTIVATION", self.epilogue.activation.id()),
                 ]);

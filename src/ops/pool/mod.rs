@@ -14,7 +14,7 @@ pub use adaptive::AdaptiveAvgPool;
 pub use average::AvgPool;
 pub use max::MaxPool;
 
-use super::{Case, elem, groups, lanes, mismatch, require};
+use super::{Case, elem, groups, lanes, mismatch, require, word};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
 use crate::tape::{DType, Launch, Shape, Type, Variant};
@@ -181,7 +181,7 @@ impl Planes {
             };
             let mut kernel = kernel.clone().knob("Elem", knob);
             if kernel.source.text.contains("alias Word") {
-                kernel = kernel.knob("Word", if lanes == 4 { "vec4<u32>" } else { "u32" });
+                kernel = kernel.knob("Word", word(lanes));
             }
             Variant::single(name, bind(Launch::new(kernel, &params, groups(count / lanes, caps))))
         };
