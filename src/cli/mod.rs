@@ -1,0 +1,151 @@
+//! The command `defrost`: options become library calls, results become text or JSON. No logic.
+
+mod devices;
+mod eval;
+mod inspect;
+mod network;
+mod options;
+mod output;
+mod predict;
+mod progress;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::gpu::{DeviceChoice, GpuOptions};
+use crate::plan::Device;
+use crate::{Error, Result};
+use output::{Color, Output};
+
+const EXAMPLES: &str = "\
+Examples:
+  defrost train photos/ --model resnet50 --weights resnet50.safetensors
+  defrost eval runs/photos-resnet50 test/
+  defrost predict runs/photos-resnet50 picture.jpg holidays/
+  defrost inspect resnet50 --freeze-through layer3
+  defrost devices
+
+Results go to stdout, progress to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.";
+
+/// Transfer learning on any GPU: a pretrained network learns to tell your own pictures apart.
+#[derive(Debug, Parser)]
+#[command(name = "defrost", version, after_help = EXAMPLES, max_term_width = 110, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    global: Global,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Train(Box<train::Train>),
+    Eval(eval::Eval),
+    Predict(predict::Predict),
+    Inspect(inspect::Inspect),
+    Devices(devices::Devices),
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+struct Global {
+    /// Where to run: auto, gpu, cpu, or an adapter's number or name as `defrost devices` lists them
+    /// [default: auto]
+    #[arg(long, global = true, env = "DEFROST_DEVICE", hide_env_values = true)]
+    device: Option<String>,
+    /// Write one JSON object a line to stdout instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    /// Colours
+    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
+    color: Color,
+    /// Only results, warnings and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Tell more: every skipped file, the plan's size
+    #[arg(short, long, global = true)]
+    verbose: bool,
+}
+
+/// What a command works with.
+struct Session {
+    out: Output,
+    /// As it was asked for, if it was.
+    device: Option<String>,
+}
+
+impl Session {
+    /// Opens the device that was asked for.
+    fn device(&self) -> Result<Device> {
+        let device = DeviceChoice::parse(self.device.as_deref().unwrap_or_default());
+        let device = Device::open(&GpuOptions { device, ..GpuOptions::default() })?;
+        if self.out.verbose {
+            self.out.note(format_args!("device: {}", device.describe()));
+        }
+        Ok(device)
+    }
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return usage(&e),
+    };
+    let Global { device, json, color, quiet, verbose } = cli.global;
+    let session = Session { out: Output::new(json, quiet, verbose, color), device };
+    let outcome = match cli.command {
+        Command::Train(command) => command.run(&session),
+        Command::Eval(command) => command.run(&session),
+        Command::Predict(command) => command.run(&session),
+        Command::Inspect(command) => command.run(&session),
+        Command::Devices(command) => command.run(&session),
+    };
+    match outcome.and_then(|()| session.out.finish()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            session.out.error(&e);
+            ExitCode::from(e.exit_code())
+        }
+    }
+}
+
+/// Help, version, or what is wrong with the options: clap's words.
+fn usage(e: &clap::Error) -> ExitCode {
+    if e.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
+        let message = e.to_string();
+        let message = message.strip_prefix("error: ").unwrap_or(&message).trim_end();
+        Output::new(true, false, false, Color::Never)
+            .event("error", serde_json::json!({ "message": message, "exit_code": e.exit_code() }));
+    }
+    // A closed pipe is no reason to complain.
+    let _ = e.print();
+    ExitCode::from(e.exit_code() as u8)
+}
+
+/// A number that counts something: at least one.
+fn positive(text: &str) -> std::result::Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least 1 is needed".into()),
+        Ok(n) => Ok(n),
+        Err(_) => Err("a whole number is needed".into()),
+    }
+}
+
+/// A usage error.
+fn usage_error(message: impl Into<String>) -> Error {
+    Error::Usage(message.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_options_are_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,77 @@
+//! Which network a command is about: a run folder, a checkpoint, or a model's name with weights.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::usage_error;
+use crate::models::{self, Network, registry};
+use crate::{Error, Result, did_you_mean};
+
+/// A network by its name and its weights, where it is no checkpoint of Defrost's.
+#[derive(Debug, Args)]
+pub(super) struct NetworkOptions {
+    /// The model that the weights belong to: resnet50, mobilenet_v2, ...
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// A file of weights (safetensors): torchvision's, timm's or Defrost's
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+}
+
+impl NetworkOptions {
+    /// The network, and those of the paths that do not name it.
+    pub(super) fn open<'a>(&self, paths: &'a [PathBuf]) -> Result<(Network, &'a [PathBuf])> {
+        let named = paths.split_first().filter(|(first, _)| is_model(first));
+        Ok(match (&self.model, &self.weights, named, paths.split_first()) {
+            (Some(model), Some(weights), ..) => (models::load(model, weights)?, paths),
+            (None, Some(weights), Some((name, rest)), _) => (models::load(&text(name), weights)?, rest),
+            (None, Some(weights), ..) => (Network::open(weights)?, paths),
+            (Some(model), None, ..) => {
+                registry::find(model)?;
+                return Err(usage_error(format!(
+                    "--model {model}: its weights are wanted too: --weights FILE"
+                )));
+            }
+            (None, None, _, Some((source, rest))) => (open_source(source)?, rest),
+            (None, None, _, None) => {
+                return Err(usage_error(
+                    "name a run folder or a checkpoint, or a model with --model and --weights",
+                ));
+            }
+        })
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// Whether a word names a model, and nothing that is on the disk.
+pub(super) fn is_model(word: &Path) -> bool {
+    !word.exists() && registry::find(&text(word)).is_ok()
+}
+
+/// The network in a run folder or a checkpoint of Defrost's.
+pub(super) fn open_source(source: &Path) -> Result<Network> {
+    let path = source.display();
+    if source.is_dir() {
+        let file = source.join("model.safetensors");
+        if !file.exists() {
+            return Err(Error::Weights(format!(
+                "{path}: no run folder: there is no model.safetensors in it"
+            )));
+        }
+        return Network::open(file);
+    }
+    if source.exists() {
+        return Network::open(source);
+    }
+    if is_model(source) {
+        return Err(usage_error(format!(
+            "{path} is a model's name: its weights are wanted too: --weights FILE"
+        )));
+    }
+    let hint = did_you_mean(&text(source), registry::MODELS.iter().map(|m| m.name));
+    Err(Error::Weights(format!("{path}: there is no such run folder, checkpoint or model{hint}")))
+}

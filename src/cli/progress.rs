@@ -1,0 +1,143 @@
+//! What a training tells, for people and for programs: bars on a terminal, lines off it, or JSON.
+
+use std::io::{IsTerminal, stderr};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::output::{Output, count, duration, percent, skipped_json};
+use crate::train::{EpochMetrics, Event, Observer};
+
+const TEMPLATE: &str = "{prefix:<18} [{bar:28}] {pos}/{len}  {per_sec}  {eta} left  {msg}";
+
+/// Watches a training or an evaluation.
+pub(super) struct Progress<'a> {
+    out: &'a Output,
+    bars: bool,
+    bar: Option<(String, ProgressBar)>,
+    /// Validation pictures.
+    pub(super) val: usize,
+}
+
+impl<'a> Progress<'a> {
+    pub(super) fn new(out: &'a Output) -> Self {
+        let bars = stderr().is_terminal() && !out.quiet && !out.json;
+        Progress { out, bars, bar: None, val: 0 }
+    }
+
+    /// Writes lines without the bar in between.
+    fn aside(&self, write: impl FnOnce(&Output)) {
+        match &self.bar {
+            Some((_, bar)) => bar.suspend(|| write(self.out)),
+            None => write(self.out),
+        }
+    }
+
+    fn clear(&mut self) {
+        if let Some((_, bar)) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// The bar of the work called `name`; that of other work is taken away.
+    fn bar(&mut self, name: String, total: usize) -> &ProgressBar {
+        if self.bar.as_ref().is_none_or(|(shown, _)| *shown != name) {
+            self.clear();
+        }
+        let (_, bar) = self.bar.get_or_insert_with(|| {
+            let style =
+                ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
+            let bar = ProgressBar::new(total as u64).with_style(style.progress_chars("=> "));
+            (name.clone(), bar.with_prefix(name))
+        });
+        bar
+    }
+
+    fn epoch(&mut self, m: &EpochMetrics) {
+        self.clear();
+        if self.out.json {
+            self.out.event("epoch", serde_json::to_value(m).unwrap_or(Value::Null));
+        } else if !self.out.quiet {
+            let width = m.epochs.to_string().len();
+            self.out.aside(format_args!(
+                "epoch {:>width$}/{}  loss {:.4}  accuracy {}  val loss {:.4}  val accuracy {}  lr {:.2e}  {}",
+                m.epoch,
+                m.epochs,
+                m.train_loss,
+                percent(m.train_accuracy),
+                m.val_loss,
+                percent(m.val_accuracy),
+                m.lr,
+                duration(m.seconds)
+            ));
+        }
+    }
+}
+
+impl Observer for Progress<'_> {
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Data { train, val, classes, skipped } => {
+                self.val = *val;
+                if self.out.json {
+                    let skipped = skipped_json(skipped);
+                    let fields =
+                        json!({ "train": train, "val": val, "classes": classes, "skipped": skipped });
+                    return self.out.event("data", fields);
+                }
+                self.aside(|out| {
+                    out.note(format_args!(
+                        "{} to learn from, {val} to validate with, {}: {}",
+                        count(*train, "picture", "pictures"),
+                        count(classes.len(), "class", "classes"),
+                        listed(classes)
+                    ));
+                    out.skipped(skipped);
+                });
+            }
+            Event::Frozen(summary) if self.out.json => {
+                let total = summary.total;
+                self.out.event(
+                    "frozen",
+                    json!({ "tensors": total.tensors, "learning": total.parameters, "parameters": total.of }),
+                );
+            }
+            Event::Frozen(summary) => self.aside(|out| out.note(summary)),
+            Event::Progress { what, done, total, epoch, loss, accuracy } => {
+                if !self.bars {
+                    return;
+                }
+                let name = epoch.map_or_else(|| what.to_string(), |epoch| format!("epoch {epoch} {what}"));
+                let (done, total) = (*done as u64, *total);
+                let bar = self.bar(name, total);
+                bar.set_position(done);
+                if let Some(loss) = loss {
+                    let accuracy = accuracy.map_or(String::new(), |a| format!("  accuracy {}", percent(a)));
+                    bar.set_message(format!("loss {loss:.4}{accuracy}"));
+                }
+                if done >= total as u64 {
+                    self.clear();
+                }
+            }
+            Event::Epoch(metrics) => self.epoch(metrics),
+            Event::Warning(text) => self.aside(|out| out.warn(text)),
+            Event::Note(text) => self.aside(|out| out.note(text)),
+        }
+    }
+}
+
+impl Drop for Progress<'_> {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// The first few of many names.
+fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 12;
+    let mut text = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        text.push_str(", ...");
+    }
+    text
+}
