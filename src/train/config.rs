@@ -106,8 +106,9 @@ pub struct Config {
     pub momentum: f32,
     /// SGD looks ahead.
     pub nesterov: bool,
-    /// Decay of weights; norms and biases do not decay.
-    pub weight_decay: f64,
+    /// Decay of weights; norms and biases do not decay. By optimizer where absent: 0.1 for AdamW, 1e-4 for
+    /// SGD.
+    pub weight_decay: Option<f64>,
     /// How the rate goes over the training.
     pub schedule: Schedule,
     /// Share of the target spread over all classes.
@@ -141,7 +142,7 @@ impl Default for Config {
             lr: Vec::new(),
             momentum: 0.9,
             nesterov: false,
-            weight_decay: 0.01,
+            weight_decay: None,
             schedule: Schedule::default(),
             smoothing: 0.0,
             dropout: None,
@@ -160,7 +161,7 @@ impl Config {
     /// Passes over the training pictures.
     pub fn epochs(&self) -> usize {
         self.epochs.unwrap_or(match self.strategy {
-            Strategy::Features => 60,
+            Strategy::Features => 40,
             Strategy::Finetune => 5,
         })
     }
@@ -181,6 +182,14 @@ impl Config {
             freeze = freeze.and(Freeze::groups(self.freeze_groups.iter().copied()));
         }
         freeze.norm(self.batch_norm)
+    }
+
+    /// Decay of weights.
+    pub fn weight_decay(&self) -> f64 {
+        self.weight_decay.unwrap_or(match self.optimizer {
+            OptimizerKind::Sgd => 1e-4,
+            OptimizerKind::Adamw => 0.1,
+        })
     }
 
     /// The update rule.
@@ -212,8 +221,8 @@ impl Config {
         if !(0.0..1.0).contains(&self.momentum) {
             return usage(format!("--momentum {}: it lies in [0, 1)", self.momentum));
         }
-        if !(self.weight_decay.is_finite() && self.weight_decay >= 0.0) {
-            return usage(format!("--weight-decay {}: it is a number from 0 up", self.weight_decay));
+        if !(self.weight_decay().is_finite() && self.weight_decay() >= 0.0) {
+            return usage(format!("--weight-decay {}: it is a number from 0 up", self.weight_decay()));
         }
         self.augment.check()
     }
@@ -232,7 +241,7 @@ impl Config {
             rates
         };
         Ok(match (self.lr[..].len(), self.strategy, self.optimizer) {
-            (0, Strategy::Features, OptimizerKind::Adamw) => vec![3e-3; n],
+            (0, Strategy::Features, OptimizerKind::Adamw) => vec![1e-3; n],
             (0, Strategy::Features, OptimizerKind::Sgd) => vec![1e-2; n],
             (0, Strategy::Finetune, OptimizerKind::Adamw) => body_and_head(1e-4, 2e-3),
             (0, Strategy::Finetune, OptimizerKind::Sgd) => body_and_head(1e-3, 1e-2),

@@ -40,6 +40,8 @@ pub enum Event {
         /// Files that are not used, with reasons.
         skipped: Vec<Skipped>,
     },
+    /// Pictures that proved unreadable, with reasons.
+    Skipped(Vec<Skipped>),
     /// What learns was settled.
     Frozen(FreezeSummary),
     /// Work goes on.

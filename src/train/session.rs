@@ -170,7 +170,7 @@ impl Session {
             store,
             optimizer,
             smoothing: config.smoothing,
-            weight_decay: config.weight_decay,
+            weight_decay: config.weight_decay(),
             seed: config.seed,
             programs: BTreeMap::new(),
             queue: VecDeque::new(),
