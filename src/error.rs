@@ -64,8 +64,11 @@ pub fn did_you_mean<'a>(given: &str, candidates: impl IntoIterator<Item = &'a st
     let given_lower = given.to_lowercase();
     candidates
         .into_iter()
-        .map(|c| (strsim::jaro_winkler(&given_lower, &c.to_lowercase()), c))
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .filter(|(score, _)| *score > 0.75)
-        .map_or(String::new(), |(_, c)| format!(" (did you mean '{c}'?)"))
+        .map(|c| (c, c.to_lowercase()))
+        .map(|(c, low)| {
+            (strsim::jaro_winkler(&given_lower, &low), strsim::levenshtein(&given_lower, &low), c)
+        })
+        .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)))
+        .filter(|(score, ..)| *score > 0.75)
+        .map_or(String::new(), |(.., c)| format!(" (did you mean '{c}'?)"))
 }

@@ -1,5 +1,80 @@
-//! # Defrost
-//! Transfer learning on any GPU. See the README for the tour.
+//! Transfer learning on any GPU: a network that has learned from millions of pictures keeps what it
+//! knows and learns a new task, by way of Vulkan, Metal or DX12, with kernels written in WGSL. Where the
+//! device is [`plan::Device::Cpu`], the same plans run without a GPU.
+//!
+//! ```no_run
+//! use std::{path::Path, sync::Arc};
+//!
+//! use defrost::data::{self, OpenOptions};
+//! use defrost::gpu::GpuOptions;
+//! use defrost::models::{self, HeadPolicy};
+//! use defrost::nn::Freeze;
+//! use defrost::plan::Device;
+//! use defrost::train::{Config, Predictor, Trainer};
+//!
+//! # fn main() -> defrost::Result<()> {
+//! let device = Device::open(&GpuOptions::default())?;
+//! let splits = data::open(Path::new("photos"), &OpenOptions::default())?;
+//!
+//! let (mut net, _) = models::load_with("resnet18", "resnet18.safetensors", HeadPolicy::Replace)?;
+//! net.replace_head_for(splits.train.classes.clone(), 0)?;
+//! println!("{}", net.freeze(Freeze::all_but_head())?); // an unknown name is an error
+//!
+//! let (train, val) = (Arc::new(splits.train), Arc::new(splits.val));
+//! let report = Trainer::new(&device, Config::default()).fit(&mut net, &train, &val)?;
+//! println!("{:.1}% of {} pictures", 100.0 * report.val_accuracy, val.len());
+//! net.save("photos.safetensors")?; // classes and preprocessing travel inside
+//!
+//! let picture = data::eval(&data::load(Path::new("picture.jpg"))?, net.preprocess());
+//! let probabilities = Predictor::new(&device, &net, 1)?.predict(&[picture])?;
+//! # let _ = probabilities;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Floors
+//! Each module uses only those below it.
+//!
+//! | module | what it holds | where to begin |
+//! |---|---|---|
+//! | [`cli`] | the command: options become library calls, results text or JSON | [`cli::main`] |
+//! | [`train`] | settings, trainer, kept features, run folders, evaluation | [`train::Trainer`], [`train::Predictor`] |
+//! | [`data`] | folders and files to pictures to batches, decoded ahead on all cores | [`data::open()`], [`data::Loader`] |
+//! | [`models`] | ResNet, MobileNetV2, VGG, each written as its paper's table; weights in and out | [`models::load`], [`models::Network`] |
+//! | [`nn`] | layers, parameters by torchvision's paths, what is frozen, safetensors | [`nn::Freeze`], [`nn::Graph`] |
+//! | [`plan`] | a tape to a fixed schedule: folded, fused, kernels chosen, memory placed; run on GPU or CPU | [`plan::compile`], [`plan::Program`] |
+//! | [`ops`] | one op, one file: shapes, gradient, kernels, cost, CPU implementation, test cases | [`ops::REGISTRY`], [`ops::backward`] |
+//! | [`tape`] | ops recorded over symbolic values, and the walk back that records their gradients | [`tape::Tape`], [`tape::Op`] |
+//! | [`gpu`] | adapters, limits, pipelines, buffers, timestamps: wgpu and no mathematics | [`gpu::Gpu`], [`gpu::Caps`] |
+//!
+//! Beside them lie [`rng`], random numbers that are pure functions of a key and a counter, and the one
+//! [`Error`] type, whose messages name file, layer or tensor.
+//!
+//! # From a tape to numbers
+//! Nothing runs while ops are recorded. [`plan::compile`] turns the tape into a schedule, which can be
+//! printed, and [`plan::Program`] runs it. A gradient is recorded only where it
+//! leads to something that learns, so what is frozen costs neither time nor memory:
+//!
+//! ```
+//! use defrost::nn::Freeze;
+//! use defrost::train::{Config, training_plan};
+//! use defrost::{gpu::Caps, models};
+//!
+//! # fn main() -> defrost::Result<()> {
+//! let mut net = models::create("resnet18", 5)?;
+//! net.freeze(Freeze::through("layer3"))?;
+//! let plan = training_plan(&net, &Config::default(), 8, &Caps::webgpu_defaults())?;
+//!
+//! let gradients = plan.steps.iter().filter(|step| step.is_training());
+//! assert!(gradients.clone().count() > 0);
+//! assert!(gradients.clone().all(|step| !step.node.layer.starts_with("layer3")));
+//! println!("{plan}\n{} bytes", plan.memory().total());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A host application that draws in the same frame hands its device to [`gpu::Gpu::from_wgpu`], and has
+//! [`plan::GpuProgram::encode`] record a step into its own encoder, which never submits and never waits.
 
 mod error;
 
@@ -7,6 +82,7 @@ mod error;
 #[macro_use]
 pub mod tape;
 
+pub mod cli;
 pub mod data;
 pub mod gpu;
 pub mod models;

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::network::NetworkOptions;
-use super::output::{Style, duration, grouped, percent, skipped_json};
+use super::output::{Style, duration, grouped, percent};
 use super::progress::Progress;
 use super::{Session, positive, usage_error};
 use crate::Result;
@@ -73,7 +73,7 @@ impl Eval {
                     "top5": result.top5,
                     "loss": result.loss,
                     "count": result.count,
-                    "skipped": skipped_json(&skipped),
+                    "skipped": skipped.len(),
                     "seconds": result.seconds,
                 }),
             );

@@ -125,16 +125,24 @@ impl Output {
         if self.json {
             self.event("warning", json!({ "message": text.to_string() }));
         }
+        self.warning(text);
+    }
+
+    fn warning(&self, text: impl Display) {
         self.aside(format_args!("{} {text}", self.paint(Style::Yellow, "warning:", 1)));
     }
 
-    /// Pictures that are not used: how many, and the first of them; all with `-v` or as JSON.
+    /// Files that are not used: how many, and the first of them; all with `-v` and as JSON.
     pub(super) fn skipped(&self, skipped: &[Skipped]) {
         if skipped.is_empty() {
             return;
         }
+        if self.json {
+            let file = |s: &Skipped| json!({ "path": s.path.to_string_lossy(), "reason": s.reason });
+            self.event("skipped", json!({ "files": skipped.iter().map(file).collect::<Vec<_>>() }));
+        }
         let shown = if self.verbose { skipped.len() } else { skipped.len().min(NAMED) };
-        self.warn(format_args!("{} not used:", count(skipped.len(), "file is", "files are")));
+        self.warning(format_args!("{} not used:", count(skipped.len(), "file is", "files are")));
         for s in &skipped[..shown] {
             self.aside(format_args!("  {}: {}", s.path.display(), s.reason));
         }
@@ -155,11 +163,6 @@ impl Output {
     pub(super) fn finish(&self) -> Result<()> {
         self.failure.take().map_or(Ok(()), |e| Err(Error::io("standard output", "write", e)))
     }
-}
-
-/// As JSON: `[{"path": .., "reason": ..}]`.
-pub(super) fn skipped_json(skipped: &[Skipped]) -> Value {
-    skipped.iter().map(|s| json!({ "path": s.path, "reason": s.reason })).collect()
 }
 
 /// "1 file is", "2 files are".

@@ -111,7 +111,7 @@ impl Predict {
                 guess
             };
             let predictions: Vec<Value> = order.iter().map(guess).collect();
-            out.event("prediction", json!({ "path": path, "predictions": predictions }));
+            out.event("prediction", json!({ "path": path.to_string_lossy(), "predictions": predictions }));
             return;
         }
         out.line(out.style(Style::Bold, path.display()));

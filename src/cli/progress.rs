@@ -1,14 +1,15 @@
 //! What a training tells, for people and for programs: bars on a terminal, lines off it, or JSON.
 
+use std::fmt::Write;
 use std::io::{IsTerminal, stderr};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::output::{Output, count, duration, percent, skipped_json};
+use super::output::{Output, count, duration, percent};
 use crate::train::{EpochMetrics, Event, Observer};
 
-const TEMPLATE: &str = "{prefix:<18} [{bar:28}] {pos}/{len}  {per_sec}  {eta} left  {msg}";
+const TEMPLATE: &str = "{prefix:<18} [{bar:28}] {pos}/{len}  {rate}  {left} left  {msg}";
 
 /// Watches a training or an evaluation.
 pub(super) struct Progress<'a> {
@@ -17,12 +18,14 @@ pub(super) struct Progress<'a> {
     bar: Option<(String, ProgressBar)>,
     /// Validation pictures.
     pub(super) val: usize,
+    /// Files that are not used.
+    pub(super) skipped: usize,
 }
 
 impl<'a> Progress<'a> {
     pub(super) fn new(out: &'a Output) -> Self {
         let bars = stderr().is_terminal() && !out.quiet && !out.json;
-        Progress { out, bars, bar: None, val: 0 }
+        Progress { out, bars, bar: None, val: 0, skipped: 0 }
     }
 
     /// Writes lines without the bar in between.
@@ -39,17 +42,34 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// The bar of the work called `name`; that of other work is taken away.
-    fn bar(&mut self, name: String, total: usize) -> &ProgressBar {
+    /// The bar of the work called `name`, which has come to `done`; that of other work is taken away.
+    fn bar(&mut self, name: String, done: u64, total: u64) -> &ProgressBar {
         if self.bar.as_ref().is_none_or(|(shown, _)| *shown != name) {
             self.clear();
         }
         let (_, bar) = self.bar.get_or_insert_with(|| {
             let style =
                 ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
-            let bar = ProgressBar::new(total as u64).with_style(style.progress_chars("=> "));
-            (name.clone(), bar.with_prefix(name))
+            // The rate since this bar began; a closed terminal is no reason to stop.
+            let rate = move |s: &ProgressState| {
+                s.pos().saturating_sub(done) as f64 / s.elapsed().as_secs_f64().max(0.1)
+            };
+            let speed = move |s: &ProgressState, text: &mut dyn Write| {
+                let _ = write!(text, "{:.1}/s", rate(s));
+            };
+            let left = move |s: &ProgressState, text: &mut dyn Write| {
+                let seconds = s.len().unwrap_or(0).saturating_sub(s.pos()) as f64 / rate(s);
+                let _ = if seconds.is_finite() {
+                    write!(text, "{}", duration(seconds))
+                } else {
+                    write!(text, "?")
+                };
+            };
+            let style = style.with_key("rate", speed).with_key("left", left).progress_chars("=> ");
+            let bar = ProgressBar::new(total).with_style(style).with_prefix(name.clone());
+            (name, bar)
         });
+        bar.set_position(done);
         bar
     }
 
@@ -78,22 +98,28 @@ impl Observer for Progress<'_> {
     fn event(&mut self, event: &Event) {
         match event {
             Event::Data { train, val, classes, skipped } => {
-                self.val = *val;
+                (self.val, self.skipped) = (*val, skipped.len());
                 if self.out.json {
-                    let skipped = skipped_json(skipped);
+                    let skipped = skipped.len();
                     let fields =
                         json!({ "train": train, "val": val, "classes": classes, "skipped": skipped });
-                    return self.out.event("data", fields);
+                    self.out.event("data", fields);
                 }
                 self.aside(|out| {
-                    out.note(format_args!(
-                        "{} to learn from, {val} to validate with, {}: {}",
-                        count(*train, "picture", "pictures"),
-                        count(classes.len(), "class", "classes"),
-                        listed(classes)
-                    ));
+                    if !out.json {
+                        out.note(format_args!(
+                            "{} to learn from, {val} to validate with, {}: {}",
+                            count(*train, "picture", "pictures"),
+                            count(classes.len(), "class", "classes"),
+                            listed(classes)
+                        ));
+                    }
                     out.skipped(skipped);
                 });
+            }
+            Event::Skipped(skipped) => {
+                self.skipped += skipped.len();
+                self.aside(|out| out.skipped(skipped));
             }
             Event::Frozen(summary) if self.out.json => {
                 let total = summary.total;
@@ -108,14 +134,13 @@ impl Observer for Progress<'_> {
                     return;
                 }
                 let name = epoch.map_or_else(|| what.to_string(), |epoch| format!("epoch {epoch} {what}"));
-                let (done, total) = (*done as u64, *total);
-                let bar = self.bar(name, total);
-                bar.set_position(done);
+                let (done, total) = (*done as u64, *total as u64);
+                let bar = self.bar(name, done, total);
                 if let Some(loss) = loss {
                     let accuracy = accuracy.map_or(String::new(), |a| format!("  accuracy {}", percent(a)));
                     bar.set_message(format!("loss {loss:.4}{accuracy}"));
                 }
-                if done >= total as u64 {
+                if done >= total {
                     self.clear();
                 }
             }

@@ -99,7 +99,7 @@ impl Teaching {
         (config.epochs, config.batch, config.stop_after) = (self.epochs, self.batch, self.stop_after);
         self.optimizing.apply(config);
         config.lr.clone_from(&self.lr);
-        config.weight_decay = self.weight_decay.unwrap_or(config.weight_decay);
+        config.weight_decay = self.weight_decay.or(config.weight_decay);
         config.schedule = self.schedule.unwrap_or(config.schedule);
         config.smoothing = self.label_smoothing.unwrap_or(config.smoothing);
         config.val_fraction = self.val_fraction.unwrap_or(config.val_fraction);
@@ -126,12 +126,14 @@ impl Train {
                 run(&config, &folder, Context { device: &device, cache, observer: &mut progress, stop })?
             }
         };
-        let val = progress.val;
+        let (val, skipped) = (progress.val, progress.skipped);
         drop(progress);
         let pressed = report.interrupted && stop.load(Ordering::SeqCst);
         if out.json {
             let name = if pressed { "interrupted" } else { "done" };
-            out.event(name, serde_json::to_value(&report).unwrap_or(Value::Null));
+            let mut fields = serde_json::to_value(&report).unwrap_or(Value::Null);
+            fields["skipped"] = skipped.into();
+            out.event(name, fields);
         } else {
             show(session, &report, val);
         }

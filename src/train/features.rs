@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -118,6 +119,19 @@ pub fn extract(
     cache: Option<&Path>,
     observer: &mut dyn Observer,
 ) -> Result<Vec<Features>> {
+    extract_until(net, device, sets, cache, observer, None)
+}
+
+/// The same until `stop` is true: then what was computed is kept, and [`Error::Interrupted`] returned.
+pub(super) fn extract_until(
+    net: &Network,
+    device: &Device,
+    sets: &[&Dataset],
+    cache: Option<&Path>,
+    observer: &mut dyn Observer,
+    stop: Option<&AtomicBool>,
+) -> Result<Vec<Features>> {
+    let stopped = || stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
     let dims = net.features();
     let file: Option<PathBuf> = match cache {
         Some(folder) => {
@@ -146,6 +160,7 @@ pub fn extract(
 
     let mut failed: HashMap<(usize, usize), Skipped> = HashMap::new();
     if !missing.is_empty() {
+        observer.event(&Event::progress("features", 0, missing.len()));
         let (batch, mut program) = front(net, device, BATCH.min(missing.len()))?;
         let decode = |&(s, i): &(usize, usize)| {
             sets[s].samples[i].picture().map(|picture| eval(&picture, net.preprocess()))
@@ -172,7 +187,7 @@ pub fn extract(
                     missing.len(),
                 ));
             }
-            let Some(group) = group else { break };
+            let Some(group) = group.filter(|_| !stopped()) else { break };
             let mut pixels = Vec::with_capacity(batch * bytes);
             let mut good = Vec::new();
             for (&at, outcome) in group.iter().zip(decoded) {
@@ -198,6 +213,12 @@ pub fn extract(
         && let Err(e) = kept.write(path, dims)
     {
         observer.event(&Event::Warning(format!("{e}; the features are not kept for the next run")));
+    }
+    if stopped() {
+        return Err(Error::Interrupted(
+            "interrupted before the first step; features computed so far are kept: the same command goes on"
+                .into(),
+        ));
     }
     let computed: std::collections::HashSet<(usize, usize)> = missing.into_iter().collect();
     let gather = |(s, set): (usize, &&Dataset)| {

@@ -45,7 +45,7 @@ struct RunFile {
 /// # Errors
 /// [`Error::Usage`], [`Error::Data`], [`Error::Weights`], [`Error::Gpu`], each naming the thing.
 pub fn run(config: &Config, out: &Path, context: Context<'_>) -> Result<Report> {
-    if out.join("config.json").exists() || last_checkpoint(out).exists() {
+    if out.join("model.safetensors").exists() || last_checkpoint(out).exists() {
         return Err(Error::Usage(format!(
             "{}: there is a run in it; go on with --resume {0}, or name another folder with --out",
             out.display()

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::config::{Config, Strategy};
 use super::evaluate::{AHEAD, Tally};
 use super::events::{EpochMetrics, Event, Observer, Silent};
-use super::features::{Features, extract};
+use super::features::{Features, extract_until};
 use super::session::{Feed, Session, StepResult, fitting_batch, training_plan};
 use crate::data::{Dataset, Loader, View, batches, epoch_order};
 use crate::models::Network;
@@ -229,9 +229,10 @@ impl<'a> Trainer<'a> {
             Some(observer) => *observer,
             None => &mut silent,
         };
-        let (source, skipped) = match self.config.strategy {
+        let (source, mut skipped) = match self.config.strategy {
             Strategy::Features => {
-                let mut sets = extract(net, self.device, &[train, val], self.cache.as_deref(), observer)?;
+                let (sets, cache) = ([&**train, &**val], self.cache.as_deref());
+                let mut sets = extract_until(net, self.device, &sets, cache, observer, self.stop)?;
                 let (Some(val), Some(train)) = (sets.pop(), sets.pop()) else {
                     return Err(Error::Data("no features".into()));
                 };
@@ -253,9 +254,9 @@ impl<'a> Trainer<'a> {
                 (Source::Pictures { train: train.into(), val: val.into() }, skipped)
             }
         };
-        let known = |s: &&crate::data::Skipped| !train.skipped.contains(s) && !val.skipped.contains(s);
-        for s in skipped.iter().filter(known) {
-            observer.event(&Event::Warning(format!("skipped {}: {}", s.path.display(), s.reason)));
+        skipped.retain(|s| !train.skipped.contains(s) && !val.skipped.contains(s));
+        if !skipped.is_empty() {
+            observer.event(&Event::Skipped(skipped));
         }
         Ok(source)
     }
@@ -411,6 +412,20 @@ impl<'a> Trainer<'a> {
         writeln!(file, "{},{},{:.3}", m.epoch, numbers.join(","), m.seconds).map_err(failed)
     }
 
+    /// Takes epochs out of `metrics.csv` that came after the checkpoint: they are gone through again.
+    fn trim_metrics(&self, epochs: usize) -> Result<()> {
+        let path = self.folder.as_ref().map(|folder| folder.join("metrics.csv"));
+        let Some(path) = path.filter(|path| path.exists()) else { return Ok(()) };
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, "read", e))?;
+        let epoch = |line: &str| line.split(',').next().and_then(|n| n.parse::<usize>().ok());
+        let known = |line: &&str| epoch(line).is_none_or(|epoch| epoch <= epochs);
+        let kept: String = text.lines().filter(known).flat_map(|line| [line, "\n"]).collect();
+        if kept == text {
+            return Ok(());
+        }
+        crate::nn::write_atomically(path, |out| std::io::Write::write_all(out, kept.as_bytes()))
+    }
+
     /// Writes `model.safetensors` (the best epoch's weights) and `last.safetensors` (where it stands).
     fn save(
         &self,
@@ -445,6 +460,7 @@ impl<'a> Trainer<'a> {
         let file = load_tensors(&path)?;
         let text = file.metadata.get("state").ok_or_else(|| damaged("it holds no training state".into()))?;
         let state: State = serde_json::from_str(text).map_err(|e| damaged(e.to_string()))?;
+        self.trim_metrics(state.epoch)?;
         let mut best = BTreeMap::new();
         for (name, (_, data)) in file.tensors {
             match name.strip_prefix("best:") {

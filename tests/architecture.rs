@@ -1,0 +1,172 @@
+//! The house rules of DESIGN.md, read from the source: floors use only floors below them, files stay
+//! short, nothing knows the machine it was written on, unsafe code is where it was agreed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The floors, lowest first. `error.rs` and `rng.rs` lie below all of them, `lib.rs` and `main.rs` above.
+const FLOORS: &[&str] = &["gpu", "tape", "ops", "plan", "nn", "models", "data", "train", "cli"];
+const BELOW: &[&str] = &["error.rs", "rng.rs"];
+const ABOVE: &[&str] = &["lib.rs", "main.rs"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files below `folder`, sorted.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let Ok(entries) = fs::read_dir(folder) else { return found };
+    for path in entries.filter_map(|e| Some(e.ok()?.path())) {
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+fn sources() -> Vec<(String, String)> {
+    let src = root().join("src");
+    let rust = files(&src).into_iter().filter(|f| f.extension().is_some_and(|e| e == "rs"));
+    let text = |f: PathBuf| {
+        let name = f.strip_prefix(&src).expect("below src").to_string_lossy().replace('\\', "/");
+        (name, fs::read_to_string(&f).expect("text"))
+    };
+    let all: Vec<_> = rust.map(text).collect();
+    assert!(all.len() > 50, "only {} sources were found", all.len());
+    all
+}
+
+/// The code without comments and without the test module at its end; lines keep their numbers.
+fn code(text: &str) -> String {
+    let mut lines = Vec::new();
+    let mut all = text.lines().peekable();
+    while let Some(line) = all.next() {
+        let next_is_tests = all.peek().is_some_and(|next| next.trim_start().starts_with("mod "));
+        if line.trim() == "#[cfg(test)]" && next_is_tests {
+            break;
+        }
+        lines.push(line.find("//").map_or(line, |at| &line[..at]));
+    }
+    lines.join("\n")
+}
+
+/// First names of a path or a braced list: `{gpu::Caps, tape::{Io, Op}}` gives `gpu` and `tape`.
+fn first_names(after: &str) -> Vec<&str> {
+    fn name(text: &str) -> &str {
+        let text = text.trim_start();
+        let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(text.len());
+        &text[..end]
+    }
+    let Some(inner) = after.trim_start().strip_prefix('{') else { return vec![name(after)] };
+    let (mut depth, mut names) = (0, vec![name(inner)]);
+    for (at, c) in inner.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => names.push(name(&inner[at + 1..])),
+            _ => {}
+        }
+    }
+    names
+}
+
+/// Uses of floors above the file's own, as `file:line: what`. `file` is a path below `src`.
+fn upward(file: &str, text: &str) -> Vec<String> {
+    if ABOVE.contains(&file) {
+        return Vec::new();
+    }
+    let floor = file.split('/').next().unwrap_or_default();
+    let own = FLOORS.iter().position(|f| *f == floor);
+    if own.is_none() && !BELOW.contains(&file) {
+        return vec![format!("src/{file}: belongs to no floor; the floors are {}", FLOORS.join(", "))];
+    }
+    let code = code(text);
+    // Either `crate::`, or as many `super::` as there are modules above.
+    let modules = file.trim_end_matches(".rs").trim_end_matches("/mod").split('/').count();
+    let mut wrong = Vec::new();
+    for way in ["crate::".to_string(), "super::".repeat(modules)] {
+        for (at, _) in code.match_indices(&way) {
+            for name in first_names(&code[at + way.len()..]) {
+                let Some(used) = FLOORS.iter().position(|f| *f == name) else { continue };
+                if own.is_none_or(|own| used > own) {
+                    let line = code[..at].matches('\n').count() + 1;
+                    let from = own.map_or("a file below all floors", |own| FLOORS[own]);
+                    wrong.push(format!("src/{file}:{line}: {from} uses {name}, which lies above"));
+                }
+            }
+        }
+    }
+    wrong
+}
+
+#[test]
+fn each_floor_uses_only_floors_below() {
+    let wrong: Vec<String> = sources().iter().flat_map(|(file, text)| upward(file, text)).collect();
+    assert!(wrong.is_empty(), "upward imports:\n  {}", wrong.join("\n  "));
+}
+
+#[test]
+fn upward_imports_are_found() {
+    let found = |file: &str, text: &str| upward(file, text).len();
+    assert_eq!(found("gpu/mod.rs", "use crate::tape::Op;"), 1);
+    assert_eq!(found("ops/conv.rs", "use crate::{Error, gpu::Caps,\n    plan::{Plan, Step}, nn};"), 2);
+    assert_eq!(found("ops/pool/max.rs", "use super::super::super::plan::Plan;"), 1);
+    assert_eq!(found("models/vgg.rs", "    let x = crate::train::run();"), 1);
+    assert_eq!(found("rng.rs", "use crate::gpu::Gpu;"), 1);
+    assert_eq!(found("other/mod.rs", ""), 1);
+    let line = upward("tape/op.rs", "//! Tape.\n\nuse crate::ops::Conv;").remove(0);
+    assert!(line.starts_with("src/tape/op.rs:3:"), "{line}");
+    // Downward, beside, in comments and in tests it is no matter.
+    assert_eq!(found("ops/conv.rs", "use crate::{Error, tape::Op, ops::Pad};\nuse super::plan;"), 0);
+    assert_eq!(found("gpu/mod.rs", "/// See [`crate::train`].\nfn f() {} // crate::cli"), 0);
+    assert_eq!(
+        found("ops/conv.rs", "fn f() {}\n#[cfg(test)]\nmod tests {\n    use crate::plan::probe;\n}"),
+        0
+    );
+    assert_eq!(found("lib.rs", "pub use crate::train::run;"), 0);
+}
+
+#[test]
+fn files_are_short() {
+    const MOST: usize = 600;
+    let long = |(file, text): &(String, String)| {
+        let lines = text.lines().count();
+        (lines > MOST).then(|| format!("src/{file}: {lines} lines"))
+    };
+    let long: Vec<String> = sources().iter().filter_map(long).collect();
+    assert!(long.is_empty(), "more than {MOST} lines, divide them:\n  {}", long.join("\n  "));
+}
+
+#[test]
+fn nothing_knows_the_machine_it_was_written_on() {
+    // Written so that this file does not find itself.
+    let homes = ["wo-rk/", "ho-me/", "ro-ot/", "Us-ers/"].map(|part| format!("/{}", part.replace('-', "")));
+    let folders = ["src", "shaders", "tests", "examples", "benches", "tools", ".ci"];
+    let kinds = ["rs", "wgsl", "py", "txt", "json", "toml", "md", "sh", ""];
+    let mut wrong = Vec::new();
+    for file in folders.iter().flat_map(|f| files(&root().join(f))) {
+        let kind = file.extension().unwrap_or_default().to_string_lossy().to_string();
+        if !kinds.contains(&kind.as_str()) {
+            continue;
+        }
+        let Ok(text) = fs::read_to_string(&file) else { continue };
+        for (number, line) in text.lines().enumerate() {
+            if homes.iter().any(|home| line.contains(home)) {
+                let file = file.strip_prefix(root()).expect("below the root").display();
+                wrong.push(format!("{file}:{}: {}", number + 1, line.trim()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "paths of one machine:\n  {}", wrong.join("\n  "));
+}
+
+#[test]
+fn unsafe_code_is_where_it_was_agreed() {
+    // Trusted shader modules are made, files are mapped.
+    let agreed = ["gpu/kernel.rs", "nn/weights.rs"];
+    for (file, text) in sources() {
+        let uses = code(&text).contains("allow(unsafe_code)");
+        assert!(!uses || agreed.contains(&file.as_str()), "src/{file} allows unsafe code");
+    }
+}

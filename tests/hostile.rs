@@ -1,0 +1,346 @@
+//! Bad input: each an error that names the thing, with exit 1 or 2 and nothing half-written.
+#![allow(clippy::unwrap_used)]
+
+mod command;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use command::{COLOURS, Outcome, Place, text};
+use defrost::models::{self, Network};
+use defrost::nn::{SavedTensor, save_tensors};
+use serde_json::Value;
+
+/// Trains on `data` with `weights`, on the CPU: nothing here depends on the device.
+fn train(place: &Place, data: &str, weights: &str, more: &[&str]) -> Outcome {
+    let base =
+        ["train", data, "--model", "resnet20", "--weights", weights, "--device", "cpu", "--epochs", "2"];
+    place.run(&[&base[..], more].concat())
+}
+
+/// Nothing of a run is left, and nothing half-written anywhere.
+#[track_caller]
+fn nothing_left(place: &Place) {
+    let left: Vec<String> = place.files("").into_keys().filter(|f| is_rubbish(f)).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+fn is_rubbish(file: &str) -> bool {
+    file.starts_with("runs") || file.contains(".defrost-")
+}
+
+fn ready() -> Place {
+    let place = Place::new();
+    place.photos();
+    place.weights();
+    place
+}
+
+#[test]
+fn data_that_cannot_be_learned_from() {
+    let place = ready();
+    let weights = "resnet20.safetensors";
+    train(&place, "nowhere", weights, &[]).failed(1, &["nowhere", "no such folder"]);
+    train(&place, weights, weights, &[]).failed(1, &[weights, "a file"]);
+    fs::create_dir(place.path("void")).unwrap();
+    train(&place, "void", weights, &[]).failed(1, &["void", "no class folders"]);
+    place.pictures("one", &COLOURS[..1], 4);
+    train(&place, "one", weights, &[]).failed(1, &["one", "'blue'", "second class"]);
+    place.pictures("gap", &COLOURS, 4);
+    fs::create_dir(place.path("gap/green")).unwrap();
+    train(&place, "gap", weights, &[]).failed(1, &["gap/green", "no picture"]);
+    place.pictures("few", &COLOURS, 1);
+    train(&place, "few", weights, &[]).failed(1, &["single picture"]);
+    // The model's name where the folder belongs.
+    train(&place, "resnet50", weights, &[]).failed(2, &["resnet50", "--model"]);
+    nothing_left(&place);
+}
+
+#[test]
+fn unreadable_pictures_are_skipped_and_counted() {
+    let place = ready();
+    fs::write(place.path("photos/red/note.jpg"), "Dear diary,\n").unwrap();
+    fs::write(place.path("photos/red/empty.png"), "").unwrap();
+    let picture = image::open(place.path("photos/blue/00.png")).unwrap();
+    let whole = place.path("photos/blue/cut.jpg");
+    picture.save(&whole).unwrap();
+    let bytes = fs::read(&whole).unwrap();
+    fs::write(&whole, &bytes[..bytes.len() * 2 / 3]).unwrap();
+    fs::write(place.path("photos/blue/list.txt"), "a\n").unwrap();
+    for strategy in ["features", "finetune"] {
+        let out = ["--strategy", strategy, "--out", strategy, "--json"];
+        let outcome = train(&place, "photos", "resnet20.safetensors", &out);
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        assert_eq!(outcome.done()["skipped"], 4);
+        for file in ["note.jpg", "empty.png", "cut.jpg", "list.txt"] {
+            assert!(outcome.stderr.contains(file), "{file}\n{}", outcome.stderr);
+            let named = |e: &Value| e["files"].to_string().contains(file);
+            assert!(outcome.named("skipped").iter().any(named), "{file}");
+        }
+    }
+    let eval = place.ok(&["eval", "features", "photos", "--device", "cpu", "--json"]);
+    assert_eq!((&eval.done()["count"], &eval.done()["skipped"]), (&Value::from(24), &Value::from(4)));
+
+    // A class of which nothing can be read.
+    place.pictures("broken", &COLOURS, 3);
+    for file in ["broken/red/00.png", "broken/red/01.png", "broken/red/02.png"] {
+        fs::write(place.path(file), "no picture").unwrap();
+    }
+    for strategy in ["features", "finetune"] {
+        let outcome = train(&place, "broken", "resnet20.safetensors", &["--strategy", strategy]);
+        outcome.failed(1, &["'red'"]);
+    }
+    nothing_left(&place);
+}
+
+/// The header of a safetensors file, and its data.
+fn parts(file: &Path) -> (Value, Vec<u8>) {
+    let bytes = fs::read(file).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    (serde_json::from_slice(&bytes[8..8 + length]).unwrap(), bytes[8 + length..].to_vec())
+}
+
+/// Puts a file together whatever its header says.
+fn write(file: &Path, header: &Value, data: &[u8]) {
+    let header = header.to_string();
+    let length = (header.len() as u64).to_le_bytes();
+    fs::write(file, [&length[..], header.as_bytes(), data].concat()).unwrap();
+}
+
+#[test]
+fn damaged_weights() {
+    let place = ready();
+    let good = place.path("resnet20.safetensors");
+    let bytes = fs::read(&good).unwrap();
+    let bad = place.path("bad.safetensors");
+    let refused = |things: &[&str]| {
+        train(&place, "photos", "bad.safetensors", &[]).failed(1, &[&["bad.safetensors"], things].concat());
+        place
+            .run(&["predict", "bad.safetensors", "photos", "--device", "cpu"])
+            .failed(1, &["bad.safetensors"]);
+        place.run(&["inspect", "bad.safetensors"]).failed(1, &["bad.safetensors"]);
+        nothing_left(&place);
+    };
+    for length in [bytes.len() - 4, bytes.len() / 2, 100, 9, 4] {
+        fs::write(&bad, &bytes[..length]).unwrap();
+        refused(&[]);
+    }
+    fs::write(&bad, "").unwrap();
+    refused(&["empty"]);
+    fs::write(&bad, b"PK\x03\x04 and so on: a PyTorch checkpoint").unwrap();
+    refused(&["PyTorch", "save_file"]);
+    fs::write(&bad, "<html>404</html>").unwrap();
+    refused(&["web page"]);
+    fs::write(&bad, [&[0xFF; 8], &bytes[8..]].concat()).unwrap();
+    refused(&[]);
+
+    let (header, data) = parts(&good);
+    let mut overlapping = header.clone();
+    let other = header["layer1.0.conv1.weight"]["data_offsets"].clone();
+    overlapping["layer1.0.conv2.weight"]["data_offsets"] = other;
+    write(&bad, &overlapping, &data);
+    refused(&[]);
+    let mut beyond = header.clone();
+    beyond["layer3.2.conv2.weight"]["data_offsets"] = serde_json::json!([0, 1u64 << 60]);
+    write(&bad, &beyond, &data);
+    refused(&[]);
+    let mut shape = header.clone();
+    shape["conv1.weight"]["shape"] = serde_json::json!([3, 16, 3, 3]);
+    write(&bad, &shape, &data);
+    refused(&["conv1.weight", "[3, 16, 3, 3]", "[16, 3, 3, 3]"]);
+    let mut kind = header.clone();
+    kind["conv1.weight"]["dtype"] = "I32".into();
+    write(&bad, &kind, &data);
+    refused(&["conv1.weight", "I32"]);
+
+    // Whole files with the wrong content.
+    let net = models::load("resnet20", &good).unwrap();
+    let saved = |skip: &str| -> BTreeMap<String, SavedTensor<'_>> {
+        let tensor = |(spec, numbers)| -> (String, SavedTensor<'_>) {
+            let spec: &defrost::nn::ParamSpec = spec;
+            (spec.path.clone(), SavedTensor::F32(&spec.shape, numbers))
+        };
+        net.tensors().map(tensor).filter(|(name, _)| name != skip).collect()
+    };
+    save_tensors(&bad, &saved("layer2.1.bn1.running_var"), &BTreeMap::new()).unwrap();
+    refused(&["layer2.1.bn1.running_var", "missing"]);
+    let mut extra = saved("");
+    extra.insert("layer4.0.conv1.weight".into(), SavedTensor::F32(&[1], &[1.0]));
+    save_tensors(&bad, &extra, &BTreeMap::new()).unwrap();
+    refused(&["layer4.0.conv1.weight"]);
+    for number in [f32::NAN, f32::INFINITY] {
+        let mut net = net.clone();
+        let mut numbers = net.tensor("layer1.1.conv2.weight").unwrap().to_vec();
+        numbers[17] = number;
+        net.set_tensor("layer1.1.conv2.weight", numbers).unwrap();
+        net.save(&bad).unwrap();
+        refused(&["layer1.1.conv2.weight", "NaN"]);
+    }
+    // The weights of another network.
+    let outcome = place.run(&["train", "photos", "--model", "resnet18", "--weights", "resnet20.safetensors"]);
+    outcome.failed(1, &["resnet20", "resnet18"]);
+    train(&place, "photos", "nowhere.safetensors", &[]).failed(1, &["nowhere.safetensors"]);
+    train(&place, "photos", "photos", &[]).failed(1, &["photos"]);
+    nothing_left(&place);
+}
+
+#[test]
+fn names_that_do_not_exist() {
+    let place = ready();
+    let weights = ["--weights", "resnet20.safetensors", "--device", "cpu"];
+    let model = |name| place.run(&[&["train", "photos", "--model", name], &weights[..]].concat());
+    model("resnet_20").failed(2, &["resnet_20", "did you mean 'resnet20'"]);
+    model("mobilnet_v2").failed(2, &["did you mean 'mobilenet_v2'"]);
+    for (option, name, near) in [
+        ("--freeze-through", "layer1.0.con1", "layer1.0.conv1"),
+        ("--freeze", "layer3.2.bn3", "layer3.2.bn"),
+        ("--freeze", "layer22", "layer2"),
+    ] {
+        let outcome = train(&place, "photos", "resnet20.safetensors", &[option, name]);
+        outcome.failed(2, &[name, "did you mean", near]);
+        place.run(&["inspect", "resnet20", option, name]).failed(2, &[name, near]);
+    }
+    train(&place, "photos", "resnet20.safetensors", &["--freeze-groups", "17"]).failed(2, &["17"]);
+    // Frozen altogether.
+    let all = ["--strategy", "finetune", "--freeze-through", "fc"];
+    train(&place, "photos", "resnet20.safetensors", &all).failed(2, &["frozen"]);
+    place.run(&["inspect", "resnet2o"]).failed(1, &["did you mean 'resnet20'"]);
+    nothing_left(&place);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn no_adapter_at_all() {
+    let place = ready();
+    let blind = |args: &[&str]| {
+        let mut command = place.command(args);
+        command.env("VK_ICD_FILENAMES", "/nonexistent.json").env("VK_DRIVER_FILES", "/nonexistent.json");
+        Outcome::of(command.output().unwrap())
+    };
+    let train = ["train", "photos", "--model", "resnet20", "--weights", "resnet20.safetensors"];
+    blind(&train).failed(1, &["no GPU adapter", "--device cpu"]);
+    blind(&["inspect", "resnet20", "--measure"]).failed(1, &["no GPU adapter"]);
+    let devices = blind(&["devices"]);
+    assert_eq!(devices.code, 0);
+    assert!(
+        devices.stdout.contains("CPU") && devices.stderr.contains("no GPU adapter"),
+        "{}",
+        devices.stderr
+    );
+    nothing_left(&place);
+}
+
+#[test]
+fn a_checkpoint_of_another_class_list() {
+    let place = ready();
+    let outcome = train(&place, "photos", "resnet20.safetensors", &["--out", "run", "--stop-after", "1"]);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let before = place.files("run");
+    let fruit = [("apple", [200, 30, 30]), ("bleu", [30, 30, 200])];
+    place.pictures("fruit", &fruit, 3);
+    let outcome = place.run(&["eval", "run", "fruit", "--device", "cpu"]);
+    outcome.failed(1, &["fruit", "'apple'", "2 known classes"]);
+
+    // The data changes under a run.
+    fs::rename(place.path("photos/red"), place.path("photos/rot")).unwrap();
+    let outcome = place.run(&["train", "--resume", "run", "--device", "cpu"]);
+    outcome.failed(1, &["photos"]);
+    fs::rename(place.path("photos/rot"), place.path("photos/red")).unwrap();
+    fs::remove_dir_all(place.path("photos/blue")).unwrap();
+    place.run(&["train", "--resume", "run", "--device", "cpu"]).failed(1, &["photos"]);
+    assert!(before == place.files("run"), "the run is as it was");
+}
+
+#[test]
+fn damaged_run_folders() {
+    let place = ready();
+    let outcome = train(&place, "photos", "resnet20.safetensors", &["--out", "run", "--stop-after", "1"]);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let files = place.files("run");
+    let resume = || place.run(&["train", "--resume", "run", "--device", "cpu"]);
+    for (file, bytes) in &files {
+        let path = place.path("run").join(file);
+        if file == "metrics.csv" {
+            continue;
+        }
+        fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        resume().failed(1, &[file]);
+        fs::write(&path, bytes).unwrap();
+    }
+    // A checkpoint of another training.
+    fs::copy(place.path("resnet20.safetensors"), place.path("run/last.safetensors")).unwrap();
+    resume().failed(1, &["last.safetensors"]);
+    fs::remove_file(place.path("run/last.safetensors")).unwrap();
+    resume().failed(2, &["run", "checkpoint"]);
+    fs::remove_file(place.path("run/model.safetensors")).unwrap();
+    place.run(&["eval", "run", "photos"]).failed(1, &["run", "model.safetensors"]);
+    fs::remove_file(place.path("run/config.json")).unwrap();
+    resume().failed(2, &["run", "config.json"]);
+}
+
+/// Runs `defrost` where no file can grow beyond `kib`, as on a full disk.
+#[cfg(target_os = "linux")]
+fn on_a_full_disk(place: &Place, kib: usize, args: &[&str]) -> Outcome {
+    // The shell counts in blocks of 512 bytes; without the trap the signal would end the process.
+    let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", kib * 2);
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_defrost")]).args(args);
+    place.prepare(&mut command);
+    Outcome::of(command.output().unwrap())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_while_saving() {
+    let place = ready();
+    let args = |out| {
+        let base = ["train", "photos", "--model", "resnet20", "--weights", "resnet20.safetensors"];
+        [&base[..], &["--device", "cpu", "--epochs", "2", "--out", out]].concat()
+    };
+    // model.safetensors needs about 1100 KiB, the kept features 8.
+    let outcome = on_a_full_disk(&place, 500, &args("runs/full"));
+    outcome.failed(1, &["model.safetensors", "cannot write"]);
+    nothing_left(&place);
+    // Not even the description.
+    let outcome = on_a_full_disk(&place, 0, &args("runs/full"));
+    outcome.failed(1, &["config.json", "cannot write"]);
+    nothing_left(&place);
+
+    // A run that stood is as it was, and goes on when there is room again.
+    place.ok(&[&args("run")[..], &["--stop-after", "1"]].concat());
+    place.ok(&args("whole"));
+    let before = place.files("run");
+    let outcome = on_a_full_disk(&place, 500, &["train", "--resume", "run", "--device", "cpu"]);
+    outcome.failed(1, &["model.safetensors", "cannot write"]);
+    let mut after = place.files("run");
+    after.insert("metrics.csv".into(), before["metrics.csv"].clone());
+    assert!(before == after, "checkpoints are as they were, and nothing else is there");
+    place.ok(&["train", "--resume", "run", "--device", "cpu"]);
+    let (run, whole) = (place.files("run"), place.files("whole"));
+    assert!(run["model.safetensors"] == whole["model.safetensors"]);
+    let lines =
+        |files: &BTreeMap<String, Vec<u8>>| String::from_utf8_lossy(&files["metrics.csv"]).lines().count();
+    assert_eq!(lines(&run), lines(&whole), "each epoch once");
+
+    // A cache that cannot be written costs time, not the run.
+    fs::remove_dir_all(place.path("cache")).unwrap();
+    fs::write(place.path("cache"), "a file where the folder should be").unwrap();
+    let outcome = place.ok(&args("uncached"));
+    assert!(outcome.stderr.contains("warning: ") && outcome.stderr.contains("cache"), "{}", outcome.stderr);
+    // A folder that cannot be made.
+    place.run(&args("cache/run")).failed(1, &["cache/run", "create folder"]);
+    // The features of an earlier run, damaged.
+    fs::remove_file(place.path("cache")).unwrap();
+    place.ok(&args("again"));
+    let kept = place.files("cache").into_keys().next().unwrap();
+    let kept = place.path("cache").join(kept);
+    let bytes = fs::read(&kept).unwrap();
+    fs::write(&kept, &bytes[..bytes.len() - 7]).unwrap();
+    let outcome = place.ok(&args("repaired"));
+    assert!(outcome.stderr.contains("damaged"), "{}", outcome.stderr);
+    assert!(fs::read(&kept).unwrap() == bytes, "{}", text(&kept));
+    let saved = Network::open(place.path("repaired/model.safetensors")).unwrap();
+    assert!(saved.classes() == ["blue", "red"]);
+}
