@@ -17,7 +17,12 @@ struct Print;
 impl Observer for Print {
     fn event(&mut self, event: &Event) {
         if let Event::Epoch(e) = event {
-            println!("epoch {:2}: loss {:.3}, validation {:.1}%", e.epoch, e.train_loss, 100.0 * e.val_accuracy);
+            println!(
+                "epoch {:2}: loss {:.3}, validation {:.1}%",
+                e.epoch,
+                e.train_loss,
+                100.0 * e.val_accuracy
+            );
         }
     }
 }

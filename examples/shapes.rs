@@ -9,6 +9,7 @@ use std::sync::Arc;
 use defrost::data::{self, Augment, OpenOptions};
 use defrost::gpu::GpuOptions;
 use defrost::models::{self, Network};
+use defrost::nn::{Freeze, NormMode};
 use defrost::plan::Device;
 use defrost::rng::Stream;
 use defrost::train::{Config, Event, Observer, Predictor, Schedule, Strategy, Trainer, interval};
@@ -63,7 +64,10 @@ impl Observer for Print {
     fn event(&mut self, event: &Event) {
         if let Event::Epoch(e) = event {
             let (train, val) = (100.0 * e.train_accuracy, 100.0 * e.val_accuracy);
-            println!("epoch {:2}: loss {:.3}, training {train:.1}%, validation {val:.1}%", e.epoch, e.train_loss);
+            println!(
+                "epoch {:2}: loss {:.3}, training {train:.1}%, validation {val:.1}%",
+                e.epoch, e.train_loss
+            );
         }
     }
 }
@@ -75,10 +79,16 @@ fn main() -> Result<()> {
     write_pictures(&folder)?;
     let splits = data::open(&folder, &OpenOptions::default())?;
     let (train, val) = (Arc::new(splits.train), Arc::new(splits.val));
-    println!("{} pictures to learn from, {} to measure with, in {}", train.len(), val.len(), folder.display());
+    println!(
+        "{} pictures to learn from, {} to measure with, in {}",
+        train.len(),
+        val.len(),
+        folder.display()
+    );
 
     let mut net = models::create("resnet20", CLASSES.len())?;
     net.set_classes(train.classes.clone())?;
+    net.freeze(Freeze::none().norm(NormMode::Train))?;
     let config = Config {
         strategy: Strategy::Finetune,
         epochs: Some(8),

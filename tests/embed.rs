@@ -1,6 +1,8 @@
 //! As a host application: an own wgpu device, its own encoder and passes, and a network in the middle of
 //! its frame. `encode` only records: who submits, when, and who hears of errors is the host's affair.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::sync::mpsc;

@@ -1,5 +1,7 @@
 //! Real weights: the same logits as PyTorch.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{gpu, logits, material, over_range};

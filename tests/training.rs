@@ -1,5 +1,7 @@
 //! Training steps of the real network against PyTorch in f64: losses, every gradient norm, weights.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -1,11 +1,9 @@
-// Matrix products with a register tile of 8 rows x 16 columns a thread; all three passes of a linear
-// layer or a 1x1 convolution. Row-major: x [rows, depth], w [depth, columns], y [rows, columns].
-//   forward      y = x w         sum over depth, vec4 of x along depth, vec4 of w along columns
-//   grad_input   dx = dy w^T     sum over columns, vec4 of both along columns
-//   grad_weight  dw = x^T dy     sum over rows, four rows at a time; split over rows where dw is small
-// Depth and columns are multiples of 4. Dispatch: one thread a tile, columns fastest.
-// w may be one part of a matrix split by rows: then x (forward) and dx (grad_input) are addressed at
-// `depth_offset` within rows of `depth_stride`, and forward adds to what earlier parts gave.
+// y = x w with a register tile of 8 rows x 16 columns a thread: linear layers and 1x1 convolutions.
+// Row-major: x [rows, depth], w [depth, columns], y [rows, columns], depth and columns multiples of 4. The sum
+// runs over depth: vec4 of x along depth, vec4 of w along columns. Dispatch: a thread a tile, columns fastest.
+// The gradients are tile_grad_input.wgsl and tile_grad_weight.wgsl.
+// w may be one part of a matrix split by rows: then x is addressed at `depth_offset`
+// within rows of `depth_stride`, and each part adds to what earlier parts gave.
 
 // import lib/index.wgsl
 // import lib/tile.wgsl

@@ -228,6 +228,6 @@ mod tests {
 
     #[test]
     fn durations_are_readable() {
-        assert_eq!([3.14, 125.0, 7260.0].map(duration), ["3.1 s", "2 min 05 s", "2 h 01 min"]);
+        assert_eq!([3.12, 125.0, 7260.0].map(duration), ["3.1 s", "2 min 05 s", "2 h 01 min"]);
     }
 }

@@ -211,7 +211,7 @@ pub(super) fn choose(options: &GpuOptions) -> Result<(wgpu::Adapter, wgpu::Limit
                 [&info.name, &info.driver].iter().any(|text| text.to_lowercase().contains(&wanted))
             };
             infos.iter().position(matches).ok_or_else(|| {
-                let hint = did_you_mean(name, ["auto", "gpu", "cpu"].into_iter());
+                let hint = did_you_mean(name, ["auto", "gpu", "cpu"]);
                 Error::Usage(format!("--device {name}: no adapter has that name{hint}; {}", listed()))
             })?
         }

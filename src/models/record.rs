@@ -73,7 +73,7 @@ impl Network {
     /// Records the whole network.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the picture is too small.
+    /// [`crate::Error::Shape`] where the picture is too small.
     pub fn record(&self, tape: &mut Tape, recording: Recording) -> Result<Recorded> {
         let image = self.image(tape, recording);
         let mut g = Graph::new(tape, self.settings(recording.mode));

@@ -212,7 +212,7 @@ struct ConvGradWeight {
 
 /// Whether the tiled kernels serve this convolution, and with vec4 loads of the input.
 fn tiled(groups: usize, in_channels: usize, out_channels: usize) -> Option<bool> {
-    (groups == 1 && out_channels % 4 == 0).then_some(in_channels % 4 == 0)
+    (groups == 1 && out_channels.is_multiple_of(4)).then_some(in_channels.is_multiple_of(4))
 }
 
 fn flops(window: &Window, groups: usize, x: &Shape, y: &Shape) -> f64 {
@@ -263,9 +263,10 @@ impl Op for Conv {
         require(self.groups > 0 && c % self.groups == 0, || {
             format!("{c} channels do not divide into {} groups", self.groups)
         })?;
-        require(w.len() == 4 && w[..3] == [kh, kw, c / self.groups] && w[3] % self.groups == 0, || {
-            format!("the weight must be [{kh}, {kw}, {}, out_channels], found {w}", c / self.groups)
-        })?;
+        require(
+            w.len() == 4 && w[..3] == [kh, kw, c / self.groups] && w[3].is_multiple_of(self.groups),
+            || format!("the weight must be [{kh}, {kw}, {}, out_channels], found {w}", c / self.groups),
+        )?;
         let [oh, ow] = self.window.output(h, width)?;
         let y = Type::f32(&[n, oh, ow, w[3]]);
         self.epilogue.check(2, inputs, &y.shape)?;

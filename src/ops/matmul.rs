@@ -163,7 +163,9 @@ impl Matmul {
 
 /// Whether depth and columns, and every part, allow vec4 loads.
 fn quads(depth: usize, columns: usize, parts: &[std::ops::Range<usize>]) -> bool {
-    depth % 4 == 0 && columns % 4 == 0 && parts.iter().all(|p| p.start % 4 == 0 && p.len() % 4 == 0)
+    depth.is_multiple_of(4)
+        && columns.is_multiple_of(4)
+        && parts.iter().all(|p| p.start % 4 == 0 && p.len() % 4 == 0)
 }
 
 impl Op for Matmul {

@@ -56,7 +56,7 @@ struct Params {
 
 fn check(inputs: &[&Type], updates: usize) -> Result<Vec<Type>> {
     let page = inputs[0].shape.numel();
-    let whole = inputs[..=updates].iter().all(|t| t.shape.numel() == page) && page % BLOCK == 0;
+    let whole = inputs[..=updates].iter().all(|t| t.shape.numel() == page) && page.is_multiple_of(BLOCK);
     require(whole, || format!("pages must have the same whole number of blocks of {BLOCK} elements"))?;
     require(inputs[updates + 1].shape.numel() == page / BLOCK, || "one group a block".into())?;
     Ok(Vec::new())

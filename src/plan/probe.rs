@@ -328,7 +328,7 @@ pub type Values<T> = BTreeMap<ValueId, Data<T>>;
 /// parameters before, and everything behind.
 ///
 /// # Errors
-/// As for [`reference`]; [`Error::Shape`] where an input was not given.
+/// As for [`reference()`]; [`Error::Shape`] where an input was not given.
 pub fn interpret<T: Real>(tape: &Tape, nodes: usize, values: &mut Values<T>) -> Result<()> {
     for (i, value) in tape.values.iter().enumerate() {
         if let Role::Fill(number) = value.role {

@@ -92,11 +92,14 @@ pub struct Config {
     pub freeze: Vec<String>,
     /// Freeze these layer groups.
     pub freeze_groups: Vec<usize>,
-    /// How batch norms in layers that learn take part.
+    /// How batch norms in layers that learn take part. The default keeps the pretrained statistics: batches
+    /// of a small data set estimate them badly (hymenoptera, two epochs from `features.14` on: 94.8-96.1%
+    /// against 90.9% with the batch's own).
     pub batch_norm: NormMode,
     /// Passes over the training pictures; by strategy where absent.
     pub epochs: Option<usize>,
-    /// Pictures a step; 32, or fewer where the device cannot hold as many, where absent.
+    /// Pictures a step. Where absent, 32 on kept features; else the power of two from 8 to 32 that gives
+    /// about thirty steps an epoch, or fewer where the device cannot hold as many.
     pub batch: Option<usize>,
     /// How parameters are updated.
     pub optimizer: OptimizerKind,
@@ -135,7 +138,7 @@ impl Default for Config {
             freeze_through: None,
             freeze: Vec::new(),
             freeze_groups: Vec::new(),
-            batch_norm: NormMode::default(),
+            batch_norm: NormMode::FrozenStats,
             epochs: None,
             batch: None,
             optimizer: OptimizerKind::default(),
@@ -155,8 +158,17 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The batch that is tried first where none is asked for.
+    /// The largest batch that is chosen where none is asked for.
     pub const BATCH: usize = 32;
+
+    /// Pictures a step for `pictures` training pictures.
+    pub fn batch(&self, pictures: usize) -> usize {
+        let chosen = match self.strategy {
+            Strategy::Features => Self::BATCH,
+            Strategy::Finetune => (pictures / 30).next_power_of_two().clamp(8, Self::BATCH),
+        };
+        self.batch.unwrap_or(chosen).min(pictures).max(1)
+    }
 
     /// Passes over the training pictures.
     pub fn epochs(&self) -> usize {
@@ -243,7 +255,7 @@ impl Config {
         Ok(match (self.lr[..].len(), self.strategy, self.optimizer) {
             (0, Strategy::Features, OptimizerKind::Adamw) => vec![1e-3; n],
             (0, Strategy::Features, OptimizerKind::Sgd) => vec![1e-2; n],
-            (0, Strategy::Finetune, OptimizerKind::Adamw) => body_and_head(1e-4, 2e-3),
+            (0, Strategy::Finetune, OptimizerKind::Adamw) => body_and_head(1e-4, 5e-3),
             (0, Strategy::Finetune, OptimizerKind::Sgd) => body_and_head(1e-3, 1e-2),
             (1, ..) => vec![self.lr[0]; n],
             (given, ..) if given == n => self.lr.clone(),

@@ -127,6 +127,17 @@ pub(super) fn fitting_batch(
     }
 }
 
+/// A batch of training data.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Given<'a> {
+    /// What the data is.
+    pub(super) feed: Feed,
+    /// Its bytes.
+    pub(super) data: &'a [u8],
+    /// One label a row.
+    pub(super) labels: &'a [u32],
+}
+
 /// One finished training step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct StepResult {
@@ -211,7 +222,7 @@ impl Session {
         let corrections = [1.0 - beta1.powf(step), (1.0 - beta2.powf(step)).sqrt()];
         let group = |g: usize| {
             let rate = self.rates.get(g / 2).copied().unwrap_or(0.0) * factor;
-            let decay = if g % 2 == 0 { self.weight_decay } else { 0.0 };
+            let decay = if g.is_multiple_of(2) { self.weight_decay } else { 0.0 };
             [rate, decay, corrections[0], corrections[1]].map(|x| x as f32)
         };
         (0..self.layout.groups.max(1)).flat_map(group).collect()
@@ -222,19 +233,19 @@ impl Session {
         self.rates.last().copied().unwrap_or(0.0) * factor
     }
 
-    /// Starts one training step on `rows` pictures or feature vectors; `step` counts from 1. A batch
+    /// Starts one training step on as many pictures or feature vectors as there are labels; `step` counts
+    /// from 1. A batch
     /// smaller than `batch` is filled up with rows of weight 0 where that changes nothing.
     /// Returns an earlier step's result once enough are under way.
     pub(super) fn train(
         &mut self,
         net: &Network,
-        feed: Feed,
-        data: &[u8],
-        labels: &[u32],
+        given: &Given<'_>,
         batch: usize,
         factor: f64,
         step: u64,
     ) -> Result<Option<StepResult>> {
+        let Given { feed, data, labels } = *given;
         let rows = labels.len();
         let size = if self.pads { batch.max(rows) } else { rows };
         let mut weights = vec![1.0 / rows as f32; rows];
@@ -305,8 +316,8 @@ impl Session {
         for (name, segments) in self.layout.segments.iter().filter(|(name, _)| wanted(name)) {
             let mut data = Vec::new();
             for s in segments {
-                if !buffers.contains_key(&s.buffer) {
-                    buffers.insert(s.buffer, self.store.read(&self.layout.buffers[s.buffer].name)?);
+                if let std::collections::btree_map::Entry::Vacant(e) = buffers.entry(s.buffer) {
+                    e.insert(self.store.read(&self.layout.buffers[s.buffer].name)?);
                 }
                 data.extend_from_slice(&buffers[&s.buffer][s.offset..s.offset + s.elements]);
             }

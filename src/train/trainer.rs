@@ -12,7 +12,7 @@ use super::config::{Config, Strategy};
 use super::evaluate::{AHEAD, Tally};
 use super::events::{EpochMetrics, Event, Observer, Silent};
 use super::features::{Features, extract_until};
-use super::session::{Feed, Session, StepResult, fitting_batch, training_plan};
+use super::session::{Feed, Given, Session, StepResult, fitting_batch, training_plan};
 use crate::data::{Dataset, Loader, View, batches, epoch_order};
 use crate::models::Network;
 use crate::nn::{SavedTensor, load_tensors, save_tensors};
@@ -263,7 +263,7 @@ impl<'a> Trainer<'a> {
 
     /// Pictures a step: as asked for, or as many up to 32 as the device can hold.
     fn batch(&mut self, net: &Network, source: &Source) -> Result<usize> {
-        let wanted = self.config.batch.unwrap_or(Config::BATCH).min(source.len()).max(1);
+        let wanted = self.config.batch(source.len());
         if self.config.batch.is_some() || self.config.strategy == Strategy::Features {
             return Ok(wanted);
         }
@@ -301,7 +301,7 @@ impl<'a> Trainer<'a> {
             Source::Pictures { train, .. } => {
                 let view = View::Train {
                     preprocess: net.preprocess().clone(),
-                    augment: self.config.augment.clone(),
+                    augment: self.config.augment,
                     seed: self.config.seed,
                     epoch: state.epoch as u64,
                 };
@@ -330,7 +330,8 @@ impl<'a> Trainer<'a> {
             let factor = self.config.schedule.factor(done, steps * epochs, state.epoch, epochs);
             state.updates += 1;
             let batch = state.batch;
-            if let Some(done) = session.train(net, feed, &data, &labels, batch, factor, state.updates)? {
+            let given = Given { feed, data: &data, labels: &labels };
+            if let Some(done) = session.train(net, &given, batch, factor, state.updates)? {
                 self.count(state, done, steps);
             }
         }
