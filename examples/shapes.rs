@@ -1,7 +1,7 @@
 //! A whole training with nothing at hand: draws pictures of four shapes, teaches a ResNet-20 from its first
 //! weights to tell them apart, saves it, and reads it back.
 //!
-//! cargo run --release --example shapes [FOLDER]
+//! cargo run --release --example shapes -- FOLDER
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
