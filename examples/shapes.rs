@@ -12,7 +12,7 @@ use defrost::models::{self, Network};
 use defrost::nn::{Freeze, NormMode};
 use defrost::plan::Device;
 use defrost::rng::Stream;
-use defrost::train::{Config, Event, Observer, Predictor, Schedule, Strategy, Trainer, interval};
+use defrost::train::{Config, Event, Observer, Predictor, Strategy, Trainer, interval};
 use defrost::{Error, Result};
 
 const CLASSES: [&str; 4] = ["cross", "disc", "ring", "square"];
@@ -94,7 +94,6 @@ fn main() -> Result<()> {
         epochs: Some(8),
         batch: Some(16),
         lr: vec![1e-2],
-        schedule: Schedule::OneCycle,
         augment: Augment { scale: (0.8, 1.0), ..Augment::default() },
         ..Config::default()
     };

@@ -76,7 +76,10 @@ fn finetuning_is_reproducible_and_resumes_as_if_it_had_not_stopped() {
     place.photos();
     place.weights();
     // Numbers that JSON must carry exactly.
-    let base = with(&FINETUNE, &["--lr", "0.0012345678901234567,0.0187", "--label-smoothing", "0.1"]);
+    let base = with(
+        &FINETUNE,
+        &["--batch-norm", "train", "--lr", "0.0012345678901234567,0.0187", "--label-smoothing", "0.1"],
+    );
     place.ok(&with(&base, &["--seed", "7", "--out", "whole"]));
     place.ok(&with(&base, &["--seed", "7", "--out", "twice"]));
     place.ok(&with(&base, &["--seed", "8", "--out", "other"]));

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use common::{gpu, material};
 use defrost::models::{self, HeadPolicy, Network};
-use defrost::nn::{Freeze, Kind};
+use defrost::nn::{Freeze, Kind, NormMode};
 use defrost::plan::Device;
 use defrost::rng;
 use defrost::train::{Config, Context, Report, Silent, Strategy, run};
@@ -69,6 +69,7 @@ fn small(folder: &Path) -> Config {
         weights: Some(weights),
         strategy: Strategy::Finetune,
         freeze_through: Some("layer2".into()),
+        batch_norm: NormMode::Train,
         epochs: Some(2),
         batch: Some(8),
         seed: 3,
@@ -199,6 +200,7 @@ fn frozen_mobilenet_stays_byte_for_byte() {
     let config = Config {
         data,
         model: "mobilenet_v2".into(),
+        batch_norm: NormMode::Train,
         weights: Some(material.join("weights/mobilenet_v2.safetensors")),
         strategy: Strategy::Finetune,
         freeze_through: Some("features.13".into()),

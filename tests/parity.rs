@@ -4,10 +4,14 @@
 
 mod common;
 
-use common::{gpu, logits, material, over_range};
-use defrost::models::{self, InputKind};
-use defrost::nn::TensorFile;
-use defrost::plan::Device;
+use std::sync::Arc;
+
+use common::{gpu, logits, material, over_range, run_once};
+use defrost::models::{self, HeadPolicy, InputKind, Recording};
+use defrost::nn::{Freeze, Mode, TensorFile};
+use defrost::plan::{Device, Request};
+use defrost::tape::Tape;
+use defrost::train::{Silent, evaluate};
 
 /// Logits of a material file against PyTorch's, over their range.
 fn difference(device: &Device, model: &str, file: &str) -> Option<f64> {
@@ -46,4 +50,43 @@ fn mobilenet_v2_on_the_cpu() {
     let file = "mobilenet_v2.safetensors";
     let Some(off) = difference(&Device::Cpu, "mobilenet_v2", file) else { return };
     assert!(off < 1e-3, "{file}: {off}");
+}
+
+#[test]
+fn mobilenet_v2_035_feature_maps() {
+    let Some(material) = material() else { return };
+    let file = "mobilenet_v2_035.features.safetensors";
+    let weights = material.join("weights").join(file);
+    let (mut net, _) = models::load_with("mobilenet_v2", weights, HeadPolicy::Replace).unwrap();
+    net.freeze(Freeze::all()).unwrap();
+    let reference = material.join("reference").join(file);
+    let images = read_bytes(&reference, "image_u8_nhwc");
+    let expected = TensorFile::open(&reference).unwrap().read_f32("output").unwrap();
+    let mut tape = Tape::new();
+    net.record(&mut tape, Recording::new(Mode::Eval, 3)).unwrap();
+    // The last value of the last block is the map before it is averaged: [3, 7, 7, 1280].
+    let last = tape.nodes.iter().rfind(|n| n.layer.starts_with("features.18")).unwrap().outputs[0];
+    let request = Request::inference(tape, &[("map", last)]);
+    let found = run_once(&Device::Gpu(gpu()), &net, request, &[("image", &images)]).remove(0);
+    // PyTorch's is [3, 1280, 7, 7].
+    let at = |i: usize| found[(i / 49 / 1280 * 49 + i % 49) * 1280 + i / 49 % 1280];
+    let found: Vec<f32> = (0..expected.len()).map(at).collect();
+    let off = over_range(&found, &expected);
+    println!("{file}: {off:.2e} of the range");
+    assert!(off < 1e-3, "{off}");
+}
+
+#[test]
+fn accuracy_on_real_pictures_is_pytorchs() {
+    let Some(material) = material() else { return };
+    let net = models::load("mobilenet_v2", material.join("weights/mobilenet_v2.safetensors")).unwrap();
+    let folder = material.join("data/imagenet_samples/val");
+    let lookup = |wnid: &str| models::imagenet::index_of(wnid).map(|i| i as u32);
+    let set = Arc::new(defrost::data::open_labelled(&folder, net.classes(), lookup).unwrap());
+    let worth = evaluate(&net, &Device::Gpu(gpu()), set, 16, &mut Silent).unwrap();
+    let of = |share: f64| (share * worth.count as f64).round() as i64;
+    println!("{} of {} right, {} within five", of(worth.top1), worth.count, of(worth.top5));
+    assert_eq!(worth.count, 200);
+    // PyTorch: 165 and 194; JPEG decoders differ by a few levels.
+    assert!((of(worth.top1) - 165).abs() <= 1 && (of(worth.top5) - 194).abs() <= 1);
 }

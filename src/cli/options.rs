@@ -34,7 +34,7 @@ pub(super) struct Freezing {
     #[arg(long, value_name = "GROUPS", value_delimiter = ',')]
     freeze_groups: Vec<usize>,
     /// Batch norms in layers that learn: train; frozen-stats: scale and shift learn, the running
-    /// statistics stay; frozen. In frozen layers they are frozen [default: train]
+    /// statistics stay; frozen. In frozen layers they are frozen [default: frozen-stats]
     #[arg(long, value_name = "MODE", value_parser = one_of::<NormMode>(&["train", "frozen-stats", "frozen"]))]
     batch_norm: Option<NormMode>,
 }

@@ -63,10 +63,10 @@ pub(super) struct Train {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "How it is taught")]
 struct Teaching {
-    /// Passes over the pictures [default: 60 for features, 5 for finetune]
+    /// Passes over the pictures [default: 40 for features, 5 for finetune]
     #[arg(long, value_name = "N", value_parser = positive)]
     epochs: Option<usize>,
-    /// Pictures a step [default: 32, or as many as fit]
+    /// Pictures a step [default: 32 on kept features, else 8 to 32 by the number of pictures]
     #[arg(long, value_name = "N", value_parser = positive)]
     batch: Option<usize>,
     #[command(flatten)]
@@ -74,10 +74,10 @@ struct Teaching {
     /// Learning rate: one, or body,head, or one for each layer group [default: by strategy]
     #[arg(long, value_name = "RATES", value_delimiter = ',', allow_negative_numbers = true)]
     lr: Vec<f64>,
-    /// Decay of weights; norms and biases do not decay [default: 0.01]
+    /// Decay of weights; norms and biases do not decay [default: 0.1 with adamw, 1e-4 with sgd]
     #[arg(long)]
     weight_decay: Option<f64>,
-    /// How the rate goes over the training [default: cosine]
+    /// How the rate goes over the training [default: cosine for features, one-cycle for finetune]
     #[arg(long, value_parser = one_of::<Schedule>(&["constant", "step", "cosine", "one-cycle"]))]
     schedule: Option<Schedule>,
     /// Share of the target that is spread over all classes [default: 0]
@@ -100,7 +100,7 @@ impl Teaching {
         self.optimizing.apply(config);
         config.lr.clone_from(&self.lr);
         config.weight_decay = self.weight_decay.or(config.weight_decay);
-        config.schedule = self.schedule.unwrap_or(config.schedule);
+        config.schedule = self.schedule.or(config.schedule);
         config.smoothing = self.label_smoothing.unwrap_or(config.smoothing);
         config.val_fraction = self.val_fraction.unwrap_or(config.val_fraction);
         config.seed = self.seed.unwrap_or(config.seed);

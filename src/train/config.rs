@@ -35,7 +35,7 @@ pub enum OptimizerKind {
 }
 
 /// How the learning rate goes over the training.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
     /// It stays.
@@ -43,7 +43,6 @@ pub enum Schedule {
     /// A tenth after each third of the epochs.
     Step,
     /// Half a cosine, down to 0.
-    #[default]
     Cosine,
     /// Up from a 25th during the first 30%, then down to a 250 000th, both along a cosine (Smith 2018,
     /// with PyTorch's constants; the momentum stays).
@@ -112,8 +111,9 @@ pub struct Config {
     /// Decay of weights; norms and biases do not decay. By optimizer where absent: 0.1 for AdamW, 1e-4 for
     /// SGD.
     pub weight_decay: Option<f64>,
-    /// How the rate goes over the training.
-    pub schedule: Schedule,
+    /// How the rate goes over the training. Where absent, cosine for `features`, one-cycle for `finetune`: its
+    /// warm-up keeps a fresh head from spoiling the layers below.
+    pub schedule: Option<Schedule>,
     /// Share of the target spread over all classes.
     pub smoothing: f32,
     /// Probability of all dropout layers; the architecture's own where absent.
@@ -146,7 +146,7 @@ impl Default for Config {
             momentum: 0.9,
             nesterov: false,
             weight_decay: None,
-            schedule: Schedule::default(),
+            schedule: None,
             smoothing: 0.0,
             dropout: None,
             augment: Augment::default(),
@@ -201,6 +201,14 @@ impl Config {
         self.weight_decay.unwrap_or(match self.optimizer {
             OptimizerKind::Sgd => 1e-4,
             OptimizerKind::Adamw => 0.1,
+        })
+    }
+
+    /// How the rate goes over the training.
+    pub fn schedule(&self) -> Schedule {
+        self.schedule.unwrap_or(match self.strategy {
+            Strategy::Features => Schedule::Cosine,
+            Strategy::Finetune => Schedule::OneCycle,
         })
     }
 

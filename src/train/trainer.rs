@@ -186,7 +186,8 @@ impl<'a> Trainer<'a> {
                 best = session.read(false)?;
             }
             let steps = epochs * self.plan_epoch(&source, state.batch, session.pads(), 0).len();
-            let factor = self.config.schedule.factor(state.updates as usize, steps, state.epoch - 1, epochs);
+            let factor =
+                self.config.schedule().factor(state.updates as usize, steps, state.epoch - 1, epochs);
             let metrics = EpochMetrics {
                 epoch: state.epoch,
                 epochs,
@@ -327,7 +328,7 @@ impl<'a> Trainer<'a> {
                 continue;
             }
             let done = state.updates as usize;
-            let factor = self.config.schedule.factor(done, steps * epochs, state.epoch, epochs);
+            let factor = self.config.schedule().factor(done, steps * epochs, state.epoch, epochs);
             state.updates += 1;
             let batch = state.batch;
             let given = Given { feed, data: &data, labels: &labels };
