@@ -239,3 +239,25 @@ fn the_host_keeps_its_error_handler() {
     assert!(outcome.is_err_and(|e| e.to_string().contains("too large")));
     assert_eq!(host.heard(), Vec::<String>::new());
 }
+
+/// Every step of a plan can be timed on the device, where it offers timestamps.
+#[test]
+fn steps_are_timed() {
+    let gpu = common::gpu();
+    let net = network();
+    let mut program = program_for(&net, &gpu);
+    let image = vec![7u8; program.plan().tape.ty(program.plan().inputs["image"]).bytes() as usize];
+    let outcome = program.profile(&[("image", &image)]);
+    if !gpu.caps().timestamps {
+        assert!(outcome.unwrap_err().to_string().contains("timestamps"));
+        return;
+    }
+    let seconds = outcome.unwrap();
+    assert_eq!(seconds.len(), program.plan().steps.len());
+    let convolutions =
+        program.plan().steps.iter().zip(&seconds).filter(|(s, _)| s.node.op.name() == "conv.forward");
+    assert!(convolutions.clone().count() > 10 && convolutions.clone().all(|(_, s)| *s > 0.0), "{seconds:?}");
+    assert!(seconds.iter().sum::<f64>() < 60.0, "{seconds:?}");
+    // A timed run leaves the program as it was.
+    assert_eq!(program.pending(), 0);
+}

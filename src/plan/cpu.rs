@@ -64,49 +64,6 @@ pub(super) fn constant<T: Real>(plan: &Plan, v: ValueId, params: &dyn Params) ->
     }
 }
 
-/// Runs every node of a tape in order, unoptimised, on the given inputs and parameters (by name), and
-/// returns all values. Values that ops change in place (statistics, pages) are changed in the result.
-///
-/// # Errors
-/// [`Error::Shape`] naming an input that is missing.
-pub fn evaluate<T: Real>(
-    tape: &Tape,
-    given: &HashMap<String, Data<T>>,
-) -> Result<BTreeMap<ValueId, Data<T>>> {
-    let mut values: BTreeMap<ValueId, Data<T>> = BTreeMap::new();
-    for (i, value) in tape.values.iter().enumerate() {
-        let data = match value.role {
-            Role::Computed => continue,
-            Role::Fill(number) => reals(vec![number; value.ty.shape.numel()]),
-            _ => given
-                .get(&value.name)
-                .cloned()
-                .ok_or_else(|| Error::Shape(format!("no data for '{}'", value.name)))?,
-        };
-        values.insert(ValueId(i), data);
-    }
-    for node in &tape.nodes {
-        let count = node.op.updates();
-        let mut changed: Vec<Data<T>> =
-            node.inputs[..count].iter().filter_map(|v| values.remove(v)).collect();
-        let updates = changed.iter_mut().filter_map(real_mut).collect();
-        let empty: Arg<'_, T> = Arg::Real(&[]);
-        let inputs = node.inputs.iter().enumerate();
-        let inputs = inputs.map(|(i, v)| if i < count { empty } else { borrow(&values[v]) }).collect();
-        let outputs = call(tape, node, inputs, updates);
-        values.extend(node.inputs[..count].iter().copied().zip(changed));
-        values.extend(node.outputs.iter().copied().zip(outputs));
-    }
-    Ok(values)
-}
-
-fn real_mut<T>(data: &mut Data<T>) -> Option<&mut [T]> {
-    match data {
-        Data::Real(data) => Some(data),
-        _ => None,
-    }
-}
-
 /// A plan ready to run on the CPU.
 pub struct CpuProgram<T> {
     plan: Plan,

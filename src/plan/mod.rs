@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-pub use cpu::{CpuProgram, evaluate};
+pub use cpu::CpuProgram;
 pub use gpu::GpuProgram;
 pub use layout::{BufferSpec, Layout, Segment, Trainable, parts};
 pub use memory::Memory;
