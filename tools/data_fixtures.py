@@ -22,7 +22,7 @@ FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BI
 
 
 def formula(width, height):
-    """The picture that tests/data.rs computes too: smooth near the origin, aliasing elsewhere."""
+    """The picture that tests/data/main.rs computes too: smooth near the origin, aliasing elsewhere."""
     y, x, c = np.ogrid[:height, :width, :3]
     return ((x * x * 3 + y * y * 5 + x * y * 7 * (c + 1) + c * 160) // 4 % 256).astype(np.uint8)
 

@@ -1,0 +1,234 @@
+//! Decoding, resizing, and what becomes of a picture.
+
+use super::*;
+
+#[test]
+fn pictures_decode_as_in_pillow() {
+    let mut wrong = Vec::new();
+    for case in expected("pictures") {
+        let file = case["file"].as_str().unwrap();
+        let picture = load(&fixtures().join(file)).unwrap();
+        assert_eq!((picture.width, picture.height), pair(&case["size"]), "{file}");
+        assert_eq!(picture.rgb.len(), picture.width * picture.height * 3, "{file}");
+        if let Some(sum) = case["sha256"].as_str() {
+            if sha(&picture.rgb) != sum {
+                wrong.push(format!("{file} differs"));
+            }
+            continue;
+        }
+        let hex = case["rgb"].as_str().unwrap();
+        assert_eq!(hex.len(), picture.rgb.len() * 2, "{file}");
+        let worst = (0..picture.rgb.len())
+            .map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap().abs_diff(picture.rgb[i]))
+            .max()
+            .unwrap();
+        if usize::from(worst) > number(&case["tolerance"]) {
+            wrong.push(format!("{file} is {worst} levels off"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_content_decides_not_the_extension() {
+    let bytes = fs::read(fixtures().join("rgb.png")).unwrap();
+    let picture = decode(&bytes, Path::new("called.jpg")).unwrap();
+    assert_eq!(picture, load(&fixtures().join("rgb.png")).unwrap());
+}
+
+#[test]
+fn what_is_no_picture_is_an_error_that_names_file_and_reason() {
+    let file = Path::new("holiday/cat.jpg");
+    let refused = |bytes: &[u8], reason: &str| {
+        let error = decode(bytes, file).unwrap_err();
+        assert!(matches!(error, Error::Data(_)));
+        let text = error.to_string();
+        assert!(text.starts_with("holiday/cat.jpg: ") && text.contains(reason), "{text}");
+    };
+    refused(b"", "empty");
+    refused(b"Dear diary, today I saw a cat.", "not a picture");
+    refused(b"GIF89a\x01\0\x01\0\0\0\0;", "GIF");
+    refused(b"\xFF\xD8\xFF", "cut off");
+    // A BMP and a PNM that claim to be larger than any memory.
+    refused(b"P6\n60000 60000\n255\n", "60000 x 60000");
+    refused(b"P5 0 7 255\n", "");
+    let mut bomb = fs::read(fixtures().join("rgb.bmp")).unwrap();
+    bomb[18..22].copy_from_slice(&50_000u32.to_le_bytes());
+    bomb[22..26].copy_from_slice(&50_000u32.to_le_bytes());
+    refused(&bomb, "50000 x 50000");
+
+    let missing = load(Path::new("no/such/file.png")).unwrap_err();
+    assert!(matches!(missing, Error::Io { .. }) && missing.to_string().starts_with("no/such/file.png: "));
+}
+
+/// Cut every fixture after every byte: an error each time, or, where the missing bytes hold no pixels, the
+/// very same picture.
+#[test]
+fn a_file_that_is_cut_off_is_an_error() {
+    let mut wrong = Vec::new();
+    for case in expected("pictures") {
+        let file = case["file"].as_str().unwrap();
+        let bytes = fs::read(fixtures().join(file)).unwrap();
+        let whole = decode(&bytes, Path::new(file)).unwrap();
+        for length in 0..bytes.len() {
+            if decode(&bytes[..length], Path::new(file)).is_ok_and(|picture| picture != whole) {
+                wrong.push(format!("{file} cut to {length} of {} bytes gives another picture", bytes.len()));
+            }
+        }
+        if file.ends_with(".jpg") {
+            for length in 0..bytes.len() {
+                let text = error_of(decode(&bytes[..length], Path::new(file)));
+                assert!(text.starts_with(file), "{text}");
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Flipped bits may give another picture or an error; never a panic, never a wrong length.
+#[test]
+fn damaged_files_do_no_harm() {
+    let mut stream = Stream::new(&[1]);
+    for case in expected("pictures") {
+        let file = case["file"].as_str().unwrap();
+        let bytes = fs::read(fixtures().join(file)).unwrap();
+        for _ in 0..200 {
+            let mut damaged = bytes.clone();
+            for _ in 0..=stream.below(4) {
+                let at = stream.below(damaged.len());
+                damaged[at] = stream.next_u64() as u8;
+            }
+            match decode(&damaged, Path::new(file)) {
+                Ok(picture) => assert_eq!(picture.rgb.len(), picture.width * picture.height * 3),
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(text.starts_with(file), "{text}");
+                    assert!(
+                        !text.contains("the decoder failed"),
+                        "a panic was caught in {file}: {damaged:02x?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn resize_is_pillows_byte_for_byte() {
+    for case in expected("resize") {
+        let (width, height) = pair(&case["to"]);
+        let ours = resize(&formula(pair(&case["from"])), width, height, filter(&case));
+        assert_eq!((ours.width, ours.height, ours.rgb.len()), (width, height, width * height * 3));
+        assert_eq!(sha(&ours.rgb), case["sha256"], "{case}");
+    }
+}
+
+#[test]
+fn a_part_resizes_as_if_it_were_cut_out_first() {
+    for case in expected("part") {
+        let (picture, to) = (formula(pair(&case["from"])), number(&case["to"]));
+        let whole = Rect { x: 0, y: 0, width: to, height: to };
+        let ours = resize_window(&picture, rect(&case["part"]), (to, to), whole, filter(&case));
+        assert_eq!(sha(&ours.rgb), case["sha256"], "{case}");
+    }
+}
+
+#[test]
+fn a_window_is_what_a_crop_of_the_whole_would_be() {
+    let picture = formula((90, 70));
+    for size in [(45, 35), (120, 100), (90, 35), (45, 70), (90, 70)] {
+        let whole = resize(&picture, size.0, size.1, Filter::Bicubic);
+        let keep = Rect { x: 11, y: 5, width: 20, height: 29 };
+        let source = Rect { x: 0, y: 0, width: 90, height: 70 };
+        let window = resize_window(&picture, source, size, keep, Filter::Bicubic);
+        let rows = whole.rgb.chunks_exact(size.0 * 3).skip(keep.y).take(keep.height);
+        let cropped: Vec<u8> = rows.flat_map(|row| row[keep.x * 3..][..keep.width * 3].to_vec()).collect();
+        assert!(window.rgb == cropped, "{size:?}");
+    }
+}
+
+#[test]
+fn evaluation_sees_what_torchvision_sees() {
+    for case in expected("eval") {
+        let (resize, crop) = (number(&case["resize"]), number(&case["crop"]));
+        let preprocess = Preprocess { resize, crop, filter: filter(&case), ..Preprocess::default() };
+        let ours = eval(&formula(pair(&case["from"])), &preprocess);
+        assert_eq!(ours.len(), crop * crop * 3);
+        assert_eq!(sha(&ours), case["sha256"], "{case}");
+    }
+}
+
+#[test]
+fn training_falls_back_to_torchvisions_centre_crop() {
+    for case in expected("fallback") {
+        let (width, height) = pair(&case["from"]);
+        let part = random_part(width, height, &Augment::default(), &mut Stream::new(&[3]));
+        assert_eq!(part, rect(&case["part"]), "{case}");
+    }
+}
+
+#[test]
+fn training_parts_keep_to_scale_and_ratio() {
+    let augment = Augment { scale: (0.2, 0.7), ratio: (0.5, 2.0), flip: 0.5 };
+    let (width, height) = (640, 480);
+    let (mut areas, mut wide, mut lefts) = (Vec::new(), 0, BTreeSet::new());
+    for seed in 0..4000 {
+        let part = random_part(width, height, &augment, &mut Stream::new(&[seed]));
+        assert!(part.x + part.width <= width && part.y + part.height <= height);
+        let (w, h) = (part.width as f64, part.height as f64);
+        let share = w * h / (width * height) as f64;
+        assert!((0.198..0.702).contains(&share) && (0.49..2.04).contains(&(w / h)), "{part:?}");
+        areas.push(share);
+        wide += usize::from(w > h);
+        lefts.insert(part.x);
+    }
+    // Nearly uniform in area (parts that do not fit are drawn again, which favours smaller ones), and
+    // log-uniform in ratio: about as many are wide as tall, leaning to wide as the picture is.
+    let mean = areas.iter().sum::<f64>() / 4000.0;
+    assert!((0.38..0.46).contains(&mean), "{mean}");
+    assert!((2000..2600).contains(&wide), "{wide}");
+    assert!(lefts.len() > 200 && lefts.contains(&0));
+}
+
+#[test]
+fn training_is_a_part_resized_and_perhaps_mirrored() {
+    let picture = formula((120, 90));
+    let preprocess = Preprocess { resize: 40, crop: 32, ..Preprocess::default() };
+    let whole = Rect { x: 0, y: 0, width: 32, height: 32 };
+    let mut mirrored = 0;
+    for seed in 0..400 {
+        let mut stream = Stream::new(&[seed]);
+        let part = random_part(120, 90, &Augment::default(), &mut stream);
+        let flip = stream.unit() < 0.5;
+        let mut want = resize_window(&picture, part, (32, 32), whole, Filter::Bilinear).rgb;
+        if flip {
+            mirrored += 1;
+            for row in want.chunks_exact_mut(96) {
+                let pixels: Vec<[u8; 3]> = row.chunks_exact(3).rev().map(|p| [p[0], p[1], p[2]]).collect();
+                row.copy_from_slice(pixels.as_flattened());
+            }
+        }
+        let ours = train(&picture, &preprocess, &Augment::default(), &mut Stream::new(&[seed]));
+        assert!(ours == want, "seed {seed}");
+    }
+    assert!((150..250).contains(&mirrored), "{mirrored}");
+}
+
+#[test]
+fn augmentation_out_of_range_is_refused() {
+    let good = Augment::default();
+    assert!(good.check().is_ok());
+    for bad in [
+        Augment { scale: (0.0, 1.0), ..good },
+        Augment { scale: (0.5, 1.5), ..good },
+        Augment { scale: (0.9, 0.5), ..good },
+        Augment { ratio: (-1.0, 1.0), ..good },
+        Augment { ratio: (1.0, f64::INFINITY), ..good },
+        Augment { flip: 1.1, ..good },
+        Augment { flip: f64::NAN, ..good },
+    ] {
+        assert!(matches!(bad.check(), Err(Error::Usage(_))), "{bad:?}");
+    }
+    assert_eq!(serde_json::from_str::<Augment>(r#"{"flip": 0.0}"#).unwrap(), Augment { flip: 0.0, ..good });
+    assert!(serde_json::from_str::<Augment>(r#"{"flop": 0.0}"#).is_err());
+}
