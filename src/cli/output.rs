@@ -1,5 +1,6 @@
 //! What the command writes: results on stdout, all else on stderr; as text, or one JSON object a line.
 
+pub(super) use crate::nn::freeze::grouped;
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
@@ -168,19 +169,6 @@ impl Output {
 /// "1 file is", "2 files are".
 pub(super) fn count(n: usize, one: &str, more: &str) -> String {
     format!("{} {}", grouped(n), if n == 1 { one } else { more })
-}
-
-/// 11689512 -> "11,689,512".
-pub(super) fn grouped(n: usize) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Bytes in MiB.

@@ -341,7 +341,7 @@ impl fmt::Display for FreezeSummary {
 }
 
 /// 11689512 -> "11,689,512".
-fn grouped(n: usize) -> String {
+pub(crate) fn grouped(n: usize) -> String {
     let digits = n.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {

@@ -4,7 +4,7 @@
 //! Parameter paths are torchvision's, because the code that records a network walks the same path:
 //! `g.at("layer1", |g| g.conv2d("conv1", ..))` declares `layer1.conv1.weight`. There is no second list.
 
-mod freeze;
+pub(crate) mod freeze;
 mod graph;
 pub mod init;
 mod layers;

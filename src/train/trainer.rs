@@ -155,6 +155,7 @@ impl<'a> Trainer<'a> {
         self.config.check()?;
         let source = self.source(net, train, val)?;
         let batch = self.batch(net, &source)?;
+        let eval_batch = self.eval_batch(net, &source)?;
         let mut session = Session::new(self.device, net, &self.config)?;
         let mut state = State { batch, ..State::default() };
         let mut best: BTreeMap<String, Vec<f32>> = BTreeMap::new();
@@ -175,7 +176,7 @@ impl<'a> Trainer<'a> {
                 self.save(&initial, &session, &state, &best)?;
                 break;
             }
-            let (accuracy, loss) = self.evaluate(&initial, &mut session, &source)?;
+            let (accuracy, loss) = self.evaluate(&initial, &mut session, &source, eval_batch)?;
             let [train_loss, hits, count] = state.sums;
             state.epoch += 1;
             (state.step, state.sums) = (0, [0.0; 3]);
@@ -359,20 +360,23 @@ impl<'a> Trainer<'a> {
     }
 
     /// Accuracy and loss on the validation pictures.
-    fn evaluate(&mut self, net: &Network, session: &mut Session, source: &Source) -> Result<(f64, f64)> {
+    fn evaluate(
+        &mut self,
+        net: &Network,
+        session: &mut Session,
+        source: &Source,
+        batch: usize,
+    ) -> Result<(f64, f64)> {
         let mut tally = Tally::default();
         match source {
             Source::Features { val, .. } => {
-                for (rows, labels) in
-                    val.rows.chunks(FEATURE_BATCH * val.dims).zip(val.labels.chunks(FEATURE_BATCH))
-                {
+                for (rows, labels) in val.rows.chunks(batch * val.dims).zip(val.labels.chunks(batch)) {
                     let data = bytemuck::cast_slice(rows);
-                    let logits = session.logits(net, Feed::Features, data, labels.len(), FEATURE_BATCH)?;
+                    let logits = session.logits(net, Feed::Features, data, labels.len(), batch)?;
                     tally.add(&logits, labels);
                 }
             }
             Source::Pictures { val, .. } => {
-                let batch = self.eval_batch(net, val.len())?;
                 let order: Vec<usize> = (0..val.len()).collect();
                 let view = View::Eval(net.preprocess().clone());
                 let total = val.len();
@@ -390,11 +394,12 @@ impl<'a> Trainer<'a> {
         Ok((tally.top1(), tally.mean_loss()))
     }
 
-    fn eval_batch(&self, net: &Network, pictures: usize) -> Result<usize> {
+    /// Pictures or feature vectors that are evaluated at a time.
+    fn eval_batch(&self, net: &Network, source: &Source) -> Result<usize> {
+        let Source::Pictures { val, .. } = source else { return Ok(FEATURE_BATCH) };
         let caps = self.device.caps();
-        let wanted = self.config.batch.unwrap_or(Config::BATCH).min(pictures);
-        let plan = |batch| super::session::inference_plan(net, batch, &caps);
-        Ok(fitting_batch(wanted, plan)?.0)
+        let wanted = self.config.batch.unwrap_or(Config::BATCH).min(val.len());
+        Ok(fitting_batch(wanted, |batch| super::session::inference_plan(net, batch, &caps))?.0)
     }
 
     /// Appends a line to `metrics.csv`.
