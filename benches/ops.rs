@@ -1,6 +1,7 @@
 //! Every op on the chosen device, with the kernel that a plan would take: all cases of the tests, and
 //! layers of real networks forward and in both gradients. One iteration runs the op once, without
-//! upload and readback (on `DEFROST_DEVICE=cpu` with them: the plain loops are what counts there).
+//! upload and readback (on the CPU with them, which is the device where there is no GPU; `DEFROST_DEVICE=software`
+//! measures the kernels there).
 //! `elem/s` are floating-point operations a second, a multiply-add being two; `B/s` moves each operand once.
 //!
 //! cargo bench --bench ops -- layers/                    # layers of real networks

@@ -1,6 +1,6 @@
 //! Transfer learning on any GPU: a network that has learned from millions of pictures keeps what it
-//! knows and learns a new task, by way of Vulkan, Metal or DX12, with kernels written in WGSL. Where the
-//! device is [`plan::Device::Cpu`], the same plans run without a GPU.
+//! knows and learns a new task, by way of Vulkan, Metal or DX12, with kernels written in WGSL. Where there
+//! is no GPU, [`plan::Device::open`] takes the CPU, which runs the same plans natively.
 //!
 //! ```no_run
 //! use std::{path::Path, sync::Arc};

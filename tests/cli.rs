@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use command::{COLOURS, Outcome, Place};
+use command::{ADAPTER, COLOURS, Outcome, Place};
 use defrost::models::Network;
 use serde_json::Value;
 
@@ -39,6 +39,7 @@ fn features_are_learned_from_and_kept() {
     place.weights();
     let base =
         ["train", "photos", "--model", "resnet20", "--weights", "resnet20.safetensors", "--epochs", "8"];
+    let base = with(&base, &ADAPTER);
     let first = place.ok(&with(&base, &["--json"]));
     let done = first.done();
     let accuracy = done["val_accuracy"].as_f64().unwrap();
@@ -80,12 +81,13 @@ fn finetuning_is_reproducible_and_resumes_as_if_it_had_not_stopped() {
         &FINETUNE,
         &["--batch-norm", "train", "--lr", "0.0012345678901234567,0.0187", "--label-smoothing", "0.1"],
     );
+    let base = with(&base, &ADAPTER);
     place.ok(&with(&base, &["--seed", "7", "--out", "whole"]));
     place.ok(&with(&base, &["--seed", "7", "--out", "twice"]));
     place.ok(&with(&base, &["--seed", "8", "--out", "other"]));
     let stopped = place.ok(&with(&base, &["--seed", "7", "--out", "stopped", "--stop-after", "1", "--json"]));
     assert_eq!(stopped.done()["epochs"], 1);
-    let resumed = place.ok(&["train", "--resume", "stopped", "--json"]);
+    let resumed = place.ok(&with(&["train", "--resume", "stopped", "--json"], &ADAPTER));
     assert_eq!(resumed.done()["epochs"], 3);
     assert_eq!(resumed.named("epoch")[0]["epoch"], 2);
     let read = |run: &str, file: &str| fs::read(place.path(run).join(file)).unwrap();
@@ -108,7 +110,7 @@ fn finetuning_is_reproducible_and_resumes_as_if_it_had_not_stopped() {
     }
 
     // A finished run can be resumed too: there is nothing left to do.
-    let again = place.ok(&["train", "--resume", "whole", "--json"]);
+    let again = place.ok(&with(&["train", "--resume", "whole", "--json"], &ADAPTER));
     assert_eq!(again.done()["epochs"], 3);
     assert!(read("whole", "model.safetensors") == read("twice", "model.safetensors"));
 }
@@ -146,9 +148,11 @@ fn a_trained_network_is_evaluated_and_predicts() {
         shown.contains("top-1") && shown.contains("95% interval") && shown.contains("24 pictures"),
         "{shown}"
     );
-    // The CPU runs the same plan.
-    let native = place.ok(&["eval", "run", "photos", "--json", "--device", "cpu"]).done();
-    assert_eq!(native["top1"], result["top1"]);
+    // CPU and adapter run the same plan.
+    for device in [["--device", "cpu"], ADAPTER] {
+        let other = place.ok(&with(&["eval", "run", "photos", "--json"], &device)).done();
+        assert_eq!(other["top1"], result["top1"], "{device:?}");
+    }
     // With weights of one's own and a model's name, before or after the data.
     let own =
         place.ok(&["eval", "--model", "resnet20", "--weights", "run/model.safetensors", "photos", "--json"]);
@@ -216,7 +220,9 @@ fn inspect_needs_neither_weights_nor_device() {
     assert!(!frozen, "no gradient op for a frozen layer");
     let sized = place.ok(&["inspect", "resnet20", "--size", "64", "--json"]).done();
     assert_eq!(sized["input"], 64);
-    let measured = place.ok(&["inspect", "resnet20", "--measure", "--batch", "16", "--json"]).done();
+    let measure = ["inspect", "resnet20", "--measure", "--batch", "16", "--json"];
+    place.run(&with(&measure, &["--device", "cpu"])).failed(2, &["--measure", "the device is the CPU"]);
+    let measured = place.ok(&with(&measure, &ADAPTER)).done();
     let share = measured["memory"]["total"].as_f64().unwrap() / measured["measured"].as_f64().unwrap();
     assert!((0.5..1.5).contains(&share), "{measured}");
 
@@ -240,14 +246,21 @@ fn devices_lists_adapters_and_the_cpu() {
     let devices = json.named("device");
     assert_eq!(devices.last().unwrap()["index"], "cpu");
     assert!(devices.len() > 1, "these tests need an adapter; tools/setup installs a software one");
-    assert_eq!(devices[0]["auto"], true);
+    // A real GPU, else the CPU.
+    let real = devices[0]["kind"] != "software";
+    let auto: Vec<bool> = devices.iter().map(|d| d["auto"].as_bool().unwrap()).collect();
+    assert_eq!(auto.iter().filter(|auto| **auto).count(), 1, "{auto:?}");
+    assert_eq!(auto.iter().position(|auto| *auto), Some(if real { 0 } else { devices.len() - 1 }));
     for key in ["name", "kind", "backend", "driver"] {
         assert!(devices[0][key].is_string(), "{key}");
     }
     assert!(devices[0]["limits"]["max_binding"].as_u64().unwrap() >= 128 << 20);
-    assert_eq!(json.done()["auto"], devices[0]["name"]);
+    let cpu = devices.last().unwrap();
+    assert!(cpu["threads"].as_u64() > Some(0) && cpu["vector"].is_string(), "{cpu}");
+    assert_eq!(json.done()["auto"], if real { &devices[0] } else { cpu }["name"]);
     let text = place.ok(&["devices"]).stdout;
-    assert!(text.contains("<- auto") && text.contains("CPU"), "{text}");
+    assert!(text.contains("<- auto (") && text.contains("CPU"), "{text}");
+    assert!(real || text.contains("runs only when asked: --device software"), "{text}");
     place.run(&["inspect", "resnet20", "--device", "99"]).failed(2, &["99", "this machine has"]);
     place.run(&["inspect", "resnet20", "--device", "voodoo2"]).failed(2, &["voodoo2", "this machine has"]);
     let bad = place.command(&["inspect", "resnet20"]).env("DEFROST_DEVICE", "voodoo2").output().unwrap();
@@ -255,14 +268,47 @@ fn devices_lists_adapters_and_the_cpu() {
 }
 
 #[test]
-fn the_cpu_alone_trains() {
+fn where_no_driver_answers_the_cpu_trains() {
     let place = Place::new();
     place.pictures("photos", &COLOURS, 4);
     place.weights();
-    let args = with(&FINETUNE[..12], &["--epochs", "1", "--device", "cpu", "--json", "--out", "run"]);
+    let args = with(&FINETUNE[..12], &["--epochs", "1", "--json", "--out", "run"]);
     let outcome = Outcome::of(no_adapter(&mut place.command(&args)));
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     assert_eq!(outcome.done()["run"], "run");
+    let note = &outcome.named("note")[0]["message"];
+    assert!(note.as_str().unwrap().starts_with("device: CPU, "), "{note}");
+    assert!(note.as_str().unwrap().ends_with("(no real GPU here)"), "{note}");
+    // Nobody asked why it is the device that was named.
+    let named = place.ok(&["eval", "run", "photos", "--device", "cpu"]);
+    assert!(!named.stderr.contains("device:"), "{}", named.stderr);
+    let gpu = Outcome::of(no_adapter(&mut place.command(&["eval", "run", "photos", "--device", "gpu"])));
+    gpu.failed(1, &["no GPU adapter", "--device cpu"]);
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let place = Place::new();
+    place.photos();
+    place.weights();
+    let base = with(&FINETUNE, &["--batch-norm", "train", "--device", "cpu", "-v"]);
+    let run = |threads: &str| {
+        let outcome = place.ok(&with(&base, &["--threads", threads, "--out", threads]));
+        let name =
+            if threads == "1" { "CPU, 1 thread\n".into() } else { format!("CPU, {threads} threads\n") };
+        assert!(outcome.stderr.contains(&name), "{}", outcome.stderr);
+        ["model.safetensors", "last.safetensors"]
+            .map(|file| fs::read(place.path(threads).join(file)).unwrap())
+    };
+    assert!(run("1") == run("5"), "another number of threads gave another network");
+
+    for wrong in ["0", "-1", "100000", "many"] {
+        place.run(&["devices", &format!("--threads={wrong}")]).failed(2, &["--threads", wrong]);
+    }
+    let set = place.command(&["devices"]).env("DEFROST_THREADS", "0").output().unwrap();
+    Outcome::of(set).failed(2, &["--threads", "at least 1"]);
+    let set = place.command(&["devices", "--json"]).env("DEFROST_THREADS", "3").output().unwrap();
+    assert_eq!(Outcome::of(set).named("device").last().unwrap()["threads"], 3);
 }
 
 #[test]
@@ -299,7 +345,7 @@ fn wrong_usage_exits_with_2_and_says_how_it_is_right() {
 #[test]
 fn help_has_examples_and_colour_is_a_choice() {
     let place = Place::new();
-    for command in ["train", "eval", "predict", "inspect", "devices"] {
+    for command in ["train", "eval", "predict", "inspect", "devices", "certify"] {
         let help = place.ok(&[command, "--help"]).stdout;
         assert!(help.contains("Examples:") && help.contains(&format!("defrost {command}")), "{help}");
         assert!(!help.contains('\x1b'));

@@ -8,10 +8,10 @@ mod common;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 
-use defrost::gpu::Gpu;
+use defrost::gpu::{DeviceChoice, Gpu, GpuOptions, adapters};
 use defrost::models::{self, InputKind, Network, Recording};
 use defrost::nn::{Freeze, Mode};
-use defrost::plan::{GpuProgram, GpuStore, Layout, Plan, Request, compile};
+use defrost::plan::{Device, GpuProgram, GpuStore, Layout, Plan, Request, compile};
 use defrost::tape::Tape;
 
 const BATCH: usize = 2;
@@ -139,7 +139,7 @@ fn a_host_encodes_the_network_into_its_own_frame() {
     let program = program_for(&net, &gpu);
 
     // What Defrost says by itself, on a device of its own.
-    let own = defrost::plan::Device::Gpu(common::gpu());
+    let own = Device::Gpu(common::gpu());
     let alone = |frame| common::logits(&own, &net, BATCH, 32, InputKind::Bytes, &picture(frame));
     let expected: Vec<Vec<f32>> = (0..3).map(alone).collect();
     assert!(common::over_range(&expected[0], &expected[1]) > 1e-3, "the pictures make no difference");
@@ -260,4 +260,27 @@ fn steps_are_timed() {
     assert!(seconds.iter().sum::<f64>() < 60.0, "{seconds:?}");
     // A timed run leaves the program as it was.
     assert_eq!(program.pending(), 0);
+}
+
+/// Who leaves the choice to Defrost gets no software Vulkan; who asks for a GPU gets whatever there is.
+#[test]
+fn auto_is_a_real_gpu_or_the_cpu() {
+    let options = GpuOptions { device: DeviceChoice::Auto, ..GpuOptions::default() };
+    let real = |info: &wgpu::AdapterInfo| info.device_type != wgpu::DeviceType::Cpu;
+    let chosen = Device::choose(&options).unwrap();
+    match &chosen.device {
+        Device::Gpu(gpu) => assert!(real(gpu.info()), "{chosen:?}"),
+        Device::Cpu => assert!(chosen.adapter.is_none() && chosen.why.contains("no real GPU"), "{chosen:?}"),
+    }
+    let any = adapters().iter().any(|entry| real(&entry.info));
+    assert!(any == chosen.adapter.is_some() || !chosen.warnings.is_empty(), "{chosen:?}");
+    assert_eq!(real(Gpu::with_options(&options).unwrap().info()), any);
+}
+
+/// The CPU runs on the application's rayon pool.
+#[test]
+fn the_cpu_runs_on_the_callers_threads() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+    assert_eq!(pool.install(|| Device::Cpu.describe()), "CPU, 3 threads");
+    assert_eq!(pool.install(|| Device::Cpu.identity()), Device::Cpu.identity());
 }

@@ -219,9 +219,11 @@ fn no_adapter_at_all() {
         command.env("VK_ICD_FILENAMES", "/nonexistent.json").env("VK_DRIVER_FILES", "/nonexistent.json");
         Outcome::of(command.output().unwrap())
     };
-    let train = ["train", "photos", "--model", "resnet20", "--weights", "resnet20.safetensors"];
-    blind(&train).failed(1, &["no GPU adapter", "--device cpu"]);
-    blind(&["inspect", "resnet20", "--measure"]).failed(1, &["no GPU adapter"]);
+    let train = ["train", "photos", "--model", "resnet20", "--weights", "resnet20.safetensors", "--device"];
+    for device in ["gpu", "software", "0"] {
+        blind(&[&train[..], &[device]].concat()).failed(1, &["no GPU adapter", "--device cpu"]);
+    }
+    blind(&["inspect", "resnet20", "--measure"]).failed(2, &["--measure", "the CPU"]);
     let devices = blind(&["devices"]);
     assert_eq!(devices.code, 0);
     assert!(

@@ -1,138 +1,42 @@
 //! Every op, every case, every kernel: GPU and CPU against the f64 reference, between guard words, and
 //! every gradient against finite differences in the middle of a graph.
-//!
-//! Gradient ops need no cases: the gradients of all cases are recorded on tapes, interpreted in f64,
-//! and each of their nodes is then run like a case of its own.
+//! What is checked, and what counts as right, is `defrost certify`'s: `src/plan/certify.rs`.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, OnceLock};
+use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use defrost::gpu::{Caps, Gpu, GpuOptions};
+use defrost::ops;
 use defrost::ops::REGISTRY;
+use defrost::plan::certify::{self, Check, Checks, Verdict};
 use defrost::plan::probe::{self, Recorded, Values};
-use defrost::tape::{Data, Io, Op, Real, Type, Variant};
-use defrost::{Result, ops};
-
-/// One op with inputs, and what it must answer.
-struct Item {
-    label: String,
-    op: Arc<dyn Op>,
-    types: Vec<Type>,
-    inputs: Vec<Data<f32>>,
-    output_types: Vec<Type>,
-    outputs: Vec<Data<f64>>,
-    updates: Vec<Vec<f64>>,
-}
-
-fn round<T: Real>(data: &Data<f64>) -> Data<T> {
-    match data {
-        Data::Real(values) => Data::Real(values.iter().map(|&x| T::of(f64::from(x as f32))).collect()),
-        Data::U32(values) => Data::U32(values.clone()),
-        Data::U8(values) => Data::U8(values.clone()),
-    }
-}
-
-impl Item {
-    /// The inputs are rounded to f32 first, so that every precision starts from the same numbers.
-    fn new(label: String, op: Arc<dyn Op>, types: Vec<Type>, inputs: &[Data<f64>]) -> Result<Self> {
-        let exact: Vec<Data<f64>> = inputs.iter().map(round).collect();
-        let borrowed: Vec<&Type> = types.iter().collect();
-        let output_types = op.infer(&borrowed)?;
-        let (outputs, updates) = probe::reference(op.as_ref(), &exact, &borrowed)?;
-        let inputs = inputs.iter().map(round).collect();
-        Ok(Item { label, op, inputs, output_types, outputs, updates, types })
-    }
-
-    fn io(&self) -> Io<'_> {
-        Io::whole(&self.types.iter().collect::<Vec<_>>(), &self.output_types.iter().collect::<Vec<_>>())
-    }
-
-    /// Complaints about one answer. `ignored` outputs may hold anything.
-    fn judge(
-        &self,
-        who: &str,
-        outputs: &[Data<f32>],
-        updates: &[Vec<f32>],
-        ignored: &[usize],
-    ) -> Vec<String> {
-        let mut bad = Vec::new();
-        for (i, (got, want)) in outputs.iter().zip(&self.outputs).enumerate() {
-            if !ignored.contains(&i) {
-                bad.extend(difference(got, want).map(|text| format!("output {i}{text}")));
-            }
-        }
-        for (i, (got, want)) in updates.iter().zip(&self.updates).enumerate() {
-            let (got, want) = (Data::Real(got.clone()), Data::Real(want.clone()));
-            bad.extend(difference(&got, &want).map(|text| format!("update {i}{text}")));
-        }
-        bad.into_iter().map(|text| format!("{}, {who}: {text}", self.label)).collect()
-    }
-}
-
-/// The first element that is off by more than rounding. The bound is relative to the largest element:
-/// sums of a few thousand terms round to 1e-5 of the terms' size.
-fn difference(got: &Data<f32>, want: &Data<f64>) -> Option<String> {
-    match (got, want) {
-        (Data::Real(got), Data::Real(want)) => {
-            let largest = want.iter().fold(0.0_f64, |m, x| m.max(x.abs()));
-            let bound = 3e-5 * largest + 1e-6;
-            let off = |(&g, &w): (&f32, &f64)| {
-                let (g, same) = (f64::from(g), g.is_nan() && w.is_nan());
-                !same && (g.is_nan() || (g - w).abs() > bound)
-            };
-            let i = got.iter().zip(want).position(off)?;
-            Some(format!("[{i}] is {}, expected {} (largest {largest:.3e})", got[i], want[i]))
-        }
-        (Data::U32(got), Data::U32(want)) => {
-            let i = got.iter().zip(want).position(|(g, w)| g != w)?;
-            Some(format!("[{i}] is {}, expected {}", got[i], want[i]))
-        }
-        (Data::U8(got), Data::U8(want)) => {
-            let i = got.iter().zip(want).position(|(g, w)| g != w)?;
-            Some(format!("[{i}] is {}, expected {}", got[i], want[i]))
-        }
-        _ => Some(" has another element type".into()),
-    }
-}
+use defrost::tape::{Data, Type};
 
 /// All cases, and every node of their gradients that is not the same as one before.
-fn items() -> &'static [Item] {
-    static ITEMS: OnceLock<Vec<Item>> = OnceLock::new();
+fn items() -> &'static [Check] {
+    static ITEMS: OnceLock<Vec<Check>> = OnceLock::new();
     ITEMS.get_or_init(|| {
-        let mut all = Vec::new();
-        let mut seen = HashSet::new();
-        for case in REGISTRY.iter().flat_map(|family| (family.cases)()) {
-            let types: Vec<Type> = case.inputs.iter().map(|(ty, _)| ty.clone()).collect();
-            let inputs: Vec<Data<f64>> = (0..types.len()).map(|i| case.data(i)).collect();
-            let item = Item::new(case.label(), case.op.clone(), types, &inputs);
-            all.push(item.unwrap_or_else(|e| panic!("{}: {e}", case.label())));
-            if case.differentiable.is_empty() {
-                continue;
-            }
-            let (recorded, values) = interpreted(&case, &case.differentiable);
-            for node in &recorded.tape.nodes[recorded.forward..] {
-                let types: Vec<Type> = node.inputs.iter().map(|&v| recorded.tape.ty(v).clone()).collect();
-                if !seen.insert((node.op.name(), node.op.attributes(), types.clone())) {
-                    continue;
-                }
-                let inputs: Vec<Data<f64>> = node.inputs.iter().map(|v| values[v].clone()).collect();
-                let label = format!("{}[{}] of {}", node.op.name(), node.op.attributes(), case.label());
-                let item = Item::new(label, node.op.clone(), types, &inputs);
-                all.push(item.unwrap_or_else(|e| panic!("{}: {e}", case.label())));
-            }
-        }
-        all
+        let mut checks = Checks::default();
+        let cases = REGISTRY.iter().flat_map(|family| (family.cases)());
+        cases.flat_map(|c| checks.of(&c).unwrap_or_else(|e| panic!("{}: {e}", c.label()))).collect()
     })
 }
 
+/// Complaints about one answer. `ignored` outputs may hold anything.
+fn judge(
+    item: &Check,
+    who: &str,
+    outputs: &[Data<f32>],
+    updates: &[Vec<f32>],
+    ignored: &[usize],
+) -> Vec<String> {
+    let Verdict { error, wrong } = item.judge(outputs, updates, ignored);
+    assert_eq!(error > 1.0, !wrong.is_empty(), "{}: a wrong element is an error beyond 1", item.label);
+    wrong.into_iter().map(|text| format!("{}, {who}: {text}", item.label)).collect()
+}
+
 fn interpreted(case: &ops::Case, trainable: &[usize]) -> (Recorded, Values<f64>) {
-    let run = || -> Result<_> {
-        let recorded = probe::record(case, trainable)?;
-        let mut values = recorded.values::<f64>(case);
-        probe::interpret(&recorded.tape, recorded.tape.nodes.len(), &mut values)?;
-        Ok((recorded, values))
-    };
-    run().unwrap_or_else(|e| panic!("{}: {e}", case.label()))
+    probe::interpreted(case, trainable).unwrap_or_else(|e| panic!("{}: {e}", case.label()))
 }
 
 fn open(options: GpuOptions) -> Gpu {
@@ -160,24 +64,20 @@ fn report(bad: &[String], checked: usize) {
 /// would get (they split sums otherwise), and each once more with each output of several unread.
 fn check_kernels(gpu: &Gpu, thorough: bool) {
     let (mut bad, mut checked) = (Vec::new(), 0);
-    let mut devices = vec![gpu.caps().clone()];
-    if thorough {
-        devices.push(Caps { software: !gpu.caps().software, ..gpu.caps().clone() });
-    }
+    let both = certify::both_kinds(gpu.caps());
+    let devices: &[Caps] = if thorough { &both } else { &both[..1] };
     for item in items() {
-        let many = item.outputs.len() > 1;
-        let ignored = (0..item.outputs.len()).filter(|_| thorough && many).map(|i| vec![i]);
-        for ignored in std::iter::once(Vec::new()).chain(ignored) {
+        for ignored in certify::unread(item).take(if thorough { usize::MAX } else { 1 }) {
             let mut io = item.io();
             ignored.iter().for_each(|&i| io.outputs[i].used = false);
-            let variants: Vec<Variant> = devices.iter().flat_map(|caps| item.op.kernels(&io, caps)).collect();
+            let variants = certify::variants(item.op.as_ref(), &io, devices);
             if variants.is_empty() != item.op.is_view() {
                 bad.push(format!("{}: only a view has no kernel", item.label));
             }
             for variant in variants {
                 checked += 1;
                 match probe::run_io(gpu, item.op.as_ref(), &variant, &io, &item.inputs) {
-                    Ok(got) => bad.extend(item.judge(variant.name, &got.outputs, &got.updates, &ignored)),
+                    Ok(got) => bad.extend(judge(item, variant.name, &got.outputs, &got.updates, &ignored)),
                     Err(e) => bad.push(format!("{}: {e}", item.label)),
                 }
             }
@@ -211,7 +111,7 @@ fn cpu_in_f32_matches_the_reference() {
         checked += 1;
         let types: Vec<&Type> = item.types.iter().collect();
         match probe::reference::<f32>(item.op.as_ref(), &item.inputs, &types) {
-            Ok((outputs, updates)) => bad.extend(item.judge("cpu", &outputs, &updates, &[])),
+            Ok((outputs, updates)) => bad.extend(judge(item, "cpu", &outputs, &updates, &[])),
             Err(e) => bad.push(format!("{}: {e}", item.label)),
         }
     }
@@ -241,7 +141,7 @@ fn split_operands_match_the_reference() {
                     checked += 1;
                     let who = format!("{} with operand {operand} cut at {cut:?}", variant.name);
                     match probe::run_io(&gpu, item.op.as_ref(), &variant, &io, &item.inputs) {
-                        Ok(got) => bad.extend(item.judge(&who, &got.outputs, &got.updates, &[])),
+                        Ok(got) => bad.extend(judge(item, &who, &got.outputs, &got.updates, &[])),
                         Err(e) => bad.push(format!("{}, {who}: {e}", item.label)),
                     }
                 }

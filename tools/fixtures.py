@@ -82,6 +82,11 @@ FIXTURES = {
     "vgg13_bn": ("vgg13_bn", 1.0, False, 3, 64, "features.15"),
     "vgg16_bn": ("vgg16_bn", 1.0, False, 3, 64, "features.21"),
     "vgg19_bn": ("vgg19_bn", 1.0, False, 3, 64, "features.24"),
+    # At the size that they are used at.
+    "resnet18_224": ("resnet18", 1.0, False, 2, 224, "layer2"),
+    "resnet50_224": ("resnet50", 1.0, False, 2, 224, "layer2"),
+    "mobilenet_v2_224": ("mobilenet_v2", 1.0, False, 2, 224, "features.9"),
+    "vgg11_bn_224": ("vgg11_bn", 1.0, False, 2, 224, "features.12"),
 }
 
 # ---- the twin of src/rng.rs ----

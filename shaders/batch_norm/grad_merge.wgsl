@@ -1,5 +1,7 @@
 // Second pass of the gradients of weight and bias: the chunks' sums added in a fixed order,
-//   grad_bias = sum(grad_y)        grad_weight = sum(grad_y * (x - mean)) / sqrt(var + eps)
+//   grad_bias = sum(g)        grad_weight = sum(g * (x - mean)) / sqrt(var + eps)
+// and what grad_x.wgsl takes of both, in one buffer of [2, channels]:
+//   grad_bias / rows            grad_weight / sqrt(var + eps) / rows
 //   plain: one thread an Elem of channels, chunks one by one
 //   tree:  one workgroup an Elem of channels: each thread adds every 64th chunk, then halves meet
 
@@ -9,10 +11,13 @@ alias Elem = vec4<f32>;
 
 override STORE_WEIGHT: bool = true;
 override STORE_BIAS: bool = true;
+override STORE_MEANS: bool = true;
 
 struct Params {
+    rows: u32,
     channels: u32, // Elems
     chunks: u32,
+    chunk_rows: u32,
     eps: f32,
 }
 
@@ -21,13 +26,19 @@ struct Params {
 @group(0) @binding(2) var<storage, read> partials: array<Elem>; // [chunks, 2, channels]
 @group(0) @binding(3) var<storage, read_write> grad_weight: array<Elem>;
 @group(0) @binding(4) var<storage, read_write> grad_bias: array<Elem>;
+@group(0) @binding(5) var<storage, read_write> means: array<Elem>;
 
 var<workgroup> shared_sums: array<Elem, WORKGROUP>;
 var<workgroup> shared_products: array<Elem, WORKGROUP>;
 
 fn store(c: u32, sum: Elem, product: Elem) {
-    if STORE_WEIGHT { grad_weight[c] = product * inverseSqrt(variance[c] + params.eps); }
+    let inverse = inverseSqrt(variance[c] + params.eps);
+    if STORE_WEIGHT { grad_weight[c] = product * inverse; }
     if STORE_BIAS { grad_bias[c] = sum; }
+    if STORE_MEANS {
+        means[c] = sum / f32(params.rows);
+        means[c + params.channels] = product * inverse * inverse / f32(params.rows);
+    }
 }
 
 @compute @workgroup_size(WORKGROUP)

@@ -1,11 +1,12 @@
 // grad_x of a batch norm over batch statistics, mean and variance differentiated too:
-//   x^ = (x - mean) / sqrt(var + eps)
-//   grad_x = weight / sqrt(var + eps) * (grad_y - (grad_bias + x^ * grad_weight) / rows)
-// x and grad_y are [rows, channels]. One thread ROWS rows of one Elem of channels.
+//   g = grad_y * activation'(v)        x^ = (x - mean) / sqrt(var + eps)
+//   grad_x = weight / sqrt(var + eps) * (g - (grad_bias + x^ * grad_weight) / rows)
+// where v, the activation's input, is found again from x, and means is that of grad_merge.wgsl. x and grad_y
+// are [rows, channels]. One thread ROWS rows of one Elem of channels.
 
 // import lib/index.wgsl
-
-alias Elem = vec4<f32>;
+// import lib/derivative.wgsl
+// import lib/norm.wgsl
 
 override ROWS: u32 = 4u;
 
@@ -21,8 +22,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read> mean: array<Elem>;
 @group(0) @binding(4) var<storage, read> variance: array<Elem>;
 @group(0) @binding(5) var<storage, read> weight: array<Elem>;
-@group(0) @binding(6) var<storage, read> grad_weight: array<Elem>;
-@group(0) @binding(7) var<storage, read> grad_bias: array<Elem>;
+@group(0) @binding(6) var<storage, read> bias: array<Elem>;
+@group(0) @binding(7) var<storage, read> means: array<Elem>;
 @group(0) @binding(8) var<storage, read_write> grad_x: array<Elem>;
 
 @compute @workgroup_size(WORKGROUP)
@@ -33,13 +34,13 @@ fn grad(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     if first >= params.rows { return; }
     let end = min(first + ROWS, params.rows);
 
-    let center = mean[c];
-    let inverse = inverseSqrt(variance[c] + params.eps);
-    let scale = weight[c] * inverse;
-    let offset = grad_bias[c] / f32(params.rows);
-    let slope = grad_weight[c] * inverse / f32(params.rows);
+    let norm = norm_of(mean[c], variance[c], weight[c], bias[c], params.eps);
+    let offset = means[c];
+    let slope = means[c + params.channels];
     for (var row = first; row < end; row++) {
         let at = row * params.channels + c;
-        grad_x[at] = scale * (grad_y[at] - offset - (x[at] - center) * slope);
+        let here = x[at];
+        let g = grad_y[at] * derivative_at(normalise(norm, here));
+        grad_x[at] = norm.scale * (g - offset - (here - norm.center) * slope);
     }
 }

@@ -1,10 +1,11 @@
 // grad_x of a batch norm over running statistics, which are constants:
-//   grad_x = grad_y * weight / sqrt(var + eps)
-// grad_y is [rows, channels]. One thread ROWS rows of one Elem of channels.
+//   grad_x = grad_y * activation'(v) * weight / sqrt(var + eps)
+// where v, the activation's input, is found again from x; without an activation x, mean and bias are not
+// there. x and grad_y are [rows, channels]. One thread ROWS rows of one Elem of channels.
 
 // import lib/index.wgsl
-
-alias Elem = vec4<f32>;
+// import lib/derivative.wgsl
+// import lib/norm.wgsl
 
 override ROWS: u32 = 4u;
 
@@ -18,7 +19,10 @@ struct Params {
 @group(0) @binding(1) var<storage, read> grad_y: array<Elem>;
 @group(0) @binding(2) var<storage, read> variance: array<Elem>;
 @group(0) @binding(3) var<storage, read> weight: array<Elem>;
-@group(0) @binding(4) var<storage, read_write> grad_x: array<Elem>;
+@group(0) @binding(4) var<storage, read> x: array<Elem>;
+@group(0) @binding(5) var<storage, read> mean: array<Elem>;
+@group(0) @binding(6) var<storage, read> bias: array<Elem>;
+@group(0) @binding(7) var<storage, read_write> grad_x: array<Elem>;
 
 @compute @workgroup_size(WORKGROUP)
 fn grad(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
@@ -29,8 +33,12 @@ fn grad(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let end = min(first + ROWS, params.rows);
 
     let scale = weight[c] * inverseSqrt(variance[c] + params.eps);
+    var norm = Norm();
+    if ACTIVATION != 0u { norm = norm_of(mean[c], variance[c], weight[c], bias[c], params.eps); }
     for (var row = first; row < end; row++) {
         let at = row * params.channels + c;
-        grad_x[at] = grad_y[at] * scale;
+        var g = grad_y[at];
+        if ACTIVATION != 0u { g *= derivative_at(normalise(norm, x[at])); }
+        grad_x[at] = g * scale;
     }
 }

@@ -1,17 +1,11 @@
 // y = (x - mean) / sqrt(var + eps) * weight + bias; then residual and activation.
-// x is [rows, channels]. Batch statistics: (x - mean) * scale + bias, which loses no digits where |mean| is
-// far larger than the deviation. Running statistics: x * scale + shift, as PyTorch has it and as it folds;
-// see lib/shift.wgsl. One thread ROWS rows of one Elem of channels, so that the four loads of a channel's
+// x is [rows, channels]. One thread ROWS rows of one Elem of channels, so that the four loads of a channel's
 // numbers serve ROWS rows.
 
 // import lib/index.wgsl
-// import lib/elementwise.wgsl
-// import lib/shift.wgsl
-
-alias Word = vec4<u32>;
+// import lib/norm.wgsl
 
 override ROWS: u32 = 4u;
-override RUNNING: bool = false;
 override HAS_RESIDUAL: bool = false;
 
 struct Params {
@@ -37,12 +31,10 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups
     if first >= params.rows { return; }
     let end = min(first + ROWS, params.rows);
 
-    let scale = weight[c] / sqrt(variance[c] + params.eps);
-    let center = select(mean[c], Elem(), RUNNING);
-    let shift = select(bias[c], shift_of(bias[c], mean[c], scale), RUNNING);
+    let norm = norm_of(mean[c], variance[c], weight[c], bias[c], params.eps);
     for (var row = first; row < end; row++) {
         let at = row * params.channels + c;
-        var v = (x[at] - center) * scale + shift;
+        var v = normalise(norm, x[at]);
         if HAS_RESIDUAL { v += residual[at]; }
         y[at] = activate(v);
     }

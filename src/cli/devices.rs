@@ -4,9 +4,10 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::Session;
-use super::output::{Style, mib};
+use super::output::{Style, count, mib};
 use crate::Result;
-use crate::gpu::{AdapterEntry, adapters};
+use crate::gpu::{Caps, DeviceChoice, GpuOptions, Host, adapters, driver, kind};
+use crate::plan::{Chosen, Device};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,29 +22,13 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(super) struct Devices {}
 
-fn kind(entry: &AdapterEntry) -> &'static str {
-    match entry.info.device_type {
-        wgpu::DeviceType::DiscreteGpu => "discrete GPU",
-        wgpu::DeviceType::IntegratedGpu => "integrated GPU",
-        wgpu::DeviceType::VirtualGpu => "virtual GPU",
-        wgpu::DeviceType::Cpu => "software",
-        wgpu::DeviceType::Other => "unknown kind",
-    }
-}
-
-fn driver(entry: &AdapterEntry) -> String {
-    format!("{} {}", entry.info.driver, entry.info.driver_info).trim().to_string()
-}
-
-fn describe(entry: &AdapterEntry) -> Value {
-    let (info, caps) = (&entry.info, &entry.caps);
+/// An adapter as a JSON object.
+pub(super) fn adapter_json(info: &wgpu::AdapterInfo, caps: &Caps) -> Value {
     json!({
-        "index": entry.index,
         "name": info.name,
-        "kind": kind(entry),
+        "kind": kind(info),
         "backend": format!("{:?}", info.backend).to_lowercase(),
-        "driver": driver(entry),
-        "auto": entry.index == 0,
+        "driver": driver(info),
         "limits": {
             "max_binding": caps.max_binding,
             "max_buffer": caps.max_buffer,
@@ -56,43 +41,80 @@ fn describe(entry: &AdapterEntry) -> Value {
     })
 }
 
+/// What an adapter can do, in a line.
+pub(super) fn adapter_limits(caps: &Caps) -> String {
+    let timestamps = if caps.timestamps { "kernels can be timed" } else { "no timestamps" };
+    format!(
+        "a binding holds {}, a buffer {}; {} storage buffers, {} invocations and {} KiB a workgroup; {timestamps}",
+        mib(caps.max_binding),
+        mib(caps.max_buffer),
+        caps.storage_buffers,
+        caps.invocations,
+        caps.workgroup_bytes / 1024,
+    )
+}
+
+/// The CPU as a JSON object; `threads` are those that Defrost runs on.
+pub(super) fn host_json(host: &Host, threads: usize) -> Value {
+    json!({
+        "name": "CPU",
+        "kind": "native",
+        "processor": host.name,
+        "threads": threads,
+        "threads_available": host.threads,
+        "vector": host.vector,
+        "memory": host.memory,
+    })
+}
+
+/// What the CPU can do, in a line.
+pub(super) fn host_limits(host: &Host, threads: usize) -> String {
+    let of = if threads == host.threads { String::new() } else { format!(" of {}", host.threads) };
+    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    let memory = host.memory.map_or(String::new(), |bytes| format!(", {:.1} GiB of memory", gib(bytes)));
+    let threads = count(threads, "thread", "threads");
+    format!(
+        "{}; native, no driver needed: {threads}{of}, vector instructions {}{memory}",
+        host.name, host.vector
+    )
+}
+
 impl Devices {
     pub(super) fn run(&self, session: &Session) -> Result<()> {
         let (out, all) = (&session.out, adapters());
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        // Opened, since only then it is known whether it works.
+        let options = GpuOptions { device: DeviceChoice::Auto, ..GpuOptions::default() };
+        let Chosen { adapter: auto, why, warnings, .. } = Device::choose(&options)?;
+        let (host, threads) = (Host::new(), rayon::current_num_threads());
         if out.json {
             for entry in &all {
-                out.event("device", describe(entry));
+                let mut object = adapter_json(&entry.info, &entry.caps);
+                object["index"] = entry.index.into();
+                object["auto"] = (auto == Some(entry.index)).into();
+                out.event("device", object);
             }
-            out.event(
-                "device",
-                json!({ "index": "cpu", "name": "CPU", "kind": "native", "threads": threads }),
-            );
-            let auto = all.first().map(|entry| entry.info.name.as_str());
-            out.event("done", json!({ "adapters": all.len(), "auto": auto }));
-            return Ok(());
+            let mut object = host_json(&host, threads);
+            object["index"] = "cpu".into();
+            object["auto"] = auto.is_none().into();
+            out.event("device", object);
+            let name = auto.and_then(|i| all.get(i)).map_or("CPU", |entry| entry.info.name.as_str());
+            out.event("done", json!({ "adapters": all.len(), "auto": name, "why": why }));
+        } else {
+            let mark = |auto: bool| if auto { format!("  <- auto ({why})") } else { String::new() };
+            for entry in &all {
+                let (info, caps) = (&entry.info, &entry.caps);
+                let name = out.style(Style::Bold, &info.name);
+                out.line(format_args!("{:>3}  {name}{}", entry.index, mark(auto == Some(entry.index))));
+                out.line(format_args!("     {}, {:?}, {}", kind(info), info.backend, driver(info)));
+                out.line(format_args!("     {}", adapter_limits(caps)));
+            }
+            out.line(format_args!("cpu  {}{}", out.style(Style::Bold, "CPU"), mark(auto.is_none())));
+            out.line(format_args!("     {}", host_limits(&host, threads)));
         }
-        for entry in &all {
-            let (info, caps) = (&entry.info, &entry.caps);
-            let mark = if entry.index == 0 { "  <- auto" } else { "" };
-            out.line(format_args!("{:>3}  {}{mark}", entry.index, out.style(Style::Bold, &info.name)));
-            out.line(format_args!("     {}, {:?}, {}", kind(entry), info.backend, driver(entry)));
-            let timestamps = if caps.timestamps { "kernels can be timed" } else { "no timestamps" };
-            out.line(format_args!(
-                "     a binding holds {}, a buffer {}; {} storage buffers, {} invocations and {} KiB a \
-                 workgroup; {timestamps}",
-                mib(caps.max_binding),
-                mib(caps.max_buffer),
-                caps.storage_buffers,
-                caps.invocations,
-                caps.workgroup_bytes / 1024,
-            ));
-        }
-        out.line(format_args!("cpu  {}", out.style(Style::Bold, "CPU")));
-        out.line(format_args!("     native, no adapter needed, {threads} threads"));
+        warnings.iter().for_each(|warning| out.warn(warning));
         if all.is_empty() {
             out.warn(
-                "no GPU adapter was found: no Vulkan, Metal or DX12 driver answers; --device cpu runs without",
+                "no GPU adapter was found: no Vulkan, Metal or DX12 driver answers; the CPU runs without",
             );
         }
         Ok(())

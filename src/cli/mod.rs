@@ -1,5 +1,6 @@
 //! The command `defrost`: options become library calls, results become text or JSON. No logic.
 
+mod certify;
 mod devices;
 mod eval;
 mod inspect;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::gpu::{DeviceChoice, GpuOptions};
-use crate::plan::Device;
+use crate::plan::{Chosen, Device};
 use crate::{Error, Result};
 use output::{Color, Output};
 
@@ -26,6 +27,7 @@ Examples:
   defrost predict runs/photos-resnet50 picture.jpg holidays/
   defrost inspect resnet50 --freeze-through layer3
   defrost devices
+  defrost certify
 
 Results go to stdout, progress to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.";
 
@@ -46,16 +48,22 @@ enum Command {
     Predict(predict::Predict),
     Inspect(inspect::Inspect),
     Devices(devices::Devices),
+    Certify(certify::Certify),
 }
 
 /// Options of every command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 struct Global {
-    /// Where to run: auto, gpu, cpu, or an adapter's number or name as `defrost devices` lists them
-    /// [default: auto]
+    /// Where to run: auto (the best real GPU, else the CPU), gpu, cpu, software (Vulkan without a GPU), or
+    /// an adapter's number or name as `defrost devices` lists them [default: auto]
     #[arg(long, global = true, env = "DEFROST_DEVICE", hide_env_values = true)]
     device: Option<String>,
+    /// Threads that decode pictures and, where the device is the CPU, compute; results do not depend on
+    /// them [default: all]
+    #[arg(long, global = true, value_name = "N", env = "DEFROST_THREADS", hide_env_values = true,
+        value_parser = threads)]
+    threads: Option<usize>,
     /// Write one JSON object a line to stdout instead of text
     #[arg(long, global = true)]
     json: bool,
@@ -78,15 +86,29 @@ struct Session {
 }
 
 impl Session {
-    /// Opens the device that was asked for.
+    /// Opens the device that was asked for. Where nobody asked and it is the CPU, says why.
     fn device(&self) -> Result<Device> {
         let device = DeviceChoice::parse(self.device.as_deref().unwrap_or_default());
-        let device = Device::open(&GpuOptions { device, ..GpuOptions::default() })?;
-        if self.out.verbose {
-            self.out.note(format_args!("device: {}", device.describe()));
+        let Chosen { device, why, warnings, .. } =
+            Device::choose(&GpuOptions { device, ..GpuOptions::default() })?;
+        warnings.iter().for_each(|warning| self.out.warn(warning));
+        let because = if why.is_empty() { String::new() } else { format!(" ({why})") };
+        if self.out.verbose || (matches!(device, Device::Cpu) && !why.is_empty()) {
+            self.out.note(format_args!("device: {}{because}", device.describe()));
         }
         Ok(device)
     }
+}
+
+/// Makes the one pool of threads that everything runs on.
+fn start_threads(threads: Option<usize>) -> Result<()> {
+    let mut pool = rayon::ThreadPoolBuilder::new();
+    if let Some(threads) = threads {
+        pool = pool.num_threads(threads);
+    }
+    let option = threads.map_or("--threads".into(), |threads| format!("--threads {threads}"));
+    pool.build_global()
+        .map_err(|e| usage_error(format!("{option}: the threads cannot be started: {e}; try fewer")))
 }
 
 /// Runs the command that the process was started with.
@@ -95,15 +117,16 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(e) => return usage(&e),
     };
-    let Global { device, json, color, quiet, verbose } = cli.global;
+    let Global { device, threads, json, color, quiet, verbose } = cli.global;
     let session = Session { out: Output::new(json, quiet, verbose, color), device };
-    let outcome = match cli.command {
+    let outcome = start_threads(threads).and_then(|()| match cli.command {
         Command::Train(command) => command.run(&session),
         Command::Eval(command) => command.run(&session),
         Command::Predict(command) => command.run(&session),
         Command::Inspect(command) => command.run(&session),
         Command::Devices(command) => command.run(&session),
-    };
+        Command::Certify(command) => command.run(&session),
+    });
     match outcome.and_then(|()| session.out.finish()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
@@ -132,6 +155,15 @@ fn positive(text: &str) -> std::result::Result<usize, String> {
         Ok(0) => Err("at least 1 is needed".into()),
         Ok(n) => Ok(n),
         Err(_) => Err("a whole number is needed".into()),
+    }
+}
+
+/// A number of threads: no more than any machine has.
+fn threads(text: &str) -> std::result::Result<usize, String> {
+    const MOST: usize = 1024;
+    match positive(text)? {
+        n if n > MOST => Err(format!("at most {MOST} are understood")),
+        n => Ok(n),
     }
 }
 

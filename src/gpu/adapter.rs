@@ -1,15 +1,22 @@
-//! Which device: discrete, integrated, then software, or by name; and what it can do.
+//! Which adapter: the best real GPU, software when it is asked for, or by name; and what it can do.
 
+use super::Gpu;
 use crate::{Error, Result, did_you_mean};
 
 /// What the caller asked for with `--device`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
-    /// The best adapter: discrete, integrated, virtual, then software.
+    /// The best real GPU: discrete, integrated, virtual. Where there is none, [`Device::open`] takes the
+    /// CPU, which runs plans faster natively than through software Vulkan; [`Gpu::with_options`], which
+    /// must return a GPU, takes a software adapter then.
+    ///
+    /// [`Device::open`]: crate::plan::Device::open
     #[default]
     Auto,
-    /// Any real GPU; software adapters do not count.
+    /// The best real GPU, or an error; software adapters do not count.
     Gpu,
+    /// The first software adapter, such as Mesa's llvmpipe.
+    Software,
     /// No adapter: the plan runs natively on the CPU.
     Cpu,
     /// The adapter with this number in [`adapters`].
@@ -24,6 +31,7 @@ impl DeviceChoice {
         match text.to_lowercase().as_str() {
             "" | "auto" => DeviceChoice::Auto,
             "gpu" => DeviceChoice::Gpu,
+            "software" => DeviceChoice::Software,
             "cpu" => DeviceChoice::Cpu,
             other => match other.parse() {
                 Ok(index) => DeviceChoice::Index(index),
@@ -33,8 +41,8 @@ impl DeviceChoice {
     }
 }
 
-/// How to open a device. The default reads the environment: `DEFROST_DEVICE` (a name, an index,
-/// `gpu`, `cpu`), `DEFROST_LIMITS=webgpu`, `DEFROST_CHECKED=1`, `DEFROST_GPU_MEMORY` (MiB).
+/// How to open a device. The default reads the environment: `DEFROST_DEVICE` (as
+/// [`DeviceChoice::parse`] reads it), `DEFROST_LIMITS=webgpu`, `DEFROST_CHECKED=1`, `DEFROST_GPU_MEMORY` (MiB).
 #[derive(Debug, Clone)]
 pub struct GpuOptions {
     /// Which adapter.
@@ -85,6 +93,8 @@ pub struct Caps {
     pub timestamps: bool,
     /// Whether the adapter is software: loads cost, arithmetic is cheap.
     pub software: bool,
+    /// Whether there is no adapter at all: ops run their CPU code, not kernels.
+    pub native: bool,
 }
 
 impl Caps {
@@ -95,7 +105,13 @@ impl Caps {
 
     /// The CPU: as much memory at once as there is.
     pub fn host() -> Self {
-        Caps { max_binding: 1 << 40, max_buffer: 1 << 40, software: true, ..Self::webgpu_defaults() }
+        Caps {
+            max_binding: 1 << 40,
+            max_buffer: 1 << 40,
+            software: true,
+            native: true,
+            ..Self::webgpu_defaults()
+        }
     }
 
     pub(super) fn of(limits: &wgpu::Limits, features: wgpu::Features, info: &wgpu::AdapterInfo) -> Self {
@@ -115,6 +131,7 @@ impl Caps {
             groups_per_dimension: limits.max_compute_workgroups_per_dimension,
             timestamps: features.contains(timestamp_features()),
             software,
+            native: false,
         }
     }
 }
@@ -134,16 +151,28 @@ pub struct AdapterEntry {
     pub caps: Caps,
 }
 
-pub(super) fn describe(info: &wgpu::AdapterInfo) -> String {
-    let kind = match info.device_type {
+/// `discrete GPU`, `software`, ...
+pub fn kind(info: &wgpu::AdapterInfo) -> &'static str {
+    match info.device_type {
         wgpu::DeviceType::DiscreteGpu => "discrete GPU",
         wgpu::DeviceType::IntegratedGpu => "integrated GPU",
         wgpu::DeviceType::VirtualGpu => "virtual GPU",
         wgpu::DeviceType::Cpu => "software",
         wgpu::DeviceType::Other => "unknown kind",
-    };
-    let driver = [info.driver.as_str(), info.driver_info.as_str()].join(" ");
-    format!("{} ({kind}, {:?}, {})", info.name, info.backend, driver.trim())
+    }
+}
+
+/// Name and version of the adapter's driver.
+pub fn driver(info: &wgpu::AdapterInfo) -> String {
+    [info.driver.as_str(), info.driver_info.as_str()].join(" ").trim().to_string()
+}
+
+pub(super) fn describe(info: &wgpu::AdapterInfo) -> String {
+    format!("{} ({}, {:?}, {})", info.name, kind(info), info.backend, driver(info))
+}
+
+fn is_software(info: &wgpu::AdapterInfo) -> bool {
+    info.device_type == wgpu::DeviceType::Cpu
 }
 
 fn rank(info: &wgpu::AdapterInfo) -> u8 {
@@ -156,7 +185,7 @@ fn rank(info: &wgpu::AdapterInfo) -> u8 {
     }
 }
 
-fn enumerate() -> Vec<wgpu::Adapter> {
+pub(super) fn enumerate() -> Vec<wgpu::Adapter> {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
     descriptor.backends &= wgpu::Backends::PRIMARY;
     let backends = descriptor.backends;
@@ -178,32 +207,37 @@ pub fn adapters() -> Vec<AdapterEntry> {
         .collect()
 }
 
-pub(super) fn choose(options: &GpuOptions) -> Result<(wgpu::Adapter, wgpu::Limits, wgpu::Features)> {
-    let mut all = enumerate();
-    if all.is_empty() {
+/// The number of the adapter that `choice` names, among all of them, best first.
+pub(super) fn choose(choice: &DeviceChoice, infos: &[wgpu::AdapterInfo]) -> Result<usize> {
+    if infos.is_empty() {
         return Err(Error::Gpu(
             "no GPU adapter was found: no Vulkan, Metal or DX12 driver answers. Install your GPU's driver \
              (or a software one: `tools/setup` does it on Debian), or run on the CPU with --device cpu"
                 .into(),
         ));
     }
-    let infos: Vec<_> = all.iter().map(wgpu::Adapter::get_info).collect();
     let listed = || {
         let lines = infos.iter().enumerate().map(|(i, info)| format!("\n  {i}  {}", describe(info)));
         format!("this machine has:{}\n  cpu  (no adapter)", lines.collect::<String>())
     };
-    let index = match &options.device {
-        DeviceChoice::Auto => 0,
-        DeviceChoice::Gpu if infos[0].device_type == wgpu::DeviceType::Cpu => {
-            return Err(Error::Gpu(format!("--device gpu: there is no real GPU; {}", listed())));
-        }
-        DeviceChoice::Gpu => 0,
-        DeviceChoice::Index(i) if *i < all.len() => *i,
+    match choice {
+        DeviceChoice::Auto => Ok(0),
+        DeviceChoice::Gpu if is_software(&infos[0]) => Err(Error::Gpu(format!(
+            "--device gpu: there is no real GPU here; --device software runs the same kernels, slowly, \
+             --device cpu the same plan natively; {}",
+            listed()
+        ))),
+        DeviceChoice::Gpu => Ok(0),
+        DeviceChoice::Software => infos
+            .iter()
+            .position(is_software)
+            .ok_or_else(|| Error::Gpu(format!("--device software: no driver offers one; {}", listed()))),
+        DeviceChoice::Index(i) if *i < infos.len() => Ok(*i),
         DeviceChoice::Index(i) => {
-            return Err(Error::Usage(format!("--device {i}: there is no such adapter; {}", listed())));
+            Err(Error::Usage(format!("--device {i}: there is no such adapter; {}", listed())))
         }
         DeviceChoice::Cpu => {
-            return Err(Error::Usage("--device cpu names no adapter; the plan runs natively".into()));
+            Err(Error::Usage("--device cpu names no adapter; the plan runs natively".into()))
         }
         DeviceChoice::Name(name) => {
             let wanted = name.to_lowercase();
@@ -211,16 +245,130 @@ pub(super) fn choose(options: &GpuOptions) -> Result<(wgpu::Adapter, wgpu::Limit
                 [&info.name, &info.driver].iter().any(|text| text.to_lowercase().contains(&wanted))
             };
             infos.iter().position(matches).ok_or_else(|| {
-                let hint = did_you_mean(name, ["auto", "gpu", "cpu"]);
+                let hint = did_you_mean(name, ["auto", "gpu", "software", "cpu"]);
                 Error::Usage(format!("--device {name}: no adapter has that name{hint}; {}", listed()))
-            })?
+            })
         }
-    };
-    let adapter = all.swap_remove(index);
-    if options.webgpu_limits {
-        return Ok((adapter, wgpu::Limits::defaults(), wgpu::Features::empty()));
     }
-    let features = adapter.features() & timestamp_features();
-    let limits = adapter.limits();
-    Ok((adapter, limits, features))
+}
+
+/// Limits and features to ask `adapter` for.
+pub(super) fn wanted(adapter: &wgpu::Adapter, options: &GpuOptions) -> (wgpu::Limits, wgpu::Features) {
+    if options.webgpu_limits {
+        return (wgpu::Limits::defaults(), wgpu::Features::empty());
+    }
+    (adapter.limits(), adapter.features() & timestamp_features())
+}
+
+/// What `auto` came to.
+#[derive(Debug)]
+pub struct Auto<G = Gpu> {
+    /// The best real GPU that could be opened, with its number in [`adapters`]; none: take the CPU.
+    pub gpu: Option<(usize, G)>,
+    /// Why it is this one, or none.
+    pub why: String,
+    /// Real GPUs that could not be opened, each with its error.
+    pub warnings: Vec<String>,
+}
+
+/// The best real GPU that can be opened.
+pub fn auto(options: &GpuOptions) -> Auto {
+    let all = enumerate();
+    let infos: Vec<_> = all.iter().map(wgpu::Adapter::get_info).collect();
+    auto_of(&infos, |i| Gpu::open(&all[i], options))
+}
+
+fn auto_of<G>(infos: &[wgpu::AdapterInfo], mut open: impl FnMut(usize) -> Result<G>) -> Auto<G> {
+    let mut warnings = Vec::new();
+    let real = infos.iter().take_while(|info| !is_software(info)).count();
+    for (i, info) in infos[..real].iter().enumerate() {
+        match open(i) {
+            Ok(gpu) => {
+                let why = match (warnings.is_empty(), real) {
+                    (false, _) => "the best real GPU that could be opened",
+                    (true, 1) => "the only real GPU here",
+                    (true, _) => "the best real GPU here",
+                };
+                return Auto { gpu: Some((i, gpu)), why: format!("{why}: {}", kind(info)), warnings };
+            }
+            Err(e) => warnings.push(format!("not used: {e}")),
+        }
+    }
+    let mut why = String::from(if real == 0 { "no real GPU here" } else { "no real GPU could be opened" });
+    if let Some(software) = infos.get(real) {
+        let name = software.name.split(" (").next().unwrap_or_default();
+        let backend = software.backend;
+        why += &format!("; software {backend:?} \"{name}\" runs only when asked: --device software");
+    }
+    Auto { gpu: None, why, warnings }
+}
+
+#[cfg(test)]
+mod tests {
+    use wgpu::{AdapterInfo, Backend, DeviceType};
+
+    use super::*;
+
+    fn machine(kinds: &[(&str, DeviceType)]) -> Vec<AdapterInfo> {
+        let info = |&(name, kind): &(&str, DeviceType)| AdapterInfo {
+            name: name.into(),
+            ..AdapterInfo::new(kind, Backend::Vulkan)
+        };
+        kinds.iter().map(info).collect()
+    }
+
+    const LLVMPIPE: (&str, DeviceType) = ("llvmpipe (LLVM 15.0.6, 256 bits)", DeviceType::Cpu);
+    const FAST: (&str, DeviceType) = ("Fast", DeviceType::DiscreteGpu);
+    const SMALL: (&str, DeviceType) = ("Small", DeviceType::IntegratedGpu);
+
+    fn refuse(i: usize) -> Result<usize> {
+        Err(Error::Gpu(format!("adapter {i}: the device cannot be opened")))
+    }
+
+    #[test]
+    fn auto_takes_real_gpus_only() {
+        let found = auto_of(&machine(&[FAST, SMALL, LLVMPIPE]), Ok);
+        assert_eq!((found.gpu, found.warnings.len()), (Some((0, 0)), 0));
+        let found = auto_of(&machine(&[LLVMPIPE]), refuse);
+        assert_eq!((found.gpu, found.warnings.len()), (None, 0), "software is not even tried");
+        assert!(
+            found.why.contains("\"llvmpipe\"") && found.why.contains("--device software"),
+            "{}",
+            found.why
+        );
+        assert_eq!(auto_of(&machine(&[]), refuse).why, "no real GPU here");
+    }
+
+    #[test]
+    fn auto_goes_on_where_a_gpu_cannot_be_opened() {
+        let all = machine(&[FAST, SMALL, LLVMPIPE]);
+        let found = auto_of(&all, |i| if i == 0 { refuse(i) } else { Ok(i) });
+        assert_eq!(found.gpu, Some((1, 1)));
+        assert_eq!(found.warnings, ["not used: adapter 0: the device cannot be opened"]);
+        let found = auto_of(&all, refuse);
+        assert_eq!((found.gpu, found.warnings.len()), (None, 2));
+        assert!(found.why.starts_with("no real GPU could be opened; software"), "{}", found.why);
+    }
+
+    #[test]
+    fn a_choice_finds_its_adapter_or_says_what_there_is() {
+        let (both, software) = (machine(&[FAST, LLVMPIPE]), machine(&[LLVMPIPE]));
+        let found = |text: &str, all| choose(&DeviceChoice::parse(text), all).map_err(|e| e.to_string());
+        for (text, index) in
+            [("auto", 0), ("gpu", 0), ("software", 1), ("LLVMpipe", 1), ("1", 1), ("fast", 0)]
+        {
+            assert_eq!(found(text, &both), Ok(index), "{text}");
+        }
+        assert_eq!(found("auto", &software), Ok(0));
+        for (text, all, things) in [
+            ("gpu", &software, ["no real GPU", "--device software", "llvmpipe"]),
+            ("software", &machine(&[FAST]), ["--device software", "no driver", "Fast"]),
+            ("sofware", &both, ["sofware", "did you mean 'software'", "llvmpipe"]),
+            ("7", &both, ["--device 7", "no such adapter", "Fast"]),
+            ("auto", &machine(&[]), ["no GPU adapter", "driver", "--device cpu"]),
+        ] {
+            let refused = found(text, all).unwrap_err();
+            assert!(things.iter().all(|thing| refused.contains(thing)), "{text}: {refused}");
+        }
+    }
 }

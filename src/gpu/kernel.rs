@@ -33,11 +33,13 @@ macro_rules! shader {
 /// Shared functions, named by `// import lib/NAME.wgsl` lines.
 static LIBRARY: &[Source] = &[
     Source { path: "lib/activation.wgsl", text: include_str!("../../shaders/lib/activation.wgsl") },
+    Source { path: "lib/derivative.wgsl", text: include_str!("../../shaders/lib/derivative.wgsl") },
     Source { path: "lib/elementwise.wgsl", text: include_str!("../../shaders/lib/elementwise.wgsl") },
     Source { path: "lib/epilogue.wgsl", text: include_str!("../../shaders/lib/epilogue.wgsl") },
     Source { path: "lib/finish1.wgsl", text: include_str!("../../shaders/lib/finish1.wgsl") },
     Source { path: "lib/finish4.wgsl", text: include_str!("../../shaders/lib/finish4.wgsl") },
     Source { path: "lib/index.wgsl", text: include_str!("../../shaders/lib/index.wgsl") },
+    Source { path: "lib/norm.wgsl", text: include_str!("../../shaders/lib/norm.wgsl") },
     Source { path: "lib/random.wgsl", text: include_str!("../../shaders/lib/random.wgsl") },
     Source { path: "lib/shift.wgsl", text: include_str!("../../shaders/lib/shift.wgsl") },
     Source { path: "lib/tile.wgsl", text: include_str!("../../shaders/lib/tile.wgsl") },

@@ -3,6 +3,7 @@
 
 mod adapter;
 mod buffer;
+mod host;
 mod kernel;
 mod timestamps;
 
@@ -11,8 +12,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use adapter::{AdapterEntry, Caps, DeviceChoice, GpuOptions, adapters};
+pub use adapter::{AdapterEntry, Auto, Caps, DeviceChoice, GpuOptions, adapters, auto, driver, kind};
 pub use buffer::{Readback, Uploader};
+pub use host::Host;
+pub(crate) use host::vector;
 pub use kernel::{Kernel, Source, expand};
 pub use timestamps::Timestamps;
 
@@ -70,8 +73,8 @@ impl std::fmt::Debug for Gpu {
 }
 
 impl Gpu {
-    /// The device chosen by the environment (`DEFROST_DEVICE`), else the best one:
-    /// discrete, integrated, then software.
+    /// The GPU that the environment chooses (`DEFROST_DEVICE`), else the best one: discrete,
+    /// integrated, then, since a GPU is what was asked for, software.
     ///
     /// # Errors
     /// [`Error::Gpu`] where there is no adapter at all, or the device cannot be opened.
@@ -79,12 +82,18 @@ impl Gpu {
         Self::with_options(&GpuOptions::default())
     }
 
-    /// The device that `options` names.
+    /// The GPU that `options` names; see [`Gpu::new`] for [`DeviceChoice::Auto`].
     ///
     /// # Errors
     /// [`Error::Usage`] for a name that no adapter has, [`Error::Gpu`] as for [`Gpu::new`].
     pub fn with_options(options: &GpuOptions) -> Result<Self> {
-        let (adapter, limits, features) = adapter::choose(options)?;
+        let all = adapter::enumerate();
+        let infos: Vec<_> = all.iter().map(wgpu::Adapter::get_info).collect();
+        Self::open(&all[adapter::choose(&options.device, &infos)?], options)
+    }
+
+    fn open(adapter: &wgpu::Adapter, options: &GpuOptions) -> Result<Self> {
+        let (limits, features) = adapter::wanted(adapter, options);
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("defrost"),
             required_features: features,
@@ -266,10 +275,7 @@ impl Gpu {
     /// [`Error::Gpu`] with the device's message.
     pub fn check(&self) -> Result<()> {
         match lock(&self.inner.failure).as_ref() {
-            Some(message) => Err(Error::Gpu(format!(
-                "{}: {message}; training continues from the last checkpoint with --resume",
-                self.inner.info.name
-            ))),
+            Some(message) => Err(Error::Gpu(format!("{}: {message}", self.inner.info.name))),
             None => Ok(()),
         }
     }

@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::cpu::{PIECE, pieces};
 use super::{Case, groups};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
@@ -26,6 +27,48 @@ pub enum Activation {
     Silu = 5,
     /// 1 / (1 + exp(-x))
     Sigmoid = 6,
+}
+
+/// Runs `$body` with the activation as a constant, so that its loops are compiled for each.
+macro_rules! decided {
+    ($activation:expr, |$constant:ident| $body:expr) => {
+        decided!($activation, $constant, $body, Identity Relu Relu6 HardSwish HardSigmoid Silu Sigmoid)
+    };
+    ($activation:expr, $constant:ident, $body:expr, $($name:ident)*) => {
+        match $activation {
+            $(Activation::$name => {
+                let $constant = Activation::$name;
+                $body
+            })*
+        }
+    };
+}
+
+pub(super) use decided;
+
+/// e^x, in f32 within 2 units in the last place, in operations that become vector instructions where
+/// the library's function is a call.
+#[inline(always)]
+pub(super) fn exp<T: Real>(x: T) -> T {
+    if size_of::<T>() > size_of::<f32>() {
+        return x.exp();
+    }
+    // x = n ln 2 + r with r at most ln 2 / 2: e^x = 2^n e^r, where e^r is Cephes' polynomial.
+    // Beyond the bounds the result is 0 or infinite anyway; a NaN stays one.
+    let x = (x.f64() as f32).clamp(-104.0, 89.0);
+    // Adding 1.5 * 2^23 rounds to a whole number and leaves it in the low bits.
+    let round = 12_582_912.0_f32;
+    let shifted = x * std::f32::consts::LOG2_E + round;
+    let n = shifted - round;
+    // ln 2 in two parts, the first of few bits, so that its product with n is exact.
+    let r = x - n * (355.0 / 512.0) + n * 2.121_944_4e-4;
+    let terms = [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5];
+    let polynomial = terms.into_iter().fold(0.0, |sum, term| sum * r + term);
+    let power = polynomial * (r * r) + r + 1.0;
+    // 2^n in two factors: n may lie beyond the exponents of normal numbers.
+    let n = shifted.to_bits() as i32 - round.to_bits() as i32;
+    let two_to = |n: i32| f32::from_bits(((n + 127) << 23) as u32);
+    T::of((power * two_to(n >> 1) * two_to(n - (n >> 1))).into())
 }
 
 impl Activation {
@@ -58,41 +101,49 @@ impl Activation {
     }
 
     /// The function itself.
+    #[inline(always)]
     pub fn apply<T: Real>(self, x: T) -> T {
         let (zero, one, three, six) = (T::zero(), T::one(), T::of(3.0), T::of(6.0));
         let relu6 = |x: T| x.max(zero).min(six);
         match self {
             Activation::Identity => x,
             // Not `max`, which would turn a NaN into 0 and hide it.
+            // `x + 0` and not `x`: stored where x was, that would become masked stores, which are slow.
             Activation::Relu => {
                 if x < zero {
                     zero
                 } else {
-                    x
+                    x + zero
                 }
             }
             Activation::Relu6 => {
-                if x < zero {
-                    zero
-                } else if x > six {
-                    six
-                } else {
-                    x
-                }
+                let x = if x < zero { zero } else { x + zero };
+                if x > six { six } else { x }
             }
             Activation::HardSwish => x * relu6(x + three) / six,
             Activation::HardSigmoid => relu6(x + three) / six,
-            Activation::Silu => x / (one + (-x).exp()),
-            Activation::Sigmoid => one / (one + (-x).exp()),
+            Activation::Silu => x / (one + exp(-x)),
+            Activation::Sigmoid => one / (one + exp(-x)),
         }
     }
 
+    /// The function on every value.
+    #[inline(always)]
+    pub(super) fn apply_all<T: Real>(self, values: &mut [T]) {
+        decided!(self, |activation| {
+            for v in values.iter_mut() {
+                *v = activation.apply(*v);
+            }
+        });
+    }
+
     /// Whether the derivative follows from the output, so that the input need not be kept.
-    fn derivative_from_output(self) -> bool {
+    pub(crate) fn derivative_from_output(self) -> bool {
         !matches!(self, Activation::HardSwish | Activation::Silu)
     }
 
     /// The derivative, from the output or the input (see [`Activation::derivative_from_output`]).
+    #[inline(always)]
     fn derivative<T: Real>(self, saved: T) -> T {
         let (zero, one, three, six) = (T::zero(), T::one(), T::of(3.0), T::of(6.0));
         let inside = |inside: bool, value: T| if inside { value } else { zero };
@@ -104,11 +155,17 @@ impl Activation {
             Activation::HardSwish => inside(saved >= -three, (T::of(2.0) * saved + three) / six),
             Activation::HardSigmoid => inside(saved > zero && saved < one, one / six),
             Activation::Silu => {
-                let sigmoid = one / (one + (-saved).exp());
+                let sigmoid = one / (one + exp(-saved));
                 sigmoid * (one + saved * (one - sigmoid))
             }
             Activation::Sigmoid => saved * (one - saved),
         }
+    }
+
+    /// The derivative, from the input.
+    #[inline(always)]
+    pub(super) fn derivative_at<T: Real>(self, x: T) -> T {
+        self.derivative(if self.derivative_from_output() { self.apply(x) } else { x })
     }
 }
 
@@ -118,7 +175,7 @@ pub struct Activate(pub Activation);
 
 /// `grad_x = grad_y * activation'(saved)`; inputs: saved, grad_y.
 #[derive(Debug, Clone, Copy)]
-struct ActivateGrad(Activation);
+pub(crate) struct ActivateGrad(pub(crate) Activation);
 
 /// `Params` of `shaders/activation/*.wgsl`.
 #[repr(C)]
@@ -142,8 +199,19 @@ fn pointwise(
 
 impl Activate {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        let y = call.real(0).iter().map(|&x| self.0.apply(x)).collect();
-        call.set(0, y);
+        let x = call.real(0);
+        pieces(
+            call.output(0),
+            PIECE,
+            #[inline(always)]
+            |at, y| {
+                decided!(self.0, |activation| {
+                    for (y, &x) in y.iter_mut().zip(&x[at..]) {
+                        *y = activation.apply(x);
+                    }
+                });
+            },
+        );
     }
 }
 
@@ -187,9 +255,19 @@ impl Op for Activate {
 
 impl ActivateGrad {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        let pairs = call.real(0).iter().zip(call.real(1));
-        let grad = pairs.map(|(&saved, &grad_y)| grad_y * self.0.derivative(saved)).collect();
-        call.set(0, grad);
+        let (saved, grad_y) = (call.real(0), call.real(1));
+        pieces(
+            call.output(0),
+            PIECE,
+            #[inline(always)]
+            |at, grad_x| {
+                decided!(self.0, |activation| {
+                    for ((dx, &x), &dy) in grad_x.iter_mut().zip(&saved[at..]).zip(&grad_y[at..]) {
+                        *dx = dy * activation.derivative(x);
+                    }
+                });
+            },
+        );
     }
 }
 
@@ -225,5 +303,26 @@ pub(super) fn cases() -> Vec<Case> {
             all.push(Case::new(Activate(activation), &[shape]).fill(0, super::Fill::Range(-8.0, 8.0)));
         }
     }
+    // More than one piece on the CPU.
+    all.push(Case::new(Activate(Activation::Silu), &[&[3, 5501]]));
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_accurate_everywhere() {
+        let all = (0..2_200_000).map(|i| -110.0 + i as f32 * 1e-4);
+        for x in all.chain([0.0, -0.0, 1e-30, 88.722_83, -87.336_55, f32::MAX, f32::MIN]) {
+            let (got, want) = (exp(x), f64::from(x).exp());
+            let unit = f64::from((want as f32).next_up()) - f64::from(want as f32);
+            let near = (f64::from(got) - want).abs() <= 2.0 * unit;
+            assert!(near || got == want as f32, "exp({x}) is {got}, not {want}");
+        }
+        assert_eq!(exp(f32::INFINITY), f32::INFINITY);
+        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+        assert!(exp(f32::NAN).is_nan());
+    }
 }

@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::cpu::{PIECE, pieces};
 use super::{Activate, Activation, Case, groups, require};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
@@ -24,9 +25,18 @@ struct Params {
 
 impl Add {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        let pairs = call.real(0).iter().zip(call.real(1));
-        let y = pairs.map(|(&a, &b)| self.activation.apply(a + b)).collect();
-        call.set(0, y);
+        let (a, b) = (call.real(0), call.real(1));
+        pieces(
+            call.output(0),
+            PIECE,
+            #[inline(always)]
+            |at, y| {
+                for ((y, &a), &b) in y.iter_mut().zip(&a[at..]).zip(&b[at..]) {
+                    *y = a + b;
+                }
+                self.activation.apply_all(y);
+            },
+        );
     }
 }
 
@@ -82,5 +92,6 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new(Add::default(), &[&[1, 3, 5, 7], &[1, 3, 5, 7]]),
         Case::new(Add::default(), &[&[3, 4, 4, 8], &[3, 4, 4, 8]]),
         Case::new(Add { activation: Activation::Relu }, &[&[3, 5], &[3, 5]]).grads(&[]),
+        Case::new(Add { activation: Activation::Relu6 }, &[&[3, 5501], &[3, 5501]]).grads(&[]),
     ]
 }

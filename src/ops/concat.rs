@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::cpu::{PIECE, pieces};
 use super::{Case, elem, groups, lanes, mismatch, require};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
@@ -55,18 +56,18 @@ fn copy(
 
 impl Concat {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        let mut y = call.take(0);
-        let out_channels = call.io.output(0).channels();
-        let mut offset = 0;
-        for i in 0..call.inputs.len() {
-            let channels = call.io.input(i).channels();
-            let rows = call.real(i).chunks_exact(channels);
-            for (to, from) in y.chunks_exact_mut(out_channels).zip(rows) {
-                to[offset..offset + channels].copy_from_slice(from);
+        let channels = call.io.output(0).channels();
+        let parts: Vec<(&[T], usize)> =
+            (0..call.inputs.len()).map(|i| (call.real(i), call.io.input(i).channels())).collect();
+        pieces(call.output(0), PIECE.next_multiple_of(channels), |at, y| {
+            for (row, mut y) in (at / channels..).zip(y.chunks_exact_mut(channels)) {
+                for (part, own) in &parts {
+                    let (to, behind) = y.split_at_mut(*own);
+                    to.copy_from_slice(&part[row * own..][..*own]);
+                    y = behind;
+                }
             }
-            offset += channels;
-        }
-        call.set(0, y);
+        });
     }
 }
 
@@ -137,9 +138,12 @@ impl Op for Concat {
 
 impl Slice {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        let rows = call.real(0).chunks_exact(call.io.input(0).channels());
-        let y = rows.flat_map(|row| &row[self.offset..self.offset + self.channels]).copied().collect();
-        call.set(0, y);
+        let (x, channels) = (call.real(0), call.io.input(0).channels());
+        pieces(call.output(0), PIECE.next_multiple_of(self.channels), |at, y| {
+            for (row, y) in (at / self.channels..).zip(y.chunks_exact_mut(self.channels)) {
+                y.copy_from_slice(&x[row * channels + self.offset..][..self.channels]);
+            }
+        });
     }
 }
 
@@ -215,6 +219,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new(Concat, &[&[1, 3, 5, 3], &[1, 3, 5, 4], &[1, 3, 5, 1]]),
         Case::new(Concat, &[&[3, 6], &[3, 2]]),
         Case::new(Concat, &[&[2, 7, 4]]),
+        Case::new(Concat, &[&[2, 3001, 3], &[2, 3001, 2]]),
         Case::new(Slice { offset: 4, channels: 8 }, &[&[3, 3, 5, 16]]),
         Case::new(Slice { offset: 3, channels: 2 }, &[&[1, 3, 5, 7]]),
         Case::new(Slice { offset: 0, channels: 3 }, &[&[3, 7]]),

@@ -5,6 +5,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::activation::exp;
+use super::cpu::{PIECE, pieces};
 use super::matmul::reduce;
 use super::{Case, Fill, groups, require};
 use crate::Result;
@@ -62,25 +64,55 @@ fn row_sum(entry: &'static str, io: &Io<'_>, smoothing: f32, caps: &Caps) -> Vec
     vec![Variant { name: "rows", launches, scratch: vec![rows as u64 * 4] }]
 }
 
+/// `values` folded by `f` in lanes beside one another, and these by `join`.
+#[inline(always)]
+fn fold<T: Real>(values: &[T], first: T, f: impl Fn(T, T) -> T, join: impl Fn(T, T) -> T) -> T {
+    let mut lanes = [first; 16];
+    let (blocks, rest) = values.as_chunks::<16>();
+    for block in blocks {
+        for i in 0..16 {
+            lanes[i] = f(lanes[i], block[i]);
+        }
+    }
+    for (lane, &x) in lanes.iter_mut().zip(rest) {
+        *lane = f(*lane, x);
+    }
+    lanes.into_iter().fold(first, join)
+}
+
+#[inline(always)]
+fn sum<T: Real>(values: &[T]) -> T {
+    fold(values, T::zero(), |sum, x| sum + x, |a, b| a + b)
+}
+
 /// log of the sum of exponentials, shifted by the largest.
+#[inline(always)]
 fn log_sum_exp<T: Real>(logits: &[T]) -> T {
-    let top = logits.iter().copied().fold(T::neg_infinity(), T::max);
-    top + logits.iter().map(|&x| (x - top).exp()).sum::<T>().ln()
+    let top = fold(logits, T::neg_infinity(), T::max, T::max);
+    top + fold(logits, T::zero(), |sum, x| sum + exp(x - top), |a, b| a + b).ln()
 }
 
 impl CrossEntropy {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let classes = call.io.input(0)[1];
         let smoothing = T::of(self.smoothing.into());
-        let mut loss = T::zero();
-        let rows = call.real(0).chunks_exact(classes).zip(call.words(1)).zip(call.real(2));
-        for ((logits, &label), &weight) in rows {
-            let total = log_sum_exp(logits);
-            let mean = logits.iter().copied().sum::<T>() / T::of(classes as f64);
-            let hard = total - logits[label as usize];
-            loss += weight * ((T::one() - smoothing) * hard + smoothing * (total - mean));
-        }
-        call.set(0, vec![loss]);
+        let (logits, labels, weights) = (call.real(0), call.words(1), call.real(2));
+        let losses = call.scratch(labels.len());
+        pieces(
+            losses,
+            PIECE.div_ceil(classes),
+            #[inline(always)]
+            |at, losses| {
+                for (row, loss) in (at..).zip(losses) {
+                    let logits = &logits[row * classes..][..classes];
+                    let total = log_sum_exp(logits);
+                    let mean = sum(logits) / T::of(classes as f64);
+                    let hard = total - logits[labels[row] as usize];
+                    *loss = weights[row] * ((T::one() - smoothing) * hard + smoothing * (total - mean));
+                }
+            },
+        );
+        call.set(0, [sum(losses)]);
     }
 }
 
@@ -132,7 +164,7 @@ impl Accuracy {
             weight > T::zero() && !beaten
         };
         let hits = rows.filter(|&row| hit(row)).count();
-        call.set(0, vec![T::of(hits as f64)]);
+        call.set(0, [T::of(hits as f64)]);
     }
 }
 
@@ -174,16 +206,23 @@ impl CrossEntropyGrad {
         let smoothing = T::of(self.0.smoothing.into());
         let spread = smoothing / T::of(classes as f64);
         let upstream = call.real(3)[0];
-        let mut grad = call.take(0);
-        let rows = call.real(0).chunks_exact(classes).zip(call.words(1)).zip(call.real(2));
-        for (((logits, &label), &weight), grad) in rows.zip(grad.chunks_exact_mut(classes)) {
-            let total = log_sum_exp(logits);
-            for (c, (grad, &x)) in grad.iter_mut().zip(logits).enumerate() {
-                let hard = if c == label as usize { T::one() - smoothing } else { T::zero() };
-                *grad = upstream * weight * ((x - total).exp() - hard - spread);
-            }
-        }
-        call.set(0, grad);
+        let (logits, labels, weights) = (call.real(0), call.words(1), call.real(2));
+        pieces(
+            call.output(0),
+            PIECE.next_multiple_of(classes),
+            #[inline(always)]
+            |at, grad| {
+                for (row, grad) in (at / classes..).zip(grad.chunks_exact_mut(classes)) {
+                    let logits = &logits[row * classes..][..classes];
+                    let (total, label) = (log_sum_exp(logits), labels[row] as usize);
+                    let weight = upstream * weights[row];
+                    for (grad, &x) in grad.iter_mut().zip(logits) {
+                        *grad = weight * (exp(x - total) - spread);
+                    }
+                    grad[label] -= weight * (T::one() - smoothing);
+                }
+            },
+        );
     }
 }
 
@@ -225,5 +264,5 @@ pub(super) fn cases() -> Vec<Case> {
         op: std::sync::Arc::new(Accuracy),
         ..case(0.0, n, classes).grads(&[])
     };
-    vec![case(0.0, 1, 5), case(0.1, 3, 10), case(0.25, 70, 2), hits(3, 2), hits(67, 3)]
+    vec![case(0.0, 1, 5), case(0.1, 3, 10), case(0.25, 70, 2), case(0.1, 240, 70), hits(3, 2), hits(67, 3)]
 }

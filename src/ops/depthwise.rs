@@ -1,7 +1,12 @@
 //! Depthwise convolution: every channel has its own window. `y[.., c] = sum over taps of x[under, c] w[tap, c]`.
 //! Memory-bound, so its kernels run along channels and share weights between neighbouring pixels.
 
-use super::conv::{Params, Window, for_each_tap};
+use super::conv::{Params, Window};
+use rayon::prelude::*;
+
+use super::cpu::sums::{Axis, axis, banded, strips};
+use super::cpu::{mul_add, simd};
+use super::epilogue::Fused;
 use super::matmul::{SumRows, split_rows, with_splits};
 use super::{Activation, Case, Epilogue, Padding, groups, require};
 use crate::Result;
@@ -37,19 +42,81 @@ fn flops(window: &Window, y: &Shape) -> f64 {
     2.0 * (y.numel() * window.kernel[0] * window.kernel[1]) as f64
 }
 
+/// Along `axis`, every place of the output, every place of the input under its window, and the tap.
+fn meetings(window: &Window, axis: usize, x: &Shape, y: &Shape) -> impl Iterator<Item = [usize; 3]> {
+    let before = [window.padding.top, window.padding.left][axis];
+    let (taps, stride, dilation) = (window.kernel[axis], window.stride[axis], window.dilation[axis]);
+    let (inputs, outputs) = (x[axis + 1], y[axis + 1]);
+    let all = (0..outputs).flat_map(move |o| (0..taps).map(move |tap| (o, tap)));
+    all.filter_map(move |(o, tap)| {
+        let i = (o * stride + tap * dilation).wrapping_sub(before);
+        (i < inputs).then_some([o, i, tap])
+    })
+}
+
+/// What forward and grad_input share: every pixel of the result takes in pixels of `source`, whose pictures
+/// have these `extents`, each times the weights of a tap. `rows` and `columns` say which.
+struct Gather<'a, T> {
+    source: &'a [T],
+    extents: [usize; 2],
+    w: &'a [T],
+    taps: usize,
+    channels: usize,
+    rows: Axis<usize>,
+    columns: Axis<usize>,
+}
+
+impl<T: Real> Gather<'_, T> {
+    fn run(&self, result: &mut [T], epilogue: &Fused<'_, T>) {
+        let (channels, [height, width]) = (self.channels, self.extents);
+        let len = self.columns.len() * channels;
+        result.par_chunks_mut(len.max(1)).enumerate().for_each(|(line, out)| {
+            let (n, row) = (line / self.rows.len(), line % self.rows.len());
+            let lines = self.rows[row].iter().map(|&(y, tap)| {
+                let x = &self.source[(n * height + y) * width * channels..][..width * channels];
+                (x, &self.w[tap * self.taps * channels..][..self.taps * channels])
+            });
+            let lines: Vec<(&[T], &[T])> = lines.collect();
+            simd(
+                #[inline(always)]
+                |fused| {
+                    for (o, (out, taken)) in out.chunks_exact_mut(channels).zip(&self.columns).enumerate() {
+                        strips!([64, 32, 16, 8, 1], channels, |c, N| {
+                            let mut sum = [T::zero(); N];
+                            for (x, w) in &lines {
+                                for (at, tap) in taken {
+                                    let x = &x[at * channels + c..][..N];
+                                    let w = &w[tap * channels + c..][..N];
+                                    for i in 0..N {
+                                        sum[i] = mul_add(fused, x[i], w[i], sum[i]);
+                                    }
+                                }
+                            }
+                            out[c..][..N].copy_from_slice(&sum);
+                        });
+                        epilogue.apply(line * len + o * channels, 0, out);
+                    }
+                },
+            );
+        });
+    }
+}
+
 impl Depthwise {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        let (x, w) = (call.real(0), call.real(1));
-        let channels = call.io.input(0)[3];
-        let mut y = call.take(0);
-        for_each_tap(&self.window, call.io.input(0), call.io.output(0), |pixel, tap, under| {
-            let (x, w) = (&x[under * channels..][..channels], &w[tap * channels..][..channels]);
-            for ((y, &x), &w) in y[pixel * channels..][..channels].iter_mut().zip(x).zip(w) {
-                *y += x * w;
-            }
-        });
-        self.epilogue.cpu(2, call, &mut y);
-        call.set(0, y);
+        let (window, x, y) = (&self.window, call.io.input(0), call.io.output(0));
+        let along = |a| axis(y[a + 1], meetings(window, a, x, y).map(|[o, i, tap]| (o, i, tap)));
+        let gather = Gather {
+            source: call.real(0),
+            extents: [x[1], x[2]],
+            w: call.real(1),
+            taps: window.kernel[1],
+            channels: x[3],
+            rows: along(0),
+            columns: along(1),
+        };
+        let fused = self.epilogue.operands_of(2, call);
+        gather.run(call.output(0), &fused);
     }
 }
 
@@ -130,16 +197,19 @@ impl Op for Depthwise {
 
 impl DepthwiseGradInput {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        let (grad_y, w) = (call.real(0), call.real(1));
-        let channels = self.input[3];
-        let mut grad_x = call.take(0);
-        for_each_tap(&self.window, &self.input, call.io.input(0), |pixel, tap, under| {
-            let (dy, w) = (&grad_y[pixel * channels..][..channels], &w[tap * channels..][..channels]);
-            for ((dx, &dy), &w) in grad_x[under * channels..][..channels].iter_mut().zip(dy).zip(w) {
-                *dx += dy * w;
-            }
-        });
-        call.set(0, grad_x);
+        let (window, x, y) = (&self.window, &self.input, call.io.input(0));
+        let along = |a| axis(x[a + 1], meetings(window, a, x, y).map(|[o, i, tap]| (i, o, tap)));
+        let gather = Gather {
+            source: call.real(0),
+            extents: [y[1], y[2]],
+            w: call.real(1),
+            taps: window.kernel[1],
+            channels: x[3],
+            rows: along(0),
+            columns: along(1),
+        };
+        let fused = Epilogue::default().operands_of(2, call);
+        gather.run(call.output(0), &fused);
     }
 }
 
@@ -182,16 +252,44 @@ impl Op for DepthwiseGradInput {
 
 impl DepthwiseGradWeight {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        let (x, grad_y) = (call.real(0), call.real(1));
-        let channels = call.io.input(0)[3];
-        let mut grad_w = call.take(0);
-        for_each_tap(&self.window, call.io.input(0), call.io.input(1), |pixel, tap, under| {
-            let (x, dy) = (&x[under * channels..][..channels], &grad_y[pixel * channels..][..channels]);
-            for ((dw, &x), &dy) in grad_w[tap * channels..][..channels].iter_mut().zip(x).zip(dy) {
-                *dw += x * dy;
-            }
-        });
-        call.set(0, grad_w);
+        let (source, grad_y) = (call.real(0), call.real(1));
+        let (window, x, y) = (&self.window, call.io.input(0), call.io.input(1));
+        let (height, width, channels) = (y[1], y[2], y[3]);
+        let rows = axis(height, meetings(window, 0, x, y).map(|[o, i, tap]| (o, i, tap)));
+        // By tap, where it lies inside the picture: a column of y, and that of x under it.
+        let taps = axis(window.kernel[1], meetings(window, 1, x, y).map(|[o, i, tap]| (tap, o, i)));
+        // At least 128 pixels a band, so that adding up the bands costs little.
+        banded(
+            call,
+            y[0] * height,
+            128usize.div_ceil(width),
+            #[inline(always)]
+            |fused, band, sums| {
+                for row in band {
+                    let grad_y = &grad_y[row * width * channels..][..width * channels];
+                    for &(i, tap_h) in &rows[row % height] {
+                        let line = (row / height * x[1] + i) * x[2] * channels;
+                        let line = &source[line..][..x[2] * channels];
+                        for (tap_w, columns) in taps.iter().enumerate() {
+                            let sums = &mut sums[(tap_h * taps.len() + tap_w) * channels..][..channels];
+                            strips!([64, 32, 16, 8, 1], channels, |c, N| {
+                                let mut sum = [T::zero(); N];
+                                for (o, i) in columns {
+                                    let dy = &grad_y[o * channels + c..][..N];
+                                    let x = &line[i * channels + c..][..N];
+                                    for i in 0..N {
+                                        sum[i] = mul_add(fused, x[i], dy[i], sum[i]);
+                                    }
+                                }
+                                for i in 0..N {
+                                    sums[c + i] += sum[i];
+                                }
+                            });
+                        }
+                    }
+                }
+            },
+        );
     }
 }
 
@@ -251,7 +349,19 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new(plain(uneven), &[&[2, 8, 8, 4], &[3, 3, 4]]),
         Case::new(plain(Window::square(5, 2, 2)), &[&[3, 9, 7, 5], &[5, 5, 5]]),
         Case::new(plain(dilated), &[&[2, 7, 6, 4], &[3, 3, 4]]),
-        Case::new(plain(Window::square(3, 1, 1)), &[&[3, 17, 19, 4], &[3, 3, 4]]),
+        Case::new(
+            plain(Window { dilation: [2, 3], ..Window::square(3, 2, 2) }),
+            &[&[1, 7, 8, 3], &[3, 3, 3]],
+        ),
+        // Some pixels lie under no window.
+        Case::new(plain(Window::square(2, 3, 0)), &[&[1, 6, 7, 9], &[2, 2, 9]]),
+        // Strips of every width.
+        Case::new(plain(Window::square(5, 1, 2)), &[&[1, 4, 3, 121], &[5, 5, 121]]),
+        // Several bands of rows.
+        Case::new(
+            Depthwise { window: Window::square(3, 1, 1), epilogue: Epilogue::bias() },
+            &[&[3, 17, 19, 4], &[3, 3, 4], &[4]],
+        ),
         Case::new(
             Depthwise { window: Window::square(3, 1, 1), epilogue: Epilogue::bias() },
             &[&[3, 4, 5, 6], &[3, 3, 6], &[6]],

@@ -3,6 +3,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::cpu::{PIECE, pieces};
 use super::{Case, Fill, groups, require};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
@@ -29,6 +30,7 @@ struct Params {
 }
 
 /// The twin of `pcg` in `shaders/lib/random.wgsl`.
+#[inline(always)]
 fn pcg(input: u32) -> u32 {
     let state = input.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
     let word = ((state >> ((state >> 28) + 4)) ^ state).wrapping_mul(277_803_737);
@@ -45,11 +47,20 @@ impl Dropout {
         let step = call.words(1);
         let key = pcg(pcg(pcg(step[0]) ^ step[1]) ^ self.salt);
         let (threshold, scale) = (self.threshold(), T::of((1.0 / (1.0 - self.p)).into()));
-        let value = |(i, &x): (u32, &T)| {
-            if pcg(pcg(i) ^ key) >> 8 < threshold { T::zero() } else { x * scale }
-        };
-        let y = (0..).zip(call.real(0)).map(value).collect();
-        call.set(0, y);
+        let x = call.real(0);
+        pieces(
+            call.output(0),
+            PIECE,
+            #[inline(always)]
+            |at, y| {
+                // Copied, since for all the compiler knows a store to y might change them.
+                let (key, threshold, scale) = (key, threshold, scale);
+                for (i, (y, &x)) in y.iter_mut().zip(&x[at..]).enumerate() {
+                    let dropped = pcg(pcg((at + i) as u32) ^ key) >> 8 < threshold;
+                    *y = if dropped { T::zero() } else { x * scale };
+                }
+            },
+        );
     }
 }
 
@@ -105,7 +116,7 @@ pub(super) fn cases() -> Vec<Case> {
     let case = |p, shape: &[usize]| {
         Case::new(Dropout { p, salt: 77 }, &[shape]).with(Type::u32(&[2]), Fill::Below(1 << 20))
     };
-    vec![case(0.5, &[3, 37]), case(0.2, &[1, 4, 5, 8]), case(0.0, &[3, 4])]
+    vec![case(0.5, &[3, 37]), case(0.2, &[1, 4, 5, 8]), case(0.0, &[3, 4]), case(0.3, &[3, 5501])]
 }
 
 #[cfg(test)]

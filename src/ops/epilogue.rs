@@ -21,6 +21,52 @@ pub struct Epilogue {
     pub activation: Activation,
 }
 
+/// An epilogue and its operands, applied on the CPU to a piece of the result as it is stored.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fused<'a, T> {
+    bias: Option<&'a [T]>,
+    affine: Option<(&'a [T], &'a [T])>,
+    residual: Option<&'a [T]>,
+    activation: Activation,
+}
+
+impl<T: Real> Fused<'_, T> {
+    /// Whether it leaves everything as it is.
+    pub(super) fn is_empty(&self) -> bool {
+        self.bias.is_none()
+            && self.affine.is_none()
+            && self.residual.is_none()
+            && self.activation == Activation::Identity
+    }
+
+    /// `values` are neighbouring channels of one pixel: the first is channel `channel`, and element
+    /// `at` of the whole result.
+    #[inline(always)]
+    pub(super) fn apply(&self, at: usize, channel: usize, values: &mut [T]) {
+        let n = values.len();
+        // Plain loops: closures of iterators are not always compiled for the vector instructions.
+        if let Some(bias) = self.bias {
+            let bias = &bias[channel..][..n];
+            for c in 0..n {
+                values[c] += bias[c];
+            }
+        }
+        if let Some((scale, shift)) = self.affine {
+            let (scale, shift) = (&scale[channel..][..n], &shift[channel..][..n]);
+            for c in 0..n {
+                values[c] = values[c] * scale[c] + shift[c];
+            }
+        }
+        if let Some(residual) = self.residual {
+            let residual = &residual[at..][..n];
+            for c in 0..n {
+                values[c] += residual[c];
+            }
+        }
+        self.activation.apply_all(values);
+    }
+}
+
 impl Epilogue {
     /// A bias alone.
     pub fn bias() -> Self {
@@ -105,6 +151,13 @@ impl Epilogue {
         self.slots(own)
             .into_iter()
             .fold(launch, |launch, slot| launch.read(slot.map_or(Operand::Unused, |i| Operand::Input(i, 0))))
+    }
+
+    /// The epilogue with its operands, for the CPU.
+    pub(super) fn operands_of<'a, T: Real>(&self, own: usize, call: &CpuCall<'a, T>) -> Fused<'a, T> {
+        let [bias, affine, residual] = self.slots(own).map(|slot| slot.map(|i| call.real(i)));
+        let affine = affine.map(|affine| affine.split_at(affine.len() / 2));
+        Fused { bias, affine, residual, activation: self.activation }
     }
 
     /// Applies it to a whole result on the CPU.

@@ -6,6 +6,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::cpu::sums::{banded, strips};
+use super::cpu::{Grid, Job, Weights, correlate, correlate_scratch, weigh, weigh_scratch};
 use super::{Case, Epilogue, Fill, groups, require};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
@@ -122,18 +124,12 @@ pub(super) fn with_splits(
 
 impl Matmul {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        let (x, w) = (call.real(0), call.real(1));
-        let (_, depth, columns) = sizes(call.io.input(0), call.io.input(1));
-        let mut y = call.take(0);
-        for (x, y) in x.chunks_exact(depth).zip(y.chunks_exact_mut(columns)) {
-            for (&x, w) in x.iter().zip(w.chunks_exact(columns)) {
-                for (y, &w) in y.iter_mut().zip(w) {
-                    *y += x * w;
-                }
-            }
-        }
-        self.epilogue.cpu(2, call, &mut y);
-        call.set(0, y);
+        let (rows, depth, columns) = sizes(call.io.input(0), call.io.input(1));
+        let weights = Weights { data: call.real(1), offset: 0, tap: 0, row: columns, column: 1, columns };
+        let (grid, jobs) = (Grid::rows(rows, depth, columns), [(Job::pointwise(depth), weights)]);
+        let epilogue = self.epilogue.operands_of(2, call);
+        let scratch = call.scratch(correlate_scratch(&grid, &jobs));
+        correlate(call.real(0), &grid, &jobs, &epilogue, scratch, call.output(0));
     }
 
     fn launches(&self, io: &Io<'_>, caps: &Caps, tile: bool) -> Vec<Launch> {
@@ -241,15 +237,14 @@ impl Op for Matmul {
 
 impl MatmulGradInput {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        let (grad_y, w) = (call.real(0), call.real(1));
         let [depth, columns] = [call.io.input(1)[0], call.io.input(1)[1]];
-        let mut grad_x = call.take(0);
-        for (dy, dx) in grad_y.chunks_exact(columns).zip(grad_x.chunks_exact_mut(depth)) {
-            for (dx, w) in dx.iter_mut().zip(w.chunks_exact(columns)) {
-                *dx = dy.iter().zip(w).map(|(&dy, &w)| dy * w).sum();
-            }
-        }
-        call.set(0, grad_x);
+        let weights =
+            Weights { data: call.real(1), offset: 0, tap: 0, row: 1, column: columns, columns: depth };
+        let grid = Grid::rows(call.io.input(0).rows(), columns, depth);
+        let jobs = [(Job::pointwise(columns), weights)];
+        let epilogue = Epilogue::default().operands_of(2, call);
+        let scratch = call.scratch(correlate_scratch(&grid, &jobs));
+        correlate(call.real(0), &grid, &jobs, &epilogue, scratch, call.output(0));
     }
 }
 
@@ -311,17 +306,11 @@ impl Op for MatmulGradInput {
 
 impl MatmulGradWeight {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        let (x, grad_y) = (call.real(0), call.real(1));
         let [depth, columns] = [call.io.output(0)[0], call.io.output(0)[1]];
-        let mut grad_w = call.take(0);
-        for (x, dy) in x.chunks_exact(depth).zip(grad_y.chunks_exact(columns)) {
-            for (&x, dw) in x.iter().zip(grad_w.chunks_exact_mut(columns)) {
-                for (dw, &dy) in dw.iter_mut().zip(dy) {
-                    *dw += x * dy;
-                }
-            }
-        }
-        call.set(0, grad_w);
+        let grid = Grid::rows(call.io.input(0).rows(), depth, columns);
+        let job = Job::pointwise(depth);
+        let scratch = call.scratch(weigh_scratch::<T>(&grid, &job, columns));
+        weigh(call.real(0), call.real(1), &grid, &job, columns, scratch, call.output(0));
     }
 }
 
@@ -401,13 +390,30 @@ impl Op for MatmulGradWeight {
 
 impl SumRows {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        let mut sums = call.take(0);
-        for row in call.real(0).chunks_exact(sums.len()) {
-            for (sum, &value) in sums.iter_mut().zip(row) {
-                *sum += value;
-            }
-        }
-        call.set(0, sums);
+        let (x, columns) = (call.real(0), call.io.output(0).numel());
+        banded(
+            call,
+            x.len() / columns.max(1),
+            256,
+            #[inline(always)]
+            |_, band, sums| {
+                // Few enough rows at a time that they stay in the cache from strip to strip.
+                for rows in x[band.start * columns..band.end * columns].chunks(16 * columns) {
+                    strips!([64, 16, 8, 1], columns, |c, N| {
+                        let mut sum = [T::zero(); N];
+                        for row in rows.chunks_exact(columns) {
+                            let row = &row[c..][..N];
+                            for i in 0..N {
+                                sum[i] += row[i];
+                            }
+                        }
+                        for i in 0..N {
+                            sums[c + i] += sum[i];
+                        }
+                    });
+                }
+            },
+        );
     }
 }
 

@@ -7,6 +7,7 @@ mod batch_norm;
 mod case;
 mod concat;
 mod conv;
+mod cpu;
 mod cross_entropy;
 mod depthwise;
 mod dropout;
@@ -21,8 +22,10 @@ mod reshape;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub(crate) use activation::ActivateGrad;
 pub use activation::{Activate, Activation};
 pub use add::Add;
+pub(crate) use batch_norm::through_activation;
 pub use batch_norm::{Affine, AffineGrad, BatchNorm, BatchNormFold, BatchStats, RunningUpdate, Statistics};
 pub use case::{Case, Family, Fill};
 pub use concat::{Concat, Slice};

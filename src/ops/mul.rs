@@ -2,6 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::cpu::pieces;
+use super::cpu::sums::strips;
 use super::{Case, elem, groups, lanes, require};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
@@ -69,17 +71,6 @@ fn strides(s: [usize; 4]) -> [usize; 4] {
     strides
 }
 
-/// Calls `visit` with each element of x and the element of s that multiplies it.
-fn each(x: [usize; 4], s: [usize; 4], mut visit: impl FnMut(usize, usize)) {
-    let strides = strides(s);
-    for i in 0..x.iter().product() {
-        let (c, pixel) = (i % x[3], i / x[3]);
-        let (w, row) = (pixel % x[2], pixel / x[2]);
-        let at = [row / x[1], row % x[1], w, c];
-        visit(i, at.iter().zip(strides).map(|(a, b)| a * b).sum());
-    }
-}
-
 fn check(x: &Type, s: &Shape) -> Result<()> {
     require(x.dtype == DType::F32 && (1..=4).contains(&x.shape.len()), || format!("x is {x}"))?;
     let fits = x.shape.len() == s.len() && x.shape.iter().zip(s.iter()).all(|(x, s)| s == x || *s == 1);
@@ -89,9 +80,35 @@ fn check(x: &Type, s: &Shape) -> Result<()> {
 impl Mul {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let (x, s) = (call.real(0), call.real(1));
-        let mut y = call.take(0);
-        each(rank4(call.io.input(0)), rank4(call.io.input(1)), |i, j| y[i] = x[i] * s[j]);
-        call.set(0, y);
+        let [_, height, width, channels] = rank4(call.io.input(0));
+        let steps = strides(rank4(call.io.input(1)));
+        if x.is_empty() {
+            return;
+        }
+        // Every line of x, `[width, channels]`.
+        pieces(
+            call.output(0),
+            width * channels,
+            #[inline(always)]
+            |at, y| {
+                let line = at / (width * channels);
+                let s = &s[line / height * steps[0] + line % height * steps[1]..];
+                let pixels = y.chunks_exact_mut(channels).zip(x[at..].chunks_exact(channels));
+                for (w, (y, x)) in pixels.enumerate() {
+                    let s = &s[w * steps[2]..];
+                    if steps[3] == 0 {
+                        let s = s[0];
+                        for (y, &x) in y.iter_mut().zip(x) {
+                            *y = x * s;
+                        }
+                    } else {
+                        for ((y, &x), &s) in y.iter_mut().zip(x).zip(s) {
+                            *y = x * s;
+                        }
+                    }
+                }
+            },
+        );
     }
 }
 
@@ -163,9 +180,45 @@ impl Op for Mul {
 impl MulGradReduce {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let (grad_y, x) = (call.real(0), call.real(1));
-        let mut grad_s = call.take(0);
-        each(rank4(call.io.input(1)), rank4(&self.shape), |i, j| grad_s[j] += grad_y[i] * x[i]);
-        call.set(0, grad_s);
+        let [batch, height, width, channels] = rank4(call.io.input(1));
+        let s = rank4(&self.shape);
+        let step = strides(s)[3];
+        if self.shape.numel() == 0 {
+            return;
+        }
+        // What lies under place `i` of s along an axis that x has `extent` places on.
+        let under = |axis: usize, i: usize, extent| if s[axis] == 1 { 0..extent } else { i..i + 1 };
+        // Every line of s: sums of a strip of channels along a line of x, then of those.
+        pieces(
+            call.output(0),
+            s[2] * s[3],
+            #[inline(always)]
+            |at, sums| {
+                sums.fill(T::zero());
+                let line = at / (s[2] * s[3]);
+                for n in under(0, line / s[1], batch) {
+                    for h in under(1, line % s[1], height) {
+                        let from = (n * height + h) * width * channels;
+                        let (grad_y, x) = (&grad_y[from..], &x[from..]);
+                        for (w, sums) in sums.chunks_exact_mut(s[3]).enumerate() {
+                            strips!([32, 16, 8, 1], channels, |c, N| {
+                                let mut sum = [T::zero(); N];
+                                for pixel in under(2, w, width) {
+                                    let dy = &grad_y[pixel * channels + c..][..N];
+                                    let x = &x[pixel * channels + c..][..N];
+                                    for i in 0..N {
+                                        sum[i] += dy[i] * x[i];
+                                    }
+                                }
+                                for i in 0..N {
+                                    sums[(c + i) * step] += sum[i];
+                                }
+                            });
+                        }
+                    }
+                }
+            },
+        );
     }
 }
 
@@ -219,7 +272,7 @@ impl Op for MulGradReduce {
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    let shapes: [(&[usize], &[usize]); 8] = [
+    let shapes: [(&[usize], &[usize]); 10] = [
         (&[3, 5, 4, 8], &[3, 1, 1, 8]),
         (&[1, 3, 7, 5], &[1, 1, 1, 5]),
         (&[3, 4, 3, 8], &[3, 4, 3, 1]),
@@ -228,6 +281,8 @@ pub(super) fn cases() -> Vec<Case> {
         (&[2, 3, 5, 3], &[2, 1, 5, 1]),
         (&[3, 12], &[3, 1]),
         (&[3, 5, 7], &[1, 1, 1]),
+        (&[2, 2, 3, 57], &[2, 1, 1, 57]),
+        (&[2, 2, 3, 57], &[1, 2, 3, 1]),
     ];
     shapes.iter().map(|(x, s)| Case::new(Mul, &[x, s])).collect()
 }

@@ -5,7 +5,9 @@
 //! (the corrections are AdamW's `1 - beta1^t` and `sqrt(1 - beta2^t)`). No segment shares a block.
 
 use bytemuck::{Pod, Zeroable};
+use rayon::prelude::*;
 
+use super::cpu::{PIECE, simd};
 use super::{Case, Fill, groups, require};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
@@ -62,10 +64,32 @@ fn check(inputs: &[&Type], updates: usize) -> Result<Vec<Type>> {
     Ok(Vec::new())
 }
 
-/// The group's `[rate, decay, correction 1, correction 2]` of each element's block.
-fn rates<'a, T: Real>(call: &CpuCall<'a, T>, updates: usize) -> impl Fn(usize) -> &'a [T] + use<'a, T> {
-    let (blocks, rates) = (call.words(updates + 1), call.real(updates + 2));
-    move |i| &rates[blocks[i / BLOCK] as usize * 4..][..4]
+/// Calls `f` for each run of blocks of one group, on all threads: with the group's `[rate, decay,
+/// correction 1, correction 2]`, the run's elements of the updated pages, and its gradients. Write `#[inline(always)]` before the closure.
+fn each_run<T: Real, const UPDATES: usize>(
+    call: &mut CpuCall<'_, T>,
+    f: impl Fn([T; 4], [&mut [T]; UPDATES], &[T]) + Sync,
+) {
+    let (grads, blocks, rates) = (call.real(UPDATES), call.words(UPDATES + 1), call.real(UPDATES + 2));
+    let mut pages: Vec<_> = call.updates.iter_mut().map(|page| page.chunks_mut(PIECE)).collect();
+    let piece = |_| std::array::from_fn(|i| pages[i].next().unwrap_or_default());
+    let pieces: Vec<[&mut [T]; UPDATES]> = (0..grads.len().div_ceil(PIECE)).map(piece).collect();
+    pieces.into_par_iter().enumerate().for_each(|(p, mut pages)| {
+        simd(
+            #[inline(always)]
+            |_| {
+                let mut at = 0;
+                let own = pages[0].len();
+                for run in blocks[p * PIECE / BLOCK..][..own / BLOCK].chunk_by(|a, b| a == b) {
+                    let (group, len) = (run[0] as usize * 4, run.len() * BLOCK);
+                    let pages = pages.each_mut().map(|page| &mut page[at..][..len]);
+                    let rates = std::array::from_fn(|i| rates[group + i]);
+                    f(rates, pages, &grads[p * PIECE + at..][..len]);
+                    at += len;
+                }
+            },
+        );
+    });
 }
 
 fn variant(io: &Io<'_>, caps: &Caps, kernel: Kernel, numbers: [f32; 3], updates: usize) -> Vec<Variant> {
@@ -81,15 +105,18 @@ fn variant(io: &Io<'_>, caps: &Caps, kernel: Kernel, numbers: [f32; 3], updates:
 
 impl Sgd {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        let (rates, grads) = (rates(call, 2), call.real(2));
-        let momentum = T::of(self.momentum.into());
-        let [params, velocity] = &mut call.updates[..] else { return };
-        for (i, ((p, m), &grad)) in params.iter_mut().zip(velocity.iter_mut()).zip(grads).enumerate() {
-            let rate = rates(i);
-            let grad = grad + rate[1] * *p;
-            *m = momentum * *m + grad;
-            *p -= rate[0] * if self.nesterov { grad + momentum * *m } else { *m };
-        }
+        let (momentum, nesterov) = (T::of(self.momentum.into()), self.nesterov);
+        each_run(
+            call,
+            #[inline(always)]
+            |[rate, decay, ..], [params, velocity], grads| {
+                for ((p, m), &grad) in params.iter_mut().zip(velocity).zip(grads) {
+                    let grad = grad + decay * *p;
+                    *m = momentum * *m + grad;
+                    *p -= rate * if nesterov { grad + momentum * *m } else { *m };
+                }
+            },
+        );
     }
 }
 
@@ -126,17 +153,19 @@ impl Op for Sgd {
 
 impl AdamW {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        let (rates, grads) = (rates(call, 3), call.real(3));
         let [b1, b2, epsilon] = [self.beta1, self.beta2, self.epsilon].map(|x| T::of(x.into()));
-        let [params, first, second] = &mut call.updates[..] else { return };
-        let elements = params.iter_mut().zip(first.iter_mut()).zip(second.iter_mut()).zip(grads);
-        for (i, (((p, m), v), &grad)) in elements.enumerate() {
-            let rate = rates(i);
-            *p -= rate[0] * rate[1] * *p;
-            *m = b1 * *m + (T::one() - b1) * grad;
-            *v = b2 * *v + (T::one() - b2) * grad * grad;
-            *p -= rate[0] / rate[2] * *m / (v.sqrt() / rate[3] + epsilon);
-        }
+        each_run(
+            call,
+            #[inline(always)]
+            |[rate, decay, correction1, correction2], [params, first, second], grads| {
+                for (((p, m), v), &grad) in params.iter_mut().zip(first).zip(second).zip(grads) {
+                    let decayed = *p - rate * decay * *p;
+                    *m = b1 * *m + (T::one() - b1) * grad;
+                    *v = b2 * *v + (T::one() - b2) * grad * grad;
+                    *p = decayed - rate / correction1 * *m / (v.sqrt() / correction2 + epsilon);
+                }
+            },
+        );
     }
 }
 
@@ -172,8 +201,9 @@ impl Op for AdamW {
 
 pub(super) fn cases() -> Vec<Case> {
     let page = |op: Case, updates: usize| {
+        let blocks = op.inputs[0].0.shape.numel() / BLOCK;
         let mut case = op
-            .with(Type::u32(&[5]), Fill::Below(3))
+            .with(Type::u32(&[blocks]), Fill::Below(3))
             .with(Type::f32(&[3, 4]), Fill::Range(0.05, 1.0))
             .grads(&[]);
         // The second moment is never negative.
@@ -182,10 +212,11 @@ pub(super) fn cases() -> Vec<Case> {
         }
         case
     };
-    let flat: &[usize] = &[5 * BLOCK];
+    let (flat, long): (&[usize], &[usize]) = (&[5 * BLOCK], &[PIECE + 3 * BLOCK]);
     vec![
         page(Case::new(Sgd { momentum: 0.9, nesterov: false }, &[flat; 3]), 2),
         page(Case::new(Sgd { momentum: 0.8, nesterov: true }, &[flat; 3]), 2),
         page(Case::new(AdamW::default(), &[flat; 4]), 3),
+        page(Case::new(AdamW::default(), &[long; 4]), 3),
     ]
 }

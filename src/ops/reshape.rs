@@ -14,7 +14,7 @@ pub struct Reshape {
 
 impl Reshape {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        call.set(0, call.real(0).to_vec());
+        call.set(0, call.real(0).iter().copied());
     }
 }
 

@@ -1,39 +1,26 @@
 //! The CPU executor: the same plan, natively, in f32 or (for tests) f64.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::mem::take;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use super::store::{CpuStore, Params};
 use super::{Place, Plan, Segment};
 use crate::gpu::lock;
-use crate::tape::{Arg, CpuCall, DType, Data, Io, Node, Real, Role, Tape, Type, ValueId};
+use crate::tape::{Arg, CpuCall, DType, Data, Io, IoValue, Node, Out, Real, Role, Type, ValueId};
 use crate::{Error, Result};
 
-fn zeros<T: Real>(ty: &Type) -> Data<T> {
-    let n = ty.shape.numel();
-    match ty.dtype {
-        DType::F32 => Data::Real(vec![T::zero(); n]),
-        DType::U32 => Data::U32(vec![0; n]),
-        DType::U8 => Data::U8(vec![0; n]),
+fn zeros<T: Real>(dtype: DType, elements: usize) -> Data<T> {
+    match dtype {
+        DType::F32 => Data::Real(vec![T::zero(); elements]),
+        DType::U32 => Data::U32(vec![0; elements]),
+        DType::U8 => Data::U8(vec![0; elements]),
     }
 }
 
-fn borrow<T>(data: &Data<T>) -> Arg<'_, T> {
-    match data {
-        Data::Real(x) => Arg::Real(x),
-        Data::U32(x) => Arg::U32(x),
-        Data::U8(x) => Arg::U8(x),
-    }
-}
-
-/// Runs one op on borrowed inputs; `updates` are the inputs it changes in place.
-fn call<T: Real>(tape: &Tape, node: &Node, inputs: Vec<Arg<'_, T>>, updates: Vec<&mut [T]>) -> Vec<Data<T>> {
-    let types = |ids: &[ValueId]| ids.iter().map(|&v| tape.ty(v)).collect::<Vec<_>>();
-    let io = Io::whole(&types(&node.inputs), &types(&node.outputs));
-    let outputs = node.outputs.iter().map(|&v| zeros(tape.ty(v))).collect();
-    let mut call = CpuCall { io: &io, inputs, updates, outputs };
-    T::run(node.op.as_ref(), &mut call);
-    call.outputs
+fn whole<T>(data: &Data<T>) -> Arg<'_, T> {
+    data.arg(0..data.len())
 }
 
 fn reals<T: Real>(data: Vec<f32>) -> Data<T> {
@@ -57,20 +44,102 @@ pub(super) fn constant<T: Real>(plan: &Plan, v: ValueId, params: &dyn Params) ->
             let node = producer.ok_or_else(|| Error::Shape(format!("%{} is no constant", v.0)))?;
             let inputs =
                 node.inputs.iter().map(|&i| constant(plan, i, params)).collect::<Result<Vec<Data<T>>>>()?;
-            let outputs = call(&plan.tape, node, inputs.iter().map(borrow).collect(), Vec::new());
+            let types = |ids: &[ValueId]| ids.iter().map(|&v| plan.tape.ty(v)).collect::<Vec<_>>();
+            let io = Io::whole(&types(&node.inputs), &types(&node.outputs));
+            let mut outputs: Vec<Data<T>> =
+                io.outputs.iter().map(|o| zeros(o.ty.dtype, o.ty.shape.numel())).collect();
+            let mut call = CpuCall {
+                io: &io,
+                inputs: inputs.iter().map(whole).collect(),
+                updates: Vec::new(),
+                outputs: outputs.iter_mut().map(|data| data.out(0..data.len())).collect(),
+                memory: Some(&mut Vec::new()),
+            };
+            T::run(node.op.as_ref(), &mut call);
             let index = node.outputs.iter().position(|&o| o == v).unwrap_or(0);
             outputs.into_iter().nth(index).ok_or_else(|| Error::Shape("an op without outputs".into()))
         }
     }
 }
 
-/// A plan ready to run on the CPU.
+/// Memory that values share by lifetime: one vector for each type that lives in it.
+#[derive(Debug, Default)]
+struct Slot<T> {
+    reals: Vec<T>,
+    words: Vec<u32>,
+    bytes: Vec<u8>,
+}
+
+fn grown<E: Clone + Default>(mut memory: Vec<E>, elements: usize) -> Vec<E> {
+    if memory.len() < elements {
+        // Freed before the new one is made.
+        memory = Vec::new();
+        memory.resize(elements, E::default());
+    }
+    memory
+}
+
+impl<T: Real> Slot<T> {
+    fn arg(&self, ty: &Type) -> Arg<'_, T> {
+        let n = ty.shape.numel();
+        match ty.dtype {
+            DType::F32 => Arg::Real(&self.reals[..n]),
+            DType::U32 => Arg::U32(&self.words[..n]),
+            DType::U8 => Arg::U8(&self.bytes[..n]),
+        }
+    }
+
+    /// Takes out memory for a value of type `ty`, to be given back.
+    fn lend(&mut self, ty: &Type) -> Data<T> {
+        let n = ty.shape.numel();
+        match ty.dtype {
+            DType::F32 => Data::Real(grown(take(&mut self.reals), n)),
+            DType::U32 => Data::U32(grown(take(&mut self.words), n)),
+            DType::U8 => Data::U8(grown(take(&mut self.bytes), n)),
+        }
+    }
+
+    fn give_back(&mut self, data: Data<T>) {
+        match data {
+            Data::Real(data) => self.reals = data,
+            Data::U32(data) => self.words = data,
+            Data::U8(data) => self.bytes = data,
+        }
+    }
+}
+
+/// Where the memory of an output or of an updated input came from.
+enum Lender {
+    /// A slot.
+    Slot(usize),
+    /// A whole buffer of the store.
+    Buffer(usize),
+    /// Nowhere: it is copied into these segments afterwards.
+    Copy(Vec<Segment>),
+    /// Nowhere, and nobody reads it.
+    Nobody,
+}
+
+/// Memory for one output or updated input, and where in it the value lies.
+struct Loan<T> {
+    data: Data<T>,
+    range: Range<usize>,
+    lender: Lender,
+}
+
+/// What a program keeps from step to step.
+struct Memory<T> {
+    slots: Vec<Slot<T>>,
+    scratch: Vec<T>,
+}
+
+/// A plan ready to run on the CPU. It works on the threads of the current rayon pool; results do not
+/// depend on how many there are.
 pub struct CpuProgram<T> {
     plan: Plan,
     store: Arc<CpuStore<T>>,
     constants: Vec<Arc<Data<T>>>,
-    /// Step after which each slot value is dropped.
-    last_use: BTreeMap<ValueId, usize>,
+    memory: Mutex<Memory<T>>,
 }
 
 impl<T: Real> CpuProgram<T> {
@@ -81,12 +150,9 @@ impl<T: Real> CpuProgram<T> {
     pub fn new(plan: Plan, store: &Arc<CpuStore<T>>, params: &dyn Params) -> Result<Self> {
         let constants =
             plan.constants.iter().map(|c| store.constant(&plan, c, params)).collect::<Result<_>>()?;
-        let mut last_use = BTreeMap::new();
-        for (s, step) in plan.steps.iter().enumerate() {
-            last_use.extend(step.node.inputs.iter().map(|&v| (plan.root(v), s)));
-        }
-        last_use.extend(plan.outputs.iter().map(|(_, v)| (plan.root(*v), plan.steps.len())));
-        Ok(CpuProgram { plan, store: store.clone(), constants, last_use })
+        let slots = plan.slots.iter().map(|_| Slot::default()).collect();
+        let memory = Mutex::new(Memory { slots, scratch: Vec::new() });
+        Ok(CpuProgram { plan, store: store.clone(), constants, memory })
     }
 
     /// The plan.
@@ -98,107 +164,211 @@ impl<T: Real> CpuProgram<T> {
     ///
     /// # Errors
     /// [`Error::Shape`] for an input that is missing or of another size.
-    pub fn run(&self, inputs: &[(&str, Data<T>)]) -> Result<Vec<Vec<T>>> {
+    pub fn run(&self, inputs: &[(&str, Arg<'_, T>)]) -> Result<Vec<Vec<T>>> {
+        self.run_timed(inputs, |_, _| {})
+    }
+
+    /// As [`CpuProgram::run`], and calls `visit` with each step's number and seconds.
+    ///
+    /// # Errors
+    /// As for [`CpuProgram::run`].
+    pub fn run_timed(
+        &self,
+        inputs: &[(&str, Arg<'_, T>)],
+        mut visit: impl FnMut(usize, f64),
+    ) -> Result<Vec<Vec<T>>> {
         let plan = &self.plan;
-        let mut slots: HashMap<ValueId, Data<T>> = HashMap::new();
+        let mut memory = lock(&self.memory);
         for (name, &v) in &plan.inputs {
             let given = inputs.iter().find(|(given, _)| given == name);
-            let (_, data) = given.ok_or_else(|| Error::Shape(format!("the input '{name}' is missing")))?;
-            slots.insert(v, data.clone());
+            let (_, given) = given.ok_or_else(|| Error::Shape(format!("the input '{name}' is missing")))?;
+            // An input that no step reads has no place.
+            if let Some(&Place::Slot(slot)) = plan.places.get(&v) {
+                let ty = plan.tape.ty(v);
+                let mut data = memory.slots[slot].lend(ty);
+                let fits = copy(*given, data.out(0..ty.shape.numel()));
+                memory.slots[slot].give_back(data);
+                if !fits {
+                    return Err(Error::Shape(format!("the input '{name}' is no {ty}")));
+                }
+            }
         }
         let mut buffers = lock(&self.store.buffers);
         for (s, step) in plan.steps.iter().enumerate() {
-            let node = &step.node;
-            if node.op.is_view() {
+            if step.node.op.is_view() {
                 continue;
             }
-            let count = node.op.updates();
-            // Memory that is changed in place is taken out of the store for the call.
-            let mut changed: Vec<Vec<T>> =
-                node.inputs[..count].iter().map(|&v| take(plan, &mut buffers, v)).collect();
-            let gathered: Vec<Option<Data<T>>> =
-                node.inputs[count..].iter().map(|&v| gather(plan, &buffers, plan.root(v))).collect();
-            let empty: Arg<'_, T> = Arg::Real(&[]);
-            let mut args: Vec<Arg<'_, T>> = vec![empty; count];
-            for (&v, gathered) in node.inputs[count..].iter().zip(&gathered) {
-                let root = plan.root(v);
-                args.push(match (plan.places.get(&root), gathered) {
-                    (_, Some(data)) => borrow(data),
-                    (Some(Place::Store(segments)), None) => whole(&buffers, &segments[0]),
-                    (Some(Place::Constant(c)), None) => borrow(&self.constants[*c]),
-                    _ => borrow(slots.get(&root).ok_or_else(|| {
-                        Error::Shape(format!("{}: an operand was never computed", node.layer))
-                    })?),
-                });
-            }
-            let outputs = call(&plan.tape, node, args, changed.iter_mut().map(Vec::as_mut_slice).collect());
-            for (&v, data) in node.inputs[..count].iter().zip(changed) {
-                give(plan, &mut buffers, v, data);
-            }
-            for (&v, data) in node.outputs.iter().zip(outputs) {
-                match (plan.places.get(&v), data) {
-                    (Some(Place::Store(_)), Data::Real(data)) => give(plan, &mut buffers, v, data),
-                    (Some(_), data) => {
-                        slots.insert(v, data);
-                    }
-                    (None, _) => {}
-                }
-            }
-            slots.retain(|v, _| self.last_use.get(v).is_some_and(|&last| last > s));
+            let began = Instant::now();
+            self.step(&step.node, &mut memory, &mut buffers)?;
+            visit(s, began.elapsed().as_secs_f64());
         }
-        let read = |(name, v): &(String, ValueId)| match slots.get(&plan.root(*v)) {
-            Some(Data::Real(data)) => Ok(data.clone()),
+        let read = |(name, v): &(String, ValueId)| match self.operand(plan.root(*v), &memory, &buffers) {
+            Some(Arg::Real(data)) => Ok(data.to_vec()),
             _ => Err(Error::Shape(format!("the output '{name}' is no float value of this step"))),
         };
         plan.outputs.iter().map(read).collect()
     }
-}
 
-/// One segment of a store buffer.
-fn whole<'a, T>(buffers: &'a [Data<T>], s: &Segment) -> Arg<'a, T> {
-    let range = s.offset..s.offset + s.elements;
-    match &buffers[s.buffer] {
-        Data::Real(x) => Arg::Real(&x[range]),
-        Data::U32(x) => Arg::U32(&x[range]),
-        Data::U8(x) => Arg::U8(&x[range]),
+    fn step(&self, node: &Node, memory: &mut Memory<T>, buffers: &mut [Data<T>]) -> Result<()> {
+        let plan = &self.plan;
+        let count = node.op.updates();
+        let (updated, read) = node.inputs.split_at(count);
+        let mut changed: Vec<Loan<T>> = updated.iter().map(|&v| self.lend_update(v, read, buffers)).collect();
+        let mut written: Vec<Loan<T>> =
+            node.outputs.iter().map(|&v| self.lend_output(v, read, memory, buffers)).collect();
+        let mut scratch = take(&mut memory.scratch);
+        // A store value in several segments is joined for the call.
+        let joined: Vec<Option<Vec<T>>> = read.iter().map(|&v| self.join(v, buffers)).collect();
+        let value = |v: ValueId, used| IoValue {
+            ty: plan.tape.ty(v),
+            parts: vec![0..plan.tape.shape(v).first().copied().unwrap_or(1)],
+            used,
+        };
+        let used = |loan: &Loan<T>| !matches!(loan.lender, Lender::Nobody);
+        let io = Io {
+            inputs: node.inputs.iter().map(|&v| value(v, true)).collect(),
+            outputs: node.outputs.iter().zip(&written).map(|(&v, loan)| value(v, used(loan))).collect(),
+        };
+        let mut inputs = vec![Arg::Real(&[][..]); count];
+        for (&v, joined) in read.iter().zip(&joined) {
+            let found = match joined {
+                Some(data) => Some(Arg::Real(data)),
+                None => self.operand(plan.root(v), memory, buffers),
+            };
+            inputs.push(
+                found
+                    .ok_or_else(|| Error::Shape(format!("{}: an operand was never computed", node.layer)))?,
+            );
+        }
+        let updates = changed
+            .iter_mut()
+            .map(|loan| match loan.data.out(loan.range.clone()) {
+                Out::Real(data) => data,
+                _ => &mut [],
+            })
+            .collect();
+        let outputs = written.iter_mut().map(|loan| loan.data.out(loan.range.clone())).collect();
+        let mut call = CpuCall { io: &io, inputs, updates, outputs, memory: Some(&mut scratch) };
+        T::run(node.op.as_ref(), &mut call);
+        memory.scratch = scratch;
+        for loan in written.into_iter().chain(changed) {
+            match loan.lender {
+                Lender::Slot(slot) => memory.slots[slot].give_back(loan.data),
+                Lender::Buffer(buffer) => buffers[buffer] = loan.data,
+                Lender::Copy(segments) => scatter(&loan.data, &segments, buffers),
+                Lender::Nobody => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn segments(&self, v: ValueId) -> &[Segment] {
+        match self.plan.places.get(&v) {
+            Some(Place::Store(segments)) => segments,
+            _ => &[],
+        }
+    }
+
+    /// Whether one of `operands` lies in this buffer of the store.
+    fn reads(&self, operands: &[ValueId], buffer: usize) -> bool {
+        operands.iter().any(|&v| self.segments(self.plan.root(v)).iter().any(|s| s.buffer == buffer))
+    }
+
+    fn lend_update(&self, v: ValueId, read: &[ValueId], buffers: &mut [Data<T>]) -> Loan<T> {
+        let segments = self.segments(v);
+        if let [only] = segments
+            && !buffers[only.buffer].is_empty()
+            && !self.reads(read, only.buffer)
+            && only.elements == buffers[only.buffer].len()
+        {
+            let data = std::mem::replace(&mut buffers[only.buffer], Data::Real(Vec::new()));
+            return Loan { data, range: 0..only.elements, lender: Lender::Buffer(only.buffer) };
+        }
+        let data = gather(segments, buffers);
+        Loan { range: 0..data.len(), data: Data::Real(data), lender: Lender::Copy(segments.to_vec()) }
+    }
+
+    fn lend_output(
+        &self,
+        v: ValueId,
+        read: &[ValueId],
+        memory: &mut Memory<T>,
+        buffers: &mut [Data<T>],
+    ) -> Loan<T> {
+        let ty = self.plan.tape.ty(v);
+        let elements = ty.shape.numel();
+        match self.plan.places.get(&v) {
+            Some(&Place::Slot(slot)) => {
+                let data = memory.slots[slot].lend(ty);
+                Loan { data, range: 0..elements, lender: Lender::Slot(slot) }
+            }
+            Some(Place::Store(segments)) => {
+                if let [only] = &segments[..]
+                    && !buffers[only.buffer].is_empty()
+                    && !self.reads(read, only.buffer)
+                {
+                    let data = std::mem::replace(&mut buffers[only.buffer], Data::Real(Vec::new()));
+                    let range = only.offset..only.offset + only.elements;
+                    return Loan { data, range, lender: Lender::Buffer(only.buffer) };
+                }
+                let lender = Lender::Copy(segments.clone());
+                Loan { data: zeros(ty.dtype, elements), range: 0..elements, lender }
+            }
+            _ => Loan { data: Data::Real(Vec::new()), range: 0..0, lender: Lender::Nobody },
+        }
+    }
+
+    fn join(&self, v: ValueId, buffers: &[Data<T>]) -> Option<Vec<T>> {
+        let segments = self.segments(self.plan.root(v));
+        (segments.len() > 1).then(|| gather(segments, buffers))
+    }
+
+    /// A value that lies in one piece.
+    fn operand<'a>(
+        &'a self,
+        root: ValueId,
+        memory: &'a Memory<T>,
+        buffers: &'a [Data<T>],
+    ) -> Option<Arg<'a, T>> {
+        Some(match self.plan.places.get(&root)? {
+            Place::Slot(slot) => memory.slots[*slot].arg(self.plan.tape.ty(root)),
+            Place::Store(segments) => {
+                let s = segments.first()?;
+                buffers[s.buffer].arg(s.offset..s.offset + s.elements)
+            }
+            Place::Constant(c) => whole(&self.constants[*c]),
+            Place::View(_) => return None,
+        })
     }
 }
 
-/// A store value in several segments, joined.
-fn gather<T: Real>(plan: &Plan, buffers: &[Data<T>], v: ValueId) -> Option<Data<T>> {
-    let Some(Place::Store(segments)) = plan.places.get(&v) else { return None };
-    (segments.len() > 1).then(|| Data::Real(join(buffers, segments)))
-}
-
-fn join<T: Real>(buffers: &[Data<T>], segments: &[Segment]) -> Vec<T> {
-    let piece = |s: &Segment| match whole(buffers, s) {
-        Arg::Real(x) => x.to_vec(),
-        _ => Vec::new(),
-    };
-    segments.iter().flat_map(piece).collect()
-}
-
-fn take<T: Real>(plan: &Plan, buffers: &mut [Data<T>], v: ValueId) -> Vec<T> {
-    let Some(Place::Store(segments)) = plan.places.get(&v) else { return Vec::new() };
-    if let [only] = &segments[..]
-        && let Data::Real(buffer) = &mut buffers[only.buffer]
-        && only.elements == buffer.len()
-    {
-        return std::mem::take(buffer);
+/// Whether `from` has the type and size of `to`; it is copied then.
+fn copy<T: Copy>(from: Arg<'_, T>, to: Out<'_, T>) -> bool {
+    match (from, to) {
+        (Arg::Real(from), Out::Real(to)) if from.len() == to.len() => to.copy_from_slice(from),
+        (Arg::U32(from), Out::U32(to)) if from.len() == to.len() => to.copy_from_slice(from),
+        (Arg::U8(from), Out::U8(to)) if from.len() == to.len() => to.copy_from_slice(from),
+        _ => return false,
     }
-    join(buffers, segments)
+    true
 }
 
-fn give<T: Real>(plan: &Plan, buffers: &mut [Data<T>], v: ValueId, data: Vec<T>) {
-    let Some(Place::Store(segments)) = plan.places.get(&v) else { return };
+/// A store value, in one vector.
+fn gather<T: Real>(segments: &[Segment], buffers: &[Data<T>]) -> Vec<T> {
+    let mut data = Vec::with_capacity(segments.iter().map(|s| s.elements).sum());
+    for s in segments {
+        if let Arg::Real(piece) = buffers[s.buffer].arg(s.offset..s.offset + s.elements) {
+            data.extend_from_slice(piece);
+        }
+    }
+    data
+}
+
+/// The inverse of [`gather`].
+fn scatter<T: Real>(data: &Data<T>, segments: &[Segment], buffers: &mut [Data<T>]) {
     let mut at = 0;
     for s in segments {
-        let Data::Real(buffer) = &mut buffers[s.buffer] else { continue };
-        if buffer.is_empty() {
-            *buffer = data;
-            return;
-        }
-        buffer[s.offset..][..s.elements].copy_from_slice(&data[at..at + s.elements]);
+        copy(data.arg(at..at + s.elements), buffers[s.buffer].out(s.offset..s.offset + s.elements));
         at += s.elements;
     }
 }

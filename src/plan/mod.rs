@@ -2,6 +2,7 @@
 //! chosen, every value placed. The schedule (what) is separate from its recording (how): it is printed,
 //! snapshotted, timed step by step, run on the GPU or natively on the CPU.
 
+pub mod certify;
 mod cpu;
 mod display;
 mod gpu;
@@ -20,7 +21,7 @@ pub use cpu::CpuProgram;
 pub use gpu::GpuProgram;
 pub use layout::{BufferSpec, Layout, Segment, Trainable, parts};
 pub use memory::Memory;
-pub use program::{Device, Program};
+pub use program::{Chosen, Device, Program};
 pub use store::{CpuStore, GpuStore, Params, Store};
 
 use crate::gpu::Caps;
@@ -164,6 +165,7 @@ pub fn compile(request: Request, layout: &Arc<Layout>, caps: &Caps) -> Result<Pl
     let mut roots: Vec<ValueId> = outputs.iter().map(|(_, v)| *v).collect();
     roots.extend(gradients.values());
     passes::prune(&mut tape, &roots);
+    passes::recompute(&mut tape, &roots);
     passes::fuse(&mut tape, &roots);
     passes::fold(&mut tape)?;
     passes::prune(&mut tape, &roots);
@@ -199,9 +201,11 @@ pub fn compile(request: Request, layout: &Arc<Layout>, caps: &Caps) -> Result<Pl
     for node in live {
         let io = plan.io(&node, &unused);
         check_parts(&node, &io)?;
+        let without = |name| Variant { name, launches: Vec::new(), scratch: Vec::new() };
         let variant = match node.op.kernels(&io, caps).into_iter().next() {
+            _ if caps.native => without("native"),
             Some(variant) => variant,
-            None => Variant { name: "view", launches: Vec::new(), scratch: Vec::new() },
+            None => without("view"),
         };
         plan.steps.push(Step { node, variant, scratch: Vec::new() });
     }
@@ -332,13 +336,8 @@ impl Step {
 
     /// Whether a launch binds output `i`.
     pub fn writes(&self, i: usize) -> bool {
-        self.variant.launches.is_empty()
-            || self
-                .variant
-                .launches
-                .iter()
-                .flat_map(|l| &l.bindings)
-                .any(|b| matches!(b.operand, Operand::Output(o, _) if o == i))
+        let mut bindings = self.variant.launches.iter().flat_map(|l| &l.bindings);
+        bindings.any(|b| matches!(b.operand, Operand::Output(o, _) if o == i))
     }
 }
 

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use crate::Result;
-use crate::ops::{Affine, AffineGrad, Conv, Depthwise, Epilogue, Matmul, Reshape};
+use crate::ops::{
+    Activate, ActivateGrad, Activation, Affine, AffineGrad, BatchNorm, Conv, Depthwise, Epilogue, Matmul,
+    Reshape, through_activation,
+};
 use crate::tape::{Node, Op, Phase, Tape, ValueId};
 
 /// Drops nodes that neither lead to a root nor change anything in place.
@@ -31,6 +34,54 @@ fn consumers(tape: &Tape) -> BTreeMap<ValueId, Vec<(usize, usize)>> {
         }
     }
     map
+}
+
+/// Where an activation follows a batch norm, the norm's gradients take its derivative in: they read x
+/// anyway and find the activation's input again from it, so the activation's own gradient needs no pass and
+/// its input need not be kept. (Not where the derivative takes an exponential: twice that is dearer on the CPU
+/// than a pass.) Before [`fuse`], which could not see that nobody else reads that input.
+pub(super) fn recompute(tape: &mut Tape, roots: &[ValueId]) {
+    let uses = consumers(tape);
+    let producers: BTreeMap<ValueId, usize> = tape
+        .nodes
+        .iter()
+        .enumerate()
+        .flat_map(|(n, node)| node.outputs.iter().map(move |&v| (v, n)))
+        .collect();
+    let producer = |tape: &Tape, v: ValueId| producers.get(&v).map(|&n| tape.nodes[n].clone());
+    let mut gone = HashSet::new();
+    for n in 0..tape.nodes.len() {
+        let node = &tape.nodes[n];
+        let Some(&ActivateGrad(activation)) = node.op.as_any().downcast_ref() else { continue };
+        if matches!(activation, Activation::Silu | Activation::Sigmoid) {
+            continue;
+        }
+        let (saved, grad_y, g) = (node.inputs[0], node.inputs[1], node.outputs[0]);
+        let input = if activation.derivative_from_output() {
+            let activate = producer(tape, saved);
+            activate.filter(|a| a.op.as_any().is::<Activate>()).map(|a| a.inputs[0])
+        } else {
+            Some(saved)
+        };
+        let Some(norm) = input.and_then(|v| producer(tape, v)) else { continue };
+        let plain = |norm: &BatchNorm| norm.epilogue.is_plain();
+        let users = uses.get(&g).map_or(&[][..], Vec::as_slice);
+        if roots.contains(&g) || users.is_empty() || !norm.op.as_any().downcast_ref().is_some_and(plain) {
+            continue;
+        }
+        let rewritten: Option<Vec<(usize, Node)>> = users
+            .iter()
+            .map(|&(user, _)| {
+                Some((user, through_activation(&norm, activation, &tape.nodes[user], [g, grad_y])?))
+            })
+            .collect();
+        for (user, node) in rewritten.into_iter().flatten() {
+            tape.nodes[user] = node;
+            gone.insert(n);
+        }
+    }
+    let mut number = 0..;
+    tape.nodes.retain(|_| number.next().is_none_or(|n| !gone.contains(&n)));
 }
 
 /// Lets producers take in their only consumer where they can (`Op::absorb`). The fused node stands

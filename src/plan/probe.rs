@@ -280,7 +280,7 @@ pub type Reference<T> = (Vec<Data<T>>, Vec<Vec<T>>);
 /// Runs `op` on the CPU: outputs, and the inputs that it changes in place.
 ///
 /// # Errors
-/// [`Error::Shape`] where the operands do not fit, or the op returned something of another length.
+/// [`Error::Shape`] where the operands do not fit.
 pub fn reference<T: Real>(op: &dyn Op, inputs: &[Data<T>], input_types: &[&Type]) -> Result<Reference<T>> {
     let types = op.infer(input_types)?;
     let io = Io::whole(input_types, &types.iter().collect::<Vec<_>>());
@@ -294,30 +294,21 @@ pub fn reference<T: Real>(op: &dyn Op, inputs: &[Data<T>], input_types: &[&Type]
             Data::U8(values) => Arg::U8(values),
         });
     }
-    let zeros = |ty: &Type| match ty.dtype {
-        DType::F32 => Data::Real(vec![T::zero(); ty.shape.numel()]),
-        DType::U32 => Data::U32(vec![0; ty.shape.numel()]),
-        DType::U8 => Data::U8(vec![0; ty.shape.numel()]),
+    // An element that the op leaves out shows as NaN or an impossible index.
+    let poisoned = |ty: &Type| match ty.dtype {
+        DType::F32 => Data::Real(vec![T::nan(); ty.shape.numel()]),
+        DType::U32 => Data::U32(vec![u32::MAX; ty.shape.numel()]),
+        DType::U8 => Data::U8(vec![u8::MAX; ty.shape.numel()]),
     };
+    let mut outputs: Vec<Data<T>> = types.iter().map(poisoned).collect();
     let mut call = CpuCall {
         io: &io,
         inputs: args,
         updates: updates.iter_mut().map(Vec::as_mut_slice).collect(),
-        outputs: types.iter().map(zeros).collect(),
+        outputs: outputs.iter_mut().map(|data| data.out(0..data.len())).collect(),
+        memory: Some(&mut Vec::new()),
     };
     T::run(op, &mut call);
-    let outputs = call.outputs;
-    for (i, (output, ty)) in outputs.iter().zip(&types).enumerate() {
-        let (dtype, length) = match output {
-            Data::Real(values) => (DType::F32, values.len()),
-            Data::U32(values) => (DType::U32, values.len()),
-            Data::U8(values) => (DType::U8, values.len()),
-        };
-        if dtype != ty.dtype || length != ty.shape.numel() {
-            let name = op.name();
-            return Err(Error::Shape(format!("{name}: output {i} is {length} {dtype:?}, not {ty}")));
-        }
-    }
     Ok((outputs, updates))
 }
 
@@ -397,6 +388,17 @@ pub fn record(case: &Case, trainable: &[usize]) -> Result<Recorded> {
         grads = backward_from(&mut tape, &[(target, seed)])?;
     }
     Ok(Recorded { tape, inputs, outputs, forward, upstream, grads })
+}
+
+/// [`record()`], and what all its values hold in f64.
+///
+/// # Errors
+/// As for [`record()`] and [`interpret`].
+pub fn interpreted(case: &Case, trainable: &[usize]) -> Result<(Recorded, Values<f64>)> {
+    let recorded = record(case, trainable)?;
+    let mut values = recorded.values::<f64>(case);
+    interpret(&recorded.tape, recorded.tape.nodes.len(), &mut values)?;
+    Ok((recorded, values))
 }
 
 impl Recorded {

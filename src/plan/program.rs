@@ -1,15 +1,21 @@
 //! A plan on whichever device was chosen: one interface for the GPU and the CPU.
 
 use std::collections::VecDeque;
+use std::io::Write;
 use std::sync::Arc;
 
 use super::store::{CpuStore, GpuStore, Params, Store};
 use super::{CpuProgram, GpuProgram, Layout, Plan};
-use crate::gpu::{Caps, DeviceChoice, Gpu, GpuOptions};
+use crate::gpu::{self, Auto, Caps, DeviceChoice, Gpu, GpuOptions};
 use crate::tape::{DType, Data};
 use crate::{Error, Result};
 
 /// What runs plans.
+///
+/// On [`Device::Cpu`] a plan works on the threads of the rayon pool that it is called from, so an
+/// application sets their number as for any use of rayon: `ThreadPoolBuilder::build_global` at its start
+/// (`defrost --threads` does that), or `ThreadPool::install` around a call. Pictures are always decoded on
+/// the global pool. Results are the same for any number of threads.
 #[derive(Debug, Clone)]
 pub enum Device {
     /// A GPU.
@@ -18,16 +24,50 @@ pub enum Device {
     Cpu,
 }
 
+/// A device, and how it came to be chosen.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    /// The device.
+    pub device: Device,
+    /// Its number in [`crate::gpu::adapters`], where `auto` found a GPU.
+    pub adapter: Option<usize>,
+    /// Why `auto` took it; empty where the caller named it.
+    pub why: String,
+    /// GPUs that `auto` passed over since they could not be opened, each with its error.
+    pub warnings: Vec<String>,
+}
+
 impl Device {
-    /// Opens the device that `options` names.
+    /// Opens the device that `options` names. [`DeviceChoice::Auto`] is the best real GPU, or the CPU
+    /// where none can be opened; a GPU that fails to open is named on stderr ([`Device::choose`] leaves
+    /// that to the caller). Software Vulkan must be asked for.
     ///
     /// # Errors
-    /// As for [`Gpu::with_options`].
+    /// As for [`Gpu::with_options`], but never with [`DeviceChoice::Auto`].
     pub fn open(options: &GpuOptions) -> Result<Self> {
-        match options.device {
-            DeviceChoice::Cpu => Ok(Device::Cpu),
-            _ => Ok(Device::Gpu(Gpu::with_options(options)?)),
+        let chosen = Self::choose(options)?;
+        for warning in &chosen.warnings {
+            // Where nobody listens, nothing is lost.
+            let _ = writeln!(std::io::stderr(), "defrost: {warning}");
         }
+        Ok(chosen.device)
+    }
+
+    /// As [`Device::open`], and tells why it is this one.
+    ///
+    /// # Errors
+    /// As for [`Device::open`].
+    pub fn choose(options: &GpuOptions) -> Result<Chosen> {
+        let named = |device| Chosen { device, adapter: None, why: String::new(), warnings: Vec::new() };
+        Ok(match options.device {
+            DeviceChoice::Cpu => named(Device::Cpu),
+            DeviceChoice::Auto => {
+                let Auto { gpu, why, warnings } = gpu::auto(options);
+                let (adapter, gpu) = gpu.unzip();
+                Chosen { device: gpu.map_or(Device::Cpu, Device::Gpu), adapter, why, warnings }
+            }
+            _ => named(Device::Gpu(Gpu::with_options(options)?)),
+        })
     }
 
     /// What plans may count on.
@@ -38,11 +78,23 @@ impl Device {
         }
     }
 
-    /// One line for people.
+    /// One line for people: adapter, kind, backend and driver, or the CPU with its threads.
     pub fn describe(&self) -> String {
         match self {
             Device::Gpu(gpu) => gpu.describe(),
-            Device::Cpu => "CPU (native)".into(),
+            Device::Cpu => match rayon::current_num_threads() {
+                1 => "CPU, 1 thread".into(),
+                threads => format!("CPU, {threads} threads"),
+            },
+        }
+    }
+
+    /// What results depend on: the same name, the same bits. On the CPU that is its vector instructions,
+    /// not its threads.
+    pub fn identity(&self) -> String {
+        match self {
+            Device::Gpu(gpu) => gpu.describe(),
+            Device::Cpu => format!("CPU {} {}", std::env::consts::ARCH, gpu::vector()),
         }
     }
 
@@ -113,7 +165,7 @@ impl Program {
             Program::Gpu(program) => program.start(inputs),
             Program::Cpu(program, done) => {
                 let plan = program.plan();
-                let mut typed = Vec::new();
+                let mut typed: Vec<(&str, Data<f32>)> = Vec::new();
                 for &(name, bytes) in inputs {
                     let Some(&v) = plan.inputs.get(name) else { continue };
                     let ty = plan.tape.ty(v);
@@ -123,15 +175,16 @@ impl Program {
                             "the input '{name}' has {found} bytes, and {ty} is wanted"
                         )));
                     }
-                    typed.push((
-                        name,
-                        match ty.dtype {
-                            DType::F32 => Data::Real(bytemuck::pod_collect_to_vec(bytes)),
-                            DType::U32 => Data::U32(bytemuck::pod_collect_to_vec(bytes)),
-                            DType::U8 => Data::U8(bytes.to_vec()),
-                        },
-                    ));
+                    // Bytes as they come are not aligned for words.
+                    let data = match ty.dtype {
+                        DType::F32 => Data::Real(bytemuck::pod_collect_to_vec(bytes)),
+                        DType::U32 => Data::U32(bytemuck::pod_collect_to_vec(bytes)),
+                        DType::U8 => Data::U8(bytes[..ty.shape.numel()].to_vec()),
+                    };
+                    typed.push((name, data));
                 }
+                let typed: Vec<_> =
+                    typed.iter().map(|(name, data)| (*name, data.arg(0..data.len()))).collect();
                 done.push_back(program.run(&typed)?);
                 Ok(())
             }

@@ -8,7 +8,7 @@ mod types;
 use std::sync::Arc;
 
 pub use op::{
-    Arg, Binding, Cost, CpuCall, Data, GradRule, Io, IoValue, Launch, Op, Operand, Part, Real, Variant,
+    Arg, Binding, Cost, CpuCall, Data, GradRule, Io, IoValue, Launch, Op, Operand, Out, Part, Real, Variant,
     params_bytes,
 };
 pub use types::{DType, Shape, Type};

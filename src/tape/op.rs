@@ -169,7 +169,7 @@ pub struct Binding {
 }
 
 /// One dispatch: the params struct at binding 0, then `bindings`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Launch {
     /// Pipeline.
     pub kernel: Kernel,
@@ -226,7 +226,7 @@ pub fn params_bytes(params: &impl bytemuck::Pod) -> Vec<u8> {
 }
 
 /// One way to run an op: dispatches in order, with scratch memory between them.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Variant {
     /// Names the algorithm: `tile`, `plain`, `split_k`.
     pub name: &'static str,
@@ -316,7 +316,53 @@ pub enum Arg<'a, T> {
     U8(&'a [u8]),
 }
 
-/// Operands of one op on the CPU. Outputs are zeroed vectors of the right length.
+/// A borrowed output.
+#[derive(Debug)]
+pub enum Out<'a, T> {
+    /// Floats.
+    Real(&'a mut [T]),
+    /// Words.
+    U32(&'a mut [u32]),
+    /// Bytes.
+    U8(&'a mut [u8]),
+}
+
+impl<T> Data<T> {
+    /// The elements from `range.start` to `range.end`.
+    pub fn arg(&self, range: Range<usize>) -> Arg<'_, T> {
+        match self {
+            Data::Real(x) => Arg::Real(&x[range]),
+            Data::U32(x) => Arg::U32(&x[range]),
+            Data::U8(x) => Arg::U8(&x[range]),
+        }
+    }
+
+    /// The elements from `range.start` to `range.end`, to be written.
+    pub fn out(&mut self, range: Range<usize>) -> Out<'_, T> {
+        match self {
+            Data::Real(x) => Out::Real(&mut x[range]),
+            Data::U32(x) => Out::U32(&mut x[range]),
+            Data::U8(x) => Out::U8(&mut x[range]),
+        }
+    }
+
+    /// How many elements there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Data::Real(x) => x.len(),
+            Data::U32(x) => x.len(),
+            Data::U8(x) => x.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Operands of one op on the CPU. Outputs hold anything before; every element must be written. An
+/// output that nobody reads (`io.outputs[i].used` is false) may be empty.
 #[derive(Debug)]
 pub struct CpuCall<'a, T> {
     /// Shapes and types.
@@ -326,7 +372,9 @@ pub struct CpuCall<'a, T> {
     /// The first [`Op::updates`] inputs, to be changed in place.
     pub updates: Vec<&'a mut [T]>,
     /// Results.
-    pub outputs: Vec<Data<T>>,
+    pub outputs: Vec<Out<'a, T>>,
+    /// Memory for partial results and packed operands, kept from call to call; see [`CpuCall::scratch`].
+    pub memory: Option<&'a mut Vec<T>>,
 }
 
 impl<'a, T: Real> CpuCall<'a, T> {
@@ -345,16 +393,37 @@ impl<'a, T: Real> CpuCall<'a, T> {
         if let Arg::U8(data) = self.inputs[i] { data } else { &[] }
     }
 
-    /// Output `i`, taken out; give it back with [`CpuCall::set`].
-    pub fn take(&mut self, i: usize) -> Vec<T> {
-        match &mut self.outputs[i] {
-            Data::Real(data) => std::mem::take(data),
-            _ => Vec::new(),
+    /// Output `i` as floats, once; empty where it is of another type or nobody reads it.
+    pub fn output(&mut self, i: usize) -> &'a mut [T] {
+        match std::mem::replace(&mut self.outputs[i], Out::Real(&mut [])) {
+            Out::Real(data) => data,
+            _ => &mut [],
         }
     }
 
-    /// Sets output `i`.
-    pub fn set(&mut self, i: usize, data: Vec<T>) {
-        self.outputs[i] = Data::Real(data);
+    /// Writes output `i` in order, unless nobody reads it.
+    pub fn set(&mut self, i: usize, values: impl IntoIterator<Item = T>) {
+        for (to, value) in self.output(i).iter_mut().zip(values) {
+            *to = value;
+        }
+    }
+
+    /// Output `i` as words, once; empty where it is of another type or nobody reads it.
+    pub fn output_words(&mut self, i: usize) -> &'a mut [u32] {
+        match std::mem::replace(&mut self.outputs[i], Out::Real(&mut [])) {
+            Out::U32(data) => data,
+            _ => &mut [],
+        }
+    }
+
+    /// `elements` of scratch memory, once; it holds anything.
+    pub fn scratch(&mut self, elements: usize) -> &'a mut [T] {
+        let Some(memory) = self.memory.take() else { return &mut [] };
+        if memory.len() < elements {
+            memory.clear();
+            memory.shrink_to_fit();
+            *memory = vec![T::zero(); elements];
+        }
+        &mut memory[..elements]
     }
 }

@@ -53,7 +53,7 @@ pub fn features_key(net: &Network, device: &Device) -> Result<String> {
     config.classes.clear();
     let config = serde_json::to_string(&config).map_err(|e| Error::Weights(e.to_string()))?;
     let mut hash = Sha256::new();
-    for part in [config.as_str(), head, &device.describe()] {
+    for part in [config.as_str(), head, &device.identity()] {
         hash.update(part);
         hash.update([0]);
     }

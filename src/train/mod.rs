@@ -1,5 +1,6 @@
 //! Learning: settings, the trainer with its strategies, evaluation, kept features, run folders.
 
+mod certify;
 mod config;
 mod evaluate;
 mod events;
@@ -8,6 +9,7 @@ mod run;
 mod session;
 mod trainer;
 
+pub use certify::{CERTIFIED, Figure, ModelVerdict, certify};
 pub use config::{Config, OptimizerKind, Schedule, Strategy};
 pub use evaluate::{Evaluation, Predictor, evaluate, interval};
 pub use events::{EpochMetrics, Event, Observer, Silent};

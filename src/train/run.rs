@@ -191,5 +191,12 @@ fn fit(
         .run_folder(out)
         .cache(context.cache);
     let mut trainer = if resumed { trainer.resumed() } else { trainer };
-    trainer.fit(&mut net, &Arc::new(splits.train.clone()), &Arc::new(splits.val.clone()))
+    let outcome = trainer.fit(&mut net, &Arc::new(splits.train.clone()), &Arc::new(splits.val.clone()));
+    outcome.map_err(|e| match e {
+        Error::Gpu(message) if last_checkpoint(out).exists() => {
+            let run = out.display();
+            Error::Gpu(format!("{message}; to go on from the last checkpoint: defrost train --resume {run}"))
+        }
+        e => e,
+    })
 }

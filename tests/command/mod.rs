@@ -15,6 +15,10 @@ use tempfile::TempDir;
 /// Two classes that even a network of random weights tells apart.
 pub const COLOURS: [(&str, [u8; 3]); 2] = [("blue", [30, 60, 190]), ("red", [190, 50, 40])];
 
+/// The best adapter, which is software Vulkan where there is no GPU: without it, a machine without a GPU runs
+/// on the CPU.
+pub const ADAPTER: [&str; 2] = ["--device", "0"];
+
 /// A folder that is the command's working directory, with a cache of its own.
 pub struct Place {
     folder: TempDir,
@@ -50,6 +54,9 @@ impl Place {
             .current_dir(self.folder.path())
             .env("DEFROST_CACHE", self.path("cache"))
             .env_remove("NO_COLOR")
+            // A test says which device it wants.
+            .env_remove("DEFROST_DEVICE")
+            .env_remove("DEFROST_THREADS")
             .stdin(Stdio::null());
     }
 

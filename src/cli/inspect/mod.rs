@@ -220,7 +220,10 @@ fn memory_lines(memory: &Memory) -> Vec<String> {
 /// Bytes that the device holds after one step of `plan` on random data.
 fn measure(device: &Device, net: &Network, plan: Plan) -> Result<u64> {
     let Device::Gpu(gpu) = device else {
-        return Err(usage_error("--measure reads a GPU's memory; --device cpu has none"));
+        return Err(usage_error(
+            "--measure reads a GPU's memory, and the device is the CPU: name another with --device \
+             (defrost devices lists them)",
+        ));
     };
     let inputs: Vec<(String, Vec<u8>)> = plan
         .inputs

@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::rows::{repeated, scaled, stretches};
 use super::{ROWS, arity, channels, per_channel};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
@@ -51,13 +52,12 @@ impl BatchNormFold {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let [weight, bias, mean, var] = [0, 1, 2, 3].map(|i| call.real(i));
         let channels = weight.len();
-        let mut affine = call.take(0);
+        let affine = call.output(0);
         for c in 0..channels {
             let scale = weight[c] / (var[c] + T::of(self.eps.into())).sqrt();
             affine[c] = scale;
             affine[channels + c] = (-mean[c]).mul_add(scale, bias[c]);
         }
-        call.set(0, affine);
     }
 }
 
@@ -116,10 +116,20 @@ impl Affine {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let (x, affine) = (call.real(0), call.real(1));
         let (scale, shift) = affine.split_at(affine.len() / 2);
-        let per_channel = scale.iter().zip(shift).cycle();
-        let mut y: Vec<T> = x.iter().zip(per_channel).map(|(&x, (&s, &t))| x * s + t).collect();
-        self.epilogue.cpu(2, call, &mut y);
-        call.set(0, y);
+        let (scale, shift) = (repeated(scale), repeated(shift));
+        let fused = self.epilogue.operands_of(2, call);
+        stretches(
+            call.output(0),
+            scale.len(),
+            #[inline(always)]
+            |at, y| {
+                let x = &x[at..][..y.len()];
+                for (((y, &x), &scale), &shift) in y.iter_mut().zip(x).zip(&scale).zip(&shift) {
+                    *y = x * scale + shift;
+                }
+                fused.apply(at, 0, y);
+            },
+        );
     }
 }
 
@@ -181,8 +191,7 @@ impl Op for Affine {
 impl AffineGrad {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let (grad_y, affine) = (call.real(0), call.real(1));
-        let scale = affine[..affine.len() / 2].iter().cycle();
-        call.set(0, grad_y.iter().zip(scale).map(|(&g, &s)| g * s).collect());
+        scaled(call.output(0), grad_y, &repeated(&affine[..affine.len() / 2]));
     }
 }
 

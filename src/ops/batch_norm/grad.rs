@@ -1,42 +1,99 @@
 //! The gradients of a batch norm: weight and bias by a reduction over rows, x elementwise.
 
+use std::sync::Arc;
+
 use bytemuck::{Pod, Zeroable};
 
-use super::normalize::Params;
-use super::stats::ReduceParams;
-use super::{ROWS, Reduction, arity, channels, per_channel, stored};
+use super::normalize::{Norm, Params};
+use super::rows::{add_lanes, blocks, repeated, scaled, stretches};
+use super::{BatchNorm, ROWS, Reduction, Statistics, arity, channels, per_channel, stored};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
-use crate::ops::{elem, lanes, require};
+use crate::ops::{Activation, Epilogue, elem, lanes, require, word};
 use crate::shader;
-use crate::tape::{Cost, CpuCall, Io, Launch, Op, Operand, Real, Type, Variant};
+use crate::tape::{Cost, CpuCall, Io, Launch, Node, Op, Operand, Real, Type, ValueId, Variant};
 
-/// Inputs x, grad_y, mean, var -> grad_weight = sum(grad_y * x^), grad_bias = sum(grad_y) over rows,
-/// where x^ = (x - mean) / sqrt(var + eps).
+/// Inputs x, grad_y, mean, var, weight, bias -> grad_weight = sum(g * x^), grad_bias = sum(g) over rows, and
+/// for [`GradX`] both as means, `[2, channels]`: grad_bias / rows, grad_weight / sqrt(var + eps) / rows.
+/// Here x^ = (x - mean) / sqrt(var + eps), and g = grad_y * activation'(v), where v is what the norm gave the
+/// activation behind it: it is found again from x, which is cheaper than to keep and read it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct GradReduce {
     pub(super) eps: f32,
+    pub(super) statistics: Statistics,
+    pub(super) activation: Activation,
 }
 
-/// Inputs x, grad_y, mean, var, weight, grad_weight, grad_bias -> grad_x over batch statistics.
+/// Inputs x, grad_y, mean, var, weight, bias and the means of [`GradReduce`] -> grad_x over batch statistics.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct GradX {
     pub(super) eps: f32,
+    pub(super) activation: Activation,
 }
 
-/// Inputs grad_y, var, weight -> grad_x over running statistics.
+/// Inputs grad_y, var, weight, and x, mean, bias where there is an activation -> grad_x over running
+/// statistics.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct GradXRunning {
     pub(super) eps: f32,
+    pub(super) activation: Activation,
 }
 
-/// `Params` of `shaders/batch_norm/grad_merge.wgsl`.
+/// `Params` of `shaders/batch_norm/grad_partial.wgsl` and `grad_merge.wgsl`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
-struct MergeParams {
+struct ReduceParams {
+    rows: u32,
     channels: u32,
     chunks: u32,
+    chunk_rows: u32,
     eps: f32,
+}
+
+/// The gradient `node` of `norm` when it is given `g`, the gradient through `activation` behind the norm:
+/// the same from `grad_y`, the gradient before the activation. None where it is no such gradient.
+pub(crate) fn through_activation(
+    norm: &Node,
+    activation: Activation,
+    node: &Node,
+    [g, grad_y]: [ValueId; 2],
+) -> Option<Node> {
+    let &[x, mean, var, weight, bias] = &norm.inputs[..] else { return None };
+    let eps = norm.op.as_any().downcast_ref::<BatchNorm>()?.eps;
+    let operands = [x, g, mean, var, weight, bias];
+    let own = |e: f32, a: Activation| e == eps && a == Activation::Identity;
+    let (any, mut inputs) = (node.op.as_any(), node.inputs.clone());
+    let op: Arc<dyn Op> = if let Some(op) = any.downcast_ref::<GradReduce>()
+        && own(op.eps, op.activation)
+        && inputs == operands
+    {
+        inputs[1] = grad_y;
+        Arc::new(GradReduce { activation, ..*op })
+    } else if let Some(op) = any.downcast_ref::<GradX>()
+        && own(op.eps, op.activation)
+        && inputs[..6] == operands
+    {
+        inputs[1] = grad_y;
+        Arc::new(GradX { activation, ..*op })
+    } else if let Some(op) = any.downcast_ref::<GradXRunning>()
+        && own(op.eps, op.activation)
+        && inputs == [g, var, weight]
+    {
+        inputs = vec![grad_y, var, weight, x, mean, bias];
+        Arc::new(GradXRunning { activation, ..*op })
+    } else {
+        return None;
+    };
+    Some(Node { op, inputs, ..node.clone() })
+}
+
+fn describe(eps: f32, activation: Activation) -> String {
+    format!("eps {eps}{}", Epilogue { activation, ..Epilogue::default() }.describe())
+}
+
+/// Floating-point operations an element: of the gradient, and of an activation's derivative.
+fn flops(own: f64, activation: Activation) -> f64 {
+    if activation == Activation::Identity { own } else { own + 5.0 }
 }
 
 fn inverse<T: Real>(var: T, eps: f32) -> T {
@@ -45,17 +102,38 @@ fn inverse<T: Real>(var: T, eps: f32) -> T {
 
 impl GradReduce {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        let [x, grad_y, mean, var] = [0, 1, 2, 3].map(|i| call.real(i));
+        let [x, grad_y, mean, var, weight, bias] = [0, 1, 2, 3, 4, 5].map(|i| call.real(i));
+        let norm = Norm::of(self.statistics, self.eps, [mean, var, weight, bias]);
         let channels = mean.len();
-        let (mut sums, mut products) = (vec![0.0; channels], vec![0.0; channels]);
-        for (x, grad_y) in x.chunks_exact(channels).zip(grad_y.chunks_exact(channels)) {
-            for c in 0..channels {
-                sums[c] += grad_y[c].f64();
-                products[c] += (grad_y[c] * (x[c] - mean[c])).f64();
-            }
-        }
-        call.set(0, (0..channels).map(|c| T::of(products[c]) * inverse(var[c], self.eps)).collect());
-        call.set(1, sums.into_iter().map(T::of).collect());
+        let mean = repeated(mean);
+        let all = blocks(
+            x.len(),
+            channels,
+            #[inline(always)]
+            |elements, sums, products| {
+                let (x, grad_y) = (&x[elements.clone()], &grad_y[elements]);
+                let [mut buffer, mut s, mut p] = [0; 3].map(|_| vec![T::zero(); mean.len()]);
+                for (x, grad_y) in x.chunks(mean.len()).zip(grad_y.chunks(mean.len())) {
+                    let g = &mut buffer[..x.len()];
+                    norm.through(self.activation, x, grad_y, g);
+                    for ((((s, p), &x), &g), &mean) in s.iter_mut().zip(&mut p).zip(x).zip(&*g).zip(&mean) {
+                        *s += g;
+                        *p += g * (x - mean);
+                    }
+                }
+                add_lanes(sums, &s);
+                add_lanes(products, &p);
+            },
+        );
+        let mut sums = vec![0.0; 2 * channels];
+        all.chunks_exact(sums.len()).for_each(|block| add_lanes(&mut sums, block));
+        let (grad_bias, products) = sums.split_at(channels);
+        let rows = (x.len() / channels) as f64;
+        let inverse = |c: usize| inverse(var[c], self.eps);
+        let slope = products.iter().enumerate().map(|(c, &p)| T::of(p / rows) * inverse(c) * inverse(c));
+        call.set(0, products.iter().enumerate().map(|(c, &p)| T::of(p) * inverse(c)));
+        call.set(1, grad_bias.iter().map(|&sum| T::of(sum)));
+        call.set(2, grad_bias.iter().map(|&sum| T::of(sum / rows)).chain(slope));
     }
 }
 
@@ -67,36 +145,51 @@ impl Op for GradReduce {
     }
 
     fn attributes(&self) -> String {
-        format!("eps {}", self.eps)
+        format!("{} {}", self.statistics.name(), describe(self.eps, self.activation))
     }
 
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>> {
-        arity(inputs, 4)?;
-        let c = channels(inputs[0])?;
-        require(inputs[1] == inputs[0], || format!("grad_y is {}", inputs[1]))?;
-        per_channel(&[("mean", inputs[2]), ("var", inputs[3])], c)?;
-        Ok(vec![Type::f32(&[c]); 2])
+        arity(inputs, 6)?;
+        let c = operands(inputs)?;
+        Ok(vec![Type::f32(&[c]), Type::f32(&[c]), Type::f32(&[2, c])])
     }
 
     fn kernels(&self, io: &Io<'_>, caps: &Caps) -> Vec<Variant> {
-        let [(grad_weight, store_weight), (grad_bias, store_bias)] = [0, 1].map(|i| stored(io, i));
+        let [(grad_weight, store_weight), (grad_bias, store_bias), (means, store_means)] =
+            [0, 1, 2].map(|i| stored(io, i));
         let x = io.input(0);
         let variant = |by: Reduction| {
-            let first = Kernel::new(shader!("batch_norm/grad_partial.wgsl"), "partial_sums");
+            let first = Kernel::new(shader!("batch_norm/grad_partial.wgsl"), "partial_sums")
+                .knob("Elem", by.knob())
+                .knob("Word", word(by.lanes))
+                .with(&[
+                    ("RUNNING", (self.statistics == Statistics::Running).into()),
+                    ("ACTIVATION", self.activation.id()),
+                ]);
             let second = Kernel::new(shader!("batch_norm/grad_merge.wgsl"), by.entry())
-                .with(&[("STORE_WEIGHT", store_weight), ("STORE_BIAS", store_bias)]);
-            let merge = MergeParams { channels: by.groups as u32, chunks: by.chunks as u32, eps: self.eps };
+                .knob("Elem", by.knob())
+                .with(&[
+                    ("STORE_WEIGHT", store_weight),
+                    ("STORE_BIAS", store_bias),
+                    ("STORE_MEANS", store_means),
+                ]);
+            let params = ReduceParams {
+                rows: by.rows as u32,
+                channels: by.groups as u32,
+                chunks: by.chunks as u32,
+                chunk_rows: by.chunk_rows as u32,
+                eps: self.eps,
+            };
             Variant {
                 name: by.name(),
                 launches: vec![
-                    Launch::new(first.knob("Elem", by.knob()), &ReduceParams::of(&by), by.first(caps))
-                        .inputs([0, 1, 2])
-                        .write(Operand::Scratch(0)),
-                    Launch::new(second.knob("Elem", by.knob()), &merge, by.second(caps))
+                    Launch::new(first, &params, by.first(caps)).inputs(0..6).write(Operand::Scratch(0)),
+                    Launch::new(second, &params, by.second(caps))
                         .inputs([3])
                         .read(Operand::Scratch(0))
                         .write(grad_weight)
-                        .write(grad_bias),
+                        .write(grad_bias)
+                        .write(means),
                 ],
                 scratch: vec![by.scratch()],
             }
@@ -105,35 +198,50 @@ impl Op for GradReduce {
     }
 
     fn cost(&self, io: &Io<'_>) -> Cost {
-        Cost::streaming(io, 4.0 * io.input(0).numel() as f64)
+        Cost::streaming(io, flops(4.0, self.activation) * io.input(0).numel() as f64)
     }
 }
 
-/// The variants of an elementwise kernel over all `inputs`.
-fn elementwise(io: &Io<'_>, caps: &Caps, kernel: &Kernel, inputs: usize, eps: f32) -> Vec<Variant> {
+/// Checks x, grad_y, mean, var, weight and bias; returns the channels.
+fn operands(inputs: &[&Type]) -> Result<usize> {
+    let c = channels(inputs[0])?;
+    require(inputs[1] == inputs[0], || format!("grad_y is {}", inputs[1]))?;
+    let names = ["mean", "var", "weight", "bias"];
+    per_channel(&names.into_iter().zip(inputs[2..6].iter().copied()).collect::<Vec<_>>(), c)?;
+    Ok(c)
+}
+
+/// The variants of an elementwise kernel.
+fn elementwise(io: &Io<'_>, caps: &Caps, kernel: &Kernel, eps: f32, operands: &[Operand]) -> Vec<Variant> {
     let variant = |&lanes: &usize| {
         let (name, knob) = elem(lanes);
         let (params, groups) = Params::of(io.output(0), lanes, eps, caps);
-        let kernel = kernel.clone().knob("Elem", knob).with(&[("ROWS", ROWS as u32)]);
-        Variant::single(name, Launch::new(kernel, &params, groups).inputs(0..inputs).output(0))
+        let kernel = kernel.clone().knob("Elem", knob).knob("Word", word(lanes));
+        let launch = Launch::new(kernel.with(&[("ROWS", ROWS as u32)]), &params, groups);
+        Variant::single(name, operands.iter().fold(launch, |launch, &o| launch.read(o)).output(0))
     };
     lanes(&[io.output(0).channels()]).iter().map(variant).collect()
 }
 
 impl GradX {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        let [x, grad_y, mean, var, weight, grad_weight, grad_bias] =
-            [0, 1, 2, 3, 4, 5, 6].map(|i| call.real(i));
-        let channels = mean.len();
-        let rows = T::of((x.len() / channels) as f64);
-        let mut grad_x = call.take(0);
-        for (at, out) in grad_x.iter_mut().enumerate() {
-            let c = at % channels;
-            let inverse = inverse(var[c], self.eps);
-            let normal = (x[at] - mean[c]) * inverse;
-            *out = weight[c] * inverse * (grad_y[at] - (grad_bias[c] + normal * grad_weight[c]) / rows);
-        }
-        call.set(0, grad_x);
+        let [x, grad_y, mean, var, weight, bias, means] = [0, 1, 2, 3, 4, 5, 6].map(|i| call.real(i));
+        let norm = Norm::of(Statistics::Batch, self.eps, [mean, var, weight, bias]);
+        let (offset, slope) = means.split_at(mean.len());
+        let (offset, slope) = (repeated(offset), repeated(slope));
+        stretches(
+            call.output(0),
+            norm.scale.len(),
+            #[inline(always)]
+            |at, out| {
+                let x = &x[at..][..out.len()];
+                norm.through(self.activation, x, &grad_y[at..][..out.len()], out);
+                let tables = norm.scale.iter().zip(&offset).zip(&slope).zip(&norm.center);
+                for ((g, &x), (((&scale, &offset), &slope), &center)) in out.iter_mut().zip(x).zip(tables) {
+                    *g = scale * (*g - offset - (x - center) * slope);
+                }
+            },
+        );
     }
 }
 
@@ -145,26 +253,24 @@ impl Op for GradX {
     }
 
     fn attributes(&self) -> String {
-        format!("eps {}", self.eps)
+        describe(self.eps, self.activation)
     }
 
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>> {
         arity(inputs, 7)?;
-        let c = channels(inputs[0])?;
-        require(inputs[1] == inputs[0], || format!("grad_y is {}", inputs[1]))?;
-        let names = ["mean", "var", "weight", "grad_weight", "grad_bias"];
-        let named: Vec<_> = names.into_iter().zip(inputs[2..].iter().copied()).collect();
-        per_channel(&named, c)?;
+        let c = operands(inputs)?;
+        require(*inputs[6] == Type::f32(&[2, c]), || format!("means must be [2, {c}], found {}", inputs[6]))?;
         Ok(vec![inputs[0].clone()])
     }
 
     fn kernels(&self, io: &Io<'_>, caps: &Caps) -> Vec<Variant> {
-        let kernel = Kernel::new(shader!("batch_norm/grad_x.wgsl"), "grad");
-        elementwise(io, caps, &kernel, 7, self.eps)
+        let kernel = Kernel::new(shader!("batch_norm/grad_x.wgsl"), "grad")
+            .with(&[("ACTIVATION", self.activation.id())]);
+        elementwise(io, caps, &kernel, self.eps, &[0, 1, 2, 3, 4, 5, 6].map(|i| Operand::Input(i, 0)))
     }
 
     fn cost(&self, io: &Io<'_>) -> Cost {
-        Cost::streaming(io, 5.0 * io.output(0).numel() as f64)
+        Cost::streaming(io, flops(5.0, self.activation) * io.output(0).numel() as f64)
     }
 }
 
@@ -172,8 +278,21 @@ impl GradXRunning {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let [grad_y, var, weight] = [0, 1, 2].map(|i| call.real(i));
         let scale: Vec<T> = var.iter().zip(weight).map(|(&v, &w)| w * inverse(v, self.eps)).collect();
-        let grad_x = grad_y.iter().zip(scale.iter().cycle()).map(|(&g, &s)| g * s).collect();
-        call.set(0, grad_x);
+        let scale = repeated(&scale);
+        if self.activation == Activation::Identity {
+            return scaled(call.output(0), grad_y, &scale);
+        }
+        let [x, mean, bias] = [3, 4, 5].map(|i| call.real(i));
+        let norm = Norm::of(Statistics::Running, self.eps, [mean, var, weight, bias]);
+        stretches(
+            call.output(0),
+            scale.len(),
+            #[inline(always)]
+            |at, out| {
+                norm.through(self.activation, &x[at..][..out.len()], &grad_y[at..][..out.len()], out);
+                out.iter_mut().zip(&scale).for_each(|(g, &scale)| *g *= scale);
+            },
+        );
     }
 }
 
@@ -185,21 +304,27 @@ impl Op for GradXRunning {
     }
 
     fn attributes(&self) -> String {
-        format!("eps {}", self.eps)
+        describe(self.eps, self.activation)
     }
 
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>> {
-        arity(inputs, 3)?;
-        per_channel(&[("var", inputs[1]), ("weight", inputs[2])], channels(inputs[0])?)?;
+        let behind = self.activation != Activation::Identity;
+        arity(inputs, if behind { 6 } else { 3 })?;
+        let names = ["var", "weight", "x", "mean", "bias"].into_iter().zip(inputs[1..].iter().copied());
+        let tables: Vec<_> = names.filter(|(name, _)| *name != "x").collect();
+        per_channel(&tables, channels(inputs[0])?)?;
+        require(!behind || inputs[3] == inputs[0], || format!("x is {}", inputs[3]))?;
         Ok(vec![inputs[0].clone()])
     }
 
     fn kernels(&self, io: &Io<'_>, caps: &Caps) -> Vec<Variant> {
-        let kernel = Kernel::new(shader!("batch_norm/grad_x_running.wgsl"), "grad");
-        elementwise(io, caps, &kernel, 3, self.eps)
+        let kernel = Kernel::new(shader!("batch_norm/grad_x_running.wgsl"), "grad")
+            .with(&[("ACTIVATION", self.activation.id()), ("RUNNING", 1)]);
+        let operand = |i| if i < io.inputs.len() { Operand::Input(i, 0) } else { Operand::Unused };
+        elementwise(io, caps, &kernel, self.eps, &[0, 1, 2, 3, 4, 5].map(operand))
     }
 
     fn cost(&self, io: &Io<'_>) -> Cost {
-        Cost::streaming(io, io.output(0).numel() as f64)
+        Cost::streaming(io, flops(1.0, self.activation) * io.output(0).numel() as f64)
     }
 }

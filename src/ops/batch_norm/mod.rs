@@ -4,9 +4,11 @@
 mod affine;
 mod grad;
 mod normalize;
+mod rows;
 mod stats;
 
 pub use affine::{Affine, AffineGrad, BatchNormFold};
+pub(crate) use grad::through_activation;
 pub use normalize::{BatchNorm, Statistics};
 pub use stats::{BatchStats, RunningUpdate};
 
@@ -120,7 +122,7 @@ pub(super) fn cases() -> Vec<Case> {
     let relu = Epilogue { activation: Activation::Relu, ..Epilogue::default() };
     let residual = Epilogue { residual: true, activation: Activation::Relu6, ..Epilogue::default() };
     let mut all = Vec::new();
-    for shape in [&[1, 7, 5, 8][..], &[3, 5, 5, 6], &[33, 12], &[5, 3], &[1, 9, 130, 4]] {
+    for shape in [&[1, 7, 5, 8][..], &[3, 5, 5, 6], &[33, 12], &[5, 3], &[1, 9, 130, 4], &[8400, 5]] {
         let c = [*shape.last().unwrap_or(&1)];
         all.push(Case::new(BatchStats, &[shape]).grads(&[]));
         // The mean is 300 deviations away: naive sums would lose the variance.
@@ -133,9 +135,18 @@ pub(super) fn cases() -> Vec<Case> {
         };
         all.push(norm(Statistics::Batch, Epilogue::default()).grads(&[0, 3, 4]));
         all.push(norm(Statistics::Running, Epilogue::default()).grads(&[0, 3, 4]));
-        all.push(norm(Statistics::Batch, relu).grads(&[]));
+        all.push(norm(Statistics::Batch, relu).grads(&[0, 3, 4]));
         all.push(norm(Statistics::Running, residual).grads(&[]));
         all.push(Case::new(BatchNormFold { eps: 1e-3 }, &[&c, &c, &c, &c]).fill(3, positive).grads(&[]));
+        if shape.len() == 4 {
+            // Wide enough to reach both kinks of every activation.
+            let followed_by = |activation| {
+                let epilogue = Epilogue { activation, ..Epilogue::default() };
+                [Statistics::Batch, Statistics::Running]
+                    .map(|s| norm(s, epilogue).fill(3, Fill::Range(3.0, 6.0)).grads(&[0, 3, 4]))
+            };
+            all.extend(Activation::ALL.into_iter().flat_map(followed_by));
+        }
         let affine = [2, c[0]];
         all.push(Case::new(Affine::default(), &[shape, &affine]).grads(&[0]));
         all.push(Case::new(Affine { epilogue: relu }, &[shape, &affine]).grads(&[]));

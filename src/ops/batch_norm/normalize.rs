@@ -3,10 +3,12 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::grad::{GradReduce, GradX, GradXRunning};
+use super::rows::{repeated, stretches};
 use super::{ROWS, arity, channels, per_channel};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
-use crate::ops::{Epilogue, elem, groups, lanes, mismatch, word};
+use crate::ops::activation::decided;
+use crate::ops::{Activation, Epilogue, elem, groups, lanes, mismatch, word};
 use crate::shader;
 use crate::tape::{Cost, CpuCall, GradRule, Io, Launch, Op, Operand, Real, Tape, Type, ValueId, Variant};
 
@@ -17,6 +19,12 @@ pub enum Statistics {
     Batch,
     /// Constants.
     Running,
+}
+
+impl Statistics {
+    pub(super) fn name(self) -> &'static str {
+        if self == Statistics::Batch { "batch" } else { "running" }
+    }
 }
 
 /// `y = (x - mean) / sqrt(var + eps) * weight + bias`, then the epilogue.
@@ -50,27 +58,67 @@ impl Params {
     }
 }
 
+/// A batch norm as `(x - center) * scale + shift` for the CPU's lanes: `shaders/lib/norm.wgsl`.
+pub(super) struct Norm<T> {
+    pub(super) center: Vec<T>,
+    pub(super) scale: Vec<T>,
+    shift: Vec<T>,
+}
+
+impl<T: Real> Norm<T> {
+    pub(super) fn of(statistics: Statistics, eps: f32, [mean, var, weight, bias]: [&[T]; 4]) -> Self {
+        let scale: Vec<T> =
+            var.iter().zip(weight).map(|(&v, &w)| w / (v + T::of(eps.into())).sqrt()).collect();
+        let (center, shift) = match statistics {
+            Statistics::Batch => (mean.to_vec(), bias.to_vec()),
+            Statistics::Running => {
+                let shift = |c: usize| (-mean[c]).mul_add(scale[c], bias[c]);
+                (vec![T::zero(); scale.len()], (0..scale.len()).map(shift).collect())
+            }
+        };
+        Norm { center: repeated(&center), scale: repeated(&scale), shift: repeated(&shift) }
+    }
+
+    /// The norm of one stretch.
+    #[inline(always)]
+    fn normalise(&self, x: &[T], y: &mut [T]) {
+        let tables = self.center.iter().zip(&self.scale).zip(&self.shift);
+        for ((y, &x), ((&center, &scale), &shift)) in y.iter_mut().zip(x).zip(tables) {
+            *y = (x - center) * scale + shift;
+        }
+    }
+
+    /// `g = grad_y * activation'(v)` of one stretch: v, the activation's input, is found again from x.
+    #[inline(always)]
+    pub(super) fn through(&self, activation: Activation, x: &[T], grad_y: &[T], g: &mut [T]) {
+        if activation == Activation::Identity {
+            return g.copy_from_slice(grad_y);
+        }
+        decided!(activation, |activation| {
+            let tables = self.center.iter().zip(&self.scale).zip(&self.shift);
+            for (((g, &x), &grad_y), ((&center, &scale), &shift)) in
+                g.iter_mut().zip(x).zip(grad_y).zip(tables)
+            {
+                *g = grad_y * activation.derivative_at((x - center) * scale + shift);
+            }
+        });
+    }
+}
+
 impl BatchNorm {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        let [x, mean, var, weight, bias] = [0, 1, 2, 3, 4].map(|i| call.real(i));
-        let scale: Vec<T> =
-            var.iter().zip(weight).map(|(&v, &w)| w / (v + T::of(self.eps.into())).sqrt()).collect();
-        let channels = scale.len();
-        // The two forms of `shaders/batch_norm/normalize.wgsl`.
-        let (center, shift): (Vec<T>, Vec<T>) = (0..channels)
-            .map(|c| match self.statistics {
-                Statistics::Batch => (mean[c], bias[c]),
-                Statistics::Running => (T::zero(), (-mean[c]).mul_add(scale[c], bias[c])),
-            })
-            .unzip();
-        let mut y = call.take(0);
-        for (y, x) in y.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
-            for c in 0..channels {
-                y[c] = (x[c] - center[c]) * scale[c] + shift[c];
-            }
-        }
-        self.epilogue.cpu(5, call, &mut y);
-        call.set(0, y);
+        let x = call.real(0);
+        let norm = Norm::of(self.statistics, self.eps, [1, 2, 3, 4].map(|i| call.real(i)));
+        let fused = self.epilogue.operands_of(5, call);
+        stretches(
+            call.output(0),
+            norm.scale.len(),
+            #[inline(always)]
+            |at, y| {
+                norm.normalise(&x[at..][..y.len()], y);
+                fused.apply(at, 0, y);
+            },
+        );
     }
 }
 
@@ -82,8 +130,7 @@ impl Op for BatchNorm {
     }
 
     fn attributes(&self) -> String {
-        let statistics = if self.statistics == Statistics::Batch { "batch" } else { "running" };
-        format!("{statistics} eps {}{}", self.eps, self.epilogue.describe())
+        format!("{} eps {}{}", self.statistics.name(), self.eps, self.epilogue.describe())
     }
 
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>> {
@@ -103,7 +150,8 @@ impl Op for BatchNorm {
     /// the path through them:
     ///   grad_x = weight / sqrt(var + eps) * (grad_y - (grad_bias + x^ * grad_weight) / rows)
     /// So the rule gives no gradient for mean and var, and `BatchStats` has none. Over running
-    /// statistics they are constants: grad_x = weight / sqrt(var + eps) * grad_y.
+    /// statistics they are constants: grad_x = weight / sqrt(var + eps) * grad_y. Behind an activation
+    /// grad_y is first multiplied by its derivative.
     fn grad(
         &self,
         tape: &mut Tape,
@@ -113,26 +161,29 @@ impl Op for BatchNorm {
         needs: &[bool],
     ) -> Result<GradRule> {
         let Some(grad_y) = upstream[0] else { return Ok(vec![None; inputs.len()]) };
-        if !self.epilogue.is_plain() {
-            return Ok(Vec::new());
-        }
-        let &[x, mean, var, weight, _] = inputs else { return Ok(Vec::new()) };
+        // A residual is one operand more, and has no gradient here.
+        let &[x, mean, var, weight, bias] = inputs else { return Ok(Vec::new()) };
         let batch = self.statistics == Statistics::Batch;
         if !batch && (needs[1] || needs[2]) {
             return Err(mismatch("batch_norm.forward: running statistics have no gradient"));
         }
-        let eps = self.eps;
+        let &BatchNorm { eps, statistics, epilogue: Epilogue { activation, .. } } = self;
         let mut rule = vec![None; 5];
         if needs[3] || needs[4] || (batch && needs[0]) {
-            let sums = tape.record(GradReduce { eps }, &[x, grad_y, mean, var])?;
+            let mut operands = vec![x, grad_y, mean, var, weight, bias];
+            let sums = tape.record(GradReduce { eps, statistics, activation }, &operands)?;
             (rule[3], rule[4]) = (Some(sums[0]), Some(sums[1]));
             if batch && needs[0] {
-                let inputs = [x, grad_y, mean, var, weight, sums[0], sums[1]];
-                rule[0] = Some(tape.apply(GradX { eps }, &inputs)?);
+                operands.push(sums[2]);
+                rule[0] = Some(tape.apply(GradX { eps, activation }, &operands)?);
             }
         }
         if !batch && needs[0] {
-            rule[0] = Some(tape.apply(GradXRunning { eps }, &[grad_y, var, weight])?);
+            let mut operands = vec![grad_y, var, weight];
+            if activation != Activation::Identity {
+                operands.extend([x, mean, bias]);
+            }
+            rule[0] = Some(tape.apply(GradXRunning { eps, activation }, &operands)?);
         }
         Ok(rule)
     }

@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::rows::{blocks, join_moments, moments};
 use super::{Reduction, arity, channels, per_channel, stored};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
@@ -25,10 +26,10 @@ pub struct RunningUpdate {
     pub rows: usize,
 }
 
-/// `Params` of `shaders/batch_norm/stats_*.wgsl` and `grad_partial.wgsl`.
+/// `Params` of `shaders/batch_norm/stats_*.wgsl`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
-pub(super) struct ReduceParams {
+struct ReduceParams {
     rows: u32,
     channels: u32,
     chunks: u32,
@@ -36,7 +37,7 @@ pub(super) struct ReduceParams {
 }
 
 impl ReduceParams {
-    pub(super) fn of(by: &Reduction) -> Self {
+    fn of(by: &Reduction) -> Self {
         ReduceParams {
             rows: by.rows as u32,
             channels: by.groups as u32,
@@ -56,23 +57,18 @@ struct RunningParams {
 }
 
 impl BatchStats {
-    /// Two passes, summed in f64.
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        let (rows, channels) = (call.io.input(0).rows() as f64, call.io.input(0).channels());
+        let channels = call.io.input(0).channels();
         let x = call.real(0);
-        let mut mean = vec![0.0; channels];
-        for row in x.chunks_exact(channels) {
-            mean.iter_mut().zip(row).for_each(|(sum, v)| *sum += v.f64());
-        }
-        mean.iter_mut().for_each(|sum| *sum /= rows);
-        let mut var = vec![0.0; channels];
-        for row in x.chunks_exact(channels) {
-            for c in 0..channels {
-                var[c] += (row[c].f64() - mean[c]).powi(2);
-            }
-        }
-        call.set(0, mean.iter().map(|&m| T::of(m)).collect());
-        call.set(1, var.iter().map(|&v| T::of(v / rows)).collect());
+        let all = blocks(
+            x.len(),
+            channels,
+            #[inline(always)]
+            |elements, mean, squares| moments(&x[elements], mean, squares),
+        );
+        let (mean, var) = join_moments(&all, x.len(), channels);
+        call.set(0, mean.into_iter().map(T::of));
+        call.set(1, var.into_iter().map(T::of));
     }
 }
 

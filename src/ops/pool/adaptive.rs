@@ -24,27 +24,17 @@ struct AdaptiveAvgPoolGrad {
 }
 
 impl Planes {
-    fn adaptive(&self, axis: usize, o: usize) -> Range<usize> {
+    fn adaptive(&self, axis: usize, o: usize) -> (Range<usize>, usize) {
         let (input, output) = (self.input[axis], self.output[axis]);
-        o * input / output..((o + 1) * input).div_ceil(output)
+        let pixels = o * input / output..((o + 1) * input).div_ceil(output);
+        (pixels.clone(), pixels.len())
     }
 }
 
 impl AdaptiveAvgPool {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let planes = Planes::of(call.io.input(0), call.io.output(0));
-        let x = call.real(0);
-        let mut y = call.take(0);
-        planes.each_window(
-            |axis, o| planes.adaptive(axis, o),
-            |_, _, place| place,
-            |o, under, _| {
-                for c in 0..planes.channels {
-                    y[o + c] = under.iter().map(|at| x[at + c]).sum::<T>() / T::of(under.len() as f64);
-                }
-            },
-        );
-        call.set(0, y);
+        planes.mean(call, false, |axis, o| planes.adaptive(axis, o));
     }
 }
 
@@ -92,20 +82,7 @@ impl Op for AdaptiveAvgPool {
 impl AdaptiveAvgPoolGrad {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let planes = Planes::of(call.io.output(0), call.io.input(0));
-        let grad_y = call.real(0);
-        let mut grad_x = call.take(0);
-        planes.each_window(
-            |axis, o| planes.adaptive(axis, o),
-            |_, _, place| place,
-            |o, under, _| {
-                for at in under {
-                    for c in 0..planes.channels {
-                        grad_x[at + c] += grad_y[o + c] / T::of(under.len() as f64);
-                    }
-                }
-            },
-        );
-        call.set(0, grad_x);
+        planes.mean(call, true, |axis, o| planes.adaptive(axis, o));
     }
 }
 

@@ -35,16 +35,9 @@ impl AvgPool {
         }
     }
 
-    /// Calls `visit` with a pixel of y, the pixels of x under it, and its divisor.
-    fn each<T: Real>(&self, planes: Planes, mut visit: impl FnMut(usize, &[usize], T)) {
-        planes.each_window(
-            |axis, o| self.window.taps(axis, o, planes.input[axis]),
-            |axis, o, tap| self.window.pixel(axis, o, tap),
-            |o, under, [oh, ow]| {
-                let taps = self.divisor(0, oh, planes.input[0]) * self.divisor(1, ow, planes.input[1]);
-                visit(o, under, T::of(taps as f64));
-            },
-        );
+    /// The pixels under window `o` of an axis, and by how many it divides.
+    fn under(&self, axis: usize, o: usize, extent: usize) -> (impl Iterator<Item = usize> + use<>, usize) {
+        (self.window.pixels(axis, o, extent), self.divisor(axis, o, extent))
     }
 
     fn describe(&self) -> String {
@@ -58,14 +51,7 @@ impl AvgPool {
 
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let planes = Planes::of(call.io.input(0), call.io.output(0));
-        let x = call.real(0);
-        let mut y = call.take(0);
-        self.each(planes, |o, under, divisor| {
-            for c in 0..planes.channels {
-                y[o + c] = under.iter().map(|at| x[at + c]).sum::<T>() / divisor;
-            }
-        });
-        call.set(0, y);
+        planes.mean(call, false, |axis, o| self.under(axis, o, planes.input[axis]));
     }
 }
 
@@ -112,16 +98,7 @@ impl Op for AvgPool {
 impl AvgPoolGrad {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let planes = Planes::of(call.io.output(0), call.io.input(0));
-        let grad_y = call.real(0);
-        let mut grad_x = call.take(0);
-        self.pool.each(planes, |o, under, divisor| {
-            for at in under {
-                for c in 0..planes.channels {
-                    grad_x[at + c] += grad_y[o + c] / divisor;
-                }
-            }
-        });
-        call.set(0, grad_x);
+        planes.mean(call, true, |axis, o| self.pool.under(axis, o, planes.input[axis]));
     }
 }
 

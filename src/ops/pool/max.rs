@@ -1,13 +1,15 @@
 //! Max pooling and its gradient.
 
+use rayon::prelude::*;
+
 use super::{Planes, PoolWindow, floats};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
+use crate::ops::cpu::sums::{axis, strips};
+use crate::ops::cpu::{pieces, simd};
 use crate::ops::require;
 use crate::shader;
-use crate::tape::{
-    Cost, CpuCall, Data, GradRule, Io, Op, Operand, Real, Shape, Tape, Type, ValueId, Variant,
-};
+use crate::tape::{Cost, CpuCall, GradRule, Io, Op, Operand, Real, Shape, Tape, Type, ValueId, Variant};
 
 /// `y = max` over each window of `x [n, h, w, c]`, padding ignored. Second output, u32: where the
 /// maximum was, as `row * width + column`; the first of equal ones, and a NaN before all else.
@@ -31,28 +33,46 @@ fn dilation(window: &PoolWindow) -> [(&'static str, u32); 2] {
 impl MaxPool {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let planes = Planes::of(call.io.input(0), call.io.output(0));
-        let x = call.real(0);
-        let mut y = call.take(0);
-        let mut argmax = vec![0; y.len()];
-        let picture = planes.input[0] * planes.input[1];
-        planes.each_window(
-            |axis, o| self.window.taps(axis, o, planes.input[axis]),
-            |axis, o, tap| self.window.pixel(axis, o, tap),
-            |o, under, _| {
-                for c in 0..planes.channels {
-                    let mut best = under[0];
-                    for &at in &under[1..] {
-                        if x[at + c] > x[best + c] || x[at + c].is_nan() {
-                            best = at;
-                        }
+        let along =
+            |a| (0..planes.output[a]).map(move |o| self.window.pixels(a, o, planes.input[a]).collect());
+        let (rows, columns): (Vec<Vec<usize>>, Vec<Vec<usize>>) = (along(0).collect(), along(1).collect());
+        let ([height, width], channels) = (planes.input, planes.channels);
+        let (x, line) = (call.real(0), columns.len() * channels);
+        let (y, argmax) = (call.output(0), call.output_words(1));
+        // Where nobody reads argmax, its lines are empty.
+        let argmax = argmax.chunks_mut(line).chain(std::iter::repeat_with(Default::default));
+        let lines: Vec<(&mut [T], &mut [u32])> = y.chunks_mut(line).zip(argmax).collect();
+        lines.into_par_iter().enumerate().for_each(|(at, (y, argmax))| {
+            let (n, row) = (at / rows.len(), at % rows.len());
+            simd(
+                #[inline(always)]
+                |_| {
+                    for (o, columns) in columns.iter().enumerate() {
+                        strips!([16, 8, 1], channels, |c, N| {
+                            let mut best = [T::neg_infinity(); N];
+                            let mut place = [(rows[row][0] * width + columns[0]) as u32; N];
+                            for &h in &rows[row] {
+                                for &w in columns {
+                                    let x = &x[((n * height + h) * width + w) * channels + c..][..N];
+                                    let here = (h * width + w) as u32;
+                                    for i in 0..N {
+                                        let (value, old) = (x[i], best[i]);
+                                        let better = (value > old) | value.is_nan();
+                                        best[i] = if better { value } else { old };
+                                        place[i] = if better { here } else { place[i] };
+                                    }
+                                }
+                            }
+                            let at = o * channels + c;
+                            y[at..][..N].copy_from_slice(&best);
+                            if !argmax.is_empty() {
+                                argmax[at..][..N].copy_from_slice(&place);
+                            }
+                        });
                     }
-                    y[o + c] = x[best + c];
-                    argmax[o + c] = (best / planes.channels % picture) as u32;
-                }
-            },
-        );
-        call.set(0, y);
-        call.outputs[1] = Data::U32(argmax);
+                },
+            );
+        });
     }
 }
 
@@ -105,15 +125,41 @@ impl Op for MaxPool {
 impl MaxPoolGrad {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let planes = Planes::of(call.io.output(0), call.io.input(0));
+        // By pixel, the windows that cover it.
+        let along = |a| {
+            let windows = (0..planes.output[a])
+                .flat_map(move |o| self.window.pixels(a, o, planes.input[a]).map(move |i| (i, o, ())));
+            axis(planes.input[a], windows)
+        };
+        let (rows, columns, channels) = (along(0), along(1), planes.channels);
+        let [height, width] = planes.output;
         let (grad_y, argmax) = (call.real(0), call.words(1));
-        let mut grad_x = call.take(0);
-        let picture = planes.input[0] * planes.input[1];
-        let windows = planes.output[0] * planes.output[1] * planes.channels;
-        for (o, (&g, &place)) in grad_y.iter().zip(argmax).enumerate() {
-            let pixel = o / windows * picture + place as usize;
-            grad_x[pixel * planes.channels + o % planes.channels] += g;
-        }
-        call.set(0, grad_x);
+        let line = columns.len() * channels;
+        pieces(
+            call.output(0),
+            line,
+            #[inline(always)]
+            |at, grad_x| {
+                let (n, row) = (at / line / rows.len(), at / line % rows.len());
+                for (column, grad_x) in grad_x.chunks_exact_mut(channels).enumerate() {
+                    let here = (row * columns.len() + column) as u32;
+                    strips!([32, 16, 8, 1], channels, |c, N| {
+                        let mut sum = [T::zero(); N];
+                        for (h, ()) in &rows[row] {
+                            for (w, ()) in &columns[column] {
+                                let at = ((n * height + h) * width + w) * channels + c;
+                                let (grad_y, argmax) = (&grad_y[at..][..N], &argmax[at..][..N]);
+                                for i in 0..N {
+                                    let grad = grad_y[i];
+                                    sum[i] += if argmax[i] == here { grad } else { T::zero() };
+                                }
+                            }
+                        }
+                        grad_x[c..][..N].copy_from_slice(&sum);
+                    });
+                }
+            },
+        );
     }
 }
 
@@ -151,6 +197,7 @@ impl Op for MaxPoolGrad {
 mod tests {
     use super::*;
     use crate::plan::probe::reference;
+    use crate::tape::{Arg, Data, Out};
 
     #[test]
     fn nan_is_largest_and_the_first_of_equals_wins() {
@@ -161,5 +208,23 @@ mod tests {
         let (outputs, _) = reference::<f64>(&op, &[Data::Real(row.to_vec())], &[&ty]).expect("it runs");
         assert!(matches!(&outputs[0], Data::Real(y) if y[0] == 1.0 && y[1].is_nan() && y[2] < -1e300));
         assert_eq!(outputs[1], Data::U32(vec![0, 4, 6]));
+    }
+
+    #[test]
+    fn argmax_may_be_left_out() {
+        let op = MaxPool { window: PoolWindow::default() };
+        let (x, y) = (Type::f32(&[1, 4, 2, 1]), Type::f32(&[1, 2, 1, 1]));
+        let words = Type::u32(&[1, 2, 1, 1]);
+        let io = Io::whole(&[&x], &[&y, &words]);
+        let mut found = [0.0_f32; 2];
+        let mut call = CpuCall {
+            io: &io,
+            inputs: vec![Arg::Real(&[1.0, 2.0, 3.0, 4.0, 8.0, 7.0, 6.0, 5.0])],
+            updates: Vec::new(),
+            outputs: vec![Out::Real(&mut found), Out::Real(&mut [])],
+            memory: None,
+        };
+        op.cpu_f32(&mut call);
+        assert_eq!(found, [4.0, 8.0]);
     }
 }

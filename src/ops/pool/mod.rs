@@ -14,10 +14,12 @@ pub use adaptive::AdaptiveAvgPool;
 pub use average::AvgPool;
 pub use max::MaxPool;
 
+use super::cpu::pieces;
+use super::cpu::sums::{axis, strips};
 use super::{Case, elem, groups, lanes, mismatch, require, word};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
-use crate::tape::{DType, Launch, Shape, Type, Variant};
+use crate::tape::{CpuCall, DType, Launch, Real, Shape, Type, Variant};
 
 /// A window over height and width, as PyTorch's pooling layers take it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,9 +81,10 @@ impl PoolWindow {
         first..end.max(first)
     }
 
-    /// The pixel under `tap` of window `o`; the tap must be one of [`PoolWindow::taps`].
-    fn pixel(&self, axis: usize, o: usize, tap: usize) -> usize {
-        o * self.stride[axis] + tap * self.dilation[axis] - self.padding[axis]
+    /// The pixels under window `o`, of `extent`.
+    fn pixels(&self, axis: usize, o: usize, extent: usize) -> impl Iterator<Item = usize> + use<> {
+        let (start, dilation, padding) = (o * self.stride[axis], self.dilation[axis], self.padding[axis]);
+        self.taps(axis, o, extent).map(move |tap| start + tap * dilation - padding)
     }
 
     fn infer(&self, x: &Type) -> Result<Shape> {
@@ -125,7 +128,6 @@ fn floats(x: &Type) -> Result<[usize; 4]> {
 /// Extents of the larger and the smaller side: those of x and y, or of their gradients.
 #[derive(Clone, Copy)]
 struct Planes {
-    batch: usize,
     input: [usize; 2],
     output: [usize; 2],
     channels: usize,
@@ -133,31 +135,59 @@ struct Planes {
 
 impl Planes {
     fn of(x: &Shape, y: &Shape) -> Self {
-        Planes { batch: x[0], input: [x[1], x[2]], output: [y[1], y[2]], channels: x[3] }
+        Planes { input: [x[1], x[2]], output: [y[1], y[2]], channels: x[3] }
     }
 
-    /// Calls `visit` with the offset of each pixel of y and those of the pixels of x under its window.
-    fn each_window(
+    /// The mean over windows, or with `gradient` what it passes back. `under` gives the pixels under window
+    /// `o` of an axis, and by how many it divides.
+    fn mean<T: Real, R: Iterator<Item = usize>>(
         &self,
-        rows: impl Fn(usize, usize) -> Range<usize>,
-        pixel: impl Fn(usize, usize, usize) -> usize,
-        mut visit: impl FnMut(usize, &[usize], [usize; 2]),
+        call: &mut CpuCall<'_, T>,
+        gradient: bool,
+        under: impl Fn(usize, usize) -> (R, usize),
     ) {
-        let mut under = Vec::new();
-        for n in 0..self.batch {
-            let plane = n * self.input[0] * self.input[1];
-            for oh in 0..self.output[0] {
-                for ow in 0..self.output[1] {
-                    under.clear();
-                    for kh in rows(0, oh) {
-                        let line = plane + pixel(0, oh, kh) * self.input[1];
-                        under.extend(rows(1, ow).map(|kw| (line + pixel(1, ow, kw)) * self.channels));
-                    }
-                    let o = (n * self.output[0] + oh) * self.output[1] + ow;
-                    visit(o * self.channels, &under, [oh, ow]);
-                }
+        let under = &under;
+        let along = |a: usize| {
+            let windows = (0..self.output[a]).flat_map(move |o| {
+                let (pixels, divisor) = under(a, o);
+                pixels.map(move |i| (o, i, T::of(1.0 / divisor as f64)))
+            });
+            if gradient {
+                axis(self.input[a], windows.map(|(o, i, weight)| (i, o, weight)))
+            } else {
+                axis(self.output[a], windows)
             }
-        }
+        };
+        let (rows, columns, channels) = (along(0), along(1), self.channels);
+        let [height, width] = if gradient { self.output } else { self.input };
+        let (source, line) = (call.real(0), columns.len() * channels);
+        pieces(
+            call.output(0),
+            line,
+            #[inline(always)]
+            |at, out| {
+                let (n, row) = (at / line / rows.len(), at / line % rows.len());
+                for (out, columns) in out.chunks_exact_mut(channels).zip(&columns) {
+                    strips!([32, 16, 8, 1], channels, |c, N| {
+                        let mut sum = [T::zero(); N];
+                        for &(h, row_weight) in &rows[row] {
+                            let mut part = [T::zero(); N];
+                            for &(w, weight) in columns {
+                                let from = ((n * height + h) * width + w) * channels + c;
+                                let from = &source[from..][..N];
+                                for i in 0..N {
+                                    part[i] += from[i] * weight;
+                                }
+                            }
+                            for i in 0..N {
+                                sum[i] += part[i] * row_weight;
+                            }
+                        }
+                        out[c..][..N].copy_from_slice(&sum);
+                    });
+                }
+            },
+        );
     }
 
     /// One variant for each number of channels that a thread may take. `count` is the elements of
@@ -227,6 +257,10 @@ pub(super) fn cases() -> Vec<Case> {
         }
     }
     all.push(Case::new(MaxPool { window: dilated }, &[&[2, 7, 9, 4]]));
+    // Strips of every width.
+    let overlapping = PoolWindow { kernel: [3, 3], padding: [1, 1], ..base };
+    all.push(Case::new(MaxPool { window: overlapping }, &[&[1, 5, 4, 57]]));
+    all.push(Case::new(AvgPool { window: overlapping, count_include_pad: false }, &[&[1, 5, 4, 57]]));
     all.push(Case::new(MaxPool { window: PoolWindow { ceil_mode: true, ..dilated } }, &[&[1, 6, 8, 3]]));
     // Its only column of windows hangs over the right edge.
     let wide = PoolWindow { kernel: [2, 4], stride: [2, 3], ceil_mode: true, ..base };

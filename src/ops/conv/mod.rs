@@ -4,8 +4,12 @@
 //! then the epilogue. Weights are HWIO: `[kernel_h, kernel_w, in_channels / groups, out_channels]`.
 //! All three passes are implicit matrix products: no patch matrix is ever stored.
 
-use bytemuck::{Pod, Zeroable};
+mod window;
 
+pub(super) use window::Params;
+pub use window::{Padding, Window};
+
+use super::cpu::{Grid, Job, Tap, Weights, correlate, correlate_scratch, weigh, weigh_scratch};
 use super::matmul::{SumRows, split_rows, with_splits};
 use super::{Activation, Case, Epilogue, groups, require};
 use crate::Result;
@@ -14,174 +18,6 @@ use crate::shader;
 use crate::tape::{
     Cost, CpuCall, GradRule, Io, Launch, Op, Operand, Real, Shape, Tape, Type, ValueId, Variant,
 };
-
-/// Zeros around a picture, in pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Padding {
-    /// Above.
-    pub top: usize,
-    /// Left.
-    pub left: usize,
-    /// Below.
-    pub bottom: usize,
-    /// Right.
-    pub right: usize,
-}
-
-impl Padding {
-    /// The same on all sides.
-    pub fn same(pixels: usize) -> Self {
-        Padding { top: pixels, left: pixels, bottom: pixels, right: pixels }
-    }
-}
-
-/// A window sliding over a picture; `[height, width]` each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Window {
-    /// Taps.
-    pub kernel: [usize; 2],
-    /// Step between output pixels.
-    pub stride: [usize; 2],
-    /// Zeros around the picture.
-    pub padding: Padding,
-    /// Distance between taps.
-    pub dilation: [usize; 2],
-}
-
-impl Default for Window {
-    /// 1x1, stride 1, no padding.
-    fn default() -> Self {
-        Window { kernel: [1, 1], stride: [1, 1], padding: Padding::default(), dilation: [1, 1] }
-    }
-}
-
-impl Window {
-    /// A square window with the same stride and padding everywhere.
-    pub fn square(kernel: usize, stride: usize, padding: usize) -> Self {
-        Window {
-            kernel: [kernel; 2],
-            stride: [stride; 2],
-            padding: Padding::same(padding),
-            ..Self::default()
-        }
-    }
-
-    /// Height and width of the output: `floor((in + pad - dilation (kernel - 1) - 1) / stride) + 1`.
-    ///
-    /// # Errors
-    /// Where the window is larger than the padded picture.
-    pub fn output(&self, height: usize, width: usize) -> Result<[usize; 2]> {
-        let p = self.padding;
-        let along = |size: usize, pad: usize, axis: usize| {
-            let reach = self.dilation[axis] * (self.kernel[axis].max(1) - 1) + 1;
-            require(size + pad >= reach && self.stride[axis] > 0 && self.kernel[axis] > 0, || {
-                format!("a window of {} does not fit {height}x{width} pixels", self.describe())
-            })?;
-            Ok((size + pad - reach) / self.stride[axis] + 1)
-        };
-        Ok([along(height, p.top + p.bottom, 0)?, along(width, p.left + p.right, 1)?])
-    }
-
-    /// `3x3 s2 p0,0,1,1 d2`
-    pub fn describe(&self) -> String {
-        let ([kh, kw], [sh, sw], p, [dh, dw]) = (self.kernel, self.stride, self.padding, self.dilation);
-        let mut text = format!("{kh}x{kw}");
-        if (sh, sw) != (1, 1) {
-            text += &if sh == sw { format!(" s{sh}") } else { format!(" s{sh},{sw}") };
-        }
-        if p != Padding::default() {
-            let same = p == Padding::same(p.top);
-            text += &if same {
-                format!(" p{}", p.top)
-            } else {
-                format!(" p{},{},{},{}", p.top, p.left, p.bottom, p.right)
-            };
-        }
-        if (dh, dw) != (1, 1) {
-            text += &if dh == dw { format!(" d{dh}") } else { format!(" d{dh},{dw}") };
-        }
-        text
-    }
-
-    pub(super) fn constants(&self) -> [(&'static str, u32); 6] {
-        [
-            ("KERNEL_H", self.kernel[0] as u32),
-            ("KERNEL_W", self.kernel[1] as u32),
-            ("STRIDE_H", self.stride[0] as u32),
-            ("STRIDE_W", self.stride[1] as u32),
-            ("DILATION_H", self.dilation[0] as u32),
-            ("DILATION_W", self.dilation[1] as u32),
-        ]
-    }
-}
-
-/// `Params` of `shaders/lib/window.wgsl`.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-pub(super) struct Params {
-    batch: u32,
-    in_height: u32,
-    in_width: u32,
-    in_channels: u32,
-    out_height: u32,
-    out_width: u32,
-    out_channels: u32,
-    pad_top: u32,
-    pad_left: u32,
-    groups: u32,
-    pub(super) split_rows: u32,
-    pub(super) splits: u32,
-}
-
-impl Params {
-    pub(super) fn new(window: &Window, groups: usize, x: &Shape, y: &Shape) -> Self {
-        let n = |shape: &Shape, i: usize| shape[i] as u32;
-        Params {
-            batch: n(x, 0),
-            in_height: n(x, 1),
-            in_width: n(x, 2),
-            in_channels: n(x, 3),
-            out_height: n(y, 1),
-            out_width: n(y, 2),
-            out_channels: n(y, 3),
-            pad_top: window.padding.top as u32,
-            pad_left: window.padding.left as u32,
-            groups: groups as u32,
-            split_rows: 0,
-            splits: 1,
-        }
-    }
-}
-
-/// Calls `visit(output pixel, tap, input pixel)` for every tap that lies inside the picture, output
-/// pixels in order. Pixels are numbered through the whole batch.
-pub(super) fn for_each_tap(
-    window: &Window,
-    x: &Shape,
-    y: &Shape,
-    mut visit: impl FnMut(usize, usize, usize),
-) {
-    let (p, [kh, kw]) = (window.padding, window.kernel);
-    for n in 0..y[0] {
-        for oh in 0..y[1] {
-            for ow in 0..y[2] {
-                let pixel = (n * y[1] + oh) * y[2] + ow;
-                for tap_h in 0..kh {
-                    let ih = (oh * window.stride[0] + tap_h * window.dilation[0]).wrapping_sub(p.top);
-                    if ih >= x[1] {
-                        continue;
-                    }
-                    for tap_w in 0..kw {
-                        let iw = (ow * window.stride[1] + tap_w * window.dilation[1]).wrapping_sub(p.left);
-                        if iw < x[2] {
-                            visit(pixel, tap_h * kw + tap_w, (n * x[1] + ih) * x[2] + iw);
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
 
 /// Inputs x `[N, H, W, C]`, w `[kh, kw, C / groups, O]`, then the epilogue's. Output `[N, OH, OW, O]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -223,25 +59,43 @@ fn describe(window: &Window, groups: usize) -> String {
     if groups == 1 { window.describe() } else { format!("{} g{groups}", window.describe()) }
 }
 
+/// The products of a forward pass: one a group, over all taps.
+fn forward<'a, T>(conv: &Conv, x: &Shape, w: &'a [T], y: &Shape) -> (Grid, Vec<(Job, Weights<'a, T>)>) {
+    let (window, groups) = (&conv.window, conv.groups);
+    let (depth, width) = (x[3] / groups, y[3] / groups);
+    let taps: Vec<Tap> = window
+        .taps()
+        .map(|[h, w]| Tap {
+            number: h * window.kernel[1] + w,
+            row: (h * window.dilation[0]) as isize - window.padding.top as isize,
+            column: (w * window.dilation[1]) as isize - window.padding.left as isize,
+        })
+        .collect();
+    let job = |group: usize| {
+        let (first, column) = (group * depth, group * width);
+        let weights =
+            Weights { data: w, offset: column, tap: depth * y[3], row: y[3], column: 1, columns: width };
+        (Job { origin: [0, 0], taps: taps.clone(), first, depth, column }, weights)
+    };
+    let grid = match window.is_pointwise() {
+        true => Grid::rows(x.rows(), x[3], y[3]),
+        false => Grid {
+            pictures: x[0],
+            source: [x[1], x[2], x[3]],
+            target: [y[1], y[2], y[3]],
+            step: window.stride,
+            spread: [1, 1],
+        },
+    };
+    (grid, (0..groups).map(job).collect())
+}
+
 impl Conv {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        let (x, w) = (call.real(0), call.real(1));
-        let (xs, ys) = (call.io.input(0), call.io.output(0));
-        let (cin, cout) = (xs[3], ys[3]);
-        let (depth, width) = (cin / self.groups, cout / self.groups);
-        let mut y = call.take(0);
-        for_each_tap(&self.window, xs, ys, |pixel, tap, under| {
-            let out = &mut y[pixel * cout..][..cout];
-            for (c, &x) in x[under * cin..][..cin].iter().enumerate() {
-                let (group, ci) = (c / depth, c % depth);
-                let row = &w[(tap * depth + ci) * cout + group * width..][..width];
-                for (y, &w) in out[group * width..][..width].iter_mut().zip(row) {
-                    *y += x * w;
-                }
-            }
-        });
-        self.epilogue.cpu(2, call, &mut y);
-        call.set(0, y);
+        let (grid, jobs) = forward(self, call.io.input(0), call.real(1), call.io.output(0));
+        let epilogue = self.epilogue.operands_of(2, call);
+        let scratch = call.scratch(correlate_scratch(&grid, &jobs));
+        correlate(call.real(0), &grid, &jobs, &epilogue, scratch, call.output(0));
     }
 }
 
@@ -331,21 +185,53 @@ impl Op for Conv {
 }
 
 impl ConvGradInput {
-    fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        let (grad_y, w) = (call.real(0), call.real(1));
-        let (ys, xs) = (call.io.input(0), &self.input);
-        let (cin, cout) = (xs[3], ys[3]);
-        let (depth, width) = (cin / self.groups, cout / self.groups);
-        let mut grad_x = call.take(0);
-        for_each_tap(&self.window, xs, ys, |pixel, tap, under| {
-            let dy = &grad_y[pixel * cout..][..cout];
-            for (c, dx) in grad_x[under * cin..][..cin].iter_mut().enumerate() {
-                let (group, ci) = (c / depth, c % depth);
-                let row = &w[(tap * depth + ci) * cout + group * width..][..width];
-                *dx += dy[group * width..][..width].iter().zip(row).map(|(&dy, &w)| dy * w).sum();
+    /// A pixel of dx gathers the windows that cover it. With a stride, pixels of equal remainder (the
+    /// phases) see the same taps, and each phase is a product with stride 1:
+    /// `oh = (ih + top - tap_h dilation) / stride`, where that divides.
+    fn jobs<'a, T>(&self, w: &'a [T], y: &Shape) -> (Grid, Vec<(Job, Weights<'a, T>)>) {
+        let (window, x) = (&self.window, &self.input);
+        let (depth, width) = (x[3] / self.groups, y[3] / self.groups);
+        let [sh, sw] = window.stride.map(|s| s as isize);
+        let mut jobs = Vec::new();
+        for (a, b) in (0..sh).flat_map(|a| (0..sw).map(move |b| (a, b))) {
+            let covers = |[h, w]: [usize; 2]| {
+                let row = a + window.padding.top as isize - (h * window.dilation[0]) as isize;
+                let column = b + window.padding.left as isize - (w * window.dilation[1]) as isize;
+                let number = h * window.kernel[1] + w;
+                (row % sh == 0 && column % sw == 0).then_some(Tap {
+                    number,
+                    row: row / sh,
+                    column: column / sw,
+                })
+            };
+            let mut taps: Vec<Tap> = window.taps().filter_map(covers).collect();
+            taps.sort_by_key(|tap| (tap.row, tap.column));
+            for group in 0..self.groups {
+                let (first, column) = (group * width, group * depth);
+                let origin = [a as usize, b as usize];
+                let job = Job { origin, taps: taps.clone(), first, depth: width, column };
+                let (tap, column) = (depth * y[3], y[3]);
+                jobs.push((job, Weights { data: w, offset: first, tap, row: 1, column, columns: depth }));
             }
-        });
-        call.set(0, grad_x);
+        }
+        let grid = match window.is_pointwise() {
+            true => Grid::rows(x.rows(), y[3], x[3]),
+            false => Grid {
+                pictures: x[0],
+                source: [y[1], y[2], y[3]],
+                target: [x[1], x[2], x[3]],
+                step: [1, 1],
+                spread: window.stride,
+            },
+        };
+        (grid, jobs)
+    }
+
+    fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
+        let (grid, jobs) = self.jobs(call.real(1), call.io.input(0));
+        let epilogue = Epilogue::default().operands_of(2, call);
+        let scratch = call.scratch(correlate_scratch(&grid, &jobs));
+        correlate(call.real(0), &grid, &jobs, &epilogue, scratch, call.output(0));
     }
 }
 
@@ -388,22 +274,15 @@ impl Op for ConvGradInput {
 
 impl ConvGradWeight {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        let (x, grad_y) = (call.real(0), call.real(1));
-        let (xs, ys) = (call.io.input(0), call.io.input(1));
-        let (cin, cout) = (xs[3], ys[3]);
-        let (depth, width) = (cin / self.groups, cout / self.groups);
-        let mut grad_w = call.take(0);
-        for_each_tap(&self.window, xs, ys, |pixel, tap, under| {
-            let dy = &grad_y[pixel * cout..][..cout];
-            for (c, &x) in x[under * cin..][..cin].iter().enumerate() {
-                let (group, ci) = (c / depth, c % depth);
-                let row = &mut grad_w[(tap * depth + ci) * cout + group * width..][..width];
-                for (dw, &dy) in row.iter_mut().zip(&dy[group * width..][..width]) {
-                    *dw += x * dy;
-                }
-            }
-        });
-        call.set(0, grad_w);
+        let conv = Conv { window: self.window, groups: self.groups, epilogue: Epilogue::default() };
+        let (x, y) = (call.io.input(0), call.io.input(1));
+        let (grid, jobs) = forward::<T>(&conv, x, &[], y);
+        let columns = y[3] / self.groups;
+        let scratch = call.scratch(weigh_scratch::<T>(&grid, &jobs[0].0, columns));
+        let dw = call.output(0);
+        for (job, _) in &jobs {
+            weigh(call.real(0), call.real(1), &grid, job, columns, scratch, dw);
+        }
     }
 }
 

@@ -1,0 +1,348 @@
+//! Whether a device computes what it should: every kernel of every op's cases, and of their gradients,
+//! between guard words and on poisoned outputs, against the CPU in f64. `defrost certify` and
+//! `tests/ops.rs` share it.
+//!
+//! Gradient ops need no cases: the gradients of all cases are recorded on tapes, interpreted in f64,
+//! and each of their nodes is then run like a case of its own.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use super::{Device, probe};
+use crate::gpu::{Caps, Gpu};
+use crate::ops::{Case, Family, REGISTRY};
+use crate::tape::{Data, Io, Op, Real, Type, Variant};
+use crate::{Error, Result, did_you_mean};
+
+/// Of the largest element of a value: what may be off by rounding. Sums of a few thousand terms round
+/// to 1e-5 of the terms' size.
+const RELATIVE: f64 = 3e-5;
+/// Beside it, for values that are all near 0.
+const ABSOLUTE: f64 = 1e-6;
+
+/// One op on inputs, and what it must answer.
+pub struct Check {
+    /// Op, attributes, types; of which case it is a gradient.
+    pub label: String,
+    /// The op.
+    pub op: Arc<dyn Op>,
+    /// Types of the inputs.
+    pub types: Vec<Type>,
+    /// The inputs.
+    pub inputs: Vec<Data<f32>>,
+    /// Types of the outputs.
+    pub output_types: Vec<Type>,
+    outputs: Vec<Data<f64>>,
+    updates: Vec<Vec<f64>>,
+}
+
+/// How far an answer is off.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Verdict {
+    /// The largest error as a share of what rounding may do: right up to 1. Infinite where a number is
+    /// missing or an integer differs.
+    pub error: f64,
+    /// The first wrong element of each wrong output: `output 0[3] is 2, expected 1 (largest 4)`.
+    pub wrong: Vec<String>,
+}
+
+fn round<T: Real>(data: &Data<f64>) -> Data<T> {
+    match data {
+        Data::Real(values) => Data::Real(values.iter().map(|&x| T::of(f64::from(x as f32))).collect()),
+        Data::U32(values) => Data::U32(values.clone()),
+        Data::U8(values) => Data::U8(values.clone()),
+    }
+}
+
+impl Check {
+    /// The inputs are rounded to f32 first, so that every precision starts from the same numbers.
+    fn new(label: String, op: Arc<dyn Op>, types: Vec<Type>, inputs: &[Data<f64>]) -> Result<Self> {
+        let exact: Vec<Data<f64>> = inputs.iter().map(round).collect();
+        let borrowed: Vec<&Type> = types.iter().collect();
+        let output_types = op.infer(&borrowed)?;
+        let (outputs, updates) = probe::reference(op.as_ref(), &exact, &borrowed)?;
+        let inputs = inputs.iter().map(round).collect();
+        Ok(Check { label, op, inputs, output_types, outputs, updates, types })
+    }
+
+    /// Its operands, whole and all used.
+    pub fn io(&self) -> Io<'_> {
+        Io::whole(&self.types.iter().collect::<Vec<_>>(), &self.output_types.iter().collect::<Vec<_>>())
+    }
+
+    /// Judges one answer. `ignored` outputs may hold anything.
+    pub fn judge(&self, outputs: &[Data<f32>], updates: &[Vec<f32>], ignored: &[usize]) -> Verdict {
+        let mut verdict = Verdict::default();
+        let mut compare = |what: String, got: &Data<f32>, want: &Data<f64>| {
+            let (error, wrong) = difference(got, want);
+            verdict.error = verdict.error.max(error);
+            verdict.wrong.extend(wrong.map(|text| format!("{what}{text}")));
+        };
+        for (i, (got, want)) in outputs.iter().zip(&self.outputs).enumerate() {
+            if !ignored.contains(&i) {
+                compare(format!("output {i}"), got, want);
+            }
+        }
+        for (i, (got, want)) in updates.iter().zip(&self.updates).enumerate() {
+            compare(format!("update {i}"), &Data::Real(got.clone()), &Data::Real(want.clone()));
+        }
+        verdict
+    }
+}
+
+/// The largest error as a share of the bound, and the first element beyond it.
+fn difference(got: &Data<f32>, want: &Data<f64>) -> (f64, Option<String>) {
+    if got.len() != want.len() {
+        let text = format!(" has {} elements, expected {}", got.len(), want.len());
+        return (f64::INFINITY, Some(text));
+    }
+    fn first<T: PartialEq + std::fmt::Display>(got: &[T], want: &[T]) -> (f64, Option<String>) {
+        match got.iter().zip(want).position(|(g, w)| g != w) {
+            Some(i) => (f64::INFINITY, Some(format!("[{i}] is {}, expected {}", got[i], want[i]))),
+            None => (0.0, None),
+        }
+    }
+    match (got, want) {
+        (Data::Real(got), Data::Real(want)) => {
+            let largest = want.iter().fold(0.0_f64, |m, x| m.max(x.abs()));
+            let bound = RELATIVE * largest + ABSOLUTE;
+            let error = |(&g, &w): (&f32, &f64)| match (g.is_nan(), w.is_nan()) {
+                (true, true) => 0.0,
+                (false, false) => (f64::from(g) - w).abs() / bound,
+                _ => f64::INFINITY,
+            };
+            let mut worst = 0.0_f64;
+            let mut wrong = None;
+            for (i, error) in got.iter().zip(want).map(error).enumerate() {
+                worst = worst.max(error);
+                if error > 1.0 && wrong.is_none() {
+                    let (g, w) = (got[i], want[i]);
+                    wrong = Some(format!("[{i}] is {g}, expected {w} (largest {largest:.3e})"));
+                }
+            }
+            (worst, wrong)
+        }
+        (Data::U32(got), Data::U32(want)) => first(got, want),
+        (Data::U8(got), Data::U8(want)) => first(got, want),
+        _ => (f64::INFINITY, Some(" has another element type".into())),
+    }
+}
+
+/// Makes the checks of one case after the other, and none twice.
+#[derive(Debug, Default)]
+pub struct Checks {
+    seen: HashSet<(&'static str, String, Vec<Type>)>,
+}
+
+impl Checks {
+    /// Of a case, and of every node of its gradients that is not the same as one before.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the case's operands do not fit.
+    pub fn of(&mut self, case: &Case) -> Result<Vec<Check>> {
+        let types: Vec<Type> = case.inputs.iter().map(|(ty, _)| ty.clone()).collect();
+        let inputs: Vec<Data<f64>> = (0..types.len()).map(|i| case.data(i)).collect();
+        let mut all = vec![Check::new(case.label(), case.op.clone(), types, &inputs)?];
+        if case.differentiable.is_empty() {
+            return Ok(all);
+        }
+        let (recorded, values) = probe::interpreted(case, &case.differentiable)?;
+        for node in &recorded.tape.nodes[recorded.forward..] {
+            let types: Vec<Type> = node.inputs.iter().map(|&v| recorded.tape.ty(v).clone()).collect();
+            if self.seen.insert((node.op.name(), node.op.attributes(), types.clone())) {
+                let inputs: Vec<Data<f64>> = node.inputs.iter().map(|v| values[v].clone()).collect();
+                let label = format!("{} of {}", super::describe(node.op.as_ref()), case.label());
+                all.push(Check::new(label, node.op.clone(), types, &inputs)?);
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Which ops: all, whole families (`conv`) with their gradients, or single ones (`conv.grad_weight`).
+#[derive(Debug, Default)]
+pub struct Selection {
+    names: Vec<String>,
+}
+
+/// Names of a family's ops and of what their gradients are made of.
+fn ops_of(family: &Family) -> Result<BTreeSet<&'static str>> {
+    let mut names = BTreeSet::new();
+    for case in (family.cases)() {
+        let recorded = probe::record(&case, &case.differentiable)?;
+        names.extend(recorded.tape.nodes.iter().map(|node| node.op.name()));
+    }
+    Ok(names)
+}
+
+impl Selection {
+    /// Of these names; all where there are none.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with the nearest name where there is none like it.
+    pub fn new(names: &[String]) -> Result<Self> {
+        for name in names {
+            let family = name.split('.').next().unwrap_or_default();
+            let unknown = |known: &mut dyn Iterator<Item = &'static str>| {
+                let known: Vec<&str> = known.collect();
+                let hint = did_you_mean(name, known.iter().copied());
+                Error::Usage(format!("there is no op '{name}'{hint}; there are {}", known.join(", ")))
+            };
+            let Some(found) = REGISTRY.iter().find(|f| f.name == family) else {
+                return Err(unknown(&mut REGISTRY.iter().map(|f| f.name)));
+            };
+            let ops = ops_of(found)?;
+            if name != family && !ops.contains(name.as_str()) {
+                return Err(unknown(&mut ops.into_iter()));
+            }
+        }
+        Ok(Selection { names: names.to_vec() })
+    }
+
+    /// The cases to run, each with its family.
+    pub fn cases(&self) -> Vec<(&'static str, Case)> {
+        let wanted = |family: &&Family| {
+            let mut families = self.names.iter().filter_map(|name| name.split('.').next());
+            self.names.is_empty() || families.any(|name| name == family.name)
+        };
+        let cases = |family: &Family| {
+            let name = family.name;
+            (family.cases)().into_iter().map(move |case| (name, case))
+        };
+        REGISTRY.iter().filter(wanted).flat_map(cases).collect()
+    }
+
+    /// Whether an op of a family's case is to be run.
+    pub fn takes(&self, family: &str, op: &str) -> bool {
+        self.names.is_empty() || self.names.iter().any(|name| name == family || name == op)
+    }
+}
+
+/// Every kernel that `op` offers any of these devices, each once.
+pub fn variants(op: &dyn Op, io: &Io<'_>, devices: &[Caps]) -> Vec<Variant> {
+    let mut all: Vec<Variant> = Vec::new();
+    for variant in devices.iter().flat_map(|caps| op.kernels(io, caps)) {
+        if !all.contains(&variant) {
+            all.push(variant);
+        }
+    }
+    all
+}
+
+/// `caps`, and those of the other kind of device, software or not: each kind splits sums in its own way.
+pub fn both_kinds(caps: &Caps) -> [Caps; 2] {
+    [caps.clone(), Caps { software: !caps.software, ..caps.clone() }]
+}
+
+/// For each way to run a check, the outputs that nobody reads: none, then each of several alone.
+pub fn unread(check: &Check) -> impl Iterator<Item = Vec<usize>> {
+    let count = check.output_types.len();
+    std::iter::once(Vec::new()).chain((0..count).filter(move |_| count > 1).map(|i| vec![i]))
+}
+
+/// One wrong answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The check's label.
+    pub case: String,
+    /// What is wrong with the answer.
+    pub what: String,
+}
+
+/// What became of one kernel of one op, over all cases.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tally {
+    /// `conv.grad_weight`.
+    pub op: &'static str,
+    /// The kernel: `tile_any`; `native` on the CPU.
+    pub variant: &'static str,
+    /// How often it ran.
+    pub runs: usize,
+    /// The largest [`Verdict::error`].
+    pub error: f64,
+    /// Wrong answers.
+    pub failures: Vec<Failure>,
+}
+
+type Edit<'a> = Box<dyn Fn(&dyn Op, &mut Variant) + 'a>;
+
+/// Runs checks on a device and keeps account.
+pub struct Certifier<'a> {
+    device: &'a Device,
+    edit: Edit<'a>,
+    checks: Checks,
+    tallies: BTreeMap<(&'static str, &'static str), Tally>,
+}
+
+impl<'a> Certifier<'a> {
+    /// On this device: the CPU is certified in f32.
+    pub fn new(device: &'a Device) -> Self {
+        let checks = Checks::default();
+        Certifier { device, edit: Box::new(|_, _| {}), checks, tallies: BTreeMap::new() }
+    }
+
+    /// Has `edit` change each kernel before it runs, so that a test can break one on purpose.
+    #[must_use]
+    pub fn edit(mut self, edit: impl Fn(&dyn Op, &mut Variant) + 'a) -> Self {
+        self.edit = Box::new(edit);
+        self
+    }
+
+    /// Runs a case and its gradients: those whose op `wanted` takes, by name.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the case does not fit together; [`Error::Gpu`] where the
+    /// device itself failed, behind which nothing more runs on it. A kernel that does not compile, writes
+    /// where it must not, or answers wrongly is no error but a [`Failure`].
+    pub fn case(&mut self, case: &Case, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        for check in self.checks.of(case)? {
+            if !wanted(check.op.name()) || check.op.is_view() {
+                continue;
+            }
+            match self.device {
+                Device::Gpu(gpu) => self.on_gpu(gpu, &check)?,
+                Device::Cpu => {
+                    let types: Vec<&Type> = check.types.iter().collect();
+                    let answer = probe::reference::<f32>(check.op.as_ref(), &check.inputs, &types);
+                    let verdict = answer.map(|(outputs, updates)| check.judge(&outputs, &updates, &[]));
+                    self.note(&check, "native", verdict);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_gpu(&mut self, gpu: &Gpu, check: &Check) -> Result<()> {
+        let op = check.op.as_ref();
+        for ignored in unread(check) {
+            let mut io = check.io();
+            ignored.iter().for_each(|&i| io.outputs[i].used = false);
+            for mut variant in variants(op, &io, &both_kinds(gpu.caps())) {
+                (self.edit)(op, &mut variant);
+                let answer = probe::run_io(gpu, op, &variant, &io, &check.inputs);
+                let verdict = answer.map(|got| check.judge(&got.outputs, &got.updates, &ignored));
+                self.note(check, variant.name, verdict);
+                gpu.check()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, check: &Check, variant: &'static str, verdict: Result<Verdict>) {
+        let op = check.op.name();
+        let fresh = || Tally { op, variant, runs: 0, error: 0.0, failures: Vec::new() };
+        let tally = self.tallies.entry((op, variant)).or_insert_with(fresh);
+        let verdict =
+            verdict.unwrap_or_else(|e| Verdict { error: f64::INFINITY, wrong: vec![e.to_string()] });
+        tally.runs += 1;
+        tally.error = tally.error.max(verdict.error);
+        if !verdict.wrong.is_empty() {
+            tally.failures.push(Failure { case: check.label.clone(), what: verdict.wrong.join("; ") });
+        }
+    }
+
+    /// What became of each kernel, by op and name.
+    pub fn finish(self) -> Vec<Tally> {
+        self.tallies.into_values().collect()
+    }
+}
