@@ -81,6 +81,14 @@ fn reference(material: &Path, mode: &str) -> Reference {
         _ => Freeze::through("features.13").norm(NormMode::FrozenStats),
     })
     .unwrap();
+    if mode == "iii" {
+        // In f64 the value of this channel at [3, 1, 4] lies 1.1e-7 below relu6's bend, and every f32 (PyTorch's
+        // too) has errors of 3e-7 there. Its pixel alone is 1e-3 of the gradients before it and 2e-3 of the
+        // losses to come, so which side it falls on would decide. Pushed clear of the bend, where f64 has it.
+        let mut bias = net.tensor("features.17.conv.0.1.bias").unwrap().to_vec();
+        bias[781] -= 2e-6;
+        net.set_tensor("features.17.conv.0.1.bias", bias).unwrap();
+    }
     let bytes = std::fs::read(path(".safetensors")).unwrap();
     let raw = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let labels = raw.tensor("labels").unwrap();
@@ -155,6 +163,7 @@ fn check(device: &Device, mode: &str, loss_tolerance: f64, norm_tolerance: f64) 
 
 #[test]
 fn all_trainable_with_batch_statistics() {
+    check(&Device::Cpu, "i", 2e-3, 1e-2);
     check(&Device::Gpu(gpu()), "i", 2e-3, 1e-2);
 }
 
@@ -166,12 +175,11 @@ fn head_only() {
 
 #[test]
 fn last_stages_with_running_statistics() {
-    // One value of features.16 lies within rounding of relu6's bend and falls on the other side here.
-    check(&Device::Cpu, "iii", 1e-3, 1e-3);
+    check(&Device::Cpu, "iii", 1e-4, 1e-3);
     check(&Device::Gpu(gpu()), "iii", 1e-4, 1e-3);
 }
 
-/// Losses of `steps` steps, the norm of every gradient in the last, and the parameters behind it.
+/// Losses of `steps` steps, the norm of every gradient in the first, and the parameters behind the last.
 fn trace(
     device: &Device,
     net: &Network,
@@ -179,14 +187,16 @@ fn trace(
     (steps, lr): (usize, f32),
 ) -> (Vec<f64>, Vec<f64>, Vec<Vec<f64>>) {
     let mut step = Step::new(device, net, labels.len());
-    let losses = (0..steps).map(|_| step.run(images, labels, lr)).collect();
+    let mut losses = vec![step.run(images, labels, lr)];
     let norms = net.learning().map(|spec| norm(&step.read(&format!("grad:{}", spec.path)))).collect();
+    losses.extend((1..steps).map(|_| step.run(images, labels, lr)));
     (losses, norms, net.learning().map(|spec| step.read(&spec.path)).collect())
 }
 
 /// The CPU and the adapter take the same steps: each loss and the parameters afterwards within
-/// `tolerance`; the norm of each gradient (those that are nothing but rounding excepted) within ten
-/// times that, since single channels flip at the kink of a relu.
+/// `tolerance`; so the median of the gradients' norms in the first step, where both still have the same
+/// weights, and each within 5e-3, since a value within rounding of a relu's bend moves single ones. (Norms
+/// that are nothing but rounding are left out.)
 fn check_agreement(net: &Network, batch: (&[u8], &[u32]), steps: (usize, f32), tolerance: f64) {
     let name = &net.config().model;
     let (losses, norms, params) = trace(&Device::Cpu, net, batch, steps);
@@ -195,18 +205,22 @@ fn check_agreement(net: &Network, batch: (&[u8], &[u32]), steps: (usize, f32), t
     let off = |(a, b): (&f64, &f64)| (a - b).abs() / a.abs();
     let loss = losses.iter().zip(&gpu_losses).map(off).fold(0.0, f64::max);
     let pairs = norms.iter().zip(&gpu_norms).filter(|(a, _)| **a > 1e-4 * largest);
-    let grad = pairs.map(off).fold(0.0, f64::max);
+    let mut grads: Vec<f64> = pairs.map(off).collect();
+    grads.sort_by(f64::total_cmp);
+    let (median, grad) = (grads[grads.len() / 2], grads[grads.len() - 1]);
     let difference = |(a, b): (&Vec<f64>, &Vec<f64>)| {
         norm(&a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<_>>()) / norm(a).max(1e-3)
     };
     let param = params.iter().zip(&gpu_params).map(difference).fold(0.0, f64::max);
     println!(
-        "{name}: losses {losses:.5?} within {loss:.1e}, parameters {param:.1e}, {} gradient norms {grad:.1e}",
-        norms.len()
+        "{name}: losses {losses:.5?} within {loss:.1e}, parameters {param:.1e}, {} gradient norms {median:.1e} to \
+         {grad:.1e}",
+        grads.len()
     );
     assert!(loss < tolerance, "{name}: losses {losses:?} on the CPU, {gpu_losses:?} on the adapter");
     assert!(param < tolerance, "{name}: parameters differ by {param:e}");
-    assert!(grad < 10.0 * tolerance, "{name}: gradient norms differ by {grad:e}");
+    assert!(median < tolerance, "{name}: the median of the gradient norms differs by {median:e}");
+    assert!(grad < 5e-3, "{name}: a gradient norm differs by {grad:e}");
 }
 
 /// A network with rule-filled weights for small pictures, and a batch of noise.
@@ -230,7 +244,7 @@ fn cpu_and_adapter_take_the_same_steps() {
         check_agreement(&net, (&images, &labels), (5, lr), 1e-4);
     }
     let Some(material) = material() else { return };
-    for (mode, tolerance) in [("i", 2e-3), ("ii", 1e-4), ("iii", 1e-3)] {
+    for (mode, tolerance) in [("i", 2e-3), ("ii", 1e-4), ("iii", 1e-4)] {
         let r = reference(&material, mode);
         check_agreement(&r.net, (&r.images, &r.labels), (3, 0.01), tolerance);
     }
