@@ -6,8 +6,7 @@ use rayon::prelude::*;
 
 use super::cpu::sums::{Axis, axis, banded, strips};
 use super::cpu::{mul_add, simd};
-use super::epilogue::Fused;
-use super::matmul::{SumRows, split_rows, with_splits};
+use super::matmul::{product_grads, split_rows, with_splits};
 use super::{Activation, Case, Epilogue, Padding, groups, require};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
@@ -66,8 +65,23 @@ struct Gather<'a, T> {
     columns: Axis<usize>,
 }
 
-impl<T: Real> Gather<'_, T> {
-    fn run(&self, result: &mut [T], epilogue: &Fused<'_, T>) {
+impl<'a, T: Real> Gather<'a, T> {
+    /// From input 0, whose shape is `source`, and the weights in input 1.
+    fn new(
+        window: &Window,
+        source: &Shape,
+        [rows, columns]: [Axis<usize>; 2],
+        call: &CpuCall<'a, T>,
+    ) -> Self {
+        let (extents, channels) = ([source[1], source[2]], source[3]);
+        let (source, w) = (call.real(0), call.real(1));
+        Gather { source, extents, w, taps: window.kernel[1], channels, rows, columns }
+    }
+
+    /// Writes output 0.
+    fn run(&self, call: &mut CpuCall<'_, T>, epilogue: &Epilogue) {
+        let epilogue = epilogue.operands_of(2, call);
+        let result = call.output(0);
         let (channels, [height, width]) = (self.channels, self.extents);
         let len = self.columns.len() * channels;
         result.par_chunks_mut(len.max(1)).enumerate().for_each(|(line, out)| {
@@ -106,17 +120,7 @@ impl Depthwise {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let (window, x, y) = (&self.window, call.io.input(0), call.io.output(0));
         let along = |a| axis(y[a + 1], meetings(window, a, x, y).map(|[o, i, tap]| (o, i, tap)));
-        let gather = Gather {
-            source: call.real(0),
-            extents: [x[1], x[2]],
-            w: call.real(1),
-            taps: window.kernel[1],
-            channels: x[3],
-            rows: along(0),
-            columns: along(1),
-        };
-        let fused = self.epilogue.operands_of(2, call);
-        gather.run(call.output(0), &fused);
+        Gather::new(window, x, [along(0), along(1)], call).run(call, &self.epilogue);
     }
 }
 
@@ -151,21 +155,10 @@ impl Op for Depthwise {
         upstream: &[Option<ValueId>],
         needs: &[bool],
     ) -> Result<GradRule> {
-        let Some(grad_y) = upstream[0] else { return Ok(vec![None; inputs.len()]) };
-        require(self.epilogue.is_plain(), || "a fused convolution has no gradient".into())?;
         let window = self.window;
-        let mut rule = vec![None; inputs.len()];
-        if needs[0] {
-            let input = tape.shape(inputs[0]).clone();
-            rule[0] = Some(tape.apply(DepthwiseGradInput { window, input }, &[grad_y, inputs[1]])?);
-        }
-        if needs[1] {
-            rule[1] = Some(tape.apply(DepthwiseGradWeight { window }, &[inputs[0], grad_y])?);
-        }
-        if self.epilogue.bias && needs[2] {
-            rule[2] = Some(tape.apply(SumRows, &[grad_y])?);
-        }
-        Ok(rule)
+        product_grads(tape, &self.epilogue, (inputs, upstream, needs), |input, _| {
+            (DepthwiseGradInput { window, input }, DepthwiseGradWeight { window })
+        })
     }
 
     fn absorb(&self, consumer: &dyn Op, _operand: usize) -> Option<Box<dyn Op>> {
@@ -199,17 +192,7 @@ impl DepthwiseGradInput {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let (window, x, y) = (&self.window, &self.input, call.io.input(0));
         let along = |a| axis(x[a + 1], meetings(window, a, x, y).map(|[o, i, tap]| (i, o, tap)));
-        let gather = Gather {
-            source: call.real(0),
-            extents: [y[1], y[2]],
-            w: call.real(1),
-            taps: window.kernel[1],
-            channels: x[3],
-            rows: along(0),
-            columns: along(1),
-        };
-        let fused = Epilogue::default().operands_of(2, call);
-        gather.run(call.output(0), &fused);
+        Gather::new(window, y, [along(0), along(1)], call).run(call, &Epilogue::default());
     }
 }
 

@@ -160,26 +160,6 @@ impl Epilogue {
         Fused { bias, affine, residual, activation: self.activation }
     }
 
-    /// Applies it to a whole result on the CPU.
-    pub fn cpu<T: Real>(&self, own: usize, call: &CpuCall<'_, T>, result: &mut [T]) {
-        let channels = call.io.output(0).channels();
-        let [bias, affine, residual] = self.slots(own).map(|slot| slot.map(|i| call.real(i)));
-        for (pixel, row) in result.chunks_exact_mut(channels).enumerate() {
-            for (c, v) in row.iter_mut().enumerate() {
-                if let Some(bias) = bias {
-                    *v += bias[c];
-                }
-                if let Some(affine) = affine {
-                    *v = *v * affine[c] + affine[channels + c];
-                }
-                if let Some(residual) = residual {
-                    *v += residual[pixel * channels + c];
-                }
-                *v = self.activation.apply(*v);
-            }
-        }
-    }
-
     /// For plans: ` +bias +affine +residual +relu`.
     pub fn describe(&self) -> String {
         let mut text = String::new();

@@ -7,12 +7,14 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::cpu::sums::{banded, strips};
-use super::cpu::{Grid, Job, Weights, correlate, correlate_scratch, weigh, weigh_scratch};
+use super::cpu::{Grid, Job, Weights, correlate, weigh, weigh_scratch};
 use super::{Case, Epilogue, Fill, groups, require};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
 use crate::shader;
-use crate::tape::{Cost, CpuCall, GradRule, Io, Launch, Op, Operand, Real, Tape, Type, ValueId, Variant};
+use crate::tape::{
+    Cost, CpuCall, GradRule, Io, Launch, Op, Operand, Real, Shape, Tape, Type, ValueId, Variant,
+};
 
 /// `y = epilogue(x w)`; inputs x `[.., K]`, w `[K, N]`, then the epilogue's. Output `[.., N]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -122,14 +124,37 @@ pub(super) fn with_splits(
     Variant { name, launches, scratch: vec![(splits * elements * 4) as u64] }
 }
 
+/// The rule of a product of x and a weight, with a bias perhaps: `ops` finds the gradients' ops for the
+/// shapes of x and the weight.
+pub(super) fn product_grads<X: Op + 'static, W: Op + 'static>(
+    tape: &mut Tape,
+    epilogue: &Epilogue,
+    (inputs, upstream, needs): (&[ValueId], &[Option<ValueId>], &[bool]),
+    ops: impl FnOnce(Shape, Shape) -> (X, W),
+) -> Result<GradRule> {
+    let Some(grad_y) = upstream[0] else { return Ok(vec![None; inputs.len()]) };
+    require(epilogue.is_plain(), || "a fused product has no gradient".into())?;
+    let (grad_x, grad_w) = ops(tape.shape(inputs[0]).clone(), tape.shape(inputs[1]).clone());
+    let mut rule = vec![None; inputs.len()];
+    if needs[0] {
+        rule[0] = Some(tape.apply(grad_x, &[grad_y, inputs[1]])?);
+    }
+    if needs[1] {
+        rule[1] = Some(tape.apply(grad_w, &[inputs[0], grad_y])?);
+    }
+    if epilogue.bias && needs[2] {
+        rule[2] = Some(tape.apply(SumRows, &[grad_y])?);
+    }
+    Ok(rule)
+}
+
 impl Matmul {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let (rows, depth, columns) = sizes(call.io.input(0), call.io.input(1));
         let weights = Weights { data: call.real(1), offset: 0, tap: 0, row: columns, column: 1, columns };
         let (grid, jobs) = (Grid::rows(rows, depth, columns), [(Job::pointwise(depth), weights)]);
         let epilogue = self.epilogue.operands_of(2, call);
-        let scratch = call.scratch(correlate_scratch(&grid, &jobs));
-        correlate(call.real(0), &grid, &jobs, &epilogue, scratch, call.output(0));
+        correlate(call, &grid, &jobs, &epilogue);
     }
 
     fn launches(&self, io: &Io<'_>, caps: &Caps, tile: bool) -> Vec<Launch> {
@@ -196,19 +221,9 @@ impl Op for Matmul {
         upstream: &[Option<ValueId>],
         needs: &[bool],
     ) -> Result<GradRule> {
-        let Some(grad_y) = upstream[0] else { return Ok(vec![None; inputs.len()]) };
-        require(self.epilogue.is_plain(), || "a fused product has no gradient".into())?;
-        let mut rule = vec![None; inputs.len()];
-        if needs[0] {
-            rule[0] = Some(tape.apply(MatmulGradInput, &[grad_y, inputs[1]])?);
-        }
-        if needs[1] {
-            rule[1] = Some(tape.apply(MatmulGradWeight, &[inputs[0], grad_y])?);
-        }
-        if self.epilogue.bias && needs[2] {
-            rule[2] = Some(tape.apply(SumRows, &[grad_y])?);
-        }
-        Ok(rule)
+        product_grads(tape, &self.epilogue, (inputs, upstream, needs), |_, _| {
+            (MatmulGradInput, MatmulGradWeight)
+        })
     }
 
     fn absorb(&self, consumer: &dyn Op, _operand: usize) -> Option<Box<dyn Op>> {
@@ -243,8 +258,7 @@ impl MatmulGradInput {
         let grid = Grid::rows(call.io.input(0).rows(), columns, depth);
         let jobs = [(Job::pointwise(columns), weights)];
         let epilogue = Epilogue::default().operands_of(2, call);
-        let scratch = call.scratch(correlate_scratch(&grid, &jobs));
-        correlate(call.real(0), &grid, &jobs, &epilogue, scratch, call.output(0));
+        correlate(call, &grid, &jobs, &epilogue);
     }
 }
 

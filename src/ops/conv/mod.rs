@@ -9,8 +9,8 @@ mod window;
 pub(super) use window::Params;
 pub use window::{Padding, Window};
 
-use super::cpu::{Grid, Job, Tap, Weights, correlate, correlate_scratch, weigh, weigh_scratch};
-use super::matmul::{SumRows, split_rows, with_splits};
+use super::cpu::{Grid, Job, Tap, Weights, correlate, weigh, weigh_scratch};
+use super::matmul::{product_grads, split_rows, with_splits};
 use super::{Activation, Case, Epilogue, groups, require};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
@@ -94,8 +94,7 @@ impl Conv {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let (grid, jobs) = forward(self, call.io.input(0), call.real(1), call.io.output(0));
         let epilogue = self.epilogue.operands_of(2, call);
-        let scratch = call.scratch(correlate_scratch(&grid, &jobs));
-        correlate(call.real(0), &grid, &jobs, &epilogue, scratch, call.output(0));
+        correlate(call, &grid, &jobs, &epilogue);
     }
 }
 
@@ -135,22 +134,10 @@ impl Op for Conv {
         upstream: &[Option<ValueId>],
         needs: &[bool],
     ) -> Result<GradRule> {
-        let Some(grad_y) = upstream[0] else { return Ok(vec![None; inputs.len()]) };
-        require(self.epilogue.is_plain(), || "a fused convolution has no gradient".into())?;
         let (window, groups) = (self.window, self.groups);
-        let mut rule = vec![None; inputs.len()];
-        if needs[0] {
-            let input = tape.shape(inputs[0]).clone();
-            rule[0] = Some(tape.apply(ConvGradInput { window, groups, input }, &[grad_y, inputs[1]])?);
-        }
-        if needs[1] {
-            let weight = tape.shape(inputs[1]).clone();
-            rule[1] = Some(tape.apply(ConvGradWeight { window, groups, weight }, &[inputs[0], grad_y])?);
-        }
-        if self.epilogue.bias && needs[2] {
-            rule[2] = Some(tape.apply(SumRows, &[grad_y])?);
-        }
-        Ok(rule)
+        product_grads(tape, &self.epilogue, (inputs, upstream, needs), |input, weight| {
+            (ConvGradInput { window, groups, input }, ConvGradWeight { window, groups, weight })
+        })
     }
 
     fn absorb(&self, consumer: &dyn Op, _operand: usize) -> Option<Box<dyn Op>> {
@@ -230,8 +217,7 @@ impl ConvGradInput {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let (grid, jobs) = self.jobs(call.real(1), call.io.input(0));
         let epilogue = Epilogue::default().operands_of(2, call);
-        let scratch = call.scratch(correlate_scratch(&grid, &jobs));
-        correlate(call.real(0), &grid, &jobs, &epilogue, scratch, call.output(0));
+        correlate(call, &grid, &jobs, &epilogue);
     }
 }
 

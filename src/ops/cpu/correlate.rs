@@ -11,7 +11,7 @@
 use rayon::prelude::*;
 
 use crate::ops::epilogue::Fused;
-use crate::tape::Real;
+use crate::tape::{CpuCall, Real};
 
 use super::tile::{ROWS, Run, Tile, inner};
 use super::view::{Grid, Job, View, Weights, Windows, band_rows, panel};
@@ -47,16 +47,15 @@ fn pack_numbers<T: Real, const N: usize>(w: &Weights<'_, T>, job: &Job, p: usize
     }
 }
 
-/// `out = epilogue(sum over jobs of x * weights)`; each target channel of each pixel belongs to one job.
-/// `scratch` holds [`scratch`] numbers.
+/// Output 0 = `epilogue(sum over jobs of input 0 * weights)`; each target channel of each pixel belongs to
+/// one job.
 pub(in crate::ops) fn correlate<T: Real>(
-    x: &[T],
+    call: &mut CpuCall<'_, T>,
     grid: &Grid,
     jobs: &[(Job, Weights<'_, T>)],
     epilogue: &Fused<'_, T>,
-    scratch: &mut [T],
-    out: &mut [T],
 ) {
+    let (x, scratch, out) = (call.real(0), call.scratch(scratch(grid, jobs)), call.output(0));
     if size_of::<T>() == 4 {
         run::<T, 16, 8>(x, grid, jobs, epilogue, scratch, out);
     } else {
@@ -65,7 +64,7 @@ pub(in crate::ops) fn correlate<T: Real>(
 }
 
 /// How many numbers of scratch memory [`correlate`] needs.
-pub(in crate::ops) fn scratch<T>(grid: &Grid, jobs: &[(Job, Weights<'_, T>)]) -> usize {
+fn scratch<T>(grid: &Grid, jobs: &[(Job, Weights<'_, T>)]) -> usize {
     let padded = |w: &Weights<'_, T>| w.columns.next_multiple_of(panel::<T>());
     if few(grid, jobs) {
         return jobs.iter().map(|(_, w)| padded(w) * grid.target[0] * grid.target[1] * grid.pictures).sum();

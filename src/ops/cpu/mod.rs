@@ -12,7 +12,7 @@ mod weigh;
 
 use rayon::prelude::*;
 
-pub(super) use correlate::{correlate, scratch as correlate_scratch};
+pub(super) use correlate::correlate;
 pub(super) use view::{Grid, Job, Tap, Weights};
 pub(super) use weigh::{scratch as weigh_scratch, weigh};
 

@@ -1,0 +1,271 @@
+//! What a device can do at most, and how long single ops take on it: behind `defrost bench`, `defrost tune`
+//! and `benches/`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytemuck::{Pod, Zeroable};
+use rayon::prelude::*;
+
+use super::{Device, Layout, Params, Program, Request, compile};
+use crate::gpu::{Caps, Gpu, Kernel};
+use crate::ops::{groups, multiply_adds};
+use crate::shader;
+use crate::tape::{Launch, Op, Operand, Tape, Type, ValueId};
+use crate::{Error, Result};
+
+/// Seconds that a sample of many runs should take: far above a clock's grain and a submission's cost.
+const SAMPLE: f64 = 0.02;
+
+/// Dispatches in one submission: enough to hide its cost, few enough for a driver's watchdog.
+const BURST: u64 = 32;
+
+/// Seconds of one run, over several samples.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Timing {
+    /// The middle one.
+    pub median: f64,
+    /// The shortest.
+    pub least: f64,
+    /// The longest.
+    pub most: f64,
+}
+
+impl Timing {
+    /// Of these samples; of none, all is zero.
+    pub fn of(mut seconds: Vec<f64>) -> Self {
+        seconds.sort_by(f64::total_cmp);
+        let at = |i: usize| seconds.get(i).copied().unwrap_or(0.0);
+        Timing { median: at(seconds.len() / 2), least: at(0), most: at(seconds.len().saturating_sub(1)) }
+    }
+}
+
+/// Seconds of one call of `run`, which is given how many times to do its work: the best of `samples`, each of
+/// many runs where one is short.
+fn best(samples: usize, mut run: impl FnMut(u64) -> Result<f64>) -> Result<f64> {
+    let mut count = 1;
+    let mut best = run(1)?;
+    for _ in 0..samples {
+        count = ((SAMPLE / best.max(1e-9)).ceil() as u64).clamp(1, 1 << 20).max(count / 2);
+        best = best.min(run(count)? / count as f64);
+    }
+    Ok(best)
+}
+
+/// What a device can do at most, measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// Bytes a second that a copy in memory reads and writes together.
+    pub bytes: f64,
+    /// Floating-point operations a second in f32; a multiply-add is two.
+    pub flops: f64,
+    /// The same in f16, where the device computes in it.
+    pub flops_f16: Option<f64>,
+}
+
+impl Limits {
+    /// Measures a device: well under a second.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the device fails.
+    pub fn measure(device: &Device) -> Result<Self> {
+        match device {
+            Device::Gpu(gpu) => Self::of_gpu(gpu),
+            Device::Cpu => Ok(Self::of_cpu()),
+        }
+    }
+
+    /// Seconds that work of this size takes at least.
+    pub fn least(&self, cost: crate::tape::Cost) -> f64 {
+        (cost.flops / self.flops).max(cost.bytes / self.bytes)
+    }
+
+    fn of_cpu() -> Self {
+        let len = 1 << 24;
+        let source = vec![1.0_f32; len];
+        let mut target = vec![0.0_f32; len];
+        let piece = len / 16 / rayon::current_num_threads().max(1);
+        let copy = best(7, |count| {
+            let began = Instant::now();
+            for _ in 0..count {
+                let pieces = target.par_chunks_mut(piece).zip(source.par_chunks(piece));
+                pieces.for_each(|(to, from)| to.copy_from_slice(from));
+                std::hint::black_box(&target);
+            }
+            Ok(began.elapsed().as_secs_f64())
+        });
+        let rounds = 1 << 20;
+        let fused = best(5, |count| {
+            let began = Instant::now();
+            (0..count).for_each(|_| multiply_adds(rounds));
+            Ok(began.elapsed().as_secs_f64())
+        });
+        let threads = rayon::current_num_threads() as f64;
+        // Neither can fail.
+        let rate = |seconds: Result<f64>, work: f64| seconds.map_or(0.0, |seconds| work / seconds);
+        let flops = 2.0 * crate::ops::MULTIPLY_ADDS as f64 * rounds as f64 * threads;
+        Limits { bytes: rate(copy, 8.0 * len as f64), flops: rate(fused, flops), flops_f16: None }
+    }
+
+    fn of_gpu(gpu: &Gpu) -> Result<Self> {
+        let caps = gpu.caps();
+        // Beyond the caches of a GPU; a software adapter has the CPU's.
+        let bytes = if caps.software { 64 << 20 } else { 512 << 20 };
+        let bytes = bytes.min(caps.max_binding).min(caps.max_buffer);
+        let (x, y) = (gpu.storage("copied from", bytes)?, gpu.storage("copied to", bytes)?);
+        let quads = (bytes / 16) as usize;
+        let kernel = Kernel::new(shader!("measure/copy.wgsl"), "copy");
+        let launch = Launch::new(kernel, &CopyParams { quads: quads as u32 }, groups(quads, caps));
+        let copy = launch.read(Operand::Input(0, 0)).output(0);
+        let seconds = time_launch(gpu, &copy, &[&x, &y])?;
+        let flops = |source| -> Result<f64> {
+            let (threads, rounds): (usize, u32) = if caps.software { (1 << 12, 8) } else { (1 << 19, 64) };
+            let y = gpu.storage("sums", threads as u64 * 16)?;
+            let kernel = Kernel::new(source, "multiply_add");
+            let params = MultiplyAddParams { rounds, factor: 0.5 };
+            let launch = Launch::new(kernel, &params, groups(threads, caps)).output(0);
+            let flops = threads as f64 * f64::from(rounds) * 64.0 * 4.0 * 2.0;
+            Ok(flops / time_launch(gpu, &launch, &[&y])?)
+        };
+        let half = caps.f16.then(|| flops(shader!("measure/multiply_add_f16.wgsl"))).transpose()?;
+        Ok(Limits {
+            bytes: 2.0 * bytes as f64 / seconds,
+            flops: flops(shader!("measure/multiply_add.wgsl"))?,
+            flops_f16: half,
+        })
+    }
+}
+
+/// `Params` of `shaders/measure/copy.wgsl`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+struct CopyParams {
+    quads: u32,
+}
+
+/// `Params` of `shaders/lib/multiply_add.wgsl`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+struct MultiplyAddParams {
+    rounds: u32,
+    factor: f32,
+}
+
+/// Seconds of one dispatch on whole buffers in the order of its bindings.
+fn time_launch(gpu: &Gpu, launch: &Launch, buffers: &[&wgpu::Buffer]) -> Result<f64> {
+    use wgpu::BufferUsages as U;
+    let (reads, writes) = launch.access();
+    let pipeline = gpu.pipeline(&launch.kernel, reads, writes)?;
+    let params = gpu.buffer("params", launch.params.len() as u64, U::UNIFORM | U::COPY_DST)?;
+    gpu.write(&params, 0, &launch.params);
+    let whole = |buffer| wgpu::BufferBinding { buffer, offset: 0, size: None };
+    let bindings: Vec<_> = std::iter::once(whole(&*params)).chain(buffers.iter().map(|b| whole(b))).collect();
+    let group = gpu.scoped(&launch.kernel.label(), || gpu.bind_group(&bindings, writes))?;
+    let [x, y, z] = launch.groups;
+    best(7, |count| {
+        bursts(gpu, count, |pass| {
+            pass.set_pipeline(&pipeline);
+            pass.set_bind_group(0, &group, &[]);
+            pass.dispatch_workgroups(x, y, z);
+        })
+    })
+}
+
+/// Wall seconds of `count` times what `record` records, in submissions of [`BURST`].
+fn bursts(gpu: &Gpu, count: u64, record: impl Fn(&mut wgpu::ComputePass<'_>)) -> Result<f64> {
+    let began = Instant::now();
+    let mut last = None;
+    for start in (0..count).step_by(BURST as usize) {
+        let mut encoder = gpu.device().create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            (start..count.min(start + BURST)).for_each(|_| record(&mut pass));
+        }
+        // One burst is computed while the next is recorded.
+        let submitted = gpu.submit(encoder)?;
+        if let Some(before) = last.replace(submitted) {
+            gpu.wait(Some(before))?;
+        }
+    }
+    gpu.wait(last)?;
+    Ok(began.elapsed().as_secs_f64())
+}
+
+/// Single ops have no parameters: all their operands are inputs.
+struct NoParams;
+
+impl Params for NoParams {
+    fn packed(&self, path: &str) -> Result<Vec<f32>> {
+        Err(Error::Shape(format!("there is no parameter {path}")))
+    }
+}
+
+/// One op whose operands lie on the device, with the kernel that a plan takes there.
+pub struct Single {
+    program: Program,
+    device: Device,
+    inputs: Vec<(String, Vec<u8>)>,
+    outputs: Vec<Vec<u8>>,
+}
+
+impl Single {
+    /// Compiles `op` for a device with `caps` on inputs of these types and bytes, and runs it once.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the operands do not fit, [`Error::Gpu`] where the device fails.
+    pub fn new(device: &Device, caps: &Caps, op: &Arc<dyn Op>, inputs: Vec<(Type, Vec<u8>)>) -> Result<Self> {
+        let mut tape = Tape::new();
+        let operands: Vec<ValueId> =
+            inputs.iter().enumerate().map(|(i, (ty, _))| tape.input(&i.to_string(), ty.clone())).collect();
+        let results = tape.record_arc(op.clone(), &operands)?;
+        let outputs = results.iter().enumerate().map(|(i, &v)| (i.to_string(), v)).collect();
+        let request = Request { tape, outputs, gradients: BTreeMap::new(), optimizer: None };
+        let layout = Arc::new(Layout::default());
+        let store = device.store(&layout, &NoParams)?;
+        let program = Program::new(compile(request, &layout, caps)?, &store, &NoParams)?;
+        let inputs = inputs.into_iter().enumerate().map(|(i, (_, bytes))| (i.to_string(), bytes)).collect();
+        let mut single = Single { program, device: device.clone(), inputs, outputs: Vec::new() };
+        single.start()?;
+        if !results.is_empty() {
+            let outputs = single.program.finish()?;
+            single.outputs = outputs.iter().map(|words| bytemuck::cast_slice(words).to_vec()).collect();
+        }
+        Ok(single)
+    }
+
+    /// Bytes of each output.
+    pub fn outputs(&self) -> &[Vec<u8>] {
+        &self.outputs
+    }
+
+    fn start(&mut self) -> Result<()> {
+        let inputs: Vec<(&str, &[u8])> =
+            self.inputs.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+        self.program.start(&inputs)
+    }
+
+    /// Wall seconds of `count` runs: on a GPU without upload and readback, on the CPU with them.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the device fails.
+    pub fn time(&mut self, count: u64) -> Result<f64> {
+        if let (Program::Gpu(program), Device::Gpu(gpu)) = (&self.program, &self.device) {
+            return bursts(gpu, count, |pass| program.record(pass));
+        }
+        let began = Instant::now();
+        for _ in 0..count {
+            self.start()?;
+            self.program.finish()?;
+        }
+        Ok(began.elapsed().as_secs_f64())
+    }
+
+    /// Seconds of one run, as the best of `samples` of many runs each.
+    ///
+    /// # Errors
+    /// As for [`Single::time`].
+    pub fn best(&mut self, samples: usize) -> Result<f64> {
+        best(samples, |count| self.time(count))
+    }
+}
