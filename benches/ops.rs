@@ -9,8 +9,7 @@
 //! cargo bench --bench ops -- --test                     # each once: does it run?
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput};
@@ -19,85 +18,14 @@ use defrost::ops::{
     Add, BatchNorm, Case, Conv, Depthwise, Epilogue, Fill, Matmul, MaxPool, PoolWindow, REGISTRY, Statistics,
     Window,
 };
+use defrost::plan::Device;
+use defrost::plan::measure::Single;
 use defrost::plan::probe::{self, Recorded};
-use defrost::plan::{Device, Layout, Params, Program, Request, compile};
-use defrost::tape::{Data, Io, Op, Role, Tape, Type, ValueId};
+use defrost::tape::{Data, Io, Op, Role, Type, ValueId};
 use defrost::{Error, Result};
-
-/// Dispatches in one submission: enough to hide its cost, few enough for a driver's watchdog.
-const BURST: u64 = 32;
 
 /// Pictures in a layer's batch.
 const BATCH: usize = 4;
-
-/// Single ops have no parameters: all their operands are inputs.
-struct NoParams;
-
-impl Params for NoParams {
-    fn packed(&self, path: &str) -> Result<Vec<f32>> {
-        Err(Error::Shape(format!("there is no parameter {path}")))
-    }
-}
-
-/// One op whose operands lie on the device.
-struct Ready {
-    program: Program,
-    inputs: Vec<(String, Vec<u8>)>,
-    /// Bytes of each output.
-    outputs: Vec<Vec<u8>>,
-}
-
-impl Ready {
-    /// Compiles the op and runs it once.
-    fn new(device: &Device, op: &Arc<dyn Op>, inputs: Vec<(Type, Vec<u8>)>) -> Result<Self> {
-        let mut tape = Tape::new();
-        let operands: Vec<ValueId> =
-            inputs.iter().enumerate().map(|(i, (ty, _))| tape.input(&i.to_string(), ty.clone())).collect();
-        let results = tape.record_arc(op.clone(), &operands)?;
-        let outputs = results.iter().enumerate().map(|(i, &v)| (i.to_string(), v)).collect();
-        let request = Request { tape, outputs, gradients: BTreeMap::new(), optimizer: None };
-        let layout = Arc::new(Layout::default());
-        let store = device.store(&layout, &NoParams)?;
-        let program = Program::new(compile(request, &layout, &device.caps())?, &store, &NoParams)?;
-        let inputs = inputs.into_iter().enumerate().map(|(i, (_, bytes))| (i.to_string(), bytes)).collect();
-        let mut ready = Ready { program, inputs, outputs: Vec::new() };
-        ready.run()?;
-        if !results.is_empty() {
-            let outputs = ready.program.finish()?;
-            ready.outputs = outputs.iter().map(|words| bytemuck::cast_slice(words).to_vec()).collect();
-        }
-        Ok(ready)
-    }
-
-    /// One run with upload.
-    fn run(&mut self) -> Result<()> {
-        let inputs: Vec<(&str, &[u8])> =
-            self.inputs.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
-        self.program.start(&inputs)
-    }
-
-    /// Wall time of `count` runs.
-    fn time(&mut self, device: &Device, count: u64) -> Result<Duration> {
-        let began = Instant::now();
-        match (&self.program, device) {
-            (Program::Gpu(program), Device::Gpu(gpu)) => {
-                for start in (0..count).step_by(BURST as usize) {
-                    let mut encoder = gpu.device().create_command_encoder(&Default::default());
-                    (start..count.min(start + BURST)).for_each(|_| program.encode(&mut encoder));
-                    let submission = gpu.submit(encoder)?;
-                    gpu.wait(Some(submission))?;
-                }
-            }
-            _ => {
-                for _ in 0..count {
-                    self.run()?;
-                    self.program.finish()?;
-                }
-            }
-        }
-        Ok(began.elapsed())
-    }
-}
 
 /// A case with its gradients, whose nodes are made ready one by one, each when it is first asked for.
 struct Graph<'a> {
@@ -137,7 +65,7 @@ impl<'a> Graph<'a> {
             match view {
                 Some(of) => self.value(of)?,
                 None => {
-                    let outputs = self.ready(producer)?.outputs;
+                    let outputs = self.ready(producer)?.outputs().to_vec();
                     let ids = self.recorded.tape.nodes[producer].outputs.clone();
                     self.values.extend(ids.into_iter().zip(outputs));
                     return self.value(v);
@@ -148,11 +76,11 @@ impl<'a> Graph<'a> {
         Ok(bytes)
     }
 
-    fn ready(&mut self, node: usize) -> Result<Ready> {
+    fn ready(&mut self, node: usize) -> Result<Single> {
         let node = self.recorded.tape.nodes[node].clone();
         let types = self.types(&node.inputs);
         let bytes = node.inputs.iter().map(|&v| self.value(v)).collect::<Result<Vec<_>>>()?;
-        Ready::new(self.device, &node.op, types.into_iter().zip(bytes).collect())
+        Single::new(self.device, &self.device.caps(), &node.op, types.into_iter().zip(bytes).collect())
     }
 
     /// One benchmark a node; `name` may leave one out.
@@ -172,12 +100,11 @@ impl<'a> Graph<'a> {
                 elements: cost.flops as u64,
                 bytes: cost.bytes as u64,
             });
-            let device = self.device;
             let mut ready = None;
             group.bench_function(&name, |b| {
                 let fail = |e: Error| -> ! { panic!("{name}: {e}") };
                 let ready = ready.get_or_insert_with(|| self.ready(number).unwrap_or_else(|e| fail(e)));
-                b.iter_custom(|count| ready.time(device, count).unwrap_or_else(|e| fail(e)));
+                b.iter_custom(|count| Duration::from_secs_f64(ready.time(count).unwrap_or_else(|e| fail(e))));
             });
         }
         Ok(())

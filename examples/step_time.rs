@@ -6,16 +6,14 @@
 //! With `--serve` it is a worker of `tools/compare`, which has the protocol.
 
 use std::io::{BufRead, Write};
-use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 use defrost::gpu::{DeviceChoice, GpuOptions};
 use defrost::models::{self, Network, Preprocess};
 use defrost::nn::{Freeze, NormMode, ParamSpec};
-use defrost::plan::{Device, Program};
-use defrost::tape::DType;
-use defrost::train::{Config, OptimizerKind, inference_plan, training_plan};
-use defrost::{Error, Result, rng};
+use defrost::plan::Device;
+use defrost::train::{Config, OptimizerKind, Workload};
+use defrost::{Error, Result};
 
 const CLASSES: usize = 1000;
 const WARM_UPS: usize = 2;
@@ -69,50 +67,13 @@ impl Arguments {
         net.freeze(freeze.norm(NormMode::Train))?;
         Ok(net)
     }
-}
 
-/// A program and what it is fed with.
-struct Ready {
-    program: Program,
-    inputs: Vec<(String, Vec<u8>)>,
-}
-
-impl Ready {
-    fn new(arguments: &Arguments, net: &Network, device: &Device) -> Result<Self> {
-        let (batch, caps) = (arguments.batch, device.caps());
+    fn workload(&self, net: &Network, device: &Device) -> Result<Workload> {
         let config = Config { optimizer: OptimizerKind::Sgd, ..Config::default() };
-        let plan = match arguments.case {
-            Case::Forward => inference_plan(net, batch, &caps)?,
-            Case::Step => training_plan(net, &config, batch, &caps)?,
-        };
-        let contents = |name: &str, dtype: DType, bytes: usize| match (name, dtype) {
-            (_, DType::U8) => (0..bytes as u64).map(|i| rng::mix(7, i) as u8).collect(),
-            ("labels", _) => bytemuck::cast_slice(&(0..batch as u32).collect::<Vec<_>>()).to_vec(),
-            ("weights", _) => bytemuck::cast_slice(&vec![1.0 / batch as f32; batch]).to_vec(),
-            // Rate, decay, and two that are AdamW's alone; for each group.
-            ("rates", _) => bytemuck::cast_slice(&[1e-3_f32, 0.0, 1.0, 1.0].repeat(bytes / 16)).to_vec(),
-            _ => vec![0; bytes],
-        };
-        let inputs = plan.inputs.iter().map(|(name, &v)| {
-            let ty = plan.tape.ty(v);
-            (name.clone(), contents(name, ty.dtype, ty.bytes() as usize))
-        });
-        let inputs = inputs.collect();
-        let store = device.store(&plan.layout, net)?;
-        Ok(Ready { program: Program::new(plan, &store, net)?, inputs })
-    }
-
-    /// Seconds of one run.
-    fn run(&mut self) -> Result<f64> {
-        let inputs: Vec<(&str, &[u8])> =
-            self.inputs.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
-        let start = Instant::now();
-        let outputs = self.program.run(&inputs)?;
-        let seconds = start.elapsed().as_secs_f64();
-        if outputs.iter().flatten().any(|x| !x.is_finite()) {
-            return Err(Error::Diverged("a result is no number".into()));
+        match self.case {
+            Case::Forward => Workload::inference(device, net, self.batch),
+            Case::Step => Workload::training(device, net, &config, self.batch, 1e-3),
         }
-        Ok(seconds)
     }
 }
 
@@ -124,14 +85,14 @@ fn memory(name: &str) -> u64 {
     kib.unwrap_or(0) << 10
 }
 
-fn serve(net: &Network, ready: &mut Ready, idle: u64) -> Result<()> {
+fn serve(net: &Network, work: &mut Workload, idle: u64) -> Result<()> {
     let pipe = |e| Error::io("stdout", "write", e);
     let mut out = std::io::stdout().lock();
     let learning: usize = net.learning().map(ParamSpec::numel).sum();
     writeln!(out, "ready {} {learning}", net.parameters()).map_err(pipe)?;
     for line in std::io::stdin().lock().lines() {
         match line.map_err(|e| Error::io("stdin", "read", e))?.as_str() {
-            "run" => writeln!(out, "{}", ready.run()?).map_err(pipe)?,
+            "run" => writeln!(out, "{}", work.run()?).map_err(pipe)?,
             "quit" => break,
             other => return Err(Error::Usage(format!("'{other}': run or quit is expected"))),
         }
@@ -150,14 +111,14 @@ fn main() -> Result<()> {
     let device = Device::open(&options)?;
     let idle = memory("VmRSS");
     let net = arguments.network()?;
-    let mut ready = Ready::new(&arguments, &net, &device)?;
+    let mut work = arguments.workload(&net, &device)?;
     for _ in 0..WARM_UPS {
-        ready.run()?;
+        work.run()?;
     }
     if arguments.serve {
-        return serve(&net, &mut ready, idle);
+        return serve(&net, &mut work, idle);
     }
-    let mut times = (0..arguments.runs.max(1)).map(|_| ready.run()).collect::<Result<Vec<f64>>>()?;
+    let mut times = (0..arguments.runs.max(1)).map(|_| work.run()).collect::<Result<Vec<f64>>>()?;
     times.sort_by(f64::total_cmp);
     let (median, batch) = (1e3 * times[times.len() / 2], arguments.batch);
     println!("{}, {batch} pictures of {} pixels, {}", arguments.model, arguments.size, device.describe());

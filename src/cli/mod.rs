@@ -1,5 +1,6 @@
 //! The command `defrost`: options become library calls, results become text or JSON. No logic.
 
+mod bench;
 mod certify;
 mod devices;
 mod eval;
@@ -28,6 +29,7 @@ Examples:
   defrost inspect resnet50 --freeze-through layer3
   defrost devices
   defrost certify
+  defrost bench resnet18
 
 Results go to stdout, progress to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.";
 
@@ -49,6 +51,7 @@ enum Command {
     Inspect(inspect::Inspect),
     Devices(devices::Devices),
     Certify(certify::Certify),
+    Bench(bench::Bench),
 }
 
 /// Options of every command.
@@ -126,6 +129,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(command) => command.run(&session),
         Command::Devices(command) => command.run(&session),
         Command::Certify(command) => command.run(&session),
+        Command::Bench(command) => command.run(&session),
     });
     match outcome.and_then(|()| session.out.finish()) {
         Ok(()) => ExitCode::SUCCESS,

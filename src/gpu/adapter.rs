@@ -91,6 +91,8 @@ pub struct Caps {
     pub groups_per_dimension: u32,
     /// Whether kernels can be timed.
     pub timestamps: bool,
+    /// Whether kernels can compute in f16.
+    pub f16: bool,
     /// Whether the adapter is software: loads cost, arithmetic is cheap.
     pub software: bool,
     /// Whether there is no adapter at all: ops run their CPU code, not kernels.
@@ -130,6 +132,7 @@ impl Caps {
             invocations: limits.max_compute_invocations_per_workgroup,
             groups_per_dimension: limits.max_compute_workgroups_per_dimension,
             timestamps: features.contains(timestamp_features()),
+            f16: features.contains(wgpu::Features::SHADER_F16),
             software,
             native: false,
         }
@@ -257,7 +260,7 @@ pub(super) fn wanted(adapter: &wgpu::Adapter, options: &GpuOptions) -> (wgpu::Li
     if options.webgpu_limits {
         return (wgpu::Limits::defaults(), wgpu::Features::empty());
     }
-    (adapter.limits(), adapter.features() & timestamp_features())
+    (adapter.limits(), adapter.features() & (timestamp_features() | wgpu::Features::SHADER_F16))
 }
 
 /// What `auto` came to.

@@ -30,6 +30,7 @@ pub use batch_norm::{Affine, AffineGrad, BatchNorm, BatchNormFold, BatchStats, R
 pub use case::{Case, Family, Fill};
 pub use concat::{Concat, Slice};
 pub use conv::{Conv, Padding, Window};
+pub(crate) use cpu::{MULTIPLY_ADDS, multiply_adds};
 pub use cross_entropy::{Accuracy, CrossEntropy};
 pub use depthwise::Depthwise;
 pub use dropout::Dropout;

@@ -3,6 +3,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use rayon::prelude::*;
 
@@ -20,6 +21,14 @@ struct Dispatch {
     bind_group: wgpu::BindGroup,
     groups: [u32; 3],
     step: usize,
+}
+
+impl Dispatch {
+    fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        pass.dispatch_workgroups(self.groups[0], self.groups[1], self.groups[2]);
+    }
 }
 
 /// A plan ready to run on a GPU.
@@ -148,12 +157,26 @@ impl GpuProgram {
     /// Records the whole step into `encoder` as one compute pass. Never submits, never polls: inputs are
     /// whatever lies in their buffers when the host submits.
     pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        for d in &self.dispatches {
-            pass.set_pipeline(&d.pipeline);
-            pass.set_bind_group(0, &d.bind_group, &[]);
-            pass.dispatch_workgroups(d.groups[0], d.groups[1], d.groups[2]);
-        }
+        self.record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
+    }
+
+    /// Wall seconds of recording a step and having wgpu check it, without submitting it.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the device has failed.
+    pub fn record_alone(&self) -> Result<f64> {
+        let began = Instant::now();
+        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+        self.encode(&mut encoder);
+        drop(encoder.finish());
+        let seconds = began.elapsed().as_secs_f64();
+        self.gpu.check()?;
+        Ok(seconds)
+    }
+
+    /// Records the whole step into a compute pass.
+    pub(super) fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
+        self.dispatches.iter().for_each(|d| d.record(pass));
     }
 
     fn upload(&mut self, encoder: &mut wgpu::CommandEncoder, inputs: &[(&str, &[u8])]) -> Result<()> {
@@ -229,9 +252,7 @@ impl GpuProgram {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             stamps.mark(&mut pass, 0);
             for (d, mark) in self.dispatches.iter().zip(1..) {
-                pass.set_pipeline(&d.pipeline);
-                pass.set_bind_group(0, &d.bind_group, &[]);
-                pass.dispatch_workgroups(d.groups[0], d.groups[1], d.groups[2]);
+                d.record(&mut pass);
                 stamps.mark(&mut pass, mark);
             }
         }

@@ -7,6 +7,7 @@ mod cpu;
 mod display;
 mod gpu;
 mod layout;
+pub mod measure;
 mod memory;
 mod passes;
 pub mod probe;

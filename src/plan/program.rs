@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::store::{CpuStore, GpuStore, Params, Store};
 use super::{CpuProgram, GpuProgram, Layout, Plan};
 use crate::gpu::{self, Auto, Caps, DeviceChoice, Gpu, GpuOptions};
-use crate::tape::{DType, Data};
+use crate::tape::{Arg, DType, Data};
 use crate::{Error, Result};
 
 /// What runs plans.
@@ -110,6 +110,33 @@ impl Device {
     }
 }
 
+/// Inputs with their names.
+type Typed<'a> = Vec<(&'a str, Data<f32>)>;
+
+/// The bytes of a plan's inputs as what they mean: as they come they are not aligned for words.
+fn typed<'a>(plan: &Plan, inputs: &[(&'a str, &[u8])]) -> Result<Typed<'a>> {
+    let mut typed = Vec::new();
+    for &(name, bytes) in inputs {
+        let Some(&v) = plan.inputs.get(name) else { continue };
+        let ty = plan.tape.ty(v);
+        if (bytes.len() as u64).next_multiple_of(4) != ty.bytes() {
+            let found = bytes.len();
+            return Err(Error::Shape(format!("the input '{name}' has {found} bytes, and {ty} is wanted")));
+        }
+        let data = match ty.dtype {
+            DType::F32 => Data::Real(bytemuck::pod_collect_to_vec(bytes)),
+            DType::U32 => Data::U32(bytemuck::pod_collect_to_vec(bytes)),
+            DType::U8 => Data::U8(bytes[..ty.shape.numel()].to_vec()),
+        };
+        typed.push((name, data));
+    }
+    Ok(typed)
+}
+
+fn borrowed<'a>(typed: &'a Typed<'_>) -> Vec<(&'a str, Arg<'a, f32>)> {
+    typed.iter().map(|(name, data)| (*name, data.arg(0..data.len()))).collect()
+}
+
 /// A plan ready to run.
 pub enum Program {
     /// On a GPU.
@@ -156,6 +183,22 @@ impl Program {
         }
     }
 
+    /// Runs one step and tells the seconds of each step of the plan.
+    ///
+    /// # Errors
+    /// As for [`GpuProgram::profile`].
+    pub fn profile(&mut self, inputs: &[(&str, &[u8])]) -> Result<Vec<f64>> {
+        match self {
+            Program::Gpu(program) => program.profile(inputs),
+            Program::Cpu(program, _) => {
+                let mut seconds = vec![0.0; program.plan().steps.len()];
+                let typed = typed(program.plan(), inputs)?;
+                program.run_timed(&borrowed(&typed), |step, time| seconds[step] = time)?;
+                Ok(seconds)
+            }
+        }
+    }
+
     /// Starts one step; inputs are the raw bytes of each value, by name.
     ///
     /// # Errors
@@ -164,28 +207,8 @@ impl Program {
         match self {
             Program::Gpu(program) => program.start(inputs),
             Program::Cpu(program, done) => {
-                let plan = program.plan();
-                let mut typed: Vec<(&str, Data<f32>)> = Vec::new();
-                for &(name, bytes) in inputs {
-                    let Some(&v) = plan.inputs.get(name) else { continue };
-                    let ty = plan.tape.ty(v);
-                    if (bytes.len() as u64).next_multiple_of(4) != ty.bytes() {
-                        let found = bytes.len();
-                        return Err(Error::Shape(format!(
-                            "the input '{name}' has {found} bytes, and {ty} is wanted"
-                        )));
-                    }
-                    // Bytes as they come are not aligned for words.
-                    let data = match ty.dtype {
-                        DType::F32 => Data::Real(bytemuck::pod_collect_to_vec(bytes)),
-                        DType::U32 => Data::U32(bytemuck::pod_collect_to_vec(bytes)),
-                        DType::U8 => Data::U8(bytes[..ty.shape.numel()].to_vec()),
-                    };
-                    typed.push((name, data));
-                }
-                let typed: Vec<_> =
-                    typed.iter().map(|(name, data)| (*name, data.arg(0..data.len()))).collect();
-                done.push_back(program.run(&typed)?);
+                let typed = typed(program.plan(), inputs)?;
+                done.push_back(program.run(&borrowed(&typed))?);
                 Ok(())
             }
         }

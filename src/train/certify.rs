@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::config::{Config, OptimizerKind};
 use super::session::{inference_plan, training_plan};
+use super::workload::noise;
+use crate::Result;
 use crate::gpu::Caps;
 use crate::models::{self, Network, Preprocess, registry};
 use crate::nn::Freeze;
 use crate::plan::{CpuProgram, CpuStore, Device, Plan, Program};
-use crate::tape::{DType, Data, ValueId};
-use crate::{Result, rng};
+use crate::tape::{DType, Data};
 
 /// Networks that between them use most kernels, small enough for any machine.
 pub const CERTIFIED: [&str; 3] = ["resnet20", "resnet18", "mobilenet_v2"];
@@ -121,29 +122,12 @@ fn config() -> Config {
     Config { optimizer: OptimizerKind::Sgd, momentum: 0.9, ..Config::default() }
 }
 
-/// The bytes of a plan's inputs by name, at a learning rate.
-fn inputs(plan: &Plan, rate: f32) -> Vec<(String, Vec<u8>)> {
-    let contents = |(name, &v): (&String, &ValueId)| {
-        let elements = plan.tape.shape(v).numel();
-        let labels = || (0..elements as u32).map(|i| i % CLASSES as u32).collect::<Vec<_>>();
-        let data = match name.as_str() {
-            "image" => (0..elements as u64).map(|i| rng::mix(rng::key_of("certify"), i) as u8).collect(),
-            "labels" => bytemuck::cast_slice(&labels()).to_vec(),
-            "weights" => bytemuck::cast_slice(&vec![1.0 / BATCH as f32; elements]).to_vec(),
-            "rates" => bytemuck::cast_slice(&[rate, 0.0, 1.0, 1.0].repeat(elements / 4)).to_vec(),
-            _ => vec![0; elements * 4],
-        };
-        (name.clone(), data)
-    };
-    plan.inputs.iter().map(contents).collect()
-}
-
 fn on_device(device: &Device, net: &Network, rate: f32) -> Result<Numbers> {
     let ready = |plan: Plan| -> Result<_> {
         let store = device.store(&plan.layout, net)?;
         let mut program = Program::new(plan, &store, net)?;
         let run = move |rate: f32| -> Result<Vec<f64>> {
-            let inputs = inputs(program.plan(), rate);
+            let inputs = noise(program.plan(), CLASSES, rate);
             let inputs: Vec<(&str, &[u8])> = inputs.iter().map(|(n, data)| (n.as_str(), &data[..])).collect();
             Ok(wide(program.run(&inputs)?.swap_remove(0)))
         };
@@ -159,7 +143,7 @@ fn in_f64(net: &Network) -> Result<Numbers> {
         let store = Arc::new(CpuStore::<f64>::new(&plan.layout, net)?);
         let program = CpuProgram::new(plan, &store, net)?;
         let run = move |rate: f32| -> Result<Vec<f64>> {
-            let inputs = inputs(program.plan(), rate);
+            let inputs = noise(program.plan(), CLASSES, rate);
             let typed = |(name, bytes): &(String, Vec<u8>)| -> (String, Data<f64>) {
                 let data = match program.plan().tape.ty(program.plan().inputs[name]).dtype {
                     DType::F32 => Data::Real(wide(bytemuck::pod_collect_to_vec(bytes))),

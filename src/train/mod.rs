@@ -1,5 +1,6 @@
 //! Learning: settings, the trainer with its strategies, evaluation, kept features, run folders.
 
+mod bench;
 mod certify;
 mod config;
 mod evaluate;
@@ -8,7 +9,9 @@ mod features;
 mod run;
 mod session;
 mod trainer;
+mod workload;
 
+pub use bench::{Measured, Part, Row, Span, bench};
 pub use certify::{CERTIFIED, Figure, ModelVerdict, certify};
 pub use config::{Config, OptimizerKind, Schedule, Strategy};
 pub use evaluate::{Evaluation, Predictor, evaluate, interval};
@@ -17,3 +20,4 @@ pub use features::{Features, extract, features_key};
 pub use run::{Context, resume, run};
 pub use session::{Feed, inference_plan, training_plan};
 pub use trainer::{Report, State, Trainer};
+pub use workload::{Workload, noise};

@@ -2,8 +2,10 @@
 
 use std::time::Instant;
 
-use super::{Config, inference_plan, training_plan};
+use super::config::Config;
+use super::session::{inference_plan, training_plan};
 use crate::models::Network;
+use crate::plan::measure::Timing;
 use crate::plan::{Device, Plan, Program};
 use crate::{Error, Result, rng};
 
@@ -87,6 +89,16 @@ impl Workload {
             return Err(Error::Diverged("a result is no number".into()));
         }
         Ok(seconds)
+    }
+
+    /// Seconds that the CPU takes to record it for a GPU, without submitting: the median of several times.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the device fails.
+    pub fn record(&self) -> Result<Option<f64>> {
+        let Program::Gpu(program) = &self.program else { return Ok(None) };
+        let seconds = (0..15).map(|_| program.record_alone()).collect::<Result<Vec<f64>>>()?;
+        Ok(Some(Timing::of(seconds).median))
     }
 
     /// Runs it once: seconds of each step of the plan.

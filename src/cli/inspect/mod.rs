@@ -14,10 +14,9 @@ use super::{Session, positive, usage_error};
 use crate::gpu::Caps;
 use crate::models::{self, HeadPolicy, Network, Preprocess, registry};
 use crate::nn::FreezeSummary;
-use crate::plan::{Device, Memory, Plan, Program};
-use crate::tape::DType;
-use crate::train::{Config, Strategy, inference_plan, training_plan};
-use crate::{Error, Result, rng};
+use crate::plan::{Device, Memory, Plan};
+use crate::train::{Config, Strategy, Workload, inference_plan, training_plan};
+use crate::{Error, Result};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -225,22 +224,8 @@ fn measure(device: &Device, net: &Network, plan: Plan) -> Result<u64> {
              (defrost devices lists them)",
         ));
     };
-    let inputs: Vec<(String, Vec<u8>)> = plan
-        .inputs
-        .iter()
-        .map(|(name, &v)| {
-            let ty = plan.tape.ty(v);
-            let bytes = ty.bytes() as usize;
-            // Random pixels; labels, rates and weights of zero are valid too.
-            let random = |i: usize| rng::mix(i as u64, 0) as u8;
-            let data = if ty.dtype == DType::U8 { (0..bytes).map(random).collect() } else { vec![0; bytes] };
-            (name.clone(), data)
-        })
-        .collect();
-    let inputs: Vec<(&str, &[u8])> = inputs.iter().map(|(n, d)| (n.as_str(), d.as_slice())).collect();
-    let store = device.store(&plan.layout.clone(), net)?;
-    let mut program = Program::new(plan, &store, net)?;
-    program.run(&inputs)?;
+    let mut work = Workload::new(device, net, plan, 0.0)?;
+    work.run()?;
     gpu.wait(None)?;
     let report = gpu.device().generate_allocator_report();
     Ok(report.map_or_else(|| gpu.allocated(), |report| report.total_allocated_bytes))

@@ -50,6 +50,30 @@ pub(super) fn mul_add<T: num_traits::Float>(fused: bool, a: T, b: T, c: T) -> T 
     if fused { a.mul_add(b, c) } else { a * b + c }
 }
 
+/// Multiply-adds of one round of [`multiply_adds`].
+pub(crate) const MULTIPLY_ADDS: usize = 96;
+
+/// `rounds` of [`MULTIPLY_ADDS`] multiply-adds of f32 on every thread, in chains that do not wait for each other:
+/// what the processor can do at most.
+pub(crate) fn multiply_adds(rounds: usize) {
+    rayon::broadcast(|_| {
+        let chains = simd(
+            #[inline(always)]
+            |fused| {
+                let (b, c) = (std::hint::black_box(0.5_f32), std::hint::black_box(0.25));
+                let mut chains: [f32; MULTIPLY_ADDS] = std::array::from_fn(|i| i as f32);
+                for _ in 0..rounds {
+                    for v in &mut chains {
+                        *v = mul_add(fused, *v, b, c);
+                    }
+                }
+                chains
+            },
+        );
+        std::hint::black_box(chains);
+    });
+}
+
 /// Cuts `out` into pieces of `len` elements and calls `f(offset, piece)` for each, on all threads and
 /// with vector instructions. Write `#[inline(always)]` before the closure.
 pub(super) fn pieces<A: Send>(out: &mut [A], len: usize, f: impl Fn(usize, &mut [A]) + Sync) {
