@@ -11,7 +11,9 @@ mod output;
 mod predict;
 mod progress;
 mod train;
+mod tune;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -52,6 +54,7 @@ enum Command {
     Devices(devices::Devices),
     Certify(certify::Certify),
     Bench(bench::Bench),
+    Tune(tune::Tune),
 }
 
 /// Options of every command.
@@ -99,8 +102,25 @@ impl Session {
         if self.out.verbose || (matches!(device, Device::Cpu) && !why.is_empty()) {
             self.out.note(format_args!("device: {}{because}", device.describe()));
         }
+        if let Device::Gpu(gpu) = &device {
+            tune::recall(&self.out, gpu);
+        }
         Ok(device)
     }
+}
+
+/// The user's cache folder for Defrost, or one that does not last: kept features, tuned kernels.
+fn cache_folder() -> PathBuf {
+    let folder = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let base = if cfg!(windows) {
+        folder("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        folder("HOME").map(|home| home.join("Library/Caches"))
+    } else {
+        folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))
+    };
+    let own = |base: PathBuf| base.join("defrost");
+    folder("DEFROST_CACHE").or(base.map(own)).unwrap_or_else(|| std::env::temp_dir().join("defrost"))
 }
 
 /// Makes the one pool of threads that everything runs on.
@@ -130,6 +150,7 @@ pub fn main() -> ExitCode {
         Command::Devices(command) => command.run(&session),
         Command::Certify(command) => command.run(&session),
         Command::Bench(command) => command.run(&session),
+        Command::Tune(command) => command.run(&session),
     });
     match outcome.and_then(|()| session.out.finish()) {
         Ok(()) => ExitCode::SUCCESS,

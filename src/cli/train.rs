@@ -11,7 +11,8 @@ use super::network::is_model;
 use super::options::{Freezing, Optimizing, one_of};
 use super::output::{Style, duration, percent};
 use super::progress::Progress;
-use super::{Session, positive, usage_error};
+use super::tune::tune_for;
+use super::{Session, cache_folder, positive, usage_error};
 use crate::models::Network;
 use crate::train::{Config, Context, Report, Schedule, Strategy, interval, resume, run};
 use crate::{Error, Result};
@@ -53,6 +54,9 @@ pub(super) struct Train {
     /// Where features are kept between runs [default: the user's cache folder]
     #[arg(long, value_name = "DIR", env = "DEFROST_CACHE", hide_env_values = true)]
     cache: Option<PathBuf>,
+    /// First find the fastest kernels for this device, for so many seconds (see `defrost tune`)
+    #[arg(long, value_name = "SECONDS", conflicts_with = "resume", value_parser = clap::value_parser!(u64).range(1..))]
+    tune: Option<u64>,
     #[command(flatten)]
     freezing: Freezing,
     #[command(flatten)]
@@ -110,8 +114,7 @@ impl Teaching {
 impl Train {
     pub(super) fn run(&self, session: &Session) -> Result<()> {
         let out = &session.out;
-        let cache = self.cache.clone().or_else(cache_folder);
-        let cache = cache.unwrap_or_else(|| std::env::temp_dir().join("defrost"));
+        let cache = self.cache.clone().unwrap_or_else(cache_folder);
         let stop = on_interrupt()?;
         let mut progress = Progress::new(out);
         let report = match &self.resume {
@@ -123,6 +126,9 @@ impl Train {
                 let config = self.config()?;
                 let folder = self.out.clone().unwrap_or_else(|| default_out(&config));
                 let device = session.device()?;
+                if let Some(seconds) = self.tune {
+                    tune_for(out, &device, &config, seconds)?;
+                }
                 run(&config, &folder, Context { device: &device, cache, observer: &mut progress, stop })?
             }
         };
@@ -200,19 +206,6 @@ fn default_out(config: &Config) -> PathBuf {
     let numbered = (2..).map(|n| format!("{base}-{n}"));
     let mut names = std::iter::once(base.clone()).chain(numbered).map(|name| Path::new("runs").join(name));
     names.find(|folder| !folder.exists()).unwrap_or_else(|| Path::new("runs").join(&base))
-}
-
-/// Where the system keeps what can be computed again.
-fn cache_folder() -> Option<PathBuf> {
-    let folder = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let base = if cfg!(windows) {
-        folder("LOCALAPPDATA")
-    } else if cfg!(target_os = "macos") {
-        folder("HOME").map(|home| home.join("Library/Caches"))
-    } else {
-        folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))
-    };
-    base.map(|base| base.join("defrost"))
 }
 
 /// A flag that Ctrl-C sets; the second Ctrl-C ends the process.

@@ -1,6 +1,6 @@
 //! Which adapter: the best real GPU, software when it is asked for, or by name; and what it can do.
 
-use super::Gpu;
+use super::{Choices, Gpu};
 use crate::{Error, Result, did_you_mean};
 
 /// What the caller asked for with `--device`.
@@ -97,6 +97,8 @@ pub struct Caps {
     pub software: bool,
     /// Whether there is no adapter at all: ops run their CPU code, not kernels.
     pub native: bool,
+    /// Kernels that were chosen by measuring.
+    pub choices: Choices,
 }
 
 impl Caps {
@@ -135,6 +137,7 @@ impl Caps {
             f16: features.contains(wgpu::Features::SHADER_F16),
             software,
             native: false,
+            choices: Choices::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod adapter;
 mod buffer;
+mod choices;
 mod host;
 mod kernel;
 mod timestamps;
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use adapter::{AdapterEntry, Auto, Caps, DeviceChoice, GpuOptions, adapters, auto, driver, kind};
 pub use buffer::{Readback, Uploader};
+pub use choices::Choices;
 pub use host::Host;
 pub(crate) use host::vector;
 pub use kernel::{Kernel, Source, expand};
@@ -36,6 +38,7 @@ struct Inner {
     budget: Option<u64>,
     allocated: Arc<AtomicU64>,
     failure: Arc<Mutex<Option<String>>>,
+    choices: Mutex<Choices>,
     layouts: Mutex<HashMap<(u32, u32), Arc<kernel::Layout>>>,
     modules: Mutex<HashMap<String, wgpu::ShaderModule>>,
     pipelines: Mutex<HashMap<Kernel, Arc<wgpu::ComputePipeline>>>,
@@ -138,6 +141,7 @@ impl Gpu {
                 budget: options.memory_budget,
                 allocated: Arc::default(),
                 failure,
+                choices: Mutex::default(),
                 layouts: Mutex::default(),
                 modules: Mutex::default(),
                 pipelines: Mutex::default(),
@@ -158,6 +162,16 @@ impl Gpu {
     /// What the device can do.
     pub fn caps(&self) -> &Caps {
         &self.inner.caps
+    }
+
+    /// Which kernels plans take where there are several; none: those that suit devices of its kind.
+    pub fn choices(&self) -> Choices {
+        lock(&self.inner.choices).clone()
+    }
+
+    /// Has plans compiled from now on take these kernels.
+    pub fn choose(&self, choices: Choices) {
+        *lock(&self.inner.choices) = choices;
     }
 
     /// Name, driver and kind of the adapter.

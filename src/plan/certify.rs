@@ -16,9 +16,9 @@ use crate::{Error, Result, did_you_mean};
 
 /// Of the largest element of a value: what may be off by rounding. Sums of a few thousand terms round
 /// to 1e-5 of the terms' size.
-const RELATIVE: f64 = 3e-5;
+pub(super) const RELATIVE: f64 = 3e-5;
 /// Beside it, for values that are all near 0.
-const ABSOLUTE: f64 = 1e-6;
+pub(super) const ABSOLUTE: f64 = 1e-6;
 
 /// One op on inputs, and what it must answer.
 pub struct Check {

@@ -9,10 +9,10 @@ use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 use super::{Device, Layout, Params, Program, Request, compile};
-use crate::gpu::{Caps, Gpu, Kernel};
+use crate::gpu::{Caps, Gpu, GpuBuffer, Kernel};
 use crate::ops::{groups, multiply_adds};
 use crate::shader;
-use crate::tape::{Launch, Op, Operand, Tape, Type, ValueId};
+use crate::tape::{Data, Io, IoValue, Launch, Op, Operand, Tape, Type, ValueId, Variant};
 use crate::{Error, Result};
 
 /// Seconds that a sample of many runs should take: far above a clock's grain and a submission's cost.
@@ -113,20 +113,18 @@ impl Limits {
         // Beyond the caches of a GPU; a software adapter has the CPU's.
         let bytes = if caps.software { 64 << 20 } else { 512 << 20 };
         let bytes = bytes.min(caps.max_binding).min(caps.max_buffer);
-        let (x, y) = (gpu.storage("copied from", bytes)?, gpu.storage("copied to", bytes)?);
         let quads = (bytes / 16) as usize;
+        let ty = Type::f32(&[quads, 4]);
         let kernel = Kernel::new(shader!("measure/copy.wgsl"), "copy");
         let launch = Launch::new(kernel, &CopyParams { quads: quads as u32 }, groups(quads, caps));
-        let copy = launch.read(Operand::Input(0, 0)).output(0);
-        let seconds = time_launch(gpu, &copy, &[&x, &y])?;
+        let seconds = time_launch(gpu, launch.inputs([0]).output(0), &[&ty], &ty)?;
         let flops = |source| -> Result<f64> {
             let (threads, rounds): (usize, u32) = if caps.software { (1 << 12, 8) } else { (1 << 19, 64) };
-            let y = gpu.storage("sums", threads as u64 * 16)?;
             let kernel = Kernel::new(source, "multiply_add");
             let params = MultiplyAddParams { rounds, factor: 0.5 };
             let launch = Launch::new(kernel, &params, groups(threads, caps)).output(0);
             let flops = threads as f64 * f64::from(rounds) * 64.0 * 4.0 * 2.0;
-            Ok(flops / time_launch(gpu, &launch, &[&y])?)
+            Ok(flops / time_launch(gpu, launch, &[], &Type::f32(&[threads, 4]))?)
         };
         let half = caps.f16.then(|| flops(shader!("measure/multiply_add_f16.wgsl"))).transpose()?;
         Ok(Limits {
@@ -152,24 +150,11 @@ struct MultiplyAddParams {
     factor: f32,
 }
 
-/// Seconds of one dispatch on whole buffers in the order of its bindings.
-fn time_launch(gpu: &Gpu, launch: &Launch, buffers: &[&wgpu::Buffer]) -> Result<f64> {
-    use wgpu::BufferUsages as U;
-    let (reads, writes) = launch.access();
-    let pipeline = gpu.pipeline(&launch.kernel, reads, writes)?;
-    let params = gpu.buffer("params", launch.params.len() as u64, U::UNIFORM | U::COPY_DST)?;
-    gpu.write(&params, 0, &launch.params);
-    let whole = |buffer| wgpu::BufferBinding { buffer, offset: 0, size: None };
-    let bindings: Vec<_> = std::iter::once(whole(&*params)).chain(buffers.iter().map(|b| whole(b))).collect();
-    let group = gpu.scoped(&launch.kernel.label(), || gpu.bind_group(&bindings, writes))?;
-    let [x, y, z] = launch.groups;
-    best(7, |count| {
-        bursts(gpu, count, |pass| {
-            pass.set_pipeline(&pipeline);
-            pass.set_bind_group(0, &group, &[]);
-            pass.dispatch_workgroups(x, y, z);
-        })
-    })
+/// Seconds of one dispatch on inputs and an output of these types.
+fn time_launch(gpu: &Gpu, launch: Launch, inputs: &[&Type], output: &Type) -> Result<f64> {
+    let mut kernels = Variants::new(gpu, &Io::whole(inputs, &[output]), &[])?;
+    kernels.add(&Variant::single("limit", launch))?;
+    best(7, |count| kernels.time(0, count))
 }
 
 /// Wall seconds of `count` times what `record` records, in submissions of [`BURST`].
@@ -190,6 +175,105 @@ fn bursts(gpu: &Gpu, count: u64, record: impl Fn(&mut wgpu::ComputePass<'_>)) ->
     }
     gpu.wait(last)?;
     Ok(began.elapsed().as_secs_f64())
+}
+
+/// Kernels of one op on the same operands, to be timed in turn.
+pub struct Variants<'a> {
+    gpu: &'a Gpu,
+    inputs: Vec<GpuBuffer>,
+    outputs: Vec<GpuBuffer>,
+    ready: Vec<Vec<Dispatch>>,
+}
+
+/// One dispatch with what it is bound to.
+struct Dispatch {
+    pipeline: Arc<wgpu::ComputePipeline>,
+    group: wgpu::BindGroup,
+    groups: [u32; 3],
+}
+
+impl<'a> Variants<'a> {
+    /// The operands, which are whole.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where memory does not suffice.
+    pub fn new(gpu: &'a Gpu, io: &Io<'_>, inputs: &[Data<f32>]) -> Result<Self> {
+        let room = |values: &[IoValue<'_>], name: &str| {
+            let one = |v: &IoValue<'_>| gpu.storage(name, v.ty.bytes());
+            values.iter().map(one).collect::<Result<Vec<_>>>()
+        };
+        let (buffers, outputs) = (room(&io.inputs, "input")?, room(&io.outputs, "output")?);
+        for (buffer, data) in buffers.iter().zip(inputs) {
+            if let Data::Real(values) = data {
+                gpu.write(buffer, 0, bytemuck::cast_slice(values));
+            }
+        }
+        Ok(Variants { gpu, inputs: buffers, outputs, ready: Vec::new() })
+    }
+
+    /// One kernel more.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where it does not compile or memory does not suffice.
+    pub fn add(&mut self, variant: &Variant) -> Result<()> {
+        use wgpu::BufferUsages as U;
+        let gpu = self.gpu;
+        let scratch = variant.scratch.iter().map(|&bytes| gpu.storage("scratch", bytes));
+        let scratch = scratch.collect::<Result<Vec<_>>>()?;
+        let nothing = gpu.storage("nothing", 256)?;
+        let mut dispatches = Vec::new();
+        for launch in &variant.launches {
+            let (reads, writes) = launch.access();
+            let params = gpu.buffer("params", launch.params.len() as u64, U::UNIFORM | U::COPY_DST)?;
+            let mut bytes = launch.params.clone();
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            gpu.write(&params, 0, &bytes);
+            let buffer = |operand| match operand {
+                Operand::Input(i, _) => &self.inputs[i],
+                Operand::Output(i, _) => &self.outputs[i],
+                Operand::Scratch(i) => &scratch[i],
+                Operand::Unused => &nothing,
+            };
+            let bound = launch.bindings.iter().map(|binding| buffer(binding.operand));
+            let all: Vec<&GpuBuffer> = std::iter::once(&params).chain(bound).collect();
+            let mut bindings = Vec::new();
+            for &buffer in &all {
+                bindings.push(wgpu::BufferBinding { buffer, offset: 0, size: None });
+            }
+            dispatches.push(Dispatch {
+                pipeline: gpu.pipeline(&launch.kernel, reads, writes)?,
+                group: gpu.scoped(&launch.kernel.label(), || gpu.bind_group(&bindings, writes))?,
+                groups: launch.groups,
+            });
+        }
+        self.ready.push(dispatches);
+        Ok(())
+    }
+
+    /// How often the kernel with this number must run to be timed well.
+    ///
+    /// # Errors
+    /// As for [`Variants::time`].
+    pub fn enough(&self, number: usize) -> Result<u64> {
+        self.time(number, 1)?;
+        let once = self.time(number, 1)?;
+        Ok(((SAMPLE / once.max(1e-9)).ceil() as u64).clamp(1, 1 << 12))
+    }
+
+    /// Wall seconds of `count` runs of the kernel with this number, in the order they were added.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the device fails.
+    pub fn time(&self, number: usize, count: u64) -> Result<f64> {
+        bursts(self.gpu, count, |pass| {
+            for dispatch in &self.ready[number] {
+                pass.set_pipeline(&dispatch.pipeline);
+                pass.set_bind_group(0, &dispatch.group, &[]);
+                let [x, y, z] = dispatch.groups;
+                pass.dispatch_workgroups(x, y, z);
+            }
+        })
+    }
 }
 
 /// Single ops have no parameters: all their operands are inputs.

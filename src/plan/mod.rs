@@ -13,6 +13,7 @@ mod passes;
 pub mod probe;
 mod program;
 mod store;
+pub mod tune;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -203,7 +204,7 @@ pub fn compile(request: Request, layout: &Arc<Layout>, caps: &Caps) -> Result<Pl
         let io = plan.io(&node, &unused);
         check_parts(&node, &io)?;
         let without = |name| Variant { name, launches: Vec::new(), scratch: Vec::new() };
-        let variant = match node.op.kernels(&io, caps).into_iter().next() {
+        let variant = match choose(node.op.as_ref(), &io, caps) {
             _ if caps.native => without("native"),
             Some(variant) => variant,
             None => without("view"),
@@ -212,6 +213,23 @@ pub fn compile(request: Request, layout: &Arc<Layout>, caps: &Caps) -> Result<Pl
     }
     memory::place_slots(&mut plan, &unused, caps)?;
     Ok(plan)
+}
+
+/// What an op's kernel is chosen by: op, attributes, types of the operands.
+pub fn choice_key(op: &dyn Op, io: &Io<'_>) -> String {
+    let types: Vec<String> = io.inputs.iter().map(|v| v.ty.to_string()).collect();
+    format!("{} {}", describe(op), types.join(" "))
+}
+
+/// The kernel that was found to be the best, or else the one that suits devices of this kind.
+fn choose(op: &dyn Op, io: &Io<'_>, caps: &Caps) -> Option<Variant> {
+    let mut all = op.kernels(io, caps);
+    if all.len() < 2 {
+        return all.pop();
+    }
+    let chosen = caps.choices.get(&choice_key(op, io));
+    let at = chosen.and_then(|name| all.iter().position(|variant| variant.name == name)).unwrap_or(0);
+    Some(all.swap_remove(at))
 }
 
 /// Where each gradient lies in the gradient pages.

@@ -73,7 +73,7 @@ impl Device {
     /// What plans may count on.
     pub fn caps(&self) -> Caps {
         match self {
-            Device::Gpu(gpu) => gpu.caps().clone(),
+            Device::Gpu(gpu) => Caps { choices: gpu.choices(), ..gpu.caps().clone() },
             Device::Cpu => Caps::host(),
         }
     }
@@ -89,11 +89,12 @@ impl Device {
         }
     }
 
-    /// What results depend on: the same name, the same bits. On the CPU that is its vector instructions,
-    /// not its threads.
+    /// What results depend on: the same name, the same bits. On a GPU that is which kernels were chosen, too; on
+    /// the CPU its vector instructions, not its threads.
     pub fn identity(&self) -> String {
         match self {
-            Device::Gpu(gpu) => gpu.describe(),
+            Device::Gpu(gpu) if gpu.choices().is_empty() => gpu.describe(),
+            Device::Gpu(gpu) => format!("{}, tuned {:016x}", gpu.describe(), gpu.choices().fingerprint()),
             Device::Cpu => format!("CPU {} {}", std::env::consts::ARCH, gpu::vector()),
         }
     }

@@ -1,10 +1,12 @@
-//! burn on its CPU backend `flex` as a peer of `tools/compare`, which has the protocol.
+//! burn as a peer of `tools/compare`, which has the protocol: on its CPU backend `flex`, or with the feature
+//! `wgpu` on a GPU or on software Vulkan.
 //!
 //!     peer-burn MODEL forward|step [--freeze-through LAYER] [--batch N] [--size N] [--threads N]
+//!         [--device cpu|gpu|software]
 //!
 //! Times what `examples/step_time.rs` times, written as burn's users would write it. What is frozen runs as a
-//! `valid()` module, without autodiff: nothing cheaper can be asked of burn. `flex` computes at once, so that an
-//! updated parameter need not be read to be there.
+//! `valid()` module, without autodiff: nothing cheaper can be asked of burn. `flex` computes at once; the GPU
+//! backend is lazy, so that a run ends with a sync.
 
 mod nets;
 
@@ -31,6 +33,7 @@ struct Arguments {
     batch: usize,
     size: usize,
     threads: usize,
+    device: String,
 }
 
 impl Arguments {
@@ -38,7 +41,15 @@ impl Arguments {
         let mut given = std::env::args().skip(1);
         let mut next = |what: &str| given.next().ok_or(format!("{what} is missing"));
         let (model, case) = (next("a model")?, next("forward or step")?);
-        let mut all = Arguments { model, case, freeze_through: None, batch: 8, size: 224, threads: 0 };
+        let mut all = Arguments {
+            model,
+            case,
+            freeze_through: None,
+            batch: 8,
+            size: 224,
+            threads: 0,
+            device: "cpu".into(),
+        };
         while let Some(name) = given.next() {
             let value = given.next().ok_or(format!("{name} needs a value"))?;
             match name.as_str() {
@@ -46,6 +57,7 @@ impl Arguments {
                 "--batch" => all.batch = value.parse()?,
                 "--size" => all.size = value.parse()?,
                 "--threads" => all.threads = value.parse()?,
+                "--device" => all.device = value,
                 _ => return Err(format!("unknown option {name}").into()),
             }
         }
@@ -60,8 +72,25 @@ enum Case {
     Step(Vec<Block>, Net, ModuleOptimizer),
 }
 
+fn device(name: &str) -> Result<Device, Error> {
+    #[cfg(feature = "wgpu")]
+    {
+        use burn::tensor::DeviceKind;
+        match name {
+            "gpu" => return Ok(Device::wgpu(DeviceKind::DefaultDevice)),
+            "software" => return Ok(Device::wgpu(DeviceKind::Cpu)),
+            _ => {}
+        }
+    }
+    match name {
+        "cpu" => Ok(Device::flex()),
+        other => Err(format!("--device {other}: not in this build").into()),
+    }
+}
+
 /// A case and what it is fed with.
 struct Ready {
+    device: Device,
     case: Option<Case>,
     pictures: Tensor<4>,
     labels: Tensor<1, Int>,
@@ -69,8 +98,8 @@ struct Ready {
 
 impl Ready {
     fn new(arguments: &Arguments) -> Result<Self, Error> {
-        let Arguments { model, case, freeze_through, batch, size, .. } = arguments;
-        let plain = Device::flex();
+        let Arguments { model, case, freeze_through, batch, size, device: device_name, .. } = arguments;
+        let plain = device(device_name)?;
         let net = |device: &Device| Net::new(model, CLASSES, device);
         let case = match case.as_str() {
             "forward" => Case::Forward(net(&plain)?),
@@ -87,6 +116,7 @@ impl Ready {
             other => return Err(format!("'{other}': forward or step is expected").into()),
         };
         Ok(Ready {
+            device: plain.clone(),
             case: Some(case),
             pictures: Tensor::random([*batch, 3, *size, *size], Distribution::Normal(0.0, 1.0), &plain),
             labels: Tensor::arange(0..*batch as i64, &plain.autodiff()),
@@ -123,6 +153,7 @@ impl Ready {
                 (Case::Step(front, rest, optimizer), loss.into_data())
             }
         };
+        self.device.sync()?;
         let seconds = start.elapsed().as_secs_f64();
         self.case = Some(case);
         if result.iter::<f32>().any(|x| !x.is_finite()) {

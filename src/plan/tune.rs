@@ -1,0 +1,281 @@
+//! Which kernel is the fastest for an op on given operands, measured on the device at hand. A candidate is taken
+//! only if its answers are right, the same every time, and its win is beyond the noise of the clock.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::certify::{ABSOLUTE, RELATIVE};
+use super::measure::{Timing, Variants};
+use super::{Plan, choice_key, probe};
+use crate::gpu::{Choices, Gpu};
+use crate::tape::{DType, Data, Io, Op, Type, Variant};
+use crate::{Result, rng};
+
+/// How often each candidate answers before it is trusted: all answers must be the same bits.
+const ANSWERS: usize = 3;
+
+/// Rounds in which all candidates run in turn.
+const ROUNDS: usize = 7;
+
+/// How much faster than the usual kernel the median of a candidate must be.
+const WIN: f64 = 0.97;
+
+/// A kernel that was tried.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidate {
+    /// Its name.
+    pub variant: &'static str,
+    /// Seconds of a run; none where it was refused.
+    pub timing: Option<Timing>,
+    /// Why it may not be used.
+    pub refused: Option<String>,
+}
+
+/// What was found out for one op on operands of given types.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tuned {
+    /// As plans look it up.
+    pub key: String,
+    /// All candidates: first the one that is taken without tuning.
+    pub candidates: Vec<Candidate>,
+    /// The name of the best.
+    pub best: &'static str,
+}
+
+impl Tuned {
+    /// How many times as fast the best is as what is taken without tuning.
+    pub fn gain(&self) -> f64 {
+        let seconds = |c: &Candidate| c.timing.map(|t| t.median);
+        let usual = self.candidates.first().and_then(seconds);
+        let best = self.candidates.iter().find(|c| c.variant == self.best).and_then(seconds);
+        usual.zip(best).map_or(1.0, |(usual, best)| usual / best.max(1e-12))
+    }
+}
+
+type Offer<'a> = Box<dyn Fn(&dyn Op, &Io<'_>) -> Vec<Variant> + 'a>;
+type Edit<'a> = Box<dyn Fn(&dyn Op, &mut Variant) + 'a>;
+
+/// Tries kernels on a GPU.
+pub struct Tuner<'a> {
+    gpu: &'a Gpu,
+    offer: Offer<'a>,
+    edit: Edit<'a>,
+}
+
+/// Steps of a plan that have a choice, each kind once, those with the most work first.
+pub fn choices_of(plan: &Plan, gpu: &Gpu) -> Vec<(Arc<dyn Op>, Vec<Type>)> {
+    let mut seen = BTreeSet::new();
+    let mut all = Vec::new();
+    for step in &plan.steps {
+        let op = &step.node.op;
+        let io = plan.io(&step.node, &BTreeSet::new());
+        // Operands must be whole, and floats: what others hold cannot be made up.
+        let plain = io.inputs.iter().chain(&io.outputs).all(|v| v.parts.len() == 1)
+            && io.inputs.iter().all(|v| v.ty.dtype == DType::F32)
+            && op.updates() == 0;
+        if !plain || op.is_view() || op.kernels(&io, gpu.caps()).len() < 2 {
+            continue;
+        }
+        if seen.insert(choice_key(op.as_ref(), &io)) {
+            let types = step.node.inputs.iter().map(|&v| plan.tape.ty(v).clone()).collect();
+            let cost = op.cost(&io);
+            all.push((cost.flops + cost.bytes, (op.clone(), types)));
+        }
+    }
+    all.sort_by(|a: &(f64, _), b| b.0.total_cmp(&a.0));
+    all.into_iter().map(|(_, one)| one).collect()
+}
+
+impl<'a> Tuner<'a> {
+    /// On this device, with the kernels that the ops offer it.
+    pub fn new(gpu: &'a Gpu) -> Self {
+        Tuner { gpu, offer: Box::new(|_, _| Vec::new()), edit: Box::new(|_, _| {}) }
+    }
+
+    /// Offers more kernels, so that a test can plant one.
+    #[must_use]
+    pub fn offer(mut self, offer: impl Fn(&dyn Op, &Io<'_>) -> Vec<Variant> + 'a) -> Self {
+        self.offer = Box::new(offer);
+        self
+    }
+
+    /// Has `edit` change each kernel before it answers, so that a test can break one.
+    #[must_use]
+    pub fn edit(mut self, edit: impl Fn(&dyn Op, &mut Variant) + 'a) -> Self {
+        self.edit = Box::new(edit);
+        self
+    }
+
+    /// Tries all kernels for `op` on inputs of these types.
+    ///
+    /// # Errors
+    /// [`crate::Error::Gpu`] where the device itself, or the plainest kernel, fails.
+    pub fn op(&self, op: &dyn Op, types: &[Type]) -> Result<Tuned> {
+        let borrowed: Vec<&Type> = types.iter().collect();
+        let outputs = op.infer(&borrowed)?;
+        let io = Io::whole(&borrowed, &outputs.iter().collect::<Vec<_>>());
+        let mut variants = op.kernels(&io, self.gpu.caps());
+        let plainest = variants.len() - 1;
+        variants.extend((self.offer)(op, &io));
+        let inputs = made_up(types);
+        let expected = self.answer(op, &variants[plainest], &io, &inputs)?;
+        // A sum of many terms rounds more, and kernels add in different orders.
+        let terms = op.cost(&io).flops / io.outputs.iter().map(|o| o.ty.shape.numel() as f64).sum::<f64>();
+        let tolerance = RELATIVE * (terms / 1000.0).sqrt().max(1.0);
+        let mut candidates = Vec::new();
+        for variant in &variants {
+            let refused = self.check(op, variant, &io, &inputs, &expected, tolerance);
+            self.gpu.check()?;
+            candidates.push(Candidate { variant: variant.name, timing: None, refused });
+        }
+        let trusted: Vec<usize> = (0..variants.len()).filter(|&i| candidates[i].refused.is_none()).collect();
+        let mut timers = Variants::new(self.gpu, &io, &inputs)?;
+        let mut seconds = vec![Vec::new(); variants.len()];
+        let mut counts = vec![1; variants.len()];
+        for &i in &trusted {
+            timers.add(&variants[i])?;
+        }
+        for (number, &i) in trusted.iter().enumerate() {
+            counts[i] = timers.enough(number)?;
+        }
+        for _ in 0..ROUNDS {
+            for (number, &i) in trusted.iter().enumerate() {
+                seconds[i].push(timers.time(number, counts[i])? / counts[i] as f64);
+            }
+        }
+        for &i in &trusted {
+            candidates[i].timing = Some(Timing::of(std::mem::take(&mut seconds[i])));
+        }
+        Ok(Tuned { key: choice_key(op, &io), best: best(&candidates), candidates })
+    }
+
+    fn answer(
+        &self,
+        op: &dyn Op,
+        variant: &Variant,
+        io: &Io<'_>,
+        inputs: &[Data<f32>],
+    ) -> Result<Vec<Data<f32>>> {
+        let mut variant = variant.clone();
+        (self.edit)(op, &mut variant);
+        Ok(probe::run_io(self.gpu, op, &variant, io, inputs)?.outputs)
+    }
+
+    /// Why a kernel may not be used, if it may not.
+    fn check(
+        &self,
+        op: &dyn Op,
+        variant: &Variant,
+        io: &Io<'_>,
+        inputs: &[Data<f32>],
+        expected: &[Data<f32>],
+        tolerance: f64,
+    ) -> Option<String> {
+        let mut first: Option<Vec<Data<f32>>> = None;
+        for _ in 0..ANSWERS {
+            let found = match self.answer(op, variant, io, inputs) {
+                Ok(found) => found,
+                Err(e) => return Some(e.to_string()),
+            };
+            let wrong = found.iter().zip(expected).enumerate().find_map(|(o, (found, expected))| {
+                difference(found, expected, tolerance).map(|text| format!("wrong: output {o}{text}"))
+            });
+            if wrong.is_some() {
+                return wrong;
+            }
+            match &first {
+                Some(first) if !same_bits(first, &found) => {
+                    return Some("flaky: two runs on the same operands give different answers".into());
+                }
+                Some(_) => {}
+                None => first = Some(found),
+            }
+        }
+        None
+    }
+}
+
+fn same_bits(a: &[Data<f32>], b: &[Data<f32>]) -> bool {
+    let bits = |data: &Data<f32>| -> Vec<u32> {
+        match data {
+            Data::Real(values) => values.iter().map(|x| x.to_bits()).collect(),
+            Data::U32(values) => values.clone(),
+            Data::U8(values) => values.iter().map(|&x| x.into()).collect(),
+        }
+    };
+    a.iter().zip(b).all(|(a, b)| bits(a) == bits(b))
+}
+
+/// The first element beyond rounding.
+fn difference(found: &Data<f32>, expected: &Data<f32>, tolerance: f64) -> Option<String> {
+    let (Data::Real(found), Data::Real(expected)) = (found, expected) else {
+        return (found != expected).then(|| " has other whole numbers".into());
+    };
+    let largest = expected.iter().fold(0.0_f64, |m, x| m.max(f64::from(x.abs())));
+    let bound = tolerance * largest + ABSOLUTE;
+    let pairs = found.iter().zip(expected).enumerate();
+    let right = |f: f32, e: f32| match (f.is_nan(), e.is_nan()) {
+        (false, false) => (f64::from(f) - f64::from(e)).abs() <= bound,
+        (f, e) => f == e,
+    };
+    pairs
+        .into_iter()
+        .find(|(_, (f, e))| !right(**f, **e))
+        .map(|(i, (f, e))| format!("[{i}] is {f}, the plainest kernel has {e}"))
+}
+
+/// Operands: one a channel is positive, since it may be a variance; all else is of both signs.
+fn made_up(types: &[Type]) -> Vec<Data<f32>> {
+    let operand = |(i, ty): (usize, &Type)| {
+        let key = rng::key_of(&format!("tune {i}"));
+        let value = |n: u64| match ty.shape.len() {
+            1 => 0.25 + rng::unit(key, n),
+            _ => 2.0 * rng::unit(key, n) - 1.0,
+        };
+        Data::Real((0..ty.shape.numel() as u64).map(value).collect())
+    };
+    types.iter().enumerate().map(operand).collect()
+}
+
+/// The first candidate is the usual one. Another must beat it by more than [`WIN`], with its median below the
+/// best that the usual one ever did.
+fn best(candidates: &[Candidate]) -> &'static str {
+    let timed = |c: &Candidate| c.timing.map(|t| (t, c.variant));
+    let fastest = candidates.iter().filter_map(timed).min_by(|a, b| a.0.median.total_cmp(&b.0.median));
+    let usual = candidates.first().and_then(timed);
+    match (fastest, usual) {
+        (Some((fast, name)), Some((slow, usual))) => {
+            let wins = fast.median < WIN * slow.median && fast.median < slow.least;
+            if wins { name } else { usual }
+        }
+        // The usual kernel was refused.
+        (Some((_, name)), None) => name,
+        (None, _) => candidates.last().map_or("", |c| c.variant),
+    }
+}
+
+/// Tries ops, those with the most work first, until `budget` is used up; `watch` hears of each, and how many
+/// there are. Returns `before` with what was found.
+///
+/// # Errors
+/// As for [`Tuner::op`].
+pub fn tune(
+    tuner: &Tuner<'_>,
+    ops: &[(Arc<dyn Op>, Vec<Type>)],
+    budget: Duration,
+    before: Choices,
+    mut watch: impl FnMut(&Tuned, usize),
+) -> Result<Choices> {
+    let began = Instant::now();
+    let mut choices = before;
+    for (op, types) in ops {
+        if began.elapsed() >= budget {
+            break;
+        }
+        let tuned = tuner.op(op.as_ref(), types)?;
+        choices = choices.with(tuned.key.clone(), tuned.best.into());
+        watch(&tuned, ops.len());
+    }
+    Ok(choices)
+}
