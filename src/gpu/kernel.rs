@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::{Gpu, lock};
 use crate::{Error, Result};
@@ -206,6 +207,7 @@ impl Gpu {
                 resource: wgpu::BindingResource::Buffer(b.clone()),
             })
             .collect();
+        self.inner.bind_groups.fetch_add(1, Ordering::Relaxed);
         self.device().create_bind_group(&wgpu::BindGroupDescriptor {
             label: None,
             layout: &layout.group,

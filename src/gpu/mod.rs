@@ -39,6 +39,8 @@ struct Inner {
     allocated: Arc<AtomicU64>,
     failure: Arc<Mutex<Option<String>>>,
     choices: Mutex<Choices>,
+    buffers: AtomicU64,
+    bind_groups: AtomicU64,
     layouts: Mutex<HashMap<(u32, u32), Arc<kernel::Layout>>>,
     modules: Mutex<HashMap<String, wgpu::ShaderModule>>,
     pipelines: Mutex<HashMap<Kernel, Arc<wgpu::ComputePipeline>>>,
@@ -142,6 +144,8 @@ impl Gpu {
                 allocated: Arc::default(),
                 failure,
                 choices: Mutex::default(),
+                buffers: AtomicU64::default(),
+                bind_groups: AtomicU64::default(),
                 layouts: Mutex::default(),
                 modules: Mutex::default(),
                 pipelines: Mutex::default(),
@@ -189,6 +193,11 @@ impl Gpu {
         self.inner.allocated.load(Ordering::Relaxed)
     }
 
+    /// How many buffers and bind groups were made so far: a step makes none.
+    pub fn made(&self) -> (u64, u64) {
+        (self.inner.buffers.load(Ordering::Relaxed), self.inner.bind_groups.load(Ordering::Relaxed))
+    }
+
     /// Runs `work` inside an out-of-memory and a validation scope.
     pub(crate) fn scoped<T>(&self, what: &str, work: impl FnOnce() -> T) -> Result<T> {
         let validation = self.inner.device.push_error_scope(wgpu::ErrorFilter::Validation);
@@ -233,6 +242,7 @@ impl Gpu {
             wgpu::BufferDescriptor { label: Some(label), size: bytes, usage, mapped_at_creation: false };
         let raw = self.scoped(label, || self.inner.device.create_buffer(&descriptor))?;
         self.inner.allocated.fetch_add(bytes, Ordering::Relaxed);
+        self.inner.buffers.fetch_add(1, Ordering::Relaxed);
         Ok(GpuBuffer { raw, bytes, account: self.inner.allocated.clone() })
     }
 
