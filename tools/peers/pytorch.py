@@ -2,7 +2,8 @@
 """PyTorch as a peer of `tools/compare`, which has the protocol.
 
     pytorch.py versions
-    pytorch.py serve MODEL forward|step [--freeze-through LAYER] [--layout nchw|channels_last] ...
+    pytorch.py serve MODEL forward|step [--freeze-through LAYER] [--layout nchw|channels_last]
+        [--device cpu|cuda] [--precision f32|tf32|amp] ...
     pytorch.py probe DATA WEIGHTS [--layout ...] [--workers N] ...
 
 `serve` times what `examples/step_time.rs` times. What is frozen has no gradient and is in eval mode; the rest of a
@@ -36,7 +37,8 @@ def versions():
     import torch
     import torchvision
 
-    print(f"{torch.__version__}, torchvision {torchvision.__version__}")
+    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA"
+    print(f"{torch.__version__}, torchvision {torchvision.__version__}, {cuda}")
 
 
 def memory_format(layout):
@@ -67,16 +69,23 @@ def serve(args):
     torch.manual_seed(0)
     idle = memory("VmRSS")
     layout = memory_format(args.layout)
+    tf32 = args.precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = True
+    amp = torch.autocast(args.device, dtype=torch.float16, enabled=args.precision == "amp")
+    scaler = torch.amp.GradScaler(args.device, enabled=args.precision == "amp")
     net = torchvision.models.get_model(args.model, weights=None, num_classes=CLASSES)
-    net = net.to(memory_format=layout)
-    pictures = torch.randn(args.batch, 3, args.size, args.size).contiguous(memory_format=layout)
-    labels = torch.arange(args.batch) % CLASSES
+    net = net.to(args.device, memory_format=layout)
+    pictures = torch.randn(args.batch, 3, args.size, args.size)
+    pictures = pictures.to(args.device).contiguous(memory_format=layout)
+    labels = (torch.arange(args.batch) % CLASSES).to(args.device)
     if args.case == "forward":
         net.eval().requires_grad_(False)
 
         def run():
-            with torch.inference_mode():
-                return net(pictures).numpy()
+            with torch.inference_mode(), amp:
+                return net(pictures).float().cpu().numpy()
 
     else:
         net.train()
@@ -88,10 +97,15 @@ def serve(args):
 
         def run():
             optimizer.zero_grad(set_to_none=True)
-            loss = torch.nn.functional.cross_entropy(net(pictures), labels)
-            loss.backward()
-            optimizer.step()
-            return loss.item()
+            with amp:
+                loss = torch.nn.functional.cross_entropy(net(pictures), labels)
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            found = loss.item()
+            if args.device == "cuda":
+                torch.cuda.synchronize()
+            return found
 
     for _ in range(WARM_UPS):
         run()
@@ -165,6 +179,8 @@ def main():
     one.add_argument("case", choices=["forward", "step"])
     one.add_argument("--freeze-through", metavar="LAYER")
     one.add_argument("--size", type=int, default=224)
+    one.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    one.add_argument("--precision", choices=["f32", "tf32", "amp"], default="f32")
     one = commands.add_parser("probe", parents=[common])
     one.add_argument("data")
     one.add_argument("weights")

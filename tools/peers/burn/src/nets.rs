@@ -1,4 +1,4 @@
-//! MobileNetV2 and ResNet-18 as a list of blocks and a head, so that one can be cut in two.
+//! MobileNetV2, ResNet-18, ResNet-50 and VGG-16 as a list of blocks and a head, so that one can be cut in two.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -23,18 +23,22 @@ impl Activation {
     }
 }
 
-/// Convolution, batch norm, activation.
+/// Convolution, batch norm perhaps, activation.
 #[derive(Module, Debug)]
 struct ConvNorm {
     conv: Conv2d,
-    norm: BatchNorm,
+    norm: Option<BatchNorm>,
     #[module(skip)]
     activation: Activation,
 }
 
 impl ConvNorm {
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.activation.forward(self.norm.forward(self.conv.forward(x)))
+        let x = self.conv.forward(x);
+        self.activation.forward(match &self.norm {
+            Some(norm) => norm.forward(x),
+            None => x,
+        })
     }
 }
 
@@ -65,11 +69,12 @@ impl Block {
     }
 }
 
-/// Mean over the picture, dropout, linear layer.
+/// Mean over the picture or parts of it, dropout before the last linear layer, relu between them.
 #[derive(Module, Debug)]
 struct Head {
     pool: AdaptiveAvgPool2d,
     dropout: Dropout,
+    hidden: Vec<Linear>,
     linear: Linear,
 }
 
@@ -90,8 +95,12 @@ impl Net {
     pub fn new(name: &str, classes: usize, device: &Device) -> Result<Self, String> {
         match name {
             "mobilenet_v2" => Ok(mobilenet_v2(classes, device)),
-            "resnet18" => Ok(resnet18(classes, device)),
-            _ => Err(format!("'{name}' is not written for burn; known are mobilenet_v2, resnet18")),
+            "resnet18" => Ok(resnet([2, 2, 2, 2], false, classes, device)),
+            "resnet50" => Ok(resnet([3, 4, 6, 3], true, classes, device)),
+            "vgg16" => Ok(vgg16(classes, device)),
+            _ => Err(format!(
+                "'{name}' is not written for burn; known are mobilenet_v2, resnet18, resnet50, vgg16"
+            )),
         }
     }
 
@@ -105,8 +114,10 @@ impl Net {
 
     /// Logits.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
-        let x = self.head.pool.forward(run(&self.blocks, x));
-        self.head.linear.forward(self.head.dropout.forward(x.flatten(1, 3)))
+        let x = self.head.pool.forward(run(&self.blocks, x)).flatten(1, 3);
+        let hidden = |x, layer: &Linear| self.head.dropout.forward(activation::relu(layer.forward(x)));
+        let x = if self.head.hidden.is_empty() { self.head.dropout.forward(x) } else { x };
+        self.head.linear.forward(self.head.hidden.iter().fold(x, hidden))
     }
 }
 
@@ -136,6 +147,8 @@ struct Maker<'a> {
     device: &'a Device,
     channels: usize,
     blocks: Vec<Block>,
+    /// Whether convolutions have a batch norm behind them, and no bias.
+    norms: bool,
 }
 
 impl Maker<'_> {
@@ -152,11 +165,11 @@ impl Maker<'_> {
             .with_stride([stride; 2])
             .with_padding(PaddingConfig2d::Explicit(padding, padding, padding, padding))
             .with_groups(groups)
-            .with_bias(false);
+            .with_bias(!self.norms);
         self.channels = out_channels;
         ConvNorm {
             conv: conv.init(self.device),
-            norm: BatchNormConfig::new(out_channels).init(self.device),
+            norm: self.norms.then(|| BatchNormConfig::new(out_channels).init(self.device)),
             activation,
         }
     }
@@ -175,6 +188,7 @@ impl Maker<'_> {
         let head = Head {
             pool: AdaptiveAvgPool2dConfig::new([1, 1]).init(),
             dropout: DropoutConfig::new(dropout).init(),
+            hidden: Vec::new(),
             linear: LinearConfig::new(self.channels, classes).init(self.device),
         };
         Net { blocks: self.blocks, head }
@@ -193,7 +207,7 @@ fn mobilenet_v2(classes: usize, device: &Device) -> Net {
         (6, 160, 3, 2),
         (6, 320, 1, 1),
     ];
-    let mut m = Maker { device, channels: 3, blocks: Vec::new() };
+    let mut m = Maker { device, channels: 3, blocks: Vec::new(), norms: true };
     let stem = m.conv(32, 3, 2, 1, Relu6);
     m.push("features.0".into(), vec![stem], None, Identity);
     for (expansion, channels, blocks, stride) in table {
@@ -216,26 +230,62 @@ fn mobilenet_v2(classes: usize, device: &Device) -> Net {
     m.finish(0.2, classes)
 }
 
-fn resnet18(classes: usize, device: &Device) -> Net {
+fn resnet(blocks: [usize; 4], bottleneck: bool, classes: usize, device: &Device) -> Net {
     use Activation::{Identity, Relu};
-    let mut m = Maker { device, channels: 3, blocks: Vec::new() };
+    let mut m = Maker { device, channels: 3, blocks: Vec::new(), norms: true };
     let stem = m.conv(64, 7, 2, 1, Relu);
     m.push("conv1".into(), vec![stem], None, Identity);
     let pool = MaxPool2dConfig::new([3, 3]).with_strides([2, 2]);
     m.blocks[0].pool = Some(pool.with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1)).init());
-    for (stage, channels) in [64, 128, 256, 512].into_iter().enumerate() {
-        for block in 0..2 {
+    for (stage, (channels, count)) in [64, 128, 256, 512].into_iter().zip(blocks).enumerate() {
+        for block in 0..count {
             let stride = if stage > 0 && block == 0 { 2 } else { 1 };
             let before = m.channels;
-            let layers = vec![m.conv(channels, 3, stride, 1, Relu), m.conv(channels, 3, 1, 1, Identity)];
-            let shortcut = if stride == 1 {
+            let layers = if bottleneck {
+                // The stride lies on the 3x3, as in torchvision.
+                vec![
+                    m.conv(channels, 1, 1, 1, Relu),
+                    m.conv(channels, 3, stride, 1, Relu),
+                    m.conv(4 * channels, 1, 1, 1, Identity),
+                ]
+            } else {
+                vec![m.conv(channels, 3, stride, 1, Relu), m.conv(channels, 3, 1, 1, Identity)]
+            };
+            let out = m.channels;
+            let shortcut = if stride == 1 && before == out {
                 Some(Vec::new())
             } else {
                 m.channels = before;
-                Some(vec![m.conv(channels, 1, stride, 1, Identity)])
+                Some(vec![m.conv(out, 1, stride, 1, Identity)])
             };
             m.push(format!("layer{}.{block}", stage + 1), layers, shortcut, Relu);
         }
     }
     m.finish(0.0, classes)
+}
+
+fn vgg16(classes: usize, device: &Device) -> Net {
+    use Activation::{Identity, Relu};
+    let mut m = Maker { device, channels: 3, blocks: Vec::new(), norms: false };
+    let mut number = 0;
+    for (channels, count) in [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)] {
+        for _ in 0..count {
+            let layer = m.conv(channels, 3, 1, 1, Relu);
+            m.push(format!("features.{number}"), vec![layer], None, Identity);
+            number += 2;
+        }
+        let pool = MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init();
+        m.blocks.last_mut().expect("a block").pool = Some(pool);
+        number += 1;
+    }
+    let head = Head {
+        pool: AdaptiveAvgPool2dConfig::new([7, 7]).init(),
+        dropout: DropoutConfig::new(0.5).init(),
+        hidden: vec![
+            LinearConfig::new(512 * 49, 4096).init(device),
+            LinearConfig::new(4096, 4096).init(device),
+        ],
+        linear: LinearConfig::new(4096, classes).init(device),
+    };
+    Net { blocks: m.blocks, head }
 }
