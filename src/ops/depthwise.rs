@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::cpu::sums::{Axis, axis, banded, strips};
 use super::cpu::{mul_add, simd};
 use super::matmul::{product_grads, split_rows, with_splits};
-use super::{Activation, Case, Epilogue, Padding, groups, require};
+use super::{Activation, Case, Epilogue, Padding, groups, launch_tiles, require};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
 use crate::shader;
@@ -39,6 +39,31 @@ struct DepthwiseGradWeight {
 
 fn flops(window: &Window, y: &Shape) -> f64 {
     2.0 * (y.numel() * window.kernel[0] * window.kernel[1]) as f64
+}
+
+/// The entry point of `shaders/depthwise/walk*.wgsl` for a window, where they serve it.
+fn walks(window: &Window, channels: usize) -> Option<&'static str> {
+    let fits = window.kernel == [3, 3] && window.dilation == [1, 1] && channels.is_multiple_of(4);
+    match window.stride {
+        [1, 1] if fits => Some("walk_1"),
+        [2, 2] if fits => Some("walk_2"),
+        _ => None,
+    }
+}
+
+/// Threads that walk over many pixels each: so many keep a device busy.
+fn long_threads(caps: &Caps) -> usize {
+    if caps.software { 256 } else { 1 << 15 }
+}
+
+/// A dispatch of threads that walk down rows: `pictures` of `rows`, `across` threads beside one another. Each takes
+/// as many rows as leaves enough threads.
+fn walk(kernel: Kernel, mut params: Params, [pictures, rows, across]: [usize; 3], caps: &Caps) -> Launch {
+    let wanted = long_threads(caps).div_ceil(pictures * across);
+    let each = rows.div_ceil(wanted.clamp(1, rows.div_ceil(4)));
+    let splits = rows.div_ceil(each);
+    (params.splits, params.split_rows) = (splits as u32, each as u32);
+    launch_tiles(kernel, &params, pictures * splits * across, caps)
 }
 
 /// Along `axis`, every place of the output, every place of the input under its window, and the tap.
@@ -176,6 +201,13 @@ impl Op for Depthwise {
             Variant::single(name, self.epilogue.bind(2, launch).output(0))
         };
         let mut all = Vec::new();
+        if let Some(entry) = walks(&self.window, x[3]) {
+            let kernel = Kernel::new(shader!("depthwise/walk.wgsl"), entry)
+                .with(&self.window.constants())
+                .with(&self.epilogue.constants());
+            let launch = walk(kernel, params, [y[0], y[1], y[2].div_ceil(4) * x[3] / 4], caps);
+            all.push(Variant::single("walk", self.epilogue.bind(2, launch.inputs([0, 1])).output(0)));
+        }
         if x[3] % 4 == 0 {
             all.push(variant("strip", shader!("depthwise/strip.wgsl"), y.rows().div_ceil(4) * x[3] / 4));
         }
@@ -189,6 +221,32 @@ impl Op for Depthwise {
 }
 
 impl DepthwiseGradInput {
+    /// At stride 1 it is a convolution itself, of dy with the taps in reverse.
+    fn walk(&self, y: &Shape, caps: &Caps) -> Option<Variant> {
+        let (x, window) = (&self.input, &self.window);
+        let entry = walks(window, x[3])?;
+        let plain = Epilogue::default();
+        if window.stride == [2, 2] {
+            let kernel = Kernel::new(shader!("depthwise/walk_grad_input.wgsl"), "grad_input")
+                .with(&window.constants());
+            let Padding { top, left, .. } = window.padding;
+            let across = (x[2] + left).div_ceil(4) * x[3] / 4;
+            let params = Params::new(window, x[3], x, y);
+            let launch = walk(kernel, params, [x[0], (x[1] + top).div_ceil(2), across], caps);
+            return Some(Variant::single("walk", launch.inputs([0, 1]).output(0)));
+        }
+        let before = |padding: usize| 2_usize.checked_sub(padding);
+        let (top, left) = (before(window.padding.top)?, before(window.padding.left)?);
+        let reversed = Window { padding: Padding { top, left, ..window.padding }, ..*window };
+        let kernel = Kernel::new(shader!("depthwise/walk.wgsl"), entry)
+            .with(&window.constants())
+            .with(&plain.constants())
+            .with(&[("FLIPPED", 1)]);
+        let params = Params::new(&reversed, x[3], y, x);
+        let launch = walk(kernel, params, [x[0], x[1], x[2].div_ceil(4) * x[3] / 4], caps);
+        Some(Variant::single("walk", plain.bind(2, launch.inputs([0, 1])).output(0)))
+    }
+
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let (window, x, y) = (&self.window, &self.input, call.io.input(0));
         let along = |a| axis(x[a + 1], meetings(window, a, x, y).map(|[o, i, tap]| (i, o, tap)));
@@ -220,6 +278,7 @@ impl Op for DepthwiseGradInput {
             Variant::single(name, launch.inputs([0, 1]).output(0))
         };
         let mut all = Vec::new();
+        all.extend(self.walk(y, caps));
         if x[3] % 4 == 0 {
             let strips = x.rows().div_ceil(4) * x[3] / 4;
             all.push(variant("strip", shader!("depthwise/strip_grad_input.wgsl"), strips));
@@ -308,6 +367,21 @@ impl Op for DepthwiseGradWeight {
             with_splits(name, first, Operand::Output(0, 0), elements, splits, caps)
         };
         let mut all = Vec::new();
+        if let Some(entry) = walks(&self.window, x[3]) {
+            let mut params = Params::new(&self.window, x[3], x, y);
+            let threads = y[2].div_ceil(4) * x[3] / 4;
+            let splits = (long_threads(caps) / threads).clamp(1, x[0]);
+            let pictures = x[0].div_ceil(splits);
+            let splits = x[0].div_ceil(pictures);
+            (params.splits, params.split_rows) = (splits as u32, pictures as u32);
+            let partials = splits * y[2].div_ceil(4);
+            let kernel =
+                Kernel::new(shader!("depthwise/walk_grad_weight.wgsl"), entry).with(&self.window.constants());
+            let first = launch_tiles(kernel, &params, threads * splits, caps).inputs([0, 1]);
+            if (partials * elements * 4) as u64 <= caps.max_binding {
+                all.push(with_splits("walk", first, Operand::Output(0, 0), elements, partials, caps));
+            }
+        }
         if x[3] % 4 == 0 {
             all.push(variant("quad", 4, "vec4<f32>"));
         }
@@ -324,6 +398,8 @@ pub(super) fn cases() -> Vec<Case> {
     let plain = |window| Depthwise { window, epilogue: Epilogue::default() };
     let uneven =
         Window { padding: Padding { top: 0, left: 0, bottom: 1, right: 1 }, ..Window::square(3, 2, 0) };
+    let padding = Padding { top: 2, left: 0, bottom: 0, right: 1 };
+    let lopsided = |stride| Window { padding, ..Window::square(3, stride, 0) };
     let full = Epilogue { bias: true, affine: true, residual: true, activation: Activation::Relu6 };
     let dilated = Window { dilation: [2, 1], ..Window::square(3, 1, 1) };
     vec![
@@ -336,6 +412,9 @@ pub(super) fn cases() -> Vec<Case> {
             plain(Window { dilation: [2, 3], ..Window::square(3, 2, 2) }),
             &[&[1, 7, 8, 3], &[3, 3, 3]],
         ),
+        // Another padding on each side.
+        Case::new(plain(lopsided(1)), &[&[2, 6, 9, 4], &[3, 3, 4]]),
+        Case::new(plain(lopsided(2)), &[&[2, 9, 10, 8], &[3, 3, 8]]),
         // Some pixels lie under no window.
         Case::new(plain(Window::square(2, 3, 0)), &[&[1, 6, 7, 9], &[2, 2, 9]]),
         // Strips of every width.

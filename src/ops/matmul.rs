@@ -8,7 +8,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::cpu::sums::{banded, strips};
 use super::cpu::{Grid, Job, Weights, correlate, weigh, weigh_scratch};
-use super::{Case, Epilogue, Fill, groups, require};
+use super::{Case, Epilogue, Fill, groups, launch_threads, launch_tiles, require};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
 use crate::shader;
@@ -175,7 +175,8 @@ impl Matmul {
                 depth_offset: part.start as u32,
                 depth_stride: depth as u32,
             };
-            let launch = Launch::new(kernel, &params, groups(threads, caps));
+            let make = if tile { launch_tiles } else { launch_threads };
+            let launch = make(kernel, &params, threads, caps);
             epilogue.bind(2, launch.inputs([0]).read(Operand::Input(1, number))).output(0)
         };
         parts.iter().enumerate().map(launch).collect()
@@ -298,10 +299,9 @@ impl Op for MatmulGradInput {
                     depth_offset: part.start as u32,
                     depth_stride: depth as u32,
                 };
-                Launch::new(Kernel::new(source, "grad_input"), &params, groups(threads, caps))
-                    .inputs([0])
-                    .read(Operand::Input(1, number))
-                    .output(0)
+                let kernel = Kernel::new(source, "grad_input");
+                let make = if tile { launch_tiles } else { launch_threads };
+                make(kernel, &params, threads, caps).inputs([0]).read(Operand::Input(1, number)).output(0)
             };
             Variant { name, launches: parts.iter().enumerate().map(launch).collect(), scratch: Vec::new() }
         };
@@ -372,7 +372,7 @@ impl Op for MatmulGradWeight {
                 };
                 let kernel = Kernel::new(shader!("matmul/tile_grad_weight.wgsl"), "grad_weight");
                 let threads = part.len().div_ceil(8) * columns.div_ceil(16) * splits;
-                let first = Launch::new(kernel, &params, groups(threads, caps)).inputs([0, 1]);
+                let first = launch_tiles(kernel, &params, threads, caps).inputs([0, 1]);
                 let output = Operand::Output(0, number);
                 let one = with_splits("tile", first, output, part.len() * columns, splits, caps);
                 variant.launches.extend(one.launches);

@@ -42,8 +42,10 @@ pub use optimizer::{AdamW, BLOCK, Sgd};
 pub use pool::{AdaptiveAvgPool, AvgPool, MaxPool, PoolWindow};
 pub use reshape::Reshape;
 
-use crate::gpu::Caps;
-use crate::tape::{Op, Tape, ValueId};
+use bytemuck::Pod;
+
+use crate::gpu::{Caps, Kernel};
+use crate::tape::{Launch, Op, Tape, ValueId};
 use crate::{Error, Result};
 
 /// All op families.
@@ -87,7 +89,23 @@ pub(crate) const WORKGROUP: u32 = 64;
 
 /// Workgroups for `threads` threads, folded into two dimensions; see `lib/index.wgsl`.
 pub(crate) fn groups(threads: usize, caps: &Caps) -> [u32; 3] {
-    let count = threads.div_ceil(WORKGROUP as usize).max(1);
+    groups_of(WORKGROUP, threads, caps)
+}
+
+/// A dispatch of many small threads.
+pub(crate) fn launch_threads<P: Pod>(kernel: Kernel, params: &P, threads: usize, caps: &Caps) -> Launch {
+    Launch::new(kernel, params, groups(threads, caps))
+}
+
+/// A dispatch whose threads are few and do much each. Software adapters run a workgroup on one core, so there it is
+/// as small as their vectors, and all cores get some.
+pub(crate) fn launch_tiles<P: Pod>(kernel: Kernel, params: &P, threads: usize, caps: &Caps) -> Launch {
+    let size = if caps.software { 8 } else { WORKGROUP };
+    Launch::new(kernel.with(&[("WORKGROUP", size)]), params, groups_of(size, threads, caps))
+}
+
+fn groups_of(workgroup: u32, threads: usize, caps: &Caps) -> [u32; 3] {
+    let count = threads.div_ceil(workgroup as usize).max(1);
     let limit = caps.groups_per_dimension as usize;
     let y = count.div_ceil(limit);
     [count.div_ceil(y) as u32, y as u32, 1]

@@ -11,7 +11,7 @@ pub use window::{Padding, Window};
 
 use super::cpu::{Grid, Job, Tap, Weights, correlate, weigh, weigh_scratch};
 use super::matmul::{product_grads, split_rows, with_splits};
-use super::{Activation, Case, Epilogue, groups, require};
+use super::{Activation, Case, Epilogue, launch_threads, launch_tiles, require};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
 use crate::shader;
@@ -147,22 +147,24 @@ impl Op for Conv {
     fn kernels(&self, io: &Io<'_>, caps: &Caps) -> Vec<Variant> {
         let (x, y) = (io.input(0), io.output(0));
         let params = Params::new(&self.window, self.groups, x, y);
-        let variant = |name, source, threads| {
-            let kernel = Kernel::new(source, "forward")
-                .with(&self.window.constants())
-                .with(&self.epilogue.constants());
-            let launch = Launch::new(kernel, &params, groups(threads, caps)).inputs([0, 1]);
-            Variant::single(name, self.epilogue.bind(2, launch).output(0))
+        let kernel = |source| {
+            let kernel = Kernel::new(source, "forward").with(&self.window.constants());
+            kernel.with(&self.epilogue.constants())
         };
+        let variant = |name, launch: Launch| {
+            Variant::single(name, self.epilogue.bind(2, launch.inputs([0, 1])).output(0))
+        };
+        let tile = |name, source, tiles| variant(name, launch_tiles(kernel(source), &params, tiles, caps));
         let tiles = y.rows().div_ceil(8) * y[3].div_ceil(16);
         let mut all = Vec::new();
         if let Some(quads) = tiled(self.groups, x[3], y[3]) {
             if quads {
-                all.push(variant("tile", shader!("conv/tile.wgsl"), tiles));
+                all.push(tile("tile", shader!("conv/tile.wgsl"), tiles));
             }
-            all.push(variant("tile_any", shader!("conv/tile_any.wgsl"), tiles));
+            all.push(tile("tile_any", shader!("conv/tile_any.wgsl"), tiles));
         }
-        all.push(variant("plain", shader!("conv/plain.wgsl"), y.numel()));
+        let plain = launch_threads(kernel(shader!("conv/plain.wgsl")), &params, y.numel(), caps);
+        all.push(variant("plain", plain));
         all
     }
 
@@ -239,17 +241,23 @@ impl Op for ConvGradInput {
     fn kernels(&self, io: &Io<'_>, caps: &Caps) -> Vec<Variant> {
         let (y, x) = (io.input(0), &self.input);
         let params = Params::new(&self.window, self.groups, x, y);
-        let variant = |name, source, threads| {
-            let kernel = Kernel::new(source, "grad_input").with(&self.window.constants());
-            let launch = Launch::new(kernel, &params, groups(threads, caps));
-            Variant::single(name, launch.inputs([0, 1]).output(0))
-        };
+        let kernel = |source| Kernel::new(source, "grad_input").with(&self.window.constants());
         let mut all = Vec::new();
         if tiled(self.groups, x[3], y[3]) == Some(true) {
-            let tiles = x.rows().div_ceil(8) * x[3].div_ceil(16);
-            all.push(variant("tile", shader!("conv/tile_grad_input.wgsl"), tiles));
+            let [sh, sw] = self.window.stride;
+            // Pixels of equal remainder, as far as there are any.
+            let phases = (0..sh.min(x[1])).flat_map(|a| (0..sw.min(x[2])).map(move |b| [a, b]));
+            let launch = |[a, b]: [usize; 2]| {
+                let rows = x[0] * (x[1] - a).div_ceil(sh) * (x[2] - b).div_ceil(sw);
+                let tiles = rows.div_ceil(8) * x[3].div_ceil(16);
+                let phase = [("PHASE_H", a as u32), ("PHASE_W", b as u32)];
+                let kernel = kernel(shader!("conv/tile_grad_input.wgsl")).with(&phase);
+                launch_tiles(kernel, &params, tiles, caps).inputs([0, 1]).output(0)
+            };
+            all.push(Variant { name: "tile", launches: phases.map(launch).collect(), scratch: Vec::new() });
         }
-        all.push(variant("plain", shader!("conv/plain_grad.wgsl"), x.numel()));
+        let plain = launch_threads(kernel(shader!("conv/plain_grad.wgsl")), &params, x.numel(), caps);
+        all.push(Variant::single("plain", plain.inputs([0, 1]).output(0)));
         all
     }
 
@@ -296,7 +304,7 @@ impl Op for ConvGradWeight {
         let mut tile = |name, source, tiles, align| {
             let (splits, rows) = split_rows(y.rows(), tiles, elements as u64 * 4, align, caps);
             (params.splits, params.split_rows) = (splits as u32, rows as u32);
-            let first = Launch::new(kernel(source), &params, groups(tiles * splits, caps)).inputs([0, 1]);
+            let first = launch_tiles(kernel(source), &params, tiles * splits, caps).inputs([0, 1]);
             with_splits(name, first, Operand::Output(0, 0), elements, splits, caps)
         };
         let mut all = Vec::new();
@@ -310,7 +318,7 @@ impl Op for ConvGradWeight {
             all.push(tile("tile_any", shader!("conv/tile_any_grad_weight.wgsl"), tiles, 1));
         }
         let params = Params::new(window, self.groups, x, y);
-        let launch = Launch::new(kernel(shader!("conv/plain_grad.wgsl")), &params, groups(elements, caps));
+        let launch = launch_threads(kernel(shader!("conv/plain_grad.wgsl")), &params, elements, caps);
         all.push(Variant::single("plain", launch.inputs([0, 1]).output(0)));
         all
     }
