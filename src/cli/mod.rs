@@ -104,6 +104,7 @@ impl Session {
         }
         if let Device::Gpu(gpu) = &device {
             tune::recall(&self.out, gpu);
+            gpu.keep_pipelines(&cache_folder().join("pipelines"));
         }
         Ok(device)
     }

@@ -263,7 +263,8 @@ pub(super) fn wanted(adapter: &wgpu::Adapter, options: &GpuOptions) -> (wgpu::Li
     if options.webgpu_limits {
         return (wgpu::Limits::defaults(), wgpu::Features::empty());
     }
-    (adapter.limits(), adapter.features() & (timestamp_features() | wgpu::Features::SHADER_F16))
+    let wanted = wgpu::Features::SHADER_F16 | wgpu::Features::PIPELINE_CACHE;
+    (adapter.limits(), adapter.features() & (timestamp_features() | wanted))
 }
 
 /// What `auto` came to.

@@ -226,6 +226,7 @@ impl Gpu {
         let label = kernel.label();
         let text = kernel.wgsl()?;
         let layout = self.layout(reads, writes);
+        let kept = lock(&self.inner.kept).as_ref().map(|kept| kept.cache.clone());
         let pipeline = self.scoped(&label, || {
             let module = lock(&self.inner.modules)
                 .entry(text)
@@ -241,7 +242,7 @@ impl Gpu {
                     constants: &constants,
                     zero_initialize_workgroup_memory: self.inner.checked,
                 },
-                cache: None,
+                cache: kept.as_ref(),
             })
         })?;
         let pipeline = Arc::new(pipeline);

@@ -6,6 +6,7 @@ mod buffer;
 mod choices;
 mod host;
 mod kernel;
+mod pipelines;
 mod timestamps;
 
 use std::collections::HashMap;
@@ -39,11 +40,20 @@ struct Inner {
     allocated: Arc<AtomicU64>,
     failure: Arc<Mutex<Option<String>>>,
     choices: Mutex<Choices>,
+    kept: Mutex<Option<pipelines::Kept>>,
     buffers: AtomicU64,
     bind_groups: AtomicU64,
     layouts: Mutex<HashMap<(u32, u32), Arc<kernel::Layout>>>,
     modules: Mutex<HashMap<String, wgpu::ShaderModule>>,
     pipelines: Mutex<HashMap<Kernel, Arc<wgpu::ComputePipeline>>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(kept) = lock(&self.kept).as_ref() {
+            kept.save();
+        }
+    }
 }
 
 /// A device buffer that gives its bytes back to the account when dropped.
@@ -144,6 +154,7 @@ impl Gpu {
                 allocated: Arc::default(),
                 failure,
                 choices: Mutex::default(),
+                kept: Mutex::default(),
                 buffers: AtomicU64::default(),
                 bind_groups: AtomicU64::default(),
                 layouts: Mutex::default(),
