@@ -213,7 +213,15 @@ fn inspect_needs_neither_weights_nor_device() {
 
     let text =
         place.ok(&["inspect", "resnet20", "--freeze-through", "layer2", "--classes", "3", "--plan"]).stdout;
-    for thing in ["layer3.0.conv1", "frozen", "trainable", "mult-adds", "== backward", "memory of a step"] {
+    for thing in [
+        "layer3.0.conv1",
+        "frozen",
+        "trainable",
+        "mult-adds",
+        "== backward",
+        "memory of a step",
+        "work of a step",
+    ] {
         assert!(text.contains(thing), "{thing}\n{text}");
     }
     let frozen = text.lines().skip_while(|l| *l != "== backward").any(|l| l.starts_with("layer2"));

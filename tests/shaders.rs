@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use defrost::gpu::{Caps, Kernel, Source, expand};
 use defrost::ops::REGISTRY;
-use defrost::plan::probe;
+use defrost::plan::{measure, probe};
 use defrost::tape::{Io, Launch, Op, Type, Variant};
 use naga::back::{hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -295,8 +295,20 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
 }
 
 #[test]
+fn the_kernels_that_measure_a_device_are_valid() {
+    for kernel in measure::kernels() {
+        let text = kernel.wgsl().expect("it expands");
+        let module =
+            naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(&text)));
+        let valid = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16).validate(&module);
+        valid.unwrap_or_else(|e| panic!("{}: {}", kernel.label(), e.emit_to_string(&text)));
+    }
+}
+
+#[test]
 fn no_shader_is_dead() {
-    let used: HashSet<&str> = launches().iter().map(|launch| launch.kernel.source.path).collect();
+    let mut used: HashSet<&str> = launches().iter().map(|launch| launch.kernel.source.path).collect();
+    used.extend(measure::kernels().iter().map(|kernel| kernel.source.path));
     let imports: HashSet<String> = files(&root().join("shaders"), "wgsl")
         .iter()
         .flat_map(|path| {

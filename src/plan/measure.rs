@@ -115,24 +115,28 @@ impl Limits {
         let bytes = bytes.min(caps.max_binding).min(caps.max_buffer);
         let quads = (bytes / 16) as usize;
         let ty = Type::f32(&[quads, 4]);
-        let kernel = Kernel::new(shader!("measure/copy.wgsl"), "copy");
-        let launch = Launch::new(kernel, &CopyParams { quads: quads as u32 }, groups(quads, caps));
+        let [copy, single, half] = kernels();
+        let launch = Launch::new(copy, &CopyParams { quads: quads as u32 }, groups(quads, caps));
         let seconds = time_launch(gpu, launch.inputs([0]).output(0), &[&ty], &ty)?;
-        let flops = |source| -> Result<f64> {
+        let flops = |kernel| -> Result<f64> {
             let (threads, rounds): (usize, u32) = if caps.software { (1 << 12, 8) } else { (1 << 19, 64) };
-            let kernel = Kernel::new(source, "multiply_add");
             let params = MultiplyAddParams { rounds, factor: 0.5 };
             let launch = Launch::new(kernel, &params, groups(threads, caps)).output(0);
             let flops = threads as f64 * f64::from(rounds) * 64.0 * 4.0 * 2.0;
             Ok(flops / time_launch(gpu, launch, &[], &Type::f32(&[threads, 4]))?)
         };
-        let half = caps.f16.then(|| flops(shader!("measure/multiply_add_f16.wgsl"))).transpose()?;
-        Ok(Limits {
-            bytes: 2.0 * bytes as f64 / seconds,
-            flops: flops(shader!("measure/multiply_add.wgsl"))?,
-            flops_f16: half,
-        })
+        let half = caps.f16.then(|| flops(half)).transpose()?;
+        Ok(Limits { bytes: 2.0 * bytes as f64 / seconds, flops: flops(single)?, flops_f16: half })
     }
+}
+
+/// What measures a GPU's limits: a copy, multiply-adds in f32 and in f16.
+pub fn kernels() -> [Kernel; 3] {
+    [
+        Kernel::new(shader!("measure/copy.wgsl"), "copy"),
+        Kernel::new(shader!("measure/multiply_add.wgsl"), "multiply_add"),
+        Kernel::new(shader!("measure/multiply_add_f16.wgsl"), "multiply_add"),
+    ]
 }
 
 /// `Params` of `shaders/measure/copy.wgsl`.

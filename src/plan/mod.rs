@@ -28,7 +28,7 @@ pub use store::{CpuStore, GpuStore, Params, Store};
 
 use crate::gpu::Caps;
 use crate::ops::{AdamW, Sgd};
-use crate::tape::{Io, IoValue, Node, Op, Operand, Phase, Role, Tape, ValueId, Variant};
+use crate::tape::{Cost, Io, IoValue, Node, Op, Operand, Phase, Role, Tape, ValueId, Variant};
 use crate::{Error, Result};
 
 /// How parameters are updated.
@@ -144,6 +144,12 @@ impl Plan {
             Some(Place::Constant(c)) => self.constants[*c].parts.clone(),
             _ => whole(),
         }
+    }
+
+    /// Work and traffic of all steps.
+    pub fn cost(&self) -> Cost {
+        let costs = self.steps.iter().map(|step| step.node.op.cost(&self.io(&step.node, &BTreeSet::new())));
+        costs.fold(Cost::default(), |a, b| Cost { flops: a.flops + b.flops, bytes: a.bytes + b.bytes })
     }
 
     /// Operands of a node as its op sees them.

@@ -168,11 +168,7 @@ pub fn bench(device: &Device, net: &Network, part: &Part, batch: usize, rounds: 
         part: part.clone(),
         batch,
         steps: plan.steps.len(),
-        flops: plan
-            .steps
-            .iter()
-            .map(|step| step.node.op.cost(&plan.io(&step.node, &Default::default())).flops)
-            .sum(),
+        flops: plan.cost().flops,
         first: cold,
         again: warm,
         step: Timing::of(seconds),

@@ -71,7 +71,7 @@ impl Inspect {
         let caps = device.as_ref().map_or_else(Caps::webgpu_defaults, Device::caps);
         let (batch, plan) = self.compile(&net, &config, &summary, &caps)?;
         let layers = layers::layers(&net, &plan)?;
-        let memory = plan.memory();
+        let (memory, cost) = (plan.memory(), plan.cost());
         let mult_adds: f64 = layers.iter().map(|l| l.mult_adds).sum();
         let text = self.plan.then(|| plan.to_string());
         let measured = match &device {
@@ -95,6 +95,7 @@ impl Inspect {
                     "learning": summary.total.parameters,
                     "mult_adds": mult_adds,
                     "batch": batch,
+                    "work": { "flops": cost.flops, "bytes": cost.bytes },
                     "memory": memory_json(&memory),
                     "measured": measured,
                 }),
@@ -118,6 +119,12 @@ impl Inspect {
         ));
         out.line(summary);
         out.line("");
+        let heading = format!(
+            "work of a step with batch {batch}: {:.1} GFLOP, {:.2} GB moved if each operand moves once",
+            cost.flops / 1e9,
+            cost.bytes / 1e9
+        );
+        out.line(out.style(Style::Bold, heading));
         let heading = format!("memory of a step with batch {batch}: {}", mib(memory.total()));
         out.line(out.style(Style::Bold, heading));
         memory_lines(&memory).into_iter().for_each(|line| out.line(line));

@@ -51,26 +51,29 @@ pub(super) fn mul_add<T: num_traits::Float>(fused: bool, a: T, b: T, c: T) -> T 
 }
 
 /// Multiply-adds of one round of [`multiply_adds`].
-pub(crate) const MULTIPLY_ADDS: usize = 96;
+pub(crate) const MULTIPLY_ADDS: usize = 6 * 16;
 
 /// `rounds` of [`MULTIPLY_ADDS`] multiply-adds of f32 on every thread, in chains that do not wait for each other:
 /// what the processor can do at most.
 pub(crate) fn multiply_adds(rounds: usize) {
     rayon::broadcast(|_| {
-        let chains = simd(
+        let sums = simd(
             #[inline(always)]
             |fused| {
-                let (b, c) = (std::hint::black_box(0.5_f32), std::hint::black_box(0.25));
-                let mut chains: [f32; MULTIPLY_ADDS] = std::array::from_fn(|i| i as f32);
+                // The form of the register tile, which the compiler keeps in registers.
+                let (a, b) = std::hint::black_box(([0.5_f32; 6], [0.25_f32; 16]));
+                let mut sums = [[0.0_f32; 16]; 6];
                 for _ in 0..rounds {
-                    for v in &mut chains {
-                        *v = mul_add(fused, *v, b, c);
+                    for r in 0..6 {
+                        for c in 0..16 {
+                            sums[r][c] = mul_add(fused, a[r], b[c], sums[r][c]);
+                        }
                     }
                 }
-                chains
+                sums
             },
         );
-        std::hint::black_box(chains);
+        std::hint::black_box(sums);
     });
 }
 
