@@ -22,6 +22,8 @@ mod reshape;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytemuck::Pod;
+
 pub(crate) use activation::ActivateGrad;
 pub use activation::{Activate, Activation};
 pub use add::Add;
@@ -41,8 +43,6 @@ pub use mul::Mul;
 pub use optimizer::{AdamW, BLOCK, Sgd};
 pub use pool::{AdaptiveAvgPool, AvgPool, MaxPool, PoolWindow};
 pub use reshape::Reshape;
-
-use bytemuck::Pod;
 
 use crate::gpu::{Caps, Kernel};
 use crate::tape::{Launch, Op, Tape, ValueId};

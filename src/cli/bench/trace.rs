@@ -11,7 +11,8 @@ use crate::{Error, Result};
 pub(super) fn write(path: &Path, reports: &[Report]) -> Result<()> {
     let mut events = Vec::new();
     for (number, report) in reports.iter().enumerate() {
-        let Some(whole) = report.whole() else { continue };
+        // Where kernels cannot be timed there is no line to draw.
+        let Some(whole) = report.whole().filter(|m| !m.rows.is_empty()) else { continue };
         let name = |kind: &str, thread: usize, name: String| json!({ "ph": "M", "pid": number, "tid": thread, "name": kind, "args": { "name": name } });
         events.push(name("process_name", 0, format!("{}, {}", report.model, whole.part.describe())));
         events.push(name("thread_name", 0, "forward".into()));
