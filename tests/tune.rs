@@ -201,3 +201,25 @@ fn the_command_keeps_what_it_found_and_forgets_it_when_told() {
     assert_eq!(refused.code, 2);
     assert!(refused.stderr.contains("nothing to choose"), "{}", refused.stderr);
 }
+
+/// What was tuned must be what the run runs: its own batch, and not the largest there may be.
+#[test]
+fn a_training_tunes_the_shapes_that_it_runs() {
+    let place = Place::new();
+    place.photos();
+    place.weights();
+    for (more, picture) in [
+        (&["--freeze-through", "layer2", "--epochs", "1"][..], "[8, 32, 32, 3]"),
+        (&["--epochs", "1"], "[16, 32, 32, 3]"),
+    ] {
+        let tuned =
+            ["train", "photos", "--model", "resnet20", "--weights", "resnet20.safetensors", "--tune", "1"];
+        let done = place.ok(&[&tuned[..], &ADAPTER[..], more].concat());
+        // The front of the network has the most work and comes first.
+        assert!(
+            done.stderr.contains(picture) || done.stderr.contains(&picture.replace(", 3]", ", 16]")),
+            "{}",
+            done.stderr
+        );
+    }
+}

@@ -9,11 +9,11 @@ use serde_json::json;
 use super::output::{Output, Style, count, table};
 use super::{Session, cache_folder, positive, usage_error};
 use crate::gpu::{Choices, Gpu};
-use crate::models::{self, HeadPolicy, Preprocess, registry};
+use crate::models::{self, Preprocess, registry};
 use crate::nn::{Freeze, NormMode};
 use crate::plan::tune::{Tuned, Tuner, choices_of, tune};
 use crate::plan::{Device, Plan};
-use crate::train::{Config, Strategy, inference_plan, training_plan};
+use crate::train::{Config, busiest_plan, training_plan};
 use crate::{Result, rng};
 
 const EXAMPLES: &str = "\
@@ -65,10 +65,7 @@ pub(super) fn recall(out: &Output, gpu: &Gpu) {
 
 /// Tunes the kernels of some plans for `seconds`, keeps what was found, and has the device use it.
 pub(super) fn tune_plans(out: &Output, gpu: &Gpu, plans: &[Plan], seconds: u64) -> Result<Vec<Tuned>> {
-    let mut ops = Vec::new();
-    for plan in plans {
-        ops.extend(choices_of(plan, gpu));
-    }
+    let ops = choices_of(plans, gpu);
     let mut found: Vec<Tuned> = Vec::new();
     let watch = |tuned: &Tuned, of: usize| {
         let gain =
@@ -99,17 +96,7 @@ pub(super) fn tune_for(out: &Output, device: &Device, config: &Config, seconds: 
         out.note("--tune: the CPU has one kernel for each op, so there is nothing to choose");
         return Ok(());
     };
-    let classes = registry::find(&config.model)?.model.classes;
-    let mut net = match &config.weights {
-        Some(weights) => models::load_with(&config.model, weights, HeadPolicy::Replace)?.0,
-        None => models::create(&config.model, classes)?,
-    };
-    net.freeze(config.freeze())?;
-    let (batch, caps) = (config.batch.unwrap_or(Config::BATCH), device.caps());
-    let plan = match config.strategy {
-        Strategy::Features => inference_plan(&net, batch, &caps)?,
-        Strategy::Finetune => training_plan(&net, config, batch, &caps)?,
-    };
+    let plan = busiest_plan(config, &device.caps())?;
     tune_plans(out, gpu, &[plan], seconds).map(drop)
 }
 

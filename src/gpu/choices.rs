@@ -28,11 +28,6 @@ impl Choices {
         self.0.get(key).map(String::as_str)
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -44,10 +44,9 @@ impl Timing {
 /// Seconds of one call of `run`, which is given how many times to do its work: the best of `samples`, each of
 /// many runs where one is short.
 fn best(samples: usize, mut run: impl FnMut(u64) -> Result<f64>) -> Result<f64> {
-    let mut count = 1;
     let mut best = run(1)?;
     for _ in 0..samples {
-        count = ((SAMPLE / best.max(1e-9)).ceil() as u64).clamp(1, 1 << 20).max(count / 2);
+        let count = ((SAMPLE / best.max(1e-9)).ceil() as u64).clamp(1, 1 << 20);
         best = best.min(run(count)? / count as f64);
     }
     Ok(best)
@@ -347,13 +346,5 @@ impl Single {
             self.program.finish()?;
         }
         Ok(began.elapsed().as_secs_f64())
-    }
-
-    /// Seconds of one run, as the best of `samples` of many runs each.
-    ///
-    /// # Errors
-    /// As for [`Single::time`].
-    pub fn best(&mut self, samples: usize) -> Result<f64> {
-        best(samples, |count| self.time(count))
     }
 }

@@ -63,11 +63,11 @@ pub struct Tuner<'a> {
     edit: Edit<'a>,
 }
 
-/// Steps of a plan that have a choice, each kind once, those with the most work first.
-pub fn choices_of(plan: &Plan, gpu: &Gpu) -> Vec<(Arc<dyn Op>, Vec<Type>)> {
+/// Steps of plans that have a choice, each kind once, those with the most work first.
+pub fn choices_of(plans: &[Plan], gpu: &Gpu) -> Vec<(Arc<dyn Op>, Vec<Type>)> {
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
-    for step in &plan.steps {
+    for (plan, step) in plans.iter().flat_map(|plan| plan.steps.iter().map(move |step| (plan, step))) {
         let op = &step.node.op;
         let io = plan.io(&step.node, &BTreeSet::new());
         // Operands must be whole, and floats: what others hold cannot be made up.

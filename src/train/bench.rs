@@ -8,8 +8,8 @@ use crate::Result;
 use crate::models::Network;
 use crate::nn::{Freeze, NormMode};
 use crate::plan::measure::{Limits, Timing};
-use crate::plan::{Device, Plan, describe};
-use crate::tape::{Cost, Phase};
+use crate::plan::{Device, Plan, Step, describe};
+use crate::tape::Cost;
 
 /// What of a network runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,11 +187,11 @@ fn allocated(device: &Device) -> Option<u64> {
 /// The steps with the median of their seconds.
 fn spans(plan: &Plan, profiles: &[Vec<f64>]) -> Vec<Span> {
     let steps = plan.steps.iter().enumerate().filter(|(_, step)| !step.node.op.is_view());
-    let span = |(i, step): (usize, &crate::plan::Step)| Span {
+    let span = |(i, step): (usize, &Step)| Span {
         layer: step.node.layer.clone(),
         what: describe(step.node.op.as_ref()),
         variant: step.variant.name,
-        training: step.node.phase != Phase::Forward || step.node.op.updates() > 0,
+        training: step.is_training(),
         cost: step.node.op.cost(&plan.io(&step.node, &Default::default())),
         seconds: Timing::of(profiles.iter().map(|profile| profile[i]).collect()).median,
     };

@@ -20,7 +20,7 @@ use crate::{Error, Result};
 /// First bytes of a file of kept features; the last digit is the format's version.
 const MAGIC: &[u8; 8] = b"DFRSTFT1";
 /// Pictures that go through the front at a time.
-const BATCH: usize = 16;
+pub(super) const FRONT_BATCH: usize = 16;
 
 type Hash = [u8; 32];
 
@@ -161,7 +161,7 @@ pub(super) fn extract_until(
     let mut failed: HashMap<(usize, usize), Skipped> = HashMap::new();
     if !missing.is_empty() {
         observer.event(&Event::progress("features", 0, missing.len()));
-        let (batch, mut program) = front(net, device, BATCH.min(missing.len()))?;
+        let (batch, mut program) = front(net, device, FRONT_BATCH.min(missing.len()))?;
         let decode = |&(s, i): &(usize, usize)| {
             sets[s].samples[i].picture().map(|picture| eval(&picture, net.preprocess()))
         };

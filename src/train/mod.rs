@@ -17,7 +17,7 @@ pub use config::{Config, OptimizerKind, Schedule, Strategy};
 pub use evaluate::{Evaluation, Predictor, evaluate, interval};
 pub use events::{EpochMetrics, Event, Observer, Silent};
 pub use features::{Features, extract, features_key};
-pub use run::{Context, resume, run};
+pub use run::{Context, busiest_plan, resume, run};
 pub use session::{Feed, inference_plan, training_plan};
 pub use trainer::{Report, State, Trainer};
 pub use workload::{Workload, noise};

@@ -6,12 +6,15 @@ use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
-use super::config::Config;
+use super::config::{Config, Strategy};
 use super::events::{Event, Observer};
+use super::features::FRONT_BATCH;
+use super::session::{fitting_batch, inference_plan, training_plan};
 use super::trainer::{Report, Trainer, last_checkpoint};
 use crate::data::{self, Manifest, OpenOptions, Splits};
+use crate::gpu::Caps;
 use crate::models::{self, HeadPolicy, Network};
-use crate::plan::Device;
+use crate::plan::{Device, Plan};
 use crate::{Error, Result};
 
 /// What a run needs from outside.
@@ -72,6 +75,29 @@ pub fn run(config: &Config, out: &Path, context: Context<'_>) -> Result<Report> 
         }
     }
     outcome
+}
+
+/// The plan that a run with these settings spends its time in, at the batch that the run takes: what is worth tuning.
+///
+/// # Errors
+/// As for [`run`].
+pub fn busiest_plan(config: &Config, caps: &Caps) -> Result<Plan> {
+    config.check()?;
+    let mut net = open_network(config)?;
+    let options = OpenOptions { val_fraction: config.val_fraction, seed: config.seed, manifest: None };
+    let Splits { train, val, .. } = data::open(&config.data, &options)?;
+    net.replace_head_for(train.classes.clone(), config.seed)?;
+    net.freeze(config.freeze())?;
+    let plan = match config.strategy {
+        Strategy::Features => {
+            let batch = FRONT_BATCH.min(train.len() + val.len());
+            fitting_batch(batch, |batch| inference_plan(&net, batch, caps))
+        }
+        Strategy::Finetune => {
+            fitting_batch(config.batch(train.len()), |batch| training_plan(&net, config, batch, caps))
+        }
+    };
+    Ok(plan?.1)
 }
 
 /// Goes on with the run in `folder` from its last checkpoint, as if it had not stopped.
