@@ -4,53 +4,26 @@
 
 mod command;
 mod common;
+#[macro_use]
+mod toy;
 
-use bytemuck::{Pod, Zeroable};
 use command::{ADAPTER, Place};
 use common::gpu;
 use defrost::gpu::{Caps, Kernel, Source};
 use defrost::ops::{Case, REGISTRY};
 use defrost::plan::Device;
 use defrost::plan::certify::{Certifier, Selection, Tally};
-use defrost::tape::{Cost, CpuCall, Io, Launch, Op, Real, Type, Variant};
+use defrost::tape::{Cost, CpuCall, Io, Op, Real, Type, Variant};
 use defrost::{Result, op_boilerplate, train};
+use toy::{double, variant};
 
 /// `y = 2 x`, by kernels of which one is right and each other wrong in its own way.
 #[derive(Debug)]
 struct Double;
 
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-struct Params {
-    count: u32,
-}
-
-/// A kernel whose body is `$body`, for elements `i` below `params.count` = n.
-macro_rules! kernel {
-    ($name:literal, $body:literal) => {{
-        static SOURCE: Source = Source {
-            path: concat!("test/", $name, ".wgsl"),
-            text: concat!(
-                "struct Params { count: u32 }\n",
-                "@group(0) @binding(0) var<uniform> params: Params;\n",
-                "@group(0) @binding(1) var<storage, read> x: array<f32>;\n",
-                "@group(0) @binding(2) var<storage, read_write> y: array<f32>;\n",
-                "@compute @workgroup_size(64)\n",
-                "fn forward(@builtin(global_invocation_id) id: vec3<u32>) {\n",
-                "    let i = id.x; let n = params.count;\n",
-                "    if i >= n { return; }\n    ",
-                $body,
-                "\n}\n"
-            ),
-        };
-        ($name, &SOURCE)
-    }};
-}
-
 impl Double {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        let y: Vec<T> = call.real(0).iter().map(|&x| x + x).collect();
-        call.set(0, y);
+        double(call);
     }
 }
 
@@ -66,22 +39,17 @@ impl Op for Double {
     }
 
     fn kernels(&self, io: &Io<'_>, _caps: &Caps) -> Vec<Variant> {
-        let all: [(&'static str, &'static Source); 7] = [
-            kernel!("right", "y[i] = 2.0 * x[i];"),
-            kernel!("imprecise", "y[i] = 2.002 * x[i];"),
-            kernel!("too_far", "y[i] = 2.0 * x[i]; if i == 0u { y[n + 7u] = 1.0; }"),
-            kernel!("too_early", "if i > 0u { y[i] = 2.0 * x[i]; }"),
-            kernel!("no_number", "y[i] = 2.0 * x[i] + sqrt(-1.0 - x[i] * x[i]);"),
-            kernel!("no_wgsl", "y[i] = 2.0 ** x[i];"),
-            kernel!("too_many", "y[i] = 2.0 * x[i];"),
+        let mut all = vec![
+            variant("right", source!("right", "y[i] = 2.0 * x[i];"), io),
+            variant("imprecise", source!("imprecise", "y[i] = 2.002 * x[i];"), io),
+            variant("too_far", source!("too_far", "y[i] = 2.0 * x[i]; if i == 0u { y[n + 7u] = 1.0; }"), io),
+            variant("too_early", source!("too_early", "if i > 0u { y[i] = 2.0 * x[i]; }"), io),
+            variant("no_number", source!("no_number", "y[i] = 2.0 * x[i] + sqrt(-1.0 - x[i] * x[i]);"), io),
+            variant("no_wgsl", source!("no_wgsl", "y[i] = 2.0 ** x[i];"), io),
+            variant("too_many", source!("too_many", "y[i] = 2.0 * x[i];"), io),
         ];
-        let count = io.output(0).numel() as u32;
-        let launch = |(name, source): (&'static str, &'static Source)| {
-            let groups = if name == "too_many" { 70_000 } else { count.div_ceil(64) };
-            let launch = Launch::new(Kernel::new(source, "forward"), &Params { count }, [groups, 1, 1]);
-            Variant::single(name, launch.inputs([0]).output(0))
-        };
-        all.map(launch).into()
+        all[6].launches[0].groups = [70_000, 1, 1];
+        all
     }
 
     fn cost(&self, io: &Io<'_>) -> Cost {

@@ -4,65 +4,31 @@
 
 mod command;
 mod common;
+#[macro_use]
+mod toy;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytemuck::{Pod, Zeroable};
 use command::{ADAPTER, Place};
 use common::gpu;
 use defrost::gpu::{Caps, Choices, Kernel, Source};
 use defrost::plan::tune::{Candidate, Tuner};
 use defrost::plan::{Layout, Request, choice_key, compile};
-use defrost::tape::{Cost, CpuCall, Io, Launch, Op, Real, Tape, Type, Variant};
+use defrost::tape::{Cost, CpuCall, Io, Op, Real, Tape, Type, Variant};
 use defrost::{Result, op_boilerplate};
+use toy::{double, variant};
 
 /// `y = 2 x`, by a kernel that dawdles, and by one that does not.
 #[derive(Debug)]
 struct Double;
 
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-struct Params {
-    count: u32,
-}
-
-/// A kernel whose body is `$body`, for elements `i` below `params.count`.
-macro_rules! kernel {
-    ($name:literal, $body:literal) => {{
-        static SOURCE: Source = Source {
-            path: concat!("test/", $name, ".wgsl"),
-            text: concat!(
-                "struct Params { count: u32 }\n",
-                "@group(0) @binding(0) var<uniform> params: Params;\n",
-                "@group(0) @binding(1) var<storage, read> x: array<f32>;\n",
-                "@group(0) @binding(2) var<storage, read_write> y: array<f32>;\n",
-                "@compute @workgroup_size(64)\n",
-                "fn forward(@builtin(global_invocation_id) id: vec3<u32>) {\n",
-                "    let i = id.x;\n",
-                "    if i >= params.count { return; }\n    ",
-                $body,
-                "\n}\n"
-            ),
-        };
-        &SOURCE
-    }};
-}
-
-fn variant(name: &'static str, source: &'static Source, io: &Io<'_>) -> Variant {
-    let count = io.output(0).numel() as u32;
-    let groups = [count.div_ceil(64), 1, 1];
-    let launch = Launch::new(Kernel::new(source, "forward"), &Params { count }, groups);
-    Variant::single(name, launch.inputs([0]).output(0))
-}
-
 const SLOW: &str = "slow";
 
 impl Double {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        let y: Vec<T> = call.real(0).iter().map(|&x| x + x).collect();
-        call.set(0, y);
+        double(call);
     }
 }
 
@@ -78,11 +44,11 @@ impl Op for Double {
     }
 
     fn kernels(&self, io: &Io<'_>, _caps: &Caps) -> Vec<Variant> {
-        let slow = kernel!(
+        let slow = source!(
             "slow",
             "var s = 0.0; for (var k = 0u; k < 512u; k++) { s += select(0.0, 1.0, x[(i + k) % params.count] > 1e30); } y[i] = 2.0 * x[i] + s;"
         );
-        vec![variant(SLOW, slow, io), variant("plain", kernel!("plain", "y[i] = 2.0 * x[i];"), io)]
+        vec![variant(SLOW, slow, io), variant("plain", source!("plain", "y[i] = 2.0 * x[i];"), io)]
     }
 
     fn cost(&self, io: &Io<'_>) -> Cost {
@@ -92,7 +58,7 @@ impl Op for Double {
 
 /// Faster than anything, and wrong.
 fn planted(io: &Io<'_>, name: &'static str) -> Variant {
-    variant(name, kernel!("half", "if i % 2u == 0u { y[i] = 2.0 * x[i]; }"), io)
+    variant(name, source!("half", "if i % 2u == 0u { y[i] = 2.0 * x[i]; }"), io)
 }
 
 fn types() -> Vec<Type> {
@@ -107,10 +73,10 @@ fn find<'a>(candidates: &'a [Candidate], name: &str) -> &'a Candidate {
 fn the_fastest_right_kernel_is_taken_and_the_wrong_and_the_flaky_are_refused() {
     let gpu = gpu();
     let calls = Cell::new(0);
-    let flaky = kernel!("almost", "y[i] = 2.0 * x[i] * select(1.0, 1.0000001, i == 7u);");
+    let flaky = source!("almost", "y[i] = 2.0 * x[i] * select(1.0, 1.0000001, i == 7u);");
     let tuner = Tuner::new(&gpu)
         .offer(|_, io| {
-            let plain = kernel!("plain", "y[i] = 2.0 * x[i];");
+            let plain = source!("plain", "y[i] = 2.0 * x[i];");
             vec![planted(io, "wrong"), variant("flaky", plain, io), variant("broken", plain, io)]
         })
         .edit(|_, variant| match variant.name {
