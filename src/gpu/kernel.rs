@@ -46,6 +46,7 @@ static LIBRARY: &[Source] = &[
     Source { path: "lib/shift.wgsl", text: include_str!("../../shaders/lib/shift.wgsl") },
     Source { path: "lib/tile.wgsl", text: include_str!("../../shaders/lib/tile.wgsl") },
     Source { path: "lib/window.wgsl", text: include_str!("../../shaders/lib/window.wgsl") },
+    Source { path: "lib/winograd.wgsl", text: include_str!("../../shaders/lib/winograd.wgsl") },
 ];
 
 /// One pipeline: a source, an entry point and what is specialised in it.

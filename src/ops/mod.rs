@@ -18,6 +18,7 @@ mod mul;
 mod optimizer;
 mod pool;
 mod reshape;
+mod winograd;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,6 +44,8 @@ pub use mul::Mul;
 pub use optimizer::{AdamW, BLOCK, Sgd};
 pub use pool::{AdaptiveAvgPool, AvgPool, MaxPool, PoolWindow};
 pub use reshape::Reshape;
+pub(crate) use winograd::instead as winograd_instead;
+pub use winograd::{Winograd, WinogradWeight};
 
 use crate::gpu::{Caps, Kernel};
 use crate::tape::{Launch, Op, Tape, ValueId};
@@ -64,6 +67,7 @@ pub static REGISTRY: &[Family] = &[
     Family { name: "optimizer", cases: optimizer::cases },
     Family { name: "pool", cases: pool::cases },
     Family { name: "reshape", cases: reshape::cases },
+    Family { name: "winograd", cases: winograd::cases },
 ];
 
 /// Records the gradient of the scalar `loss` with respect to every trainable parameter it depends on.

@@ -176,6 +176,7 @@ pub fn compile(request: Request, layout: &Arc<Layout>, caps: &Caps) -> Result<Pl
     passes::recompute(&mut tape, &roots);
     passes::fuse(&mut tape, &roots);
     passes::fold(&mut tape)?;
+    passes::winograd(&mut tape, caps)?;
     passes::prune(&mut tape, &roots);
     let pinned = pin_gradients(&tape, &gradients, layout)?;
     if let Some(optimizer) = optimizer {

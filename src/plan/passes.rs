@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use crate::Result;
+use crate::gpu::Caps;
 use crate::ops::{
     Activate, ActivateGrad, Activation, Affine, AffineGrad, BatchNorm, Conv, Depthwise, Epilogue, Matmul,
-    Reshape, through_activation,
+    Reshape, through_activation, winograd_instead,
 };
 use crate::tape::{Node, Op, Phase, Tape, ValueId};
 
@@ -172,6 +173,35 @@ pub(super) fn fold(tape: &mut Tape) -> Result<()> {
         tape.nodes[n] = Node { op: folded, inputs, ..node };
         next += constants.len();
         tape.nodes.splice(n..n, constants);
+    }
+    Ok(())
+}
+
+/// Puts Winograd's form in the place of the convolutions that it makes faster on a device with `caps`.
+///
+/// # Errors
+/// As for [`Tape::record`]; only where an op's shapes are inconsistent.
+pub(super) fn winograd(tape: &mut Tape, caps: &Caps) -> Result<()> {
+    let mut next = 0;
+    while next < tape.nodes.len() {
+        let n = next;
+        next += 1;
+        let node = tape.nodes[n].clone();
+        let ([x, w, ..], [y]) = (&node.inputs[..], &node.outputs[..]) else { continue };
+        let constant = !tape.values[w.0].live;
+        let both = winograd_instead(node.op.as_ref(), tape.shape(*x), tape.shape(*y), constant, caps);
+        let Some((weight, op)) = both else { continue };
+        let at = tape.nodes.len();
+        let layer = tape.set_layer(node.layer.clone());
+        let u = tape.apply(weight, &[*w])?;
+        tape.set_layer(layer);
+        // What was recorded at the end belongs before its user.
+        let recorded: Vec<Node> = tape.nodes.drain(at..).map(|u| Node { phase: node.phase, ..u }).collect();
+        let mut inputs = node.inputs.clone();
+        inputs[1] = u;
+        tape.nodes[n] = Node { op: Arc::new(op), inputs, ..node };
+        next += recorded.len();
+        tape.nodes.splice(n..n, recorded);
     }
     Ok(())
 }

@@ -32,9 +32,9 @@ pub struct Conv {
 
 /// dx from dy, w.
 #[derive(Debug, Clone)]
-struct ConvGradInput {
-    window: Window,
-    groups: usize,
+pub(super) struct ConvGradInput {
+    pub(super) window: Window,
+    pub(super) groups: usize,
     input: Shape,
 }
 

@@ -147,7 +147,7 @@ fn run<T: Real, const N: usize, const HALF: usize>(
 /// The epilogue of whole pixels, `first` the number of the first: from the nearest cache, and in loops
 /// over all channels, which compile better than those over a tile's few columns.
 #[inline(always)]
-fn finish<T: Real>(epilogue: &Fused<'_, T>, first: usize, channels: usize, out: &mut [T]) {
+pub(super) fn finish<T: Real>(epilogue: &Fused<'_, T>, first: usize, channels: usize, out: &mut [T]) {
     if epilogue.is_empty() {
         return;
     }
