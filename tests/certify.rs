@@ -9,7 +9,7 @@ mod toy;
 
 use command::{ADAPTER, Place};
 use common::gpu;
-use defrost::gpu::{Caps, Kernel, Source};
+use defrost::gpu::{Caps, Source};
 use defrost::ops::{Case, REGISTRY};
 use defrost::plan::Device;
 use defrost::plan::certify::{Certifier, Selection, Tally};

@@ -296,7 +296,7 @@ fn every_fixture_is_compared() {
         let name = e.ok()?.file_name().into_string().ok()?;
         name.strip_suffix(".json").map(String::from)
     });
-    let all = [RESNETS, CIFAR, MOBILENETS, VGGS, VGGS_BN, ON_THE_CPU].concat();
+    let all = [RESNETS, CIFAR, MOBILENETS, VGGS, VGGS_BN, FAMILIES, ON_THE_CPU, LARGE].concat();
     let known: BTreeSet<&str> = all.into_iter().collect();
     for name in files {
         assert!(known.contains(name.as_str()), "{name}.json is compared with nothing");
@@ -308,6 +308,43 @@ const CIFAR: &[&str] = &["resnet20", "resnet32", "resnet44", "resnet56"];
 const MOBILENETS: &[&str] = &["mobilenet_v2", "mobilenet_v2_035", "mobilenet_v2_same"];
 const VGGS: &[&str] = &["vgg11", "vgg13", "vgg16", "vgg19"];
 const VGGS_BN: &[&str] = &["vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"];
+/// One network at least of every other family.
+const FAMILIES: &[&str] = &[
+    "resnext50_32x4d",
+    "mobilenet_v1_025_same",
+    "mobilenet_v3_small",
+    "efficientnet_b0",
+    "efficientnet_lite0",
+    "efficientnet_v2_s",
+    "densenet121",
+    "googlenet",
+    "bn_inception",
+    "inception_v3",
+    "squeezenet1_0",
+];
+/// The rest, which is built of the same blocks.
+const LARGE: &[&str] = &[
+    "resnext101_32x8d",
+    "resnext101_64x4d",
+    "wide_resnet50_2",
+    "wide_resnet101_2",
+    "mobilenet_v1",
+    "mobilenet_v3_large",
+    "mobilenet_v3_small_075",
+    "efficientnet_b1",
+    "efficientnet_b2",
+    "efficientnet_b3",
+    "efficientnet_b4",
+    "efficientnet_b5",
+    "efficientnet_b6",
+    "efficientnet_b7",
+    "efficientnet_v2_m",
+    "efficientnet_v2_l",
+    "densenet161",
+    "densenet169",
+    "densenet201",
+    "squeezenet1_1",
+];
 /// At the size that they are used at, which is too much for software Vulkan.
 const ON_THE_CPU: &[&str] =
     &["resnet20", "mobilenet_v2_same", "resnet18_224", "resnet50_224", "mobilenet_v2_224", "vgg11_bn_224"];
@@ -338,8 +375,18 @@ fn vggs_with_batch_norm() {
 }
 
 #[test]
+fn other_families() {
+    check_all(&Device::Gpu(gpu()), FAMILIES);
+}
+
+#[test]
 fn on_the_cpu() {
     check_all(&Device::Cpu, ON_THE_CPU);
+}
+
+#[test]
+fn large_ones_on_the_cpu() {
+    check_all(&Device::Cpu, LARGE);
 }
 
 /// The comparison must be able to fail: one row of padding on the other side, one bias a little off.

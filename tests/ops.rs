@@ -7,10 +7,10 @@ use std::sync::OnceLock;
 
 use defrost::gpu::{Caps, Gpu, GpuOptions};
 use defrost::ops;
-use defrost::ops::REGISTRY;
+use defrost::ops::{Conv, Epilogue, Padding, REGISTRY, Window, Winograd, WinogradWeight};
 use defrost::plan::certify::{self, Check, Checks, Verdict};
 use defrost::plan::probe::{self, Recorded, Values};
-use defrost::tape::{Data, Type};
+use defrost::tape::{Data, Tape, Type};
 
 /// All cases, and every node of their gradients that is not the same as one before.
 fn items() -> &'static [Check] {
@@ -236,4 +236,46 @@ fn gradients_do_not_depend_on_what_else_is_trainable() {
         }
     }
     report(&bad, checked);
+}
+
+/// Winograd's form of a convolution, and of its gradient, is the same function.
+#[test]
+fn winograd_is_the_convolution() {
+    let uneven = Padding { top: 0, left: 2, bottom: 1, right: 1 };
+    for (padding, x, columns) in [
+        (Padding::same(1), [2, 5, 8, 12], 20),
+        (uneven, [1, 6, 7, 4], 8),
+        (Padding::same(0), [3, 3, 4, 8], 16),
+    ] {
+        let window = Window { padding, ..Window::square(3, 1, 0) };
+        let conv = Conv { window, groups: 1, epilogue: Epilogue::default() };
+        let case = ops::Case::new(conv, &[&x, &[3, 3, x[3], columns]]);
+        let (recorded, values) = interpreted(&case, &[0]);
+        let value = |v| real(&values[&v]).to_vec();
+        let [input, w] = [0, 1].map(|i| recorded.inputs[i]);
+        let upstream = recorded.upstream.expect("it is trainable");
+        let turned = Padding {
+            top: 2 - padding.top,
+            left: 2 - padding.left,
+            bottom: 2 - padding.bottom,
+            right: 2 - padding.right,
+        };
+        for (flipped, padding, from, to) in
+            [(false, padding, input, recorded.outputs[0]), (true, turned, upstream, recorded.grads[&input])]
+        {
+            let mut tape = Tape::new();
+            let [a, b] =
+                [("x", from), ("w", w)].map(|(name, v)| tape.input(name, recorded.tape.ty(v).clone()));
+            let u = tape.apply(WinogradWeight { flipped }, &[b]).expect("it fits");
+            let columns = recorded.tape.shape(to)[3];
+            let op = Winograd { padding, columns, epilogue: Epilogue::default() };
+            let y = tape.apply(op, &[a, u]).expect("it fits");
+            let mut found = Values::from([(a, Data::Real(value(from))), (b, Data::Real(value(w)))]);
+            probe::interpret(&tape, tape.nodes.len(), &mut found).expect("it runs");
+            let (found, expected) = (real(&found[&y]), value(to));
+            assert_eq!(found.len(), expected.len());
+            let off = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(off < 1e-12, "flipped {flipped}: off by {off:.1e}");
+        }
+    }
 }

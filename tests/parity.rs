@@ -52,6 +52,26 @@ fn mobilenet_v2_on_the_cpu() {
     assert!(off < 1e-3, "{file}: {off}");
 }
 
+/// Every other file of real weights: model, file, and how far its logits may lie off.
+#[test]
+fn other_families_on_both_devices() {
+    let files = [
+        ("mobilenet_v1", "mobilenet_v1_025_128", 1e-3),
+        ("mobilenet_v1_050", "mobilenet_v1_050_160", 1e-3),
+        ("mobilenet_v1", "mobilenet_v1_075_192_f16", 1e-2),
+        ("squeezenet1_0", "squeezenet1_0", 1e-3),
+        ("squeezenet1_1", "squeezenet1_1", 1e-3),
+        ("tf_efficientnet_lite0", "tf_efficientnet_lite0.flowers5", 1e-3),
+    ];
+    let gpu = Device::Gpu(gpu());
+    for (model, file, allowed) in files {
+        for device in [&gpu, &Device::Cpu] {
+            let Some(off) = difference(device, model, &format!("{file}.safetensors")) else { return };
+            assert!(off < allowed, "{file}: {off}");
+        }
+    }
+}
+
 #[test]
 fn mobilenet_v2_035_feature_maps() {
     let Some(material) = material() else { return };

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use command::{ADAPTER, Place};
 use common::gpu;
-use defrost::gpu::{Caps, Choices, Kernel, Source};
+use defrost::gpu::{Caps, Choices, Kernel};
 use defrost::plan::tune::{Candidate, Tuner};
 use defrost::plan::{Layout, Request, choice_key, compile};
 use defrost::tape::{Cost, CpuCall, Io, Op, Real, Tape, Type, Variant};

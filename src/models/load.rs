@@ -6,7 +6,7 @@ use std::path::Path;
 use super::network::numbered_classes;
 use super::registry::{self, Choice, Model};
 use super::{Config, Naming, Network, imagenet};
-use crate::nn::{Kind, LoadReport, PaddingStyle, TensorFile};
+use crate::nn::{Kind, LoadReport, PaddingStyle, ParamSpec, TensorFile, lies_in};
 use crate::{Error, Result, did_you_mean};
 
 /// What is expected of a file's last layer.
@@ -64,6 +64,9 @@ pub fn load_with(name: &str, path: impl AsRef<Path>, head: HeadPolicy) -> Result
         return Ok((net, report));
     }
     let mut net = shaped_like(&file, &choice, head)?;
+    if choice.norm.is_none() && net.naming_of(&file) == Naming::Timm {
+        net.config.norm = net.architecture.timm_norm();
+    }
     net.apply_metadata(&file)?;
     let report = net.read(&file, head).map_err(|e| match fitting(&file, choice.model) {
         Some(other) => file.error(format!("these are weights of {other}, not of {}", choice.model.name)),
@@ -200,19 +203,39 @@ impl Network {
     /// Whose names the file's tensors bear.
     fn naming_of(&self, file: &TensorFile) -> Naming {
         let matches = |naming| {
-            let names = self.specs().iter().map(|s| self.name_and_shape(s, naming).0);
-            names.filter(|name| file.tensors().contains_key(name)).count()
+            self.specs()
+                .iter()
+                .filter(|s| file.tensors().contains_key(&self.name_in(file, s, naming)))
+                .count()
         };
         if matches(Naming::Timm) > matches(Naming::Torchvision) { Naming::Timm } else { Naming::Torchvision }
+    }
+
+    /// A tensor's name in a file: an older one, where that is there.
+    fn name_in(&self, file: &TensorFile, spec: &ParamSpec, naming: Naming) -> String {
+        let (name, _) = self.name_and_shape(spec, naming);
+        if file.tensors().contains_key(&name) {
+            return name;
+        }
+        let former = self.architecture.former_name(&spec.path);
+        former.filter(|former| file.tensors().contains_key(former)).unwrap_or(name)
+    }
+
+    /// Whether a file's tensor belongs to an auxiliary head that this network does without.
+    fn is_left_out(&self, name: &str) -> bool {
+        let layers = self.architecture.auxiliary().map_or(&[][..], |a| a.layers);
+        !self.config.auxiliary && layers.iter().any(|layer| lies_in(name, layer))
     }
 
     /// Whether all tensors but the head's are there with the right shapes.
     fn fits(&self, file: &TensorFile) -> bool {
         let naming = self.naming_of(file);
-        let body = self.specs().iter().filter(|s| s.layer_path() != self.structure.head);
-        body.map(|s| (s, self.name_and_shape(s, naming))).all(|(s, (name, shape))| {
-            file.tensors().get(&name).is_some_and(|info| info.shape == shape || info.shape == s.shape)
-        })
+        let body = self.specs().iter().filter(|s| !self.is_head(s.layer_path()));
+        body.map(|s| (s, self.name_in(file, s, naming), self.name_and_shape(s, naming).1)).all(
+            |(s, name, shape)| {
+                file.tensors().get(&name).is_some_and(|info| info.shape == shape || info.shape == s.shape)
+            },
+        )
     }
 
     /// Reads all tensors of a file; where anything is wrong, nothing is changed.
@@ -222,8 +245,9 @@ impl Network {
         let mut known = BTreeSet::new();
         let mut tensors = Vec::with_capacity(self.specs().len());
         for spec in self.specs() {
-            let (name, shape) = self.name_and_shape(spec, naming);
-            let replaced = head == HeadPolicy::Replace && spec.layer_path() == self.structure.head;
+            let (name, shape) = (self.name_in(file, spec, naming), self.name_and_shape(spec, naming).1);
+            let is_head = self.is_head(spec.layer_path());
+            let replaced = head == HeadPolicy::Replace && is_head;
             let info = file.tensors().get(&name);
             let fits = info.is_some_and(|info| info.shape == shape || info.shape == spec.shape);
             if fits {
@@ -239,7 +263,7 @@ impl Network {
                 tensors.push(vec![]);
                 report.skipped_head.push(spec.path.clone());
             } else if let Some(info) = info {
-                let what = if spec.layer_path() == self.structure.head {
+                let what = if is_head {
                     "; a head of another size can be loaded only where it will be replaced"
                 } else {
                     "; these are weights of another model or of another width"
@@ -258,7 +282,7 @@ impl Network {
             known.insert(name);
         }
         for name in file.tensors().keys().filter(|name| !known.contains(*name)) {
-            if !name.ends_with("num_batches_tracked") {
+            if !name.ends_with("num_batches_tracked") && !self.is_left_out(name) {
                 let hint = did_you_mean(name, known.iter().map(String::as_str));
                 let model = &self.config.model;
                 return Err(file.error(format!(

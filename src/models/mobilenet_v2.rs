@@ -10,6 +10,9 @@ use crate::ops::Activation;
 use crate::tape::ValueId;
 
 use super::Architecture;
+use super::blocks::{conv_norm, divisible_by_8, mean_vector};
+
+const RELU6: Activation = Activation::Relu6;
 
 /// A row of table 2: `blocks` inverted residuals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,21 +62,6 @@ impl MobileNetV2 {
     }
 }
 
-/// The nearest multiple of 8 that is not more than a tenth below: torchvision's `_make_divisible`.
-fn divisible_by_8(channels: f64) -> usize {
-    let nearest = ((channels + 4.0) as usize / 8 * 8).max(8);
-    if (nearest as f64) < 0.9 * channels { nearest + 8 } else { nearest }
-}
-
-/// Convolution, batch norm, ReLU6: torchvision's `Conv2dNormActivation`.
-fn conv_norm_relu(g: &mut Graph<'_>, name: usize, x: ValueId, conv: Conv2d) -> Result<ValueId> {
-    g.at(name, |g| {
-        let x = g.conv2d(0, x, conv)?;
-        let x = g.batch_norm(1, x)?;
-        g.activation(2, x, Activation::Relu6)
-    })
-}
-
 fn inverted_residual(
     g: &mut Graph<'_>,
     x: ValueId,
@@ -86,10 +74,10 @@ fn inverted_residual(
     let y = g.at("conv", |g| {
         let (mut y, mut next) = (x, 0);
         if expansion != 1 {
-            y = conv_norm_relu(g, next, y, Conv2d::same(hidden, 1, 1))?;
+            y = conv_norm(g, next, y, Conv2d::same(hidden, 1, 1), RELU6)?;
             next += 1;
         }
-        y = conv_norm_relu(g, next, y, Conv2d { groups: hidden, ..Conv2d::same(hidden, 3, stride) })?;
+        y = conv_norm(g, next, y, Conv2d { groups: hidden, ..Conv2d::same(hidden, 3, stride) }, RELU6)?;
         y = g.conv2d(next + 1, y, Conv2d::same(out_channels, 1, 1))?;
         g.batch_norm(next + 2, y)
     })?;
@@ -99,7 +87,7 @@ fn inverted_residual(
 impl Architecture for MobileNetV2 {
     fn features(&self, g: &mut Graph<'_>, x: ValueId) -> Result<ValueId> {
         let x = g.at("features", |g| {
-            let mut x = conv_norm_relu(g, 0, x, Conv2d::same(self.channels(32, 0.0), 3, 2))?;
+            let mut x = conv_norm(g, 0, x, Conv2d::same(self.channels(32, 0.0), 3, 2), RELU6)?;
             let mut index = 1;
             for row in &self.table {
                 let out_channels = self.channels(row.channels, 0.0);
@@ -109,10 +97,9 @@ impl Architecture for MobileNetV2 {
                     index += 1;
                 }
             }
-            conv_norm_relu(g, index, x, Conv2d::same(self.channels(1280, 1.0), 1, 1))
+            conv_norm(g, index, x, Conv2d::same(self.channels(1280, 1.0), 1, 1), RELU6)
         })?;
-        let x = g.adaptive_avg_pool("avgpool", x, [1, 1])?;
-        g.flatten("flatten", x)
+        mean_vector(g, x)
     }
 
     fn head(&self, g: &mut Graph<'_>, features: ValueId, classes: usize) -> Result<ValueId> {
@@ -128,6 +115,10 @@ impl Architecture for MobileNetV2 {
 
     fn cut(&self) -> &'static str {
         "flatten"
+    }
+
+    fn last_map(&self) -> String {
+        format!("features.{}", self.table.iter().map(|row| row.blocks).sum::<usize>() + 1)
     }
 
     fn groups(&self) -> Vec<String> {
@@ -176,16 +167,5 @@ impl Architecture for MobileNetV2 {
         };
         let leaf = rest.last().copied().unwrap_or_default();
         format!("{}.{leaf}", names[usize::from(rest.first() == Some(&"1"))])
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::divisible_by_8;
-
-    #[test]
-    fn channels_are_torchvisions() {
-        let widths = [0.35, 0.5, 0.75, 1.4].map(|w| [32.0, 24.0, 96.0].map(|c| divisible_by_8(c * w)));
-        assert_eq!(widths, [[16, 8, 32], [16, 16, 48], [24, 24, 72], [48, 32, 136]]);
     }
 }

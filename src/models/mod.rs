@@ -3,34 +3,52 @@
 use std::fmt::Debug;
 
 use crate::nn::init::LinearInit;
-use crate::nn::{Graph, ParamSpec};
+use crate::nn::{Graph, Norm, ParamSpec};
 use crate::tape::ValueId;
 use crate::{Error, Result};
 
+mod blocks;
+pub mod bn_inception;
+pub mod densenet;
+pub mod efficientnet;
+pub mod googlenet;
 pub mod imagenet;
+pub mod inception_v3;
 mod load;
+pub mod mobilenet_v1;
 pub mod mobilenet_v2;
+pub mod mobilenet_v3;
 mod network;
 pub mod preprocess;
 mod record;
 pub mod registry;
 pub mod resnet;
 mod save;
+pub mod squeezenet;
 pub mod vgg;
 
+pub use bn_inception::BnInception;
+pub use densenet::DenseNet;
+pub use efficientnet::EfficientNet;
+pub use googlenet::GoogLeNet;
+pub use inception_v3::InceptionV3;
 pub use load::{HeadPolicy, blank, create, load, load_with};
+pub use mobilenet_v1::MobileNetV1;
 pub use mobilenet_v2::MobileNetV2;
+pub use mobilenet_v3::MobileNetV3;
 pub use network::{Config, Network};
 pub use preprocess::{Filter, Preprocess};
 pub use record::{Front, Head, InputKind, Recorded, Recording};
 pub use resnet::Resnet;
 pub use save::Naming;
+pub use squeezenet::SqueezeNet;
 pub use vgg::Vgg;
 
 /// A network's layers, without sizes, classes and numbers. Every family has this one surface, so
 /// that heads are replaced and features are kept in the same way for all.
 pub trait Architecture: Debug + Send + Sync {
-    /// Records everything up to the vector that the last layer sees: `[batch, features]`.
+    /// Records everything up to what the last layer sees: `[batch, features]`, or a small picture where the last
+    /// layer is a convolution.
     ///
     /// # Errors
     /// [`Error::Shape`] where the picture is too small.
@@ -48,21 +66,55 @@ pub trait Architecture: Debug + Send + Sync {
     /// Path of the layer whose output the features are.
     fn cut(&self) -> &'static str;
 
+    /// Path of the last layer whose output is a picture still: what Grad-CAM looks at.
+    fn last_map(&self) -> String;
+
+    /// Its auxiliary heads, where it can have some.
+    fn auxiliary(&self) -> Option<Auxiliary> {
+        None
+    }
+
     /// First layers of the groups that learn at different rates; the last is the head.
     fn groups(&self) -> Vec<String>;
 
     /// How linear layers start.
     fn linear_init(&self) -> LinearInit;
 
+    /// Constants of the batch norms of torchvision's weights.
+    fn norm(&self) -> Norm {
+        Norm::default()
+    }
+
+    /// Constants of the batch norms of timm's own weights.
+    fn timm_norm(&self) -> Norm {
+        Norm::default()
+    }
+
     /// timm's name of a tensor.
     fn timm_name(&self, path: &str) -> String {
         path.into()
+    }
+
+    /// The name that a tensor has in older files.
+    fn former_name(&self, _path: &str) -> Option<String> {
+        None
     }
 
     /// timm's shape of a tensor.
     fn timm_shape(&self, spec: &ParamSpec) -> Vec<usize> {
         spec.shape.clone()
     }
+}
+
+/// Heads that hang on the middle of a network while it learns, so that early layers learn faster.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Auxiliary {
+    /// Paths of the heads.
+    pub layers: &'static [&'static str],
+    /// Path of the last layer of each, which is replaced for a new task.
+    pub heads: &'static [&'static str],
+    /// Weight of each head's loss beside the main one.
+    pub weight: f32,
 }
 
 /// Fills all tensors by the rule of `tools/fixtures.py`, so that PyTorch and Defrost can be compared

@@ -31,6 +31,9 @@ pub struct Config {
     pub preprocess: Preprocess,
     /// Names of the classes, in the order of the outputs.
     pub classes: Vec<String>,
+    /// Whether the auxiliary heads are there, which only training uses.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub auxiliary: bool,
 }
 
 /// A network: layers, numbers in PyTorch's layout, a mask of what learns, classes, preprocessing.
@@ -40,7 +43,8 @@ pub struct Network {
     pub(super) architecture: Arc<dyn Architecture>,
     pub(super) structure: Structure,
     index: HashMap<String, usize>,
-    pub(super) features: usize,
+    /// Of one picture.
+    pub(super) features: Vec<usize>,
     pub(super) tensors: Vec<Vec<f32>>,
     mask: Mask,
     /// Training steps that each batch norm has seen: `num_batches_tracked`.
@@ -61,10 +65,11 @@ impl Network {
             version: 1,
             model: choice.model.name.into(),
             width,
-            padding: PaddingStyle::default(),
-            norm: Norm::default(),
+            padding: choice.padding,
+            norm: choice.norm.unwrap_or_else(|| choice.model.build(width).norm()),
             preprocess: choice.preprocess.clone(),
             classes,
+            auxiliary: false,
         })
     }
 
@@ -87,7 +92,7 @@ impl Network {
             architecture,
             structure: Structure { specs: vec![], layers: vec![], groups: vec![], head: String::new() },
             index: HashMap::new(),
-            features: 0,
+            features: vec![],
             tensors: vec![],
             mask: Mask::default(),
             batches: BTreeMap::new(),
@@ -111,12 +116,11 @@ impl Network {
         let features = self.architecture.features(&mut g, image)?;
         self.architecture.head(&mut g, features, self.config.classes.len())?;
         let (specs, layers) = g.into_declared();
-        self.features = tape.shape(features).channels();
+        self.features = tape.shape(features)[1..].to_vec();
         self.index = specs.iter().enumerate().map(|(i, s)| (s.path.clone(), i)).collect();
         let norms = specs.iter().filter(|s| s.kind == Kind::RunningMean).map(ParamSpec::layer_path);
-        for layer in norms {
-            self.batches.entry(layer.into()).or_insert(0);
-        }
+        let before = std::mem::take(&mut self.batches);
+        self.batches = norms.map(|layer| (layer.into(), before.get(layer).copied().unwrap_or(0))).collect();
         let (groups, head) = (self.architecture.groups(), self.architecture.head_path().into());
         self.structure = Structure { specs, layers, groups, head };
         Ok(())
@@ -129,6 +133,7 @@ impl Network {
             norm: self.config.norm,
             mask: &self.mask,
             dropout: self.dropout,
+            auxiliary: self.config.auxiliary.then_some(self.config.classes.len()),
         }
     }
 
@@ -190,7 +195,38 @@ impl Network {
 
     /// How many numbers the last layer sees of a picture.
     pub fn features(&self) -> usize {
-        self.features
+        self.features.iter().product()
+    }
+
+    /// Whether a layer is replaced for a new task: the last one, and the last of each auxiliary head.
+    pub fn is_head(&self, layer: &str) -> bool {
+        layer == self.structure.head
+            || self.architecture.auxiliary().is_some_and(|a| a.heads.contains(&layer))
+    }
+
+    /// Adds the auxiliary heads, with first weights, or takes them away. Only training uses them.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where the network can have none.
+    pub fn set_auxiliary(&mut self, wanted: bool, seed: u64) -> Result<()> {
+        if wanted == self.config.auxiliary {
+            return Ok(());
+        }
+        if wanted && self.architecture.auxiliary().is_none() {
+            return Err(Error::Usage(format!("{} has no auxiliary heads", self.config.model)));
+        }
+        let mut known: HashMap<String, Vec<f32>> = self
+            .structure
+            .specs
+            .iter()
+            .map(|s| s.path.clone())
+            .zip(std::mem::take(&mut self.tensors))
+            .collect();
+        self.config.auxiliary = wanted;
+        self.declare()?;
+        let start = |s: &ParamSpec| known.remove(&s.path).unwrap_or_else(|| self.first_weights(s, seed));
+        self.tensors = self.structure.specs.iter().map(start).collect();
+        Ok(())
     }
 
     /// Whether the last layer holds first weights: nothing has been learned, or loaded, since.
@@ -251,7 +287,8 @@ impl Network {
                 spec.shape
             )));
         }
-        if spec.layer_path() == self.structure.head {
+        let head = self.is_head(self.structure.specs[i].layer_path());
+        if head {
             self.fresh_head = false;
         }
         self.tensors[i] = numbers;
@@ -289,20 +326,21 @@ impl Network {
 
     /// Starts all weights anew, as torchvision does for this family.
     pub fn init(&mut self, seed: u64) {
-        let linear = self.architecture.linear_init();
-        let inputs: HashMap<&str, usize> = self
-            .specs()
-            .iter()
-            .filter(|s| matches!(s.layout, Layout::Linear | Layout::LinearAfterFlatten { .. }))
-            .map(|s| (s.layer_path(), s.shape[1]))
-            .collect();
-        let start = |s: &ParamSpec| {
-            let linear = inputs.get(s.layer_path()).map(|&inputs| (linear, inputs));
-            init::from_scratch(s, linear, seed)
-        };
-        self.tensors = self.specs().iter().map(start).collect();
+        self.tensors = self.specs().iter().map(|s| self.first_weights(s, seed)).collect();
         self.batches.values_mut().for_each(|n| *n = 0);
         self.fresh_head = true;
+    }
+
+    fn first_weights(&self, spec: &ParamSpec, seed: u64) -> Vec<f32> {
+        let weight = self.weight_of(spec.layer_path());
+        let linear =
+            weight.filter(|w| matches!(w.layout, Layout::Linear | Layout::LinearAfterFlatten { .. }));
+        init::from_scratch(spec, linear.map(|w| (self.architecture.linear_init(), w.shape[1])), seed)
+    }
+
+    /// The weight of a layer.
+    fn weight_of(&self, layer: &str) -> Option<&ParamSpec> {
+        self.index.get(&format!("{layer}.weight")).map(|&i| &self.structure.specs[i])
     }
 
     // The head.
@@ -331,9 +369,11 @@ impl Network {
     }
 
     pub(super) fn init_head(&mut self, seed: u64) {
-        for (spec, tensor) in self.structure.specs.iter().zip(&mut self.tensors) {
-            if spec.layer_path() == self.structure.head {
-                *tensor = init::linear_default(spec, self.features, seed);
+        for i in 0..self.tensors.len() {
+            let spec = &self.structure.specs[i];
+            if self.is_head(spec.layer_path()) {
+                let inputs = self.weight_of(spec.layer_path()).map_or(1, |w| w.shape[1..].iter().product());
+                self.tensors[i] = init::linear_default(spec, inputs, seed);
             }
         }
         self.fresh_head = true;

@@ -37,14 +37,16 @@ impl Recording {
 }
 
 /// A recorded network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Recorded {
     /// The input `image`.
     pub image: ValueId,
-    /// What the last layer sees: `[batch, features]`.
+    /// What the last layer sees: `[batch, features]`, or a small picture.
     pub features: ValueId,
     /// `[batch, classes]`.
     pub logits: ValueId,
+    /// Logits of the auxiliary heads that learn, and the weight of each one's loss.
+    pub auxiliary: Vec<(ValueId, f32)>,
     /// The input `step`, `u32[2]`, where dropout draws from it.
     pub step: Option<ValueId>,
 }
@@ -54,14 +56,14 @@ pub struct Recorded {
 pub struct Front {
     /// The input `image`.
     pub image: ValueId,
-    /// `[batch, features]`.
+    /// As [`Recorded::features`].
     pub features: ValueId,
 }
 
 /// A head recorded alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
-    /// The input `features`, `[batch, features]`.
+    /// The input `features`, as [`Recorded::features`].
     pub features: ValueId,
     /// `[batch, classes]`.
     pub logits: ValueId,
@@ -81,7 +83,11 @@ impl Network {
         let features = self.architecture.features(&mut g, x)?;
         g.in_head = true;
         let logits = self.architecture.head(&mut g, features, self.config.classes.len())?;
-        Ok(Recorded { image, features, logits, step: step_of(tape) })
+        let heads = std::mem::take(&mut g.auxiliary);
+        let learns = |v: ValueId| tape.requires_grad(v);
+        let weight = self.architecture.auxiliary().map_or(0.0, |a| a.weight);
+        let auxiliary = heads.into_iter().filter(|&v| learns(v)).map(|v| (v, weight)).collect();
+        Ok(Recorded { image, features, logits, auxiliary, step: step_of(tape) })
     }
 
     /// Records the network up to its features, for predictions.
@@ -101,7 +107,8 @@ impl Network {
     /// # Errors
     /// As for [`Network::record`].
     pub fn record_head(&self, tape: &mut Tape, mode: Mode, batch: usize) -> Result<Head> {
-        let features = tape.input("features", Type::f32(&[batch, self.features]));
+        let shape: Vec<usize> = [batch].iter().chain(&self.features).copied().collect();
+        let features = tape.input("features", Type::f32(&shape));
         let mut g = Graph::new(tape, self.settings(mode));
         g.in_head = true;
         let logits = self.architecture.head(&mut g, features, self.config.classes.len())?;

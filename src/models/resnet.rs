@@ -11,6 +11,9 @@
 //! | layer4 | 7x7     | 2 basic, 512 | 3 basic      | 3 bottleneck | 3 bottleneck  | 3 bottleneck  |
 //! | fc     | 1x1     | mean over the picture, linear | | | | |
 //!
+//! ResNeXt (Xie et al. 2016, arXiv:1611.05431) has bottlenecks whose 3x3 convolution is cut into groups; Wide ResNet
+//! (Zagoruyko and Komodakis 2016, arXiv:1605.07146) has bottlenecks twice as wide inside.
+//!
 //! The CIFAR form (section 4.2) has 6n + 2 layers: 3x3, 16; then n basic blocks each of 16, 32 and 64
 //! channels at 32, 16 and 8 pixels; then mean and linear. Its option-A shortcut (every second pixel,
 //! new channels zero) is kept as a 1x1 convolution of zeros and ones with a batch norm, so that it can
@@ -19,10 +22,10 @@
 use crate::Result;
 use crate::nn::init::LinearInit;
 use crate::nn::{Conv2d, Graph, Linear};
-use crate::ops::PoolWindow;
 use crate::tape::ValueId;
 
 use super::Architecture;
+use super::blocks::{mean_vector, pool_same};
 
 /// What a stage repeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +63,8 @@ pub struct Resnet {
     pub stem: Stem,
     /// What the stages repeat.
     pub block: Block,
+    /// Groups of a bottleneck's 3x3 convolution, and channels of a group where the stage has 64.
+    pub cardinality: [usize; 2],
     /// The stages: `layer1`, `layer2`, ...
     pub stages: Vec<Stage>,
 }
@@ -77,7 +82,14 @@ impl Resnet {
 
     fn new(stem: Stem, block: Block, blocks: &[usize], width: usize) -> Self {
         let stage = |(i, &blocks)| Stage { blocks, channels: width << i, stride: if i == 0 { 1 } else { 2 } };
-        Resnet { stem, block, stages: blocks.iter().enumerate().map(stage).collect() }
+        let cardinality = [1, 64];
+        Resnet { stem, block, cardinality, stages: blocks.iter().enumerate().map(stage).collect() }
+    }
+
+    /// The same with bottlenecks in `groups` of `width` channels (in the first stage): ResNeXt, Wide ResNet.
+    #[must_use]
+    pub fn wide(self, groups: usize, width: usize) -> Self {
+        Resnet { cardinality: [groups, width], ..self }
     }
 }
 
@@ -90,7 +102,14 @@ impl Block {
         }
     }
 
-    fn record(self, g: &mut Graph<'_>, x: ValueId, channels: usize, stride: usize) -> Result<ValueId> {
+    fn record(
+        self,
+        g: &mut Graph<'_>,
+        x: ValueId,
+        channels: usize,
+        stride: usize,
+        [groups, width]: [usize; 2],
+    ) -> Result<ValueId> {
         let mut y = match self {
             Block::Basic => {
                 let y = g.conv2d("conv1", x, Conv2d::same(channels, 3, stride))?;
@@ -100,10 +119,11 @@ impl Block {
                 g.batch_norm("bn2", y)?
             }
             Block::Bottleneck => {
-                let y = g.conv2d("conv1", x, Conv2d::same(channels, 1, 1))?;
+                let inside = channels * width / 64 * groups;
+                let y = g.conv2d("conv1", x, Conv2d::same(inside, 1, 1))?;
                 let y = g.batch_norm("bn1", y)?;
                 let y = g.relu("relu", y)?;
-                let y = g.conv2d("conv2", y, Conv2d::same(channels, 3, stride))?;
+                let y = g.conv2d("conv2", y, Conv2d { groups, ..Conv2d::same(inside, 3, stride) })?;
                 let y = g.batch_norm("bn2", y)?;
                 let y = g.relu("relu", y)?;
                 let y = g.conv2d("conv3", y, Conv2d::same(channels * 4, 1, 1))?;
@@ -130,14 +150,7 @@ impl Architecture for Resnet {
                 let x = g.conv2d("conv1", x, Conv2d::same(64, 7, 2))?;
                 let x = g.batch_norm("bn1", x)?;
                 let x = g.relu("relu", x)?;
-                let halve = PoolWindow {
-                    kernel: [3, 3],
-                    stride: [2, 2],
-                    padding: [1, 1],
-                    dilation: [1, 1],
-                    ceil_mode: false,
-                };
-                g.max_pool("maxpool", x, halve)?
+                g.max_pool("maxpool", x, pool_same(3, 2))?
             }
             Stem::Cifar => {
                 let x = g.conv2d("conv1", x, Conv2d::same(16, 3, 1))?;
@@ -149,12 +162,11 @@ impl Architecture for Resnet {
             x = g.at(format_args!("layer{}", i + 1), |g| {
                 (0..stage.blocks).try_fold(x, |x, block| {
                     let stride = if block == 0 { stage.stride } else { 1 };
-                    g.at(block, |g| self.block.record(g, x, stage.channels, stride))
+                    g.at(block, |g| self.block.record(g, x, stage.channels, stride, self.cardinality))
                 })
             })?;
         }
-        let x = g.adaptive_avg_pool("avgpool", x, [1, 1])?;
-        g.flatten("flatten", x)
+        mean_vector(g, x)
     }
 
     fn head(&self, g: &mut Graph<'_>, features: ValueId, classes: usize) -> Result<ValueId> {
@@ -167,6 +179,10 @@ impl Architecture for Resnet {
 
     fn cut(&self) -> &'static str {
         "flatten"
+    }
+
+    fn last_map(&self) -> String {
+        format!("layer{}", self.stages.len())
     }
 
     fn groups(&self) -> Vec<String> {

@@ -99,6 +99,10 @@ impl Architecture for Vgg {
         "classifier.4"
     }
 
+    fn last_map(&self) -> String {
+        format!("features.{}", self.start_of_block(self.blocks.len()) - 2)
+    }
+
     fn groups(&self) -> Vec<String> {
         let second = format!("features.{}", self.start_of_block(3));
         vec!["features.0".into(), second, "classifier.6".into()]

@@ -74,7 +74,7 @@ pub struct Structure {
 }
 
 /// Whether `path` is `module` or lies in it: `layer1` holds `layer1.0`, but not `layer10`.
-pub(super) fn lies_in(path: &str, module: &str) -> bool {
+pub(crate) fn lies_in(path: &str, module: &str) -> bool {
     path.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 

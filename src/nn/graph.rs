@@ -59,6 +59,8 @@ pub struct Settings<'a> {
     pub mask: &'a Mask,
     /// Probability of all dropout layers, where it is not the architecture's own.
     pub dropout: Option<f32>,
+    /// Classes of the auxiliary heads, where they are wanted.
+    pub auxiliary: Option<usize>,
 }
 
 /// A layer in the order of the forward pass.
@@ -79,6 +81,8 @@ pub struct Graph<'a> {
     pub settings: Settings<'a>,
     /// Whether the layers at hand belong to the head, whose dropout is active whatever is frozen.
     pub in_head: bool,
+    /// Logits of the auxiliary heads recorded so far.
+    pub auxiliary: Vec<ValueId>,
     path: String,
     specs: Vec<ParamSpec>,
     index: HashMap<String, usize>,
@@ -92,6 +96,7 @@ impl<'a> Graph<'a> {
             tape,
             settings,
             in_head: false,
+            auxiliary: Vec::new(),
             path: String::new(),
             specs: Vec::new(),
             index: HashMap::new(),
@@ -113,6 +118,22 @@ impl<'a> Graph<'a> {
         let outcome = body(self);
         self.path.truncate(above);
         outcome
+    }
+
+    /// Records an auxiliary head, where such are wanted: `body` is given the number of classes.
+    ///
+    /// # Errors
+    /// Those of `body`.
+    pub fn auxiliary(
+        &mut self,
+        name: impl Display,
+        body: impl FnOnce(&mut Self, usize) -> Result<ValueId>,
+    ) -> Result<()> {
+        if let Some(classes) = self.settings.auxiliary {
+            let logits = self.at(name, |g| body(g, classes))?;
+            self.auxiliary.push(logits);
+        }
+        Ok(())
     }
 
     /// The path of the layer at hand.

@@ -12,6 +12,7 @@ mod norm;
 mod param;
 mod weights;
 
+pub(crate) use freeze::lies_in;
 pub use freeze::{Freeze, FreezeSummary, Learning, Mask, NormMode, Structure};
 pub(crate) use graph::step_of;
 pub use graph::{Graph, LayerMark, Mode, Norm, PaddingStyle, Settings};

@@ -137,6 +137,19 @@ fn epilogue_of(op: &dyn Op) -> Option<(Epilogue, Arc<dyn Op>)> {
     Some((matmul.epilogue, Arc::new(Matmul { epilogue: folded(matmul.epilogue) })))
 }
 
+/// Records nodes before node `n`, of its layer and phase. Returns what `record` gave, and where node `n` stands now.
+fn before<R>(tape: &mut Tape, n: usize, record: impl FnOnce(&mut Tape) -> Result<R>) -> Result<(R, usize)> {
+    let Node { layer, phase, .. } = tape.nodes[n].clone();
+    let end = tape.nodes.len();
+    let outer = tape.set_layer(layer);
+    let given = record(tape)?;
+    tape.set_layer(outer);
+    let recorded: Vec<Node> = tape.nodes.drain(end..).map(|node| Node { phase, ..node }).collect();
+    let at = n + recorded.len();
+    tape.nodes.splice(n..n, recorded);
+    Ok((given, at))
+}
+
 /// Folds a constant affine (a frozen batch norm) into constant weights: `w' = w scale`,
 /// `bias' = bias scale + shift`, both computed once.
 ///
@@ -155,24 +168,20 @@ pub(super) fn fold(tape: &mut Tape) -> Result<()> {
         if !constant(node.inputs[1]) || !constant(affine) || !bias.is_none_or(constant) {
             continue;
         }
-        let at = tape.nodes.len();
-        let layer = tape.set_layer(node.layer.clone());
         let channels = tape.shape(affine)[1];
-        let weight = tape.apply(AffineGrad, &[node.inputs[1], affine])?;
-        let row = match bias {
-            Some(bias) => tape.apply(Reshape { shape: vec![1, channels] }, &[bias])?,
-            None => tape.fill(&[1, channels], 0.0),
-        };
-        let row = tape.apply(Affine::default(), &[row, affine])?;
-        let bias = tape.apply(Reshape { shape: vec![channels] }, &[row])?;
-        tape.set_layer(layer);
-        // What was recorded at the end belongs before its user.
-        let constants: Vec<Node> = tape.nodes.drain(at..).collect();
+        let ([weight, bias], at) = before(tape, n, |tape| {
+            let weight = tape.apply(AffineGrad, &[node.inputs[1], affine])?;
+            let row = match bias {
+                Some(bias) => tape.apply(Reshape { shape: vec![1, channels] }, &[bias])?,
+                None => tape.fill(&[1, channels], 0.0),
+            };
+            let row = tape.apply(Affine::default(), &[row, affine])?;
+            Ok([weight, tape.apply(Reshape { shape: vec![channels] }, &[row])?])
+        })?;
         let mut inputs = vec![node.inputs[0], weight, bias];
         inputs.extend(residual);
-        tape.nodes[n] = Node { op: folded, inputs, ..node };
-        next += constants.len();
-        tape.nodes.splice(n..n, constants);
+        tape.nodes[at] = Node { op: folded, inputs, ..node };
+        next = at + 1;
     }
     Ok(())
 }
@@ -186,22 +195,15 @@ pub(super) fn winograd(tape: &mut Tape, caps: &Caps) -> Result<()> {
     while next < tape.nodes.len() {
         let n = next;
         next += 1;
-        let node = tape.nodes[n].clone();
+        let node = &tape.nodes[n];
         let ([x, w, ..], [y]) = (&node.inputs[..], &node.outputs[..]) else { continue };
-        let constant = !tape.values[w.0].live;
+        let (w, constant) = (*w, !tape.values[w.0].live);
         let both = winograd_instead(node.op.as_ref(), tape.shape(*x), tape.shape(*y), constant, caps);
         let Some((weight, op)) = both else { continue };
-        let at = tape.nodes.len();
-        let layer = tape.set_layer(node.layer.clone());
-        let u = tape.apply(weight, &[*w])?;
-        tape.set_layer(layer);
-        // What was recorded at the end belongs before its user.
-        let recorded: Vec<Node> = tape.nodes.drain(at..).map(|u| Node { phase: node.phase, ..u }).collect();
-        let mut inputs = node.inputs.clone();
-        inputs[1] = u;
-        tape.nodes[n] = Node { op: Arc::new(op), inputs, ..node };
-        next += recorded.len();
-        tape.nodes.splice(n..n, recorded);
+        let (u, at) = before(tape, n, |tape| tape.apply(weight, &[w]))?;
+        tape.nodes[at].op = Arc::new(op);
+        tape.nodes[at].inputs[1] = u;
+        next = at + 1;
     }
     Ok(())
 }

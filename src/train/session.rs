@@ -7,9 +7,9 @@ use super::config::{Config, trainable};
 use crate::gpu::Caps;
 use crate::models::{InputKind, Network, Recording};
 use crate::nn::{Mode, NormMode};
-use crate::ops::{self, Accuracy, CrossEntropy};
+use crate::ops::{self, Accuracy, Add, CrossEntropy, Mul};
 use crate::plan::{Device, Layout, Optimizer, Plan, Program, Request, Store, compile};
-use crate::tape::{Shape, Tape, Type};
+use crate::tape::{Shape, Tape, Type, ValueId};
 use crate::{Error, Result};
 
 /// What a step is fed with.
@@ -45,17 +45,17 @@ pub(super) fn layout(net: &Network, optimizer: Optimizer, caps: &Caps) -> Arc<La
     Arc::new(Layout::new(&trainable(net), &state, optimizer.moments(), caps))
 }
 
+/// Logits, and those of the auxiliary heads with the weight of each one's loss.
+type Outputs = (ValueId, Vec<(ValueId, f32)>);
+
 /// Logits of `net` from one kind of feed.
-fn record(
-    tape: &mut Tape,
-    net: &Network,
-    mode: Mode,
-    feed: Feed,
-    batch: usize,
-) -> Result<crate::tape::ValueId> {
+fn record(tape: &mut Tape, net: &Network, mode: Mode, feed: Feed, batch: usize) -> Result<Outputs> {
     Ok(match feed {
-        Feed::Pictures => net.record(tape, Recording::new(mode, batch))?.logits,
-        Feed::Features => net.record_head(tape, mode, batch)?.logits,
+        Feed::Pictures => {
+            let recorded = net.record(tape, Recording::new(mode, batch))?;
+            (recorded.logits, recorded.auxiliary)
+        }
+        Feed::Features => (net.record_head(tape, mode, batch)?.logits, Vec::new()),
     })
 }
 
@@ -67,14 +67,14 @@ fn train_request(
     optimizer: Optimizer,
 ) -> Result<Request> {
     let mut tape = Tape::new();
-    let logits = record(&mut tape, net, Mode::Train, feed, batch)?;
-    loss_and_gradients(tape, logits, batch, smoothing, Some(optimizer))
+    let outputs = record(&mut tape, net, Mode::Train, feed, batch)?;
+    loss_and_gradients(tape, outputs, batch, smoothing, Some(optimizer))
 }
 
-/// Appends loss, hits and gradients to a recorded network.
+/// Appends loss, hits and gradients to a recorded network. Losses of auxiliary heads add to the gradients only.
 fn loss_and_gradients(
     mut tape: Tape,
-    logits: crate::tape::ValueId,
+    (logits, auxiliary): Outputs,
     batch: usize,
     smoothing: f32,
     optimizer: Option<Optimizer>,
@@ -84,7 +84,14 @@ fn loss_and_gradients(
     let weights = tape.input("weights", Type::f32(&[batch]));
     let loss = tape.apply(CrossEntropy { smoothing }, &[logits, labels, weights])?;
     let hits = tape.apply(Accuracy, &[logits, labels, weights])?;
-    let gradients = ops::backward(&mut tape, loss)?;
+    let mut total = loss;
+    for (logits, weight) in auxiliary {
+        let own = tape.apply(CrossEntropy { smoothing }, &[logits, labels, weights])?;
+        let weight = tape.fill(&[1], weight);
+        let own = tape.apply(Mul, &[own, weight])?;
+        total = tape.apply(Add::default(), &[total, own])?;
+    }
+    let gradients = ops::backward(&mut tape, total)?;
     if gradients.is_empty() {
         return Err(Error::Usage("everything is frozen: nothing would learn; freeze less".into()));
     }
@@ -109,7 +116,7 @@ pub fn inference_plan(net: &Network, batch: usize, caps: &Caps) -> Result<Plan> 
     let mut net = net.clone();
     net.freeze(crate::nn::Freeze::all())?;
     let mut tape = Tape::new();
-    let logits = record(&mut tape, &net, Mode::Eval, Feed::Pictures, batch)?;
+    let (logits, _) = record(&mut tape, &net, Mode::Eval, Feed::Pictures, batch)?;
     compile(Request::inference(tape, &[("logits", logits)]), &Arc::default(), caps)
 }
 
@@ -202,7 +209,7 @@ impl Session {
                 Kind::Train(feed) => train_request(net, feed, batch, self.smoothing, self.optimizer)?,
                 Kind::Eval(feed) => {
                     let mut tape = Tape::new();
-                    let logits = record(&mut tape, net, Mode::Eval, feed, batch)?;
+                    let (logits, _) = record(&mut tape, net, Mode::Eval, feed, batch)?;
                     Request::inference(tape, &[("logits", logits)])
                 }
             };
