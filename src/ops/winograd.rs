@@ -68,8 +68,27 @@ struct WeightParams {
 }
 
 /// Tiles of one picture of this output.
-fn tiles(y: &Shape) -> usize {
+fn of_picture(y: &Shape) -> usize {
     y[1].div_ceil(2) * y[2].div_ceil(2)
+}
+
+/// Pixels from which on the transforms of weights that learn pay.
+pub(super) const ROWS: usize = 256;
+
+/// Whether a convolution has the taps for this form, and channels enough to pay for its transforms.
+pub(super) fn suits(window: &Window, groups: usize, depth: usize, columns: usize) -> bool {
+    let plain = Window { padding: window.padding, ..Window::square(3, 1, 0) };
+    *window == plain && groups == 1 && depth.min(columns) >= 32
+}
+
+/// The tiles of a convolution from `x` to `y`.
+pub(super) fn tiles(padding: &Padding, x: &Shape, y: &Shape) -> Tiles {
+    Tiles {
+        pictures: x[0],
+        source: [x[1], x[2], x[3]],
+        target: [y[1], y[2], y[3]],
+        padding: [padding.top, padding.left],
+    }
 }
 
 /// The two ops in the place of `op`, a convolution or its gradient, that sums over `x` and writes `y`, where they
@@ -89,32 +108,26 @@ pub(crate) fn instead(
     };
     let mut padding = window.padding;
     let all = [padding.top, padding.left, padding.bottom, padding.right];
-    if window != (Window { padding, ..Window::square(3, 1, 0) }) || groups != 1 || all.iter().any(|p| *p > 2)
-    {
+    let (depth, columns) = (x[3], y[3]);
+    if !suits(&window, groups, depth, columns) || all.iter().any(|p| *p > 2) {
         return None;
     }
     if flipped {
         padding = Padding { top: 2 - all[0], left: 2 - all[1], bottom: 2 - all[2], right: 2 - all[3] };
     }
-    let (depth, columns) = (x[3], y[3]);
     let fits = depth % 4 == 0 && columns % 4 == 0 && {
-        let bytes = (tiles(y) * POINTS * depth.max(columns) * 4) as u64;
+        let bytes = (of_picture(y) * POINTS * depth.max(columns) * 4) as u64;
         caps.native || bytes <= caps.max_binding.min(MOST)
     };
     // Measured on two cores and on llvmpipe (benches/runs); real GPUs are not measured yet and sum directly.
-    let pays = caps.software && depth.min(columns) >= 32 && (constant || caps.native && y.rows() >= 256);
+    let pays = caps.software && (constant || caps.native && y.rows() >= ROWS);
     (fits && pays).then_some((WinogradWeight { flipped }, Winograd { padding, columns, epilogue }))
 }
 
 impl Winograd {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let (x, y) = (call.io.input(0), call.io.output(0));
-        let tiles = Tiles {
-            pictures: x[0],
-            source: [x[1], x[2], x[3]],
-            target: [y[1], y[2], y[3]],
-            padding: [self.padding.top, self.padding.left],
-        };
+        let tiles = tiles(&self.padding, x, y);
         let epilogue = self.epilogue.operands_of(2, call);
         winograd(call, &tiles, &epilogue);
     }
@@ -151,7 +164,7 @@ impl Op for Winograd {
 
     fn kernels(&self, io: &Io<'_>, caps: &Caps) -> Vec<Variant> {
         let (x, y) = (io.input(0), io.output(0));
-        let tiles = tiles(y);
+        let tiles = of_picture(y);
         let bytes = |channels: usize| (tiles * POINTS * channels * 4) as u64;
         let [input, product] = [bytes(x[3]), bytes(y[3])];
         let turn = (TURN / input.max(product)).clamp(1, x[0] as u64) as usize;
@@ -192,7 +205,7 @@ impl Op for Winograd {
 
     fn cost(&self, io: &Io<'_>) -> Cost {
         let (x, y) = (io.input(0), io.output(0));
-        Cost::streaming(io, 2.0 * (x[0] * tiles(y) * POINTS * x[3] * y[3]) as f64)
+        Cost::streaming(io, 2.0 * (x[0] * of_picture(y) * POINTS * x[3] * y[3]) as f64)
     }
 }
 

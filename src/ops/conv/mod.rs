@@ -9,8 +9,11 @@ mod window;
 pub(super) use window::Params;
 pub use window::{Padding, Window};
 
-use super::cpu::{Grid, Job, Tap, Weights, correlate, weigh, weigh_scratch};
+use super::cpu::{
+    Grid, Job, Tap, Weights, correlate, weigh, weigh_scratch, winograd_scratch, winograd_weigh,
+};
 use super::matmul::{product_grads, split_rows, with_splits};
+use super::winograd;
 use super::{Activation, Case, Epilogue, launch_threads, launch_tiles, require};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
@@ -270,6 +273,11 @@ impl ConvGradWeight {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let conv = Conv { window: self.window, groups: self.groups, epilogue: Epilogue::default() };
         let (x, y) = (call.io.input(0), call.io.input(1));
+        if winograd::suits(&self.window, self.groups, x[3], y[3]) && y.rows() >= winograd::ROWS {
+            let tiles = winograd::tiles(&self.window.padding, x, y);
+            let scratch = call.scratch(winograd_scratch(&tiles));
+            return winograd_weigh(call.real(0), call.real(1), &tiles, scratch, call.output(0));
+        }
         let (grid, jobs) = forward::<T>(&conv, x, &[], y);
         let columns = y[3] / self.groups;
         let scratch = call.scratch(weigh_scratch::<T>(&grid, &jobs[0].0, columns));
@@ -356,6 +364,8 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new(conv(square(5, 1, 2), 1), &[&[1, 6, 5, 5], &[5, 5, 5, 7]]),
         Case::new(conv(square(3, 1, 1), 4), &[&[3, 4, 5, 8], &[3, 3, 2, 12]]),
         Case::new(conv(square(3, 2, 1), 3), &[&[1, 6, 5, 6], &[3, 3, 2, 3]]),
+        // Enough channels and pixels for Winograd's form of the weight's gradient on the CPU.
+        Case::new(conv(square(3, 1, 1), 1), &[&[3, 9, 11, 32], &[3, 3, 32, 36]]),
         // Enough pixels for the split sum.
         Case::new(conv(square(3, 1, 1), 1), &[&[2, 19, 23, 4], &[3, 3, 4, 8]]),
         Case::new(
