@@ -10,6 +10,8 @@ pub mod init;
 mod layers;
 mod norm;
 mod param;
+mod pickle;
+mod pytorch;
 mod weights;
 
 pub(crate) use freeze::lies_in;

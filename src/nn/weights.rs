@@ -1,9 +1,10 @@
-//! safetensors in and out.
+//! Files of tensors: safetensors in and out, PyTorch's own in.
 //!
 //! Files come from anywhere, so nothing in them is believed: a damaged one is refused with an error
 //! that names the file, the tensor, what was expected and what was found. Files are written beside
 //! their place and then renamed, so that a full disk or a crash leaves the old one as it was.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -14,6 +15,7 @@ use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors};
 use serde_json::{Map, Value, json};
 
+use super::pytorch;
 use crate::{Error, Result};
 
 /// One tensor of a file.
@@ -21,12 +23,14 @@ use crate::{Error, Result};
 pub struct TensorInfo {
     /// Extents.
     pub shape: Vec<usize>,
-    dtype: Dtype,
-    /// Bytes in the file.
-    bytes: std::ops::Range<usize>,
+    pub(super) dtype: Dtype,
+    /// Bytes in the file: from the first number to the last.
+    pub(super) bytes: std::ops::Range<usize>,
+    /// Distances between neighbours along each axis, in numbers, where they do not lie in rows one behind the other.
+    pub(super) strides: Option<Vec<usize>>,
 }
 
-/// An open safetensors file; tensors are read where they are asked for.
+/// An open file of tensors, safetensors or PyTorch's; tensors are read where they are asked for.
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
@@ -39,7 +43,8 @@ impl TensorFile {
     /// Maps a file and checks its header.
     ///
     /// # Errors
-    /// [`Error::Io`] where it cannot be read, [`Error::Weights`] where it is no sound safetensors file.
+    /// [`Error::Io`] where it cannot be read, [`Error::Weights`] where it is no sound file of tensors, or one that
+    /// would call functions of Python.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         let read = |e| Error::io(&path, "read", e);
@@ -55,12 +60,17 @@ impl TensorFile {
         // process shortens the file meanwhile, the system ends this one: no wrong data is seen.
         #[allow(unsafe_code)]
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(read)?;
+        if pytorch::is_pytorch(&map) {
+            let tensors = pytorch::tensors(&map);
+            let tensors = tensors.map_err(|e| Error::Weights(format!("{}: {e}", path.display())))?;
+            return Ok(TensorFile { path, map, tensors, metadata: BTreeMap::new() });
+        }
         let (header, metadata) = SafeTensors::read_metadata(&map)
             .map_err(|e| Error::Weights(format!("{}: {}", path.display(), diagnose(&e, &map))))?;
         let start = header + 8;
         let tensors = metadata.tensors().into_iter().map(|(name, info)| {
             let bytes = start + info.data_offsets.0..start + info.data_offsets.1;
-            (name, TensorInfo { shape: info.shape.clone(), dtype: info.dtype, bytes })
+            (name, TensorInfo { shape: info.shape.clone(), dtype: info.dtype, bytes, strides: None })
         });
         let tensors = tensors.collect();
         let metadata = metadata.metadata().clone().unwrap_or_default().into_iter().collect();
@@ -98,7 +108,12 @@ impl TensorFile {
     pub fn read_f32(&self, name: &str) -> Result<Vec<f32>> {
         let info = self.info(name)?;
         let bytes = &self.map[info.bytes.clone()];
+        let bytes = match &info.strides {
+            None => Cow::Borrowed(bytes),
+            Some(strides) => Cow::Owned(gathered(bytes, info.dtype.bitsize() / 8, &info.shape, strides)),
+        };
         let numbers: Vec<f32> = match info.dtype {
+            Dtype::F64 => bytes.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
             Dtype::F32 => bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
             Dtype::F16 => {
                 let halves = bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b));
@@ -110,7 +125,7 @@ impl TensorFile {
             }
             other => {
                 return Err(self.error(format!(
-                    "tensor '{name}' is of type {other:?}; F32, F16 and BF16 can be read: convert the file"
+                    "tensor '{name}' is of type {other:?}; F64, F32, F16 and BF16 can be read"
                 )));
             }
         };
@@ -131,6 +146,20 @@ impl TensorFile {
         let info = self.tensors.get(name).filter(|i| i.dtype == Dtype::I64)?;
         let bytes: [u8; 8] = self.map[info.bytes.clone()].try_into().ok()?;
         Some(i64::from_le_bytes(bytes))
+    }
+}
+
+/// Elements of `size` bytes that lie `strides` apart, in rows one behind the other.
+fn gathered(bytes: &[u8], size: usize, shape: &[usize], strides: &[usize]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(shape.iter().product::<usize>() * size);
+    let mut at = vec![0; shape.len()];
+    loop {
+        let from: usize = at.iter().zip(strides).map(|(i, stride)| i * stride).sum();
+        out.extend_from_slice(&bytes[from * size..][..size]);
+        // The next place, the last axis fastest.
+        let Some(axis) = (0..shape.len()).rev().find(|&axis| at[axis] + 1 < shape[axis]) else { return out };
+        at[axis] += 1;
+        at[axis + 1..].fill(0);
     }
 }
 
@@ -179,7 +208,6 @@ fn diagnose(error: &SafeTensorError, map: &[u8]) -> String {
                 None => "a tensor's shape does not fit its bytes; the file is damaged".into(),
             }
         }
-        E::InvalidHeaderLength | E::HeaderTooSmall if map.starts_with(&[0x50, 0x4B]) => not_safetensors(map),
         E::InvalidHeaderLength if map.get(8) == Some(&b'{') => {
             "the file is truncated inside its header; copy or download it again".into()
         }
@@ -192,9 +220,9 @@ fn diagnose(error: &SafeTensorError, map: &[u8]) -> String {
 
 fn not_safetensors(map: &[u8]) -> String {
     let kind = match map {
-        [0x50, 0x4B, ..] | [0x80, 0x02, ..] => {
-            "it looks like a PyTorch checkpoint (.pth); \
-             save it from Python with safetensors.torch.save_file(model.state_dict(), path)"
+        [0x89, b'H', b'D', b'F', ..] => {
+            "it looks like Keras' HDF5 (.h5), which Defrost does not read: save the same network from timm or \
+             torchvision, or rename its tensors in Python and save them with safetensors.numpy.save_file"
         }
         [b'<', ..] => "it looks like a web page: the download went wrong",
         [b'v', b'e', b'r', b's', b'i', b'o', b'n', b' ', ..] => {
@@ -210,6 +238,8 @@ fn not_safetensors(map: &[u8]) -> String {
 pub enum SavedTensor<'a> {
     /// Numbers and their extents.
     F32(&'a [usize], &'a [f32]),
+    /// The same, rounded to half the bytes.
+    F16(&'a [usize], &'a [f32]),
     /// One whole number without extents.
     I64(i64),
 }
@@ -230,11 +260,16 @@ pub fn save_tensors(
     header.insert("__metadata__".into(), json!(about));
     // Eight-byte numbers first, so that everything is aligned.
     let mut order: Vec<(&String, &SavedTensor<'_>)> = tensors.iter().collect();
-    order.sort_by_key(|(_, t)| matches!(t, SavedTensor::F32(..)));
+    order.sort_by_key(|(_, t)| match t {
+        SavedTensor::I64(_) => 0,
+        SavedTensor::F32(..) => 1,
+        SavedTensor::F16(..) => 2,
+    });
     let mut end = 0;
     for (name, tensor) in &order {
         let (dtype, shape, bytes) = match tensor {
             SavedTensor::F32(shape, data) => ("F32", *shape, data.len() * 4),
+            SavedTensor::F16(shape, data) => ("F16", *shape, data.len() * 2),
             SavedTensor::I64(_) => ("I64", &[][..], 8),
         };
         let info = json!({ "dtype": dtype, "shape": shape, "data_offsets": [end, end + bytes] });
@@ -254,6 +289,13 @@ pub fn save_tensors(
                     for numbers in data.chunks(1 << 14) {
                         block.clear();
                         block.extend(numbers.iter().flat_map(|x| x.to_le_bytes()));
+                        out.write_all(&block)?;
+                    }
+                }
+                SavedTensor::F16(_, data) => {
+                    for numbers in data.chunks(1 << 14) {
+                        block.clear();
+                        block.extend(numbers.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()));
                         out.write_all(&block)?;
                     }
                 }
