@@ -41,7 +41,7 @@ pub(super) struct Eval {
 impl Eval {
     pub(super) fn run(&self, session: &Session) -> Result<()> {
         let out = &session.out;
-        let (net, rest) = self.network.open(&self.paths)?;
+        let (net, rest) = self.network.open(session, &self.paths)?;
         let [data] = rest else {
             let wanted = "give the folder of class folders to measure on: defrost eval RUN DATA";
             return Err(usage_error(if rest.is_empty() {

@@ -2,9 +2,11 @@
 
 mod bench;
 mod certify;
+mod convert;
 mod devices;
 mod eval;
 mod inspect;
+mod models;
 mod network;
 mod options;
 mod output;
@@ -12,6 +14,7 @@ mod predict;
 mod progress;
 mod train;
 mod tune;
+mod weights;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,13 +22,14 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::gpu::{DeviceChoice, GpuOptions};
+use crate::models::Hub;
 use crate::plan::{Chosen, Device};
 use crate::{Error, Result};
 use output::{Color, Output};
 
 const EXAMPLES: &str = "\
 Examples:
-  defrost train photos/ --model resnet50 --weights resnet50.safetensors
+  defrost train photos/ --model resnet50
   defrost eval runs/photos-resnet50 test/
   defrost predict runs/photos-resnet50 picture.jpg holidays/
   defrost inspect resnet50 --freeze-through layer3
@@ -55,6 +59,9 @@ enum Command {
     Certify(certify::Certify),
     Bench(bench::Bench),
     Tune(tune::Tune),
+    Models(models::Models),
+    Weights(weights::WeightsCommand),
+    Convert(convert::Convert),
 }
 
 /// Options of every command.
@@ -70,6 +77,9 @@ struct Global {
     #[arg(long, global = true, value_name = "N", env = "DEFROST_THREADS", hide_env_values = true,
         value_parser = threads)]
     threads: Option<usize>,
+    /// Fetch nothing from the network: only weights that are on this machine
+    #[arg(long, global = true)]
+    offline: bool,
     /// Write one JSON object a line to stdout instead of text
     #[arg(long, global = true)]
     json: bool,
@@ -89,9 +99,16 @@ struct Session {
     out: Output,
     /// As it was asked for, if it was.
     device: Option<String>,
+    offline: bool,
 }
 
 impl Session {
+    /// Where published weights come from.
+    fn hub(&self) -> Hub {
+        let hub = Hub::from_env();
+        Hub { offline: hub.offline || self.offline, ..hub }
+    }
+
     /// Opens the device that was asked for. Where nobody asked and it is the CPU, says why.
     fn device(&self) -> Result<Device> {
         let device = DeviceChoice::parse(self.device.as_deref().unwrap_or_default());
@@ -141,8 +158,8 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(e) => return usage(&e),
     };
-    let Global { device, threads, json, color, quiet, verbose } = cli.global;
-    let session = Session { out: Output::new(json, quiet, verbose, color), device };
+    let Global { device, threads, offline, json, color, quiet, verbose } = cli.global;
+    let session = Session { out: Output::new(json, quiet, verbose, color), device, offline };
     let outcome = start_threads(threads).and_then(|()| match cli.command {
         Command::Train(command) => command.run(&session),
         Command::Eval(command) => command.run(&session),
@@ -152,6 +169,9 @@ pub fn main() -> ExitCode {
         Command::Certify(command) => command.run(&session),
         Command::Bench(command) => command.run(&session),
         Command::Tune(command) => command.run(&session),
+        Command::Models(command) => command.run(&session),
+        Command::Weights(command) => command.run(&session),
+        Command::Convert(command) => command.run(&session),
     });
     match outcome.and_then(|()| session.out.finish()) {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::usage_error;
+use super::{Session, usage_error, weights};
 use crate::models::{self, Network, registry};
 use crate::{Error, Result, did_you_mean};
 
@@ -14,25 +14,26 @@ pub(super) struct NetworkOptions {
     /// The model that the weights belong to: resnet50, mobilenet_v2, ...
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// A file of weights (safetensors): torchvision's, timm's or Defrost's
+    /// A file of weights: torchvision's, timm's or Defrost's, as safetensors or PyTorch's .pth [default: published
+    /// weights of the model, fetched once]
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
 }
 
 impl NetworkOptions {
     /// The network, and those of the paths that do not name it.
-    pub(super) fn open<'a>(&self, paths: &'a [PathBuf]) -> Result<(Network, &'a [PathBuf])> {
+    pub(super) fn open<'a>(
+        &self,
+        session: &Session,
+        paths: &'a [PathBuf],
+    ) -> Result<(Network, &'a [PathBuf])> {
         let named = paths.split_first().filter(|(first, _)| is_model(first));
         Ok(match (&self.model, &self.weights, named, paths.split_first()) {
             (Some(model), Some(weights), ..) => (models::load(model, weights)?, paths),
             (None, Some(weights), Some((name, rest)), _) => (models::load(&text(name), weights)?, rest),
             (None, Some(weights), ..) => (Network::open(weights)?, paths),
-            (Some(model), None, ..) => {
-                registry::find(model)?;
-                return Err(usage_error(format!(
-                    "--model {model}: its weights are wanted too: --weights FILE"
-                )));
-            }
+            (Some(model), None, ..) => (weights::load(session, model)?, paths),
+            (None, None, Some((name, rest)), _) => (weights::load(session, &text(name))?, rest),
             (None, None, _, Some((source, rest))) => (open_source(source)?, rest),
             (None, None, _, None) => {
                 return Err(usage_error(
@@ -66,11 +67,6 @@ pub(super) fn open_source(source: &Path) -> Result<Network> {
     }
     if source.exists() {
         return Network::open(source);
-    }
-    if is_model(source) {
-        return Err(usage_error(format!(
-            "{path} is a model's name: its weights are wanted too: --weights FILE"
-        )));
     }
     let hint = did_you_mean(&text(source), registry::MODELS.iter().map(|m| m.name));
     Err(Error::Weights(format!("{path}: there is no such run folder, checkpoint or model{hint}")))

@@ -176,6 +176,16 @@ pub(super) fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
+/// 3.0e8 -> "300.00 M".
+pub(super) fn amount(number: f64) -> String {
+    match number {
+        n if n >= 1e9 => format!("{:.2} G", n / 1e9),
+        n if n >= 1e6 => format!("{:.2} M", n / 1e6),
+        n if n >= 1e3 => format!("{:.1} k", n / 1e3),
+        n => format!("{n:.0}"),
+    }
+}
+
 /// 0.9477 -> "94.77%".
 pub(super) fn percent(share: f64) -> String {
     format!("{:.2}%", share * 100.0)

@@ -43,7 +43,7 @@ pub(super) struct Predict {
 impl Predict {
     pub(super) fn run(&self, session: &Session) -> Result<()> {
         let (out, began) = (&session.out, Instant::now());
-        let (net, paths) = self.network.open(&self.paths)?;
+        let (net, paths) = self.network.open(session, &self.paths)?;
         if paths.is_empty() {
             return Err(usage_error(
                 "give pictures, or folders of pictures: defrost predict RUN PICTURES...",

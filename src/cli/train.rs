@@ -12,7 +12,7 @@ use super::options::{Freezing, Optimizing, one_of};
 use super::output::{Style, duration, percent};
 use super::progress::Progress;
 use super::tune::tune_for;
-use super::{Session, cache_folder, positive, usage_error};
+use super::{Session, cache_folder, positive, usage_error, weights};
 use crate::models::Network;
 use crate::train::{Config, Context, Report, Schedule, Strategy, interval, resume, run};
 use crate::{Error, Result};
@@ -38,7 +38,8 @@ pub(super) struct Train {
     /// The network: resnet50, mobilenet_v2, ... Not needed for a checkpoint of Defrost's
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// Its pretrained weights: a safetensors file of torchvision's, timm's or Defrost's
+    /// Its pretrained weights: torchvision's, timm's or Defrost's, as safetensors or PyTorch's .pth [default: published
+    /// weights of the model, fetched once]
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// The run folder [default: runs/DATA-MODEL, numbered where that exists]
@@ -123,7 +124,7 @@ impl Train {
                 resume(folder, Context { device: &device, cache, observer: &mut progress, stop })?
             }
             None => {
-                let config = self.config()?;
+                let config = self.config(session)?;
                 let folder = self.out.clone().unwrap_or_else(|| default_out(&config));
                 let device = session.device()?;
                 if let Some(seconds) = self.tune {
@@ -153,17 +154,7 @@ impl Train {
         Ok(())
     }
 
-    fn config(&self) -> Result<Config> {
-        let model = match (&self.model, &self.weights) {
-            (Some(model), _) => model.clone(),
-            (None, Some(weights)) => Network::open(weights)?.config().model.clone(),
-            (None, None) => {
-                return Err(usage_error(
-                    "--model and --weights are missing: name a pretrained network, such as \
-                     --model resnet50 --weights resnet50.safetensors",
-                ));
-            }
-        };
+    fn config(&self, session: &Session) -> Result<Config> {
         let data = self.data.clone().unwrap_or_default();
         if !data.exists() && is_model(&data) {
             let name = data.display();
@@ -171,7 +162,18 @@ impl Train {
                 "'{name}' stands where the pictures' folder belongs: --model {name}"
             )));
         }
-        let mut config = Config { data, model, weights: self.weights.clone(), ..Config::default() };
+        let (model, weights) = match (&self.model, &self.weights) {
+            (Some(model), Some(weights)) => (model.clone(), weights.clone()),
+            (Some(model), None) => weights::usual(session, model)?,
+            (None, Some(weights)) => (Network::open(weights)?.config().model.clone(), weights.clone()),
+            (None, None) => {
+                return Err(usage_error(
+                    "--model is missing: name a pretrained network, such as --model resnet50, or a checkpoint of \
+                     Defrost's with --weights",
+                ));
+            }
+        };
+        let mut config = Config { data, model, weights: Some(weights), ..Config::default() };
         self.freezing.apply(&mut config, Strategy::Features);
         self.teaching.apply(&mut config);
         Ok(config)

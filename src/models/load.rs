@@ -67,6 +67,7 @@ pub fn load_with(name: &str, path: impl AsRef<Path>, head: HeadPolicy) -> Result
     if choice.norm.is_none() && net.naming_of(&file) == Naming::Timm {
         net.config.norm = net.architecture.timm_norm();
     }
+    net.apply_timm_config(file.path())?;
     net.apply_metadata(&file)?;
     let report = net.read(&file, head).map_err(|e| match fitting(&file, choice.model) {
         Some(other) => file.error(format!("these are weights of {other}, not of {}", choice.model.name)),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::efficientnet::{V2_L, V2_M, V2_S};
+use super::manifest::{self, Weights};
 use super::preprocess::{IMAGENET_MEAN, IMAGENET_STD};
 use super::resnet::Block;
 use super::vgg::TABLE;
@@ -155,6 +156,78 @@ models! {
     "vgg19_bn", "VGG, 19 layers, batch norm", USUAL => |_| Arc::new(Vgg::new(TABLE[3].1, true));
 }
 
+/// What is published of a checkpoint: accuracy on ImageNet's validation set, per cent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Published {
+    /// torchvision's name of the weights.
+    pub weights: &'static str,
+    /// Right at once.
+    pub top1: f32,
+    /// Right within five.
+    pub top5: f32,
+}
+
+/// torchvision's figures of its own checkpoints (version 0.29).
+#[rustfmt::skip]
+const PUBLISHED: &[(&str, &str, f32, f32)] = &[
+    ("vgg11", "IMAGENET1K_V1", 69.020, 88.628),
+    ("vgg11_bn", "IMAGENET1K_V1", 70.370, 89.810),
+    ("vgg13", "IMAGENET1K_V1", 69.928, 89.246),
+    ("vgg13_bn", "IMAGENET1K_V1", 71.586, 90.374),
+    ("vgg16", "IMAGENET1K_V1", 71.592, 90.382),
+    ("vgg16_bn", "IMAGENET1K_V1", 73.360, 91.516),
+    ("vgg19", "IMAGENET1K_V1", 72.376, 90.876),
+    ("vgg19_bn", "IMAGENET1K_V1", 74.218, 91.842),
+    ("resnet18", "IMAGENET1K_V1", 69.758, 89.078),
+    ("resnet34", "IMAGENET1K_V1", 73.314, 91.420),
+    ("resnet50", "IMAGENET1K_V1", 76.130, 92.862),
+    ("resnet50", "IMAGENET1K_V2", 80.858, 95.434),
+    ("resnet101", "IMAGENET1K_V1", 77.374, 93.546),
+    ("resnet101", "IMAGENET1K_V2", 81.886, 95.780),
+    ("resnet152", "IMAGENET1K_V1", 78.312, 94.046),
+    ("resnet152", "IMAGENET1K_V2", 82.284, 96.002),
+    ("resnext50_32x4d", "IMAGENET1K_V1", 77.618, 93.698),
+    ("resnext50_32x4d", "IMAGENET1K_V2", 81.198, 95.340),
+    ("resnext101_32x8d", "IMAGENET1K_V1", 79.312, 94.526),
+    ("resnext101_32x8d", "IMAGENET1K_V2", 82.834, 96.228),
+    ("resnext101_64x4d", "IMAGENET1K_V1", 83.246, 96.454),
+    ("wide_resnet50_2", "IMAGENET1K_V1", 78.468, 94.086),
+    ("wide_resnet50_2", "IMAGENET1K_V2", 81.602, 95.758),
+    ("wide_resnet101_2", "IMAGENET1K_V1", 78.848, 94.284),
+    ("wide_resnet101_2", "IMAGENET1K_V2", 82.510, 96.020),
+    ("googlenet", "IMAGENET1K_V1", 69.778, 89.530),
+    ("inception_v3", "IMAGENET1K_V1", 77.294, 93.450),
+    ("mobilenet_v2", "IMAGENET1K_V1", 71.878, 90.286),
+    ("mobilenet_v2", "IMAGENET1K_V2", 72.154, 90.822),
+    ("mobilenet_v3_large", "IMAGENET1K_V1", 74.042, 91.340),
+    ("mobilenet_v3_large", "IMAGENET1K_V2", 75.274, 92.566),
+    ("mobilenet_v3_small", "IMAGENET1K_V1", 67.668, 87.402),
+    ("densenet121", "IMAGENET1K_V1", 74.434, 91.972),
+    ("densenet161", "IMAGENET1K_V1", 77.138, 93.560),
+    ("densenet169", "IMAGENET1K_V1", 75.600, 92.806),
+    ("densenet201", "IMAGENET1K_V1", 76.896, 93.370),
+    ("efficientnet_b0", "IMAGENET1K_V1", 77.692, 93.532),
+    ("efficientnet_b1", "IMAGENET1K_V1", 78.642, 94.186),
+    ("efficientnet_b1", "IMAGENET1K_V2", 79.838, 94.934),
+    ("efficientnet_b2", "IMAGENET1K_V1", 80.608, 95.310),
+    ("efficientnet_b3", "IMAGENET1K_V1", 82.008, 96.054),
+    ("efficientnet_b4", "IMAGENET1K_V1", 83.384, 96.594),
+    ("efficientnet_b5", "IMAGENET1K_V1", 83.444, 96.628),
+    ("efficientnet_b6", "IMAGENET1K_V1", 84.008, 96.916),
+    ("efficientnet_b7", "IMAGENET1K_V1", 84.122, 96.908),
+    ("efficientnet_v2_s", "IMAGENET1K_V1", 84.228, 96.878),
+    ("efficientnet_v2_m", "IMAGENET1K_V1", 85.112, 97.156),
+    ("efficientnet_v2_l", "IMAGENET1K_V1", 85.808, 97.788),
+    ("squeezenet1_0", "IMAGENET1K_V1", 58.092, 80.420),
+    ("squeezenet1_1", "IMAGENET1K_V1", 58.178, 80.624),
+];
+
+/// What is published of a model's checkpoints, the first recipe first.
+pub fn published(model: &str) -> Vec<Published> {
+    let own = PUBLISHED.iter().filter(|row| row.0 == model);
+    own.map(|&(_, weights, top1, top5)| Published { weights, top1, top5 }).collect()
+}
+
 impl Model {
     /// Its layers, `width` times as wide.
     pub fn build(&self, width: f64) -> Arc<dyn Architecture> {
@@ -224,19 +297,19 @@ pub fn find(name: &str) -> Result<Choice> {
             split.ok_or_else(|| unknown("model", name, all))?
         }
     };
-    let usual = match tensorflow {
-        true if model.name.starts_with("efficientnet_b") => Preprocess { filter: B, ..model.preprocess() },
-        true => half(Preprocess { filter: B, ..model.preprocess() }),
-        false => model.preprocess(),
+    let named = |tag: &str| {
+        let (base, tag) = (name.trim().to_lowercase(), tag.to_string());
+        let base = base.strip_prefix("timm/").unwrap_or(&base).to_string();
+        manifest::all().iter().find(|w| w.name == base && w.name.ends_with(&tag)).map(Weights::preprocess)
     };
-    let preprocess = tagged(usual, tag).ok_or_else(|| {
-        Error::Usage(format!(
-            "unknown weights '{}' of {}; known are {}",
-            tag.unwrap_or_default(),
-            model.name,
-            TAGS.join(", ")
-        ))
-    })?;
+    let preprocess = match tag {
+        None => usual(model, tensorflow),
+        Some(tag) => named(tag).or_else(|| tagged(usual(model, tensorflow), tag)).ok_or_else(|| {
+            let known = manifest::all().iter().filter(|w| w.model == model.name).map(|w| w.name.as_str());
+            let known: Vec<&str> = known.chain(TAGS.iter().copied()).collect();
+            Error::Usage(format!("unknown weights '{tag}' of {}; known are {}", model.name, known.join(", ")))
+        })?,
+    };
     let (padding, norm) = match tensorflow {
         true => (PaddingStyle::TfSame, Some(Norm { eps: 1e-3, ..Norm::default() })),
         false => (PaddingStyle::Symmetric, None),
@@ -244,35 +317,31 @@ pub fn find(name: &str) -> Result<Choice> {
     Ok(Choice { model, width, preprocess, padding, norm })
 }
 
-/// Tags of pretrained weights, torchvision's and timm's.
-const TAGS: &[&str] = &[
-    "imagenet1k_v1",
-    "imagenet1k_v2",
-    "tv_in1k",
-    "tv2_in1k",
-    "a1_in1k",
-    "a2_in1k",
-    "a3_in1k",
-    "ra_in1k",
-    "lamb_in1k",
-    "ra4_e3600_r224_in1k",
-    "in1k",
-];
+/// What a model's weights do to a picture where nothing more is said.
+fn usual(model: &Model, tensorflow: bool) -> Preprocess {
+    match tensorflow {
+        true if model.name.starts_with("efficientnet_b") => Preprocess { filter: B, ..model.preprocess() },
+        true => half(Preprocess { filter: B, ..model.preprocess() }),
+        false => model.preprocess(),
+    }
+}
 
-fn tagged(usual: Preprocess, tag: Option<&str>) -> Option<Preprocess> {
+/// Tags of pretrained weights beside those of the manifest: torchvision's, and timm's of many models.
+const TAGS: &[&str] =
+    &["imagenet1k_v1", "imagenet1k_v2", "tv_in1k", "tv2_in1k", "a1_in1k", "a2_in1k", "a3_in1k", "ra_in1k"];
+
+fn tagged(usual: Preprocess, tag: &str) -> Option<Preprocess> {
     // timm: floor(crop / 0.95), floor(crop / 0.875).
     let wide = |percent: usize| usual.crop * 1000 / percent;
     match tag {
-        None | Some("imagenet1k_v1" | "tv_in1k") => Some(usual),
-        Some("imagenet1k_v2" | "tv2_in1k") => {
+        "imagenet1k_v1" | "tv_in1k" => Some(usual),
+        "imagenet1k_v2" | "tv2_in1k" => {
             let resize = if usual.crop == 240 { 255 } else { 232 };
             Some(Preprocess { resize, filter: Filter::Bilinear, ..usual })
         }
-        Some("a1_in1k" | "a2_in1k" | "a3_in1k") => Some(Preprocess { resize: wide(950), filter: B, ..usual }),
-        Some("ra_in1k" | "lamb_in1k") => Some(Preprocess { resize: wide(875), filter: B, ..usual }),
-        Some("ra4_e3600_r224_in1k") => Some(half(Preprocess { resize: wide(875), filter: B, ..usual })),
-        Some("in1k") => Some(Preprocess { resize: wide(875), ..usual }),
-        Some(_) => None,
+        "a1_in1k" | "a2_in1k" | "a3_in1k" => Some(Preprocess { resize: wide(950), filter: B, ..usual }),
+        "ra_in1k" => Some(Preprocess { resize: wide(875), filter: B, ..usual }),
+        _ => None,
     }
 }
 

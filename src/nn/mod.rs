@@ -4,6 +4,7 @@
 //! Parameter paths are torchvision's, because the code that records a network walks the same path:
 //! `g.at("layer1", |g| g.conv2d("conv1", ..))` declares `layer1.conv1.weight`. There is no second list.
 
+mod convert;
 pub(crate) mod freeze;
 mod graph;
 pub mod init;
@@ -14,6 +15,7 @@ mod pickle;
 mod pytorch;
 mod weights;
 
+pub use convert::{Converted, convert};
 pub(crate) use freeze::lies_in;
 pub use freeze::{Freeze, FreezeSummary, Learning, Mask, NormMode, Structure};
 pub(crate) use graph::step_of;

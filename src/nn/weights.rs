@@ -30,6 +30,13 @@ pub struct TensorInfo {
     pub(super) strides: Option<Vec<usize>>,
 }
 
+impl TensorInfo {
+    /// Whether it holds floats.
+    pub fn is_float(&self) -> bool {
+        matches!(self.dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16)
+    }
+}
+
 /// An open file of tensors, safetensors or PyTorch's; tensors are read where they are asked for.
 #[derive(Debug)]
 pub struct TensorFile {

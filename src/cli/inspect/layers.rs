@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 
 use crate::Result;
-use crate::cli::output::{grouped, table};
-use crate::models::{Network, Recording};
+use crate::cli::output::{amount, grouped, table};
+use crate::models::{Network, Recording, mult_adds};
 use crate::nn::{Mode, NormMode, ParamSpec};
 use crate::plan::{Plan, describe};
-use crate::tape::{Io, Phase, Tape};
+use crate::tape::{Phase, Tape};
 
 /// Whether a layer's parameters change while training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,15 +70,10 @@ pub(super) fn layers(net: &Network, plan: &Plan) -> Result<Vec<Layer>> {
             learns: learns(net, &own),
         };
         for node in tape.nodes.iter().filter(|n| n.layer == mark.path) {
-            let types =
-                |values: &[crate::tape::ValueId]| values.iter().map(|&v| tape.ty(v)).collect::<Vec<_>>();
-            let (inputs, outputs) = (types(&node.inputs), types(&node.outputs));
-            if let Some(ty) = outputs.first() {
-                layer.output = ty.shape.iter().skip(1).copied().collect();
+            if let Some(&v) = node.outputs.first() {
+                layer.output = tape.shape(v).iter().skip(1).copied().collect();
             }
-            if ["conv.forward", "depthwise.forward", "matmul.forward"].contains(&node.op.name()) {
-                layer.mult_adds += node.op.cost(&Io::whole(&inputs, &outputs)).flops / 2.0;
-            }
+            layer.mult_adds += mult_adds(&tape, node);
         }
         for step in plan.steps.iter().filter(|s| s.node.phase == Phase::Forward && s.node.layer == mark.path)
         {
@@ -111,16 +106,6 @@ fn learns(net: &Network, own: &[&ParamSpec]) -> Learns {
 
 fn shape(extents: &[usize]) -> String {
     extents.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
-}
-
-/// 3.0e8 -> "300.00 M".
-pub(super) fn amount(number: f64) -> String {
-    match number {
-        n if n >= 1e9 => format!("{:.2} G", n / 1e9),
-        n if n >= 1e6 => format!("{:.2} M", n / 1e6),
-        n if n >= 1e3 => format!("{:.1} k", n / 1e3),
-        n => format!("{n:.0}"),
-    }
 }
 
 impl Layer {

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::network::{is_model, open_source};
 use super::options::{Freezing, Optimizing};
-use super::output::{Style, grouped, mib, table};
+use super::output::{Style, amount, grouped, mib, table};
 use super::{Session, positive, usage_error};
 use crate::gpu::Caps;
 use crate::models::{self, HeadPolicy, Network, Preprocess, registry};
@@ -111,7 +111,7 @@ impl Inspect {
             "{}: {} parameters, {} mult-adds a picture, {} classes, pictures {} -> {} pixels ({:?})",
             out.style(Style::Bold, &net.config().model),
             grouped(net.parameters()),
-            layers::amount(mult_adds),
+            amount(mult_adds),
             net.classes().len(),
             preprocess.resize,
             preprocess.crop,

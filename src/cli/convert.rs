@@ -1,0 +1,81 @@
+//! `defrost convert`: weights from one file and dialect into another.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::Session;
+use super::output::count;
+use crate::Result;
+use crate::models::{self, Naming};
+use crate::nn::convert;
+
+const EXAMPLES: &str = "\
+Examples:
+  defrost convert resnet50-0676ba61.pth resnet50.safetensors
+  defrost convert checkpoint.pth.tar best.safetensors --half
+  defrost convert resnet50.pth timm/model.safetensors --model resnet50 --names timm
+  defrost train photos/ --model resnet50 --weights resnet50-0676ba61.pth
+
+PyTorch's files are read as data: a file that would call a function of Python is refused. All commands read them
+directly, too. With --model every tensor is checked against the network, and what Defrost knows of it (classes,
+preprocessing) travels along; --names timm writes timm's config.json beside the file.";
+
+/// Convert weights: PyTorch's .pth to safetensors, torchvision's names to timm's
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Convert {
+    /// PyTorch's .pth, .pt or .bin, or safetensors
+    from: PathBuf,
+    /// The safetensors file to write
+    to: PathBuf,
+    /// The network that the weights belong to: checks them
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// Whose names the tensors get
+    #[arg(long, value_enum, default_value = "torchvision", value_name = "LIBRARY", requires = "model")]
+    names: Names,
+    /// Write half-precision numbers (f16): half the size
+    #[arg(long, conflicts_with = "model")]
+    half: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Names {
+    Torchvision,
+    Timm,
+}
+
+impl Convert {
+    pub(super) fn run(&self, session: &Session) -> Result<()> {
+        let out = &session.out;
+        let tensors = match &self.model {
+            Some(model) => {
+                let net = models::load(model, &self.from)?;
+                let naming = match self.names {
+                    Names::Torchvision => Naming::Torchvision,
+                    Names::Timm => Naming::Timm,
+                };
+                net.save_as(&self.to, naming)?;
+                if naming == Naming::Timm {
+                    net.save_timm_config(self.to.with_file_name("config.json"))?;
+                }
+                net.manifest(naming).len()
+            }
+            None => {
+                let report = convert(&self.from, &self.to, self.half)?;
+                for name in &report.left_out {
+                    out.warn(format_args!("{name} holds no floats and is left out"));
+                }
+                report.written
+            }
+        };
+        if out.json {
+            out.event("converted", json!({ "from": self.from, "to": self.to, "tensors": tensors }));
+        } else {
+            out.line(format_args!("{}: {}", self.to.display(), count(tensors, "tensor", "tensors")));
+        }
+        Ok(())
+    }
+}

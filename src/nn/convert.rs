@@ -1,0 +1,48 @@
+//! One file of tensors into another.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::weights::{SavedTensor, TensorFile, save_tensors};
+use crate::Result;
+
+/// What became of a file's tensors.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Converted {
+    /// How many were written.
+    pub written: usize,
+    /// Those that hold no floats, and are no counters.
+    pub left_out: Vec<String>,
+}
+
+/// Writes the tensors of `from`, which may be PyTorch's, as safetensors under the same names, in f32 or, with `half`,
+/// in f16. Counters without extents (`num_batches_tracked`) are kept.
+///
+/// # Errors
+/// As for [`TensorFile::open`], [`TensorFile::read_f32`] and [`save_tensors`]; nothing is written then.
+pub fn convert(from: impl AsRef<Path>, to: impl AsRef<Path>, half: bool) -> Result<Converted> {
+    let file = TensorFile::open(from)?;
+    let mut report = Converted::default();
+    let (mut floats, mut counters) = (BTreeMap::new(), BTreeMap::new());
+    for (name, info) in file.tensors() {
+        if let Some(counter) = file.read_i64(name).filter(|_| info.shape.is_empty()) {
+            counters.insert(name, counter);
+        } else if info.is_float() {
+            floats.insert(name, file.read_f32(name)?);
+        } else {
+            report.left_out.push(name.clone());
+        }
+    }
+    let mut tensors = BTreeMap::new();
+    for (name, numbers) in &floats {
+        let shape = &file.tensors()[*name].shape;
+        let saved = if half { SavedTensor::F16(shape, numbers) } else { SavedTensor::F32(shape, numbers) };
+        tensors.insert((*name).clone(), saved);
+    }
+    for (name, counter) in counters {
+        tensors.insert(name.clone(), SavedTensor::I64(counter));
+    }
+    report.written = tensors.len();
+    save_tensors(to, &tensors, file.metadata())?;
+    Ok(report)
+}

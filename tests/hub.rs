@@ -1,0 +1,301 @@
+//! Fetching weights, from a server on this machine that answers like the hub.
+
+#![allow(clippy::unwrap_used)]
+
+mod command;
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use command::{Outcome, Place};
+use defrost::models::{self, rule_fill};
+use sha2::{Digest, Sha256};
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// How the server behaves.
+#[derive(Default)]
+struct Manners {
+    /// Answers with this status.
+    status: Option<u16>,
+    /// Closes the connection after so many bytes of each answer.
+    cut: Option<usize>,
+    /// Sends from the beginning, whatever range was asked for.
+    ignores_ranges: bool,
+    /// Promises another hash.
+    wrong_hash: bool,
+    /// Gives the file only to those with this token.
+    token: Option<&'static str>,
+    /// The repository was renamed.
+    renamed: bool,
+}
+
+struct Server {
+    address: String,
+    requests: Arc<Mutex<Vec<String>>>,
+    sent: Arc<AtomicUsize>,
+}
+
+impl Server {
+    /// Serves `bytes` as every repository's `model.safetensors`, which lies in a store of its own, as large files do.
+    fn new(bytes: Vec<u8>, manners: Manners) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let (requests, sent) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
+        let server = Server { address: address.clone(), requests: requests.clone(), sent: sent.clone() };
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                // A connection that breaks off is the client's affair.
+                let _ = answer(stream.unwrap(), &bytes, &manners, &requests, &sent);
+            }
+        });
+        server
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+fn answer(
+    mut stream: TcpStream,
+    bytes: &[u8],
+    manners: &Manners,
+    requests: &Mutex<Vec<String>>,
+    sent: &AtomicUsize,
+) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let request = lines.next().unwrap_or(Ok(String::new()))?;
+    let mut headers = HashMap::new();
+    for line in lines {
+        let line = line?;
+        let Some((name, value)) = line.split_once(": ") else { break };
+        headers.insert(name.to_lowercase(), value.to_string());
+    }
+    requests.lock().unwrap().push(request.clone());
+    let mut words = request.split(' ');
+    let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+    let mut head =
+        |status: &str, more: &str| write!(stream, "HTTP/1.1 {status}\r\nconnection: close\r\n{more}\r\n");
+    if let Some(status) = manners.status {
+        return head(&format!("{status} No"), "content-length: 0\r\n");
+    }
+    let wanted = manners.token.map(|token| format!("Bearer {token}"));
+    if path.contains("/resolve/") {
+        if wanted.is_some() && headers.get("authorization") != wanted.as_ref() {
+            return head("401 Unauthorized", "content-length: 0\r\n");
+        }
+        if manners.renamed && !path.starts_with("/new/") {
+            return head(
+                "307 Moved",
+                "location: /new/name/resolve/main/model.safetensors\r\ncontent-length: 0\r\n",
+            );
+        }
+        let hash: String = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
+        let hash = if manners.wrong_hash { "0".repeat(64) } else { hash };
+        let size = bytes.len();
+        return head(
+            "302 Found",
+            &format!(
+                "x-repo-commit: {COMMIT}\r\nx-linked-etag: \"{hash}\"\r\nx-linked-size: {size}\r\n\
+                 location: /store/{hash}\r\ncontent-length: 0\r\n"
+            ),
+        );
+    }
+    assert_eq!(method, "GET");
+    let from =
+        headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
+    let from: usize = from.filter(|_| !manners.ignores_ranges).unwrap_or(0);
+    let rest = &bytes[from.min(bytes.len())..];
+    head(if from > 0 { "206 Partial" } else { "200 OK" }, &format!("content-length: {}\r\n", rest.len()))?;
+    let now = &rest[..manners.cut.unwrap_or(rest.len()).min(rest.len())];
+    sent.fetch_add(now.len(), Ordering::SeqCst);
+    stream.write_all(now)?;
+    stream.flush()
+}
+
+/// Weights of a small network under timm's names, in bytes.
+fn weights() -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let mut net = models::create("mobilenet_v3_small", 1000).unwrap();
+    rule_fill(&mut net);
+    net.save_as(&path, models::Naming::Timm).unwrap();
+    std::fs::read(path).unwrap()
+}
+
+const NAME: &str = "mobilenetv3_small_100.lamb_in1k";
+
+fn run(place: &Place, server: &Server, args: &[&str], token: Option<&str>) -> Outcome {
+    let mut command = place.command(args);
+    for name in
+        ["HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_TOKEN", "http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"]
+    {
+        command.env_remove(name);
+    }
+    command.env("HF_ENDPOINT", &server.address).env("HF_HOME", place.path("hf"));
+    if let Some(token) = token {
+        command.env("HF_TOKEN", token);
+    }
+    Outcome::of(command.output().unwrap())
+}
+
+fn folder(place: &Place) -> PathBuf {
+    place.path("hf").join("hub").join(format!("models--timm--{NAME}"))
+}
+
+fn blobs(place: &Place) -> usize {
+    std::fs::read_dir(folder(place).join("blobs")).map_or(0, Iterator::count)
+}
+
+#[test]
+fn files_lie_where_python_looks_for_them() {
+    let (place, bytes) = (Place::new(), weights());
+    let server = Server::new(bytes.clone(), Manners::default());
+    let missing = run(&place, &server, &["weights", "path", NAME], None);
+    assert!(
+        missing.code == 1 && missing.stderr.contains(&format!("weights fetch {NAME}")),
+        "{}",
+        missing.stderr
+    );
+    let done = run(&place, &server, &["weights", "fetch", "mobilenet_v3_small"], None);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(done.stderr.contains("MiB") && done.stderr.contains("apache-2.0"), "{}", done.stderr);
+    let path = folder(&place).join("snapshots").join(COMMIT).join("model.safetensors");
+    assert_eq!(PathBuf::from(done.stdout.trim()), path);
+    assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    assert_eq!(std::fs::read_to_string(folder(&place).join("refs/main")).unwrap(), COMMIT);
+    assert_eq!(blobs(&place), 1, "nothing incomplete is left");
+    #[cfg(unix)]
+    assert!(path.symlink_metadata().unwrap().is_symlink());
+    // Once is enough: from now on no server is asked.
+    let asked = server.asked().len();
+    let again = run(&place, &server, &["weights", "fetch", NAME], None);
+    assert_eq!((again.code, again.stdout), (0, done.stdout.clone()));
+    let offline = run(&place, &server, &["--offline", "weights", "path", NAME], None);
+    assert_eq!(offline.stdout, done.stdout);
+    let list = run(&place, &server, &["weights", "list"], None);
+    assert_eq!(list.stdout.matches("in the cache").count(), 1, "{}", list.stdout);
+    assert_eq!(server.asked().len(), asked);
+}
+
+#[test]
+fn a_training_fetches_what_it_needs() {
+    let (place, bytes) = (Place::new(), weights());
+    let server = Server::new(bytes, Manners::default());
+    let data = place.pictures("photos", &command::COLOURS, 6);
+    let data = data.to_str().unwrap();
+    let offline = run(&place, &server, &["train", data, "--model", "mobilenet_v3_small", "--offline"], None);
+    assert!(offline.code == 1 && offline.stderr.contains("offline"), "{}", offline.stderr);
+    let args = ["train", data, "--model", "mobilenet_v3_small", "--epochs", "2", "--device", "cpu"];
+    let done = run(&place, &server, &args, None);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(done.stderr.contains("fetching timm/"), "{}", done.stderr);
+    let known = run(&place, &server, &["predict", "mobilenet_v3_small", data, "--device", "cpu"], None);
+    assert_eq!(known.code, 0, "{}", known.stderr);
+    let none = run(&place, &server, &["train", data, "--model", "squeezenet1_0"], None);
+    assert!(none.code == 2 && none.stderr.contains("--weights"), "{}", none.stderr);
+}
+
+#[test]
+fn broken_connections_are_taken_up_again() {
+    let (place, bytes) = (Place::new(), weights());
+    let size = bytes.len();
+    let cut = Manners { cut: Some(size / 3 + 1), ..Manners::default() };
+    let server = Server::new(bytes.clone(), cut);
+    let done = run(&place, &server, &["weights", "fetch", NAME], None);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert_eq!(server.sent.load(Ordering::SeqCst), size, "no byte came twice");
+    assert_eq!(std::fs::read(done.stdout.trim()).unwrap(), bytes);
+
+    // What an earlier process left is not fetched again; where the server knows no ranges, it is.
+    for (ignores_ranges, expected) in [(false, size - 1000), (true, size)] {
+        let place = Place::new();
+        let server = Server::new(bytes.clone(), Manners { ignores_ranges, ..Manners::default() });
+        let hash: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+        std::fs::create_dir_all(folder(&place).join("blobs")).unwrap();
+        std::fs::write(folder(&place).join("blobs").join(format!("{hash}.incomplete")), &bytes[..1000])
+            .unwrap();
+        let done = run(&place, &server, &["weights", "fetch", NAME], None);
+        assert_eq!(done.code, 0, "{}", done.stderr);
+        assert_eq!(server.sent.load(Ordering::SeqCst), expected, "ignores ranges: {ignores_ranges}");
+        assert_eq!(std::fs::read(done.stdout.trim()).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn a_connection_that_gives_nothing_ends_with_an_error_that_keeps_what_came() {
+    let place = Place::new();
+    let server = Server::new(weights(), Manners { cut: Some(0), ..Manners::default() });
+    let done = run(&place, &server, &["weights", "fetch", NAME], None);
+    assert!(done.code == 1 && done.stderr.contains("broke off"), "{}", done.stderr);
+    assert_eq!(blobs(&place), 1);
+    assert!(!folder(&place).join("refs/main").exists());
+}
+
+#[test]
+fn other_bytes_than_promised_are_thrown_away() {
+    let place = Place::new();
+    let server = Server::new(weights(), Manners { wrong_hash: true, ..Manners::default() });
+    let done = run(&place, &server, &["weights", "fetch", NAME], None);
+    assert!(done.code == 1 && done.stderr.contains("thrown away"), "{}", done.stderr);
+    assert_eq!(blobs(&place), 0);
+}
+
+#[test]
+fn refusals_say_what_to_do() {
+    for (status, sign) in [(404, "no such file"), (401, "HF_TOKEN"), (403, "HF_TOKEN"), (503, "503")] {
+        let place = Place::new();
+        let server = Server::new(Vec::new(), Manners { status: Some(status), ..Manners::default() });
+        let done = run(&place, &server, &["weights", "fetch", NAME], None);
+        assert!(
+            done.code == 1 && done.stderr.contains(sign) && done.stderr.contains(NAME),
+            "{}",
+            done.stderr
+        );
+    }
+    let (place, bytes) = (Place::new(), weights());
+    let server = Server::new(bytes, Manners { token: Some("hf_secret"), ..Manners::default() });
+    assert_eq!(run(&place, &server, &["weights", "fetch", NAME], None).code, 1);
+    let wrong = run(&place, &server, &["weights", "fetch", NAME], Some("hf_other"));
+    assert!(wrong.code == 1 && !wrong.stderr.contains("hf_other"), "{}", wrong.stderr);
+    let done = run(&place, &server, &["weights", "fetch", NAME], Some("hf_secret"));
+    assert_eq!(done.code, 0, "{}", done.stderr);
+}
+
+#[test]
+fn renamed_repositories_are_followed() {
+    let place = Place::new();
+    let server = Server::new(weights(), Manners { renamed: true, ..Manners::default() });
+    let done = run(&place, &server, &["weights", "fetch", NAME], None);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+}
+
+/// A disk that takes no more: the error names the file, and nothing that looks finished is left.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_an_error() {
+    let (place, bytes) = (Place::new(), weights());
+    let server = Server::new(bytes, Manners::default());
+    let mut command = std::process::Command::new("bash");
+    let script =
+        format!("trap '' XFSZ; ulimit -f 1024; exec {} weights fetch {NAME}", env!("CARGO_BIN_EXE_defrost"));
+    command.args(["-c", &script]);
+    place.prepare(&mut command);
+    command.env_remove("HF_HUB_CACHE").env_remove("HF_HUB_OFFLINE").env_remove("HF_TOKEN");
+    command.env("HF_ENDPOINT", &server.address).env("HF_HOME", place.path("hf"));
+    let done = Outcome::of(command.output().unwrap());
+    assert!(
+        done.code == 1 && done.stderr.contains("incomplete: cannot write"),
+        "{} {}",
+        done.code,
+        done.stderr
+    );
+    assert!(!folder(&place).join("refs/main").exists());
+    let again = run(&place, &server, &["weights", "fetch", NAME], None);
+    assert_eq!(again.code, 0, "{}", again.stderr);
+}

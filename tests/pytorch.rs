@@ -1,0 +1,166 @@
+//! PyTorch's own files: the same numbers as in PyTorch, and nothing of a pickle is run. `tools/pth_fixtures.py`
+//! wrote them.
+
+#![allow(clippy::unwrap_used)]
+
+mod command;
+
+use std::path::{Path, PathBuf};
+
+use command::Place;
+use defrost::models::{self, HeadPolicy, Network};
+use defrost::nn::{TensorFile, convert};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pytorch").join(name)
+}
+
+/// What the script put into the tensor `name`.
+fn numbers(name: &str, count: usize) -> Vec<f32> {
+    (0..count).map(|i| i as f32 * 0.25 + name.len() as f32).collect()
+}
+
+fn check(file: &TensorFile) {
+    let shapes: [(&str, &[usize]); 7] = [
+        ("conv.weight", &[4, 3, 3, 3]),
+        ("bn.weight", &[4]),
+        ("bn.bias", &[4]),
+        ("bn.running_mean", &[4]),
+        ("fc.weight", &[2, 4]),
+        ("fc.bias", &[2]),
+        ("fc.transposed", &[3, 2]),
+    ];
+    for (name, shape) in shapes {
+        assert_eq!(file.tensors()[name].shape, shape, "{name}");
+        assert_eq!(file.read_f32(name).unwrap(), numbers(name, shape.iter().product()), "{name}");
+    }
+}
+
+#[test]
+fn every_form_holds_the_same_numbers() {
+    for name in ["plain.pth", "legacy.pth", "checkpoint.pth", "parameters.pth"] {
+        let file = TensorFile::open(fixture(name)).unwrap();
+        check(&file);
+        let counters = usize::from(name != "parameters.pth");
+        assert_eq!(file.tensors().len(), 7 + counters, "{name}");
+        let counted = file.read_i64("bn.num_batches_tracked");
+        assert_eq!(counted, (counters == 1).then_some(7), "{name}");
+    }
+}
+
+#[test]
+fn what_is_converted_reads_the_same() {
+    let place = tempfile::tempdir().unwrap();
+    let to = place.path().join("converted.safetensors");
+    let report = convert(fixture("checkpoint.pth"), &to, false).unwrap();
+    assert_eq!((report.written, report.left_out.len()), (8, 0));
+    let file = TensorFile::open(&to).unwrap();
+    check(&file);
+    assert_eq!(file.read_i64("bn.num_batches_tracked"), Some(7));
+    let whole = std::fs::metadata(&to).unwrap().len();
+    convert(fixture("checkpoint.pth"), &to, true).unwrap();
+    // All of these numbers are exact in f16.
+    check(&TensorFile::open(&to).unwrap());
+    assert!(std::fs::metadata(&to).unwrap().len() < whole);
+}
+
+#[test]
+fn a_pickle_that_calls_something_is_refused() {
+    let place = Place::new();
+    for name in ["attack.pth", "attack_legacy.pth", "attack.pkl"] {
+        let e = TensorFile::open(fixture(name)).unwrap_err().to_string();
+        assert!(e.contains(name) && e.contains("system") && e.contains("nothing of it was run"), "{e}");
+        let from = fixture(name);
+        let done = place.run(&["convert", from.to_str().unwrap(), "out.safetensors"]);
+        assert_eq!(done.code, 1, "{}", done.stderr);
+        assert!(!place.path("out.safetensors").exists());
+    }
+    assert!(!place.path("defrost-was-attacked").exists());
+    assert!(!Path::new("defrost-was-attacked").exists());
+}
+
+/// Cut anywhere, or with any byte changed, a file is an error or other numbers: never a panic.
+#[test]
+fn damaged_files_are_errors() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("damaged.pth");
+    for name in ["plain.pth", "legacy.pth"] {
+        let bytes = std::fs::read(fixture(name)).unwrap();
+        for cut in (1..bytes.len()).step_by(37) {
+            std::fs::write(&path, &bytes[..cut]).unwrap();
+            if let Ok(file) = TensorFile::open(&path) {
+                file.tensors().keys().for_each(|name| drop(file.read_f32(name)));
+            }
+        }
+        for at in (0..bytes.len()).step_by(11) {
+            let mut changed = bytes.clone();
+            changed[at] ^= 0x5B;
+            std::fs::write(&path, &changed).unwrap();
+            if let Ok(file) = TensorFile::open(&path) {
+                file.tensors().keys().for_each(|name| drop(file.read_f32(name)));
+            }
+        }
+    }
+}
+
+/// torchvision -> Defrost -> timm -> Defrost -> torchvision, byte for byte.
+#[test]
+fn dialects_there_and_back_are_the_same_bytes() {
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name);
+    for model in [
+        "resnet18",
+        "vgg16_bn",
+        "mobilenet_v2",
+        "mobilenet_v3_large",
+        "mobilenet_v3_small",
+        "densenet121",
+        "inception_v3",
+        "efficientnet_b0",
+        "efficientnet_lite0",
+        "efficientnet_v2_s",
+    ] {
+        let mut net = models::create(model, 1000).unwrap();
+        models::rule_fill(&mut net);
+        net.save(at("tv")).unwrap();
+        net.save_as(at("timm"), models::Naming::Timm).unwrap();
+        let other = Network::open(at("timm")).unwrap();
+        other.save(at("back")).unwrap();
+        assert_eq!(std::fs::read(at("tv")).unwrap(), std::fs::read(at("back")).unwrap(), "{model}");
+    }
+}
+
+#[test]
+fn timms_config_tells_what_becomes_of_a_picture() {
+    let place = tempfile::tempdir().unwrap();
+    let weights = place.path().join("model.safetensors");
+    let mut net = models::create("mobilenet_v3_small", 3).unwrap();
+    net.set_classes(["ant", "bee", "wasp"].map(String::from).into()).unwrap();
+    let mut view = net.preprocess().clone();
+    (view.resize, view.crop, view.mean) = (235, 224, [0.5; 3]);
+    net.set_preprocess(view.clone()).unwrap();
+    net.save_as(&weights, models::Naming::Timm).unwrap();
+    net.save_timm_config(place.path().join("config.json")).unwrap();
+    let text = std::fs::read_to_string(place.path().join("config.json")).unwrap();
+    for part in
+        ["\"mobilenetv3_small_100\"", "\"bn_eps\": 0.001", "0.95", "0.485", "\"classifier\": \"classifier\""]
+    {
+        assert!(text.contains(part) == (part != "0.485"), "{part}: {text}");
+    }
+    // As timm's own weights: without Defrost's description.
+    let bare = place.path().join("bare").join("model.safetensors");
+    std::fs::create_dir(bare.parent().unwrap()).unwrap();
+    std::fs::copy(place.path().join("config.json"), bare.with_file_name("config.json")).unwrap();
+    let file = TensorFile::open(&weights).unwrap();
+    let numbers: std::collections::BTreeMap<String, Vec<f32>> =
+        file.tensors().keys().filter_map(|n| Some((n.clone(), file.read_f32(n).ok()?))).collect();
+    let saved = numbers
+        .iter()
+        .map(|(n, x)| (n.clone(), defrost::nn::SavedTensor::F32(&file.tensors()[n].shape, x)))
+        .collect();
+    defrost::nn::save_tensors(&bare, &saved, &Default::default()).unwrap();
+    let (read, report) = models::load_with("mobilenet_v3_small", &bare, HeadPolicy::Keep).unwrap();
+    assert!(report.timm && read.classes() == ["ant", "bee", "wasp"]);
+    assert_eq!(*read.preprocess(), view);
+    assert_eq!(read.config().norm.eps, 1e-3, "torchvision's, which timm's own architecture has not");
+}
