@@ -48,7 +48,7 @@ pub(super) struct Train {
     /// Go on with this run, with its own settings, as if it had not stopped
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "data", "model", "weights", "out", "strategy", "freeze_through", "freeze", "freeze_groups", "batch_norm",
-        "epochs", "batch", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule",
+        "epochs", "batch", "head_hidden", "auxiliary", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule",
         "label_smoothing", "val_fraction", "seed", "stop_after",
     ])]
     resume: Option<PathBuf>,
@@ -76,6 +76,12 @@ struct Teaching {
     batch: Option<usize>,
     #[command(flatten)]
     optimizing: Optimizing,
+    /// A hidden layer of so many features in the head: linear, ReLU, dropout, linear [default: none]
+    #[arg(long, value_name = "FEATURES", value_parser = positive)]
+    head_hidden: Option<usize>,
+    /// Let the auxiliary heads of googlenet and inception_v3 learn, too
+    #[arg(long)]
+    auxiliary: bool,
     /// Learning rate: one, or body,head, or one for each layer group [default: by strategy]
     #[arg(long, value_name = "RATES", value_delimiter = ',', allow_negative_numbers = true)]
     lr: Vec<f64>,
@@ -102,6 +108,7 @@ struct Teaching {
 impl Teaching {
     fn apply(&self, config: &mut Config) {
         (config.epochs, config.batch, config.stop_after) = (self.epochs, self.batch, self.stop_after);
+        (config.head_hidden, config.auxiliary) = (self.head_hidden, self.auxiliary);
         self.optimizing.apply(config);
         config.lr.clone_from(&self.lr);
         config.weight_decay = self.weight_decay.or(config.weight_decay);

@@ -6,7 +6,7 @@
 
 use crate::Result;
 use crate::nn::init::LinearInit;
-use crate::nn::{Conv2d, Graph, Linear};
+use crate::nn::{Conv2d, Graph};
 use crate::ops::PoolWindow;
 use crate::tape::ValueId;
 
@@ -97,7 +97,7 @@ impl Architecture for BnInception {
     }
 
     fn head(&self, g: &mut Graph<'_>, features: ValueId, classes: usize) -> Result<ValueId> {
-        g.linear("last_linear", features, Linear::new(classes))
+        g.linear_head("last_linear", features, classes)
     }
 
     fn head_path(&self) -> &'static str {

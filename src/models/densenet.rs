@@ -15,7 +15,7 @@
 
 use crate::Result;
 use crate::nn::init::LinearInit;
-use crate::nn::{Conv2d, Graph, Linear};
+use crate::nn::{Conv2d, Graph};
 use crate::tape::ValueId;
 
 use super::Architecture;
@@ -82,7 +82,7 @@ impl Architecture for DenseNet {
     }
 
     fn head(&self, g: &mut Graph<'_>, features: ValueId, classes: usize) -> Result<ValueId> {
-        g.linear("classifier", features, Linear::new(classes))
+        g.linear_head("classifier", features, classes)
     }
 
     fn head_path(&self) -> &'static str {

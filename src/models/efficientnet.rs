@@ -6,7 +6,7 @@
 
 use crate::Result;
 use crate::nn::init::LinearInit;
-use crate::nn::{Conv2d, Graph, Linear, Norm};
+use crate::nn::{Conv2d, Graph, Norm};
 use crate::ops::Activation;
 use crate::tape::ValueId;
 
@@ -202,7 +202,7 @@ impl Architecture for EfficientNet {
     fn head(&self, g: &mut Graph<'_>, features: ValueId, classes: usize) -> Result<ValueId> {
         g.at("classifier", |g| {
             let x = g.dropout(0, features, self.dropout)?;
-            g.linear(1, x, Linear::new(classes))
+            g.linear_head("1", x, classes)
         })
     }
 

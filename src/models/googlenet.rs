@@ -107,7 +107,7 @@ impl Architecture for GoogLeNet {
 
     fn head(&self, g: &mut Graph<'_>, features: ValueId, classes: usize) -> Result<ValueId> {
         let x = g.dropout("dropout", features, self.dropout)?;
-        g.linear("fc", x, Linear::new(classes))
+        g.linear_head("fc", x, classes)
     }
 
     fn head_path(&self) -> &'static str {

@@ -4,7 +4,7 @@
 
 use crate::Result;
 use crate::nn::init::LinearInit;
-use crate::nn::{Conv2d, Graph, Linear};
+use crate::nn::{Conv2d, Graph};
 use crate::ops::Activation;
 use crate::tape::ValueId;
 
@@ -70,7 +70,7 @@ impl Architecture for MobileNetV1 {
 
     fn head(&self, g: &mut Graph<'_>, features: ValueId, classes: usize) -> Result<ValueId> {
         let x = g.dropout("dropout", features, self.dropout)?;
-        g.linear("classifier", x, Linear::new(classes))
+        g.linear_head("classifier", x, classes)
     }
 
     fn head_path(&self) -> &'static str {

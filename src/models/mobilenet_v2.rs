@@ -5,7 +5,7 @@
 
 use crate::Result;
 use crate::nn::init::LinearInit;
-use crate::nn::{Conv2d, Graph, Linear};
+use crate::nn::{Conv2d, Graph};
 use crate::ops::Activation;
 use crate::tape::ValueId;
 
@@ -105,7 +105,7 @@ impl Architecture for MobileNetV2 {
     fn head(&self, g: &mut Graph<'_>, features: ValueId, classes: usize) -> Result<ValueId> {
         g.at("classifier", |g| {
             let x = g.dropout(0, features, self.dropout)?;
-            g.linear(1, x, Linear::new(classes))
+            g.linear_head("1", x, classes)
         })
     }
 

@@ -162,7 +162,7 @@ impl Architecture for MobileNetV3 {
     fn head(&self, g: &mut Graph<'_>, features: ValueId, classes: usize) -> Result<ValueId> {
         g.at("classifier", |g| {
             let x = g.dropout(2, features, self.dropout)?;
-            g.linear(3, x, Linear::new(classes))
+            g.linear_head("3", x, classes)
         })
     }
 

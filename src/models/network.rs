@@ -9,7 +9,7 @@ use super::registry::{self, Choice};
 use super::{Architecture, Preprocess, Recording, imagenet};
 use crate::nn::{
     Freeze, FreezeSummary, Graph, Kind, Layout, Mask, Mode, Norm, PaddingStyle, ParamSpec, Settings,
-    Structure, init,
+    Structure, TensorFile, init, lies_in,
 };
 use crate::tape::{Io, Node, Tape, Type, ValueId};
 use crate::{Error, Result};
@@ -34,6 +34,9 @@ pub struct Config {
     /// Whether the auxiliary heads are there, which only training uses.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub auxiliary: bool,
+    /// Features of a layer before the last one, where the head has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<usize>,
 }
 
 /// A network: layers, numbers in PyTorch's layout, a mask of what learns, classes, preprocessing.
@@ -81,6 +84,7 @@ impl Network {
             preprocess: choice.preprocess.clone(),
             classes,
             auxiliary: false,
+            hidden: None,
         })
     }
 
@@ -120,6 +124,9 @@ impl Network {
         if self.config.classes.is_empty() {
             return Err(Error::Usage("a network needs at least one class".into()));
         }
+        if self.config.hidden == Some(0) {
+            return Err(Error::Usage("a hidden layer needs at least one feature".into()));
+        }
         let mut tape = Tape::new();
         let side = self.config.preprocess.crop;
         let image = tape.input("image", Type::f32(&[1, side, side, 3]));
@@ -145,6 +152,7 @@ impl Network {
             mask: &self.mask,
             dropout: self.dropout,
             auxiliary: self.config.auxiliary.then_some(self.config.classes.len()),
+            hidden: self.config.hidden,
         }
     }
 
@@ -211,7 +219,7 @@ impl Network {
 
     /// Whether a layer is replaced for a new task: the last one, and the last of each auxiliary head.
     pub fn is_head(&self, layer: &str) -> bool {
-        layer == self.structure.head
+        lies_in(layer, &self.structure.head)
             || self.architecture.auxiliary().is_some_and(|a| a.heads.contains(&layer))
     }
 
@@ -375,17 +383,94 @@ impl Network {
         self.replace_head_for(numbered_classes(classes), seed)
     }
 
-    /// The same for classes with names.
+    /// The same for classes with names. What the head knows of a class that it has learned to tell before stays: its
+    /// row is kept under the same name. (ImageNet's classes do not count; their names are no user's.)
     ///
     /// # Errors
     /// [`Error::Usage`] for no class.
     pub fn replace_head_for(&mut self, classes: Vec<String>, seed: u64) -> Result<()> {
-        let before = std::mem::replace(&mut self.config.classes, classes);
-        if let Err(e) = self.declare() {
-            self.config.classes = before;
-            return Err(e);
+        self.replace_head_with(classes, self.config.hidden, seed)
+    }
+
+    /// The same with a hidden layer of so many features before the last one, or without.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for no class.
+    pub fn replace_head_with(
+        &mut self,
+        classes: Vec<String>,
+        hidden: Option<usize>,
+        seed: u64,
+    ) -> Result<()> {
+        let taught = !self.fresh_head
+            && !self.knows_imagenet()
+            && self.classes() != numbered_classes(self.classes().len());
+        let (specs, old): (Vec<ParamSpec>, Vec<Vec<f32>>) = match taught {
+            true => {
+                let head = self.tensors().filter(|(s, _)| self.is_head(s.layer_path()));
+                head.map(|(spec, tensor)| (spec.clone(), tensor.to_vec())).unzip()
+            }
+            false => Default::default(),
+        };
+        let before = self.config.clone();
+        (self.config.classes, self.config.hidden) = (classes, hidden);
+        let mut body: HashMap<String, Vec<f32>> = self
+            .structure
+            .specs
+            .iter()
+            .map(|s| s.path.clone())
+            .zip(std::mem::take(&mut self.tensors))
+            .collect();
+        let outcome = self.declare();
+        if outcome.is_err() {
+            self.config = before.clone();
+            self.declare()?;
         }
+        let tensor =
+            |s: &ParamSpec| body.remove(&s.path).filter(|t| t.len() == s.numel()).unwrap_or_default();
+        self.tensors = self.structure.specs.iter().map(tensor).collect();
+        outcome?;
         self.init_head(seed);
+        self.keep_rows(&before.classes, &specs, &old);
+        Ok(())
+    }
+
+    /// Puts what a head held of classes into the rows of the same names.
+    fn keep_rows(&mut self, names: &[String], specs: &[ParamSpec], old: &[Vec<f32>]) {
+        let rows: Vec<Option<usize>> =
+            self.classes().iter().map(|class| names.iter().position(|name| name == class)).collect();
+        for (spec, old) in specs.iter().zip(old) {
+            let Ok(i) = self.position(&spec.path) else { continue };
+            let now = &self.structure.specs[i];
+            // A hidden layer is kept whole.
+            if now.shape == spec.shape && now.shape[0] != rows.len() {
+                self.tensors[i].clone_from(old);
+            }
+            if now.shape[0] == rows.len() && spec.shape[0] == names.len() && now.shape[1..] == spec.shape[1..]
+            {
+                let width = spec.numel() / names.len();
+                for (row, from) in rows.iter().enumerate().filter_map(|(row, from)| Some((row, (*from)?))) {
+                    self.tensors[i][row * width..][..width].copy_from_slice(&old[from * width..][..width]);
+                }
+            }
+        }
+        self.fresh_head &= specs.is_empty() || rows.iter().all(Option::is_none);
+    }
+
+    /// Adds the auxiliary heads with what a file of weights holds of them.
+    ///
+    /// # Errors
+    /// As for [`Network::set_auxiliary`], and about the file.
+    pub fn load_auxiliary(&mut self, path: impl AsRef<std::path::Path>, seed: u64) -> Result<()> {
+        self.set_auxiliary(true, seed)?;
+        let file = TensorFile::open(path)?;
+        let layers = self.architecture.auxiliary().map_or(&[][..], |a| a.layers);
+        for (i, spec) in self.structure.specs.iter().enumerate() {
+            let found = file.tensors().get(&spec.path).is_some_and(|info| info.shape == spec.shape);
+            if found && layers.iter().any(|layer| lies_in(&spec.path, layer)) {
+                self.tensors[i] = file.read_f32(&spec.path)?;
+            }
+        }
         Ok(())
     }
 

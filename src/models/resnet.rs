@@ -21,7 +21,7 @@
 
 use crate::Result;
 use crate::nn::init::LinearInit;
-use crate::nn::{Conv2d, Graph, Linear};
+use crate::nn::{Conv2d, Graph};
 use crate::tape::ValueId;
 
 use super::Architecture;
@@ -170,7 +170,7 @@ impl Architecture for Resnet {
     }
 
     fn head(&self, g: &mut Graph<'_>, features: ValueId, classes: usize) -> Result<ValueId> {
-        g.linear("fc", features, Linear::new(classes))
+        g.linear_head("fc", features, classes)
     }
 
     fn head_path(&self) -> &'static str {

@@ -90,7 +90,9 @@ impl Architecture for SqueezeNet {
     fn head(&self, g: &mut Graph<'_>, features: ValueId, classes: usize) -> Result<ValueId> {
         g.at("classifier", |g| {
             let x = g.dropout(0, features, self.dropout)?;
-            let x = g.conv2d(1, x, Conv2d { bias: true, ..Conv2d::same(classes, 1, 1) })?;
+            let x = g.head("1", x, classes, |g, name, x, outputs| {
+                g.conv2d(name, x, Conv2d { bias: true, ..Conv2d::same(outputs, 1, 1) })
+            })?;
             let x = g.relu(2, x)?;
             let x = g.adaptive_avg_pool(3, x, [1, 1])?;
             g.flatten("flatten", x)

@@ -87,7 +87,7 @@ impl Architecture for Vgg {
     fn head(&self, g: &mut Graph<'_>, features: ValueId, classes: usize) -> Result<ValueId> {
         g.at("classifier", |g| {
             let x = g.dropout(5, features, self.dropout)?;
-            g.linear(6, x, Linear::new(classes))
+            g.linear_head("6", x, classes)
         })
     }
 

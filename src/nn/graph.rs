@@ -61,6 +61,8 @@ pub struct Settings<'a> {
     pub dropout: Option<f32>,
     /// Classes of the auxiliary heads, where they are wanted.
     pub auxiliary: Option<usize>,
+    /// Features of a layer before the last one, where one is wanted.
+    pub hidden: Option<usize>,
 }
 
 /// A layer in the order of the forward pass.

@@ -154,6 +154,36 @@ impl Graph<'_> {
         })
     }
 
+    /// The last layer of a network, `layer(graph, name, x, outputs)`. Where a hidden layer is wanted, it becomes
+    /// `0` to the hidden features, ReLU, dropout and `3` to the classes: PyTorch's
+    /// `Sequential(Linear, ReLU, Dropout, Linear)` in its place.
+    ///
+    /// # Errors
+    /// Those of `layer`.
+    pub fn head(
+        &mut self,
+        name: &str,
+        x: ValueId,
+        classes: usize,
+        layer: impl Fn(&mut Self, &str, ValueId, usize) -> Result<ValueId>,
+    ) -> Result<ValueId> {
+        let Some(hidden) = self.settings.hidden else { return layer(self, name, x, classes) };
+        self.at(name, |g| {
+            let x = layer(g, "0", x, hidden)?;
+            let x = g.relu(1, x)?;
+            let x = g.dropout(2, x, 0.5)?;
+            layer(g, "3", x, classes)
+        })
+    }
+
+    /// The same for a linear layer.
+    ///
+    /// # Errors
+    /// As for [`Graph::linear`].
+    pub fn linear_head(&mut self, name: &str, x: ValueId, classes: usize) -> Result<ValueId> {
+        self.head(name, x, classes, |g, name, x, outputs| g.linear(name, x, Linear::new(outputs)))
+    }
+
     fn bias(&mut self, wanted: bool, channels: usize, operands: &mut Vec<ValueId>) -> Result<Epilogue> {
         if !wanted {
             return Ok(Epilogue::default());

@@ -120,7 +120,7 @@ fn all_tensors<'a>(machine: &'a Machine, top: &'a Value) -> Vec<&'a Tensor> {
             Value::Tensor(tensor) => found.push(tensor),
             Value::Tuple(items) => open.extend(items),
             Value::List(list) if !std::mem::replace(&mut lists[*list], true) => {
-                open.extend(&machine.lists[*list])
+                open.extend(&machine.lists[*list]);
             }
             Value::Dict(dict) if !std::mem::replace(&mut dicts[*dict], true) => {
                 open.extend(machine.dicts[*dict].iter().map(|(_, value)| value));

@@ -177,6 +177,7 @@ pub fn compile(request: Request, layout: &Arc<Layout>, caps: &Caps) -> Result<Pl
     passes::fuse(&mut tape, &roots);
     passes::fold(&mut tape)?;
     passes::winograd(&mut tape, caps)?;
+    passes::shorten(&mut tape)?;
     passes::prune(&mut tape, &roots);
     let pinned = pin_gradients(&tape, &gradients, layout)?;
     if let Some(optimizer) = optimizer {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::Result;
 use crate::gpu::Caps;
 use crate::ops::{
-    Activate, ActivateGrad, Activation, Affine, AffineGrad, BatchNorm, Conv, Depthwise, Epilogue, Matmul,
-    Reshape, through_activation, winograd_instead,
+    Activate, ActivateGrad, Activation, Affine, AffineGrad, BatchNorm, Concat, Conv, Depthwise, Epilogue,
+    Matmul, Reshape, Slice, through_activation, winograd_instead,
 };
 use crate::tape::{Node, Op, Phase, Tape, ValueId};
 
@@ -204,6 +204,40 @@ pub(super) fn winograd(tape: &mut Tape, caps: &Caps) -> Result<()> {
         tape.nodes[at].op = Arc::new(op);
         tape.nodes[at].inputs[1] = u;
         next = at + 1;
+    }
+    Ok(())
+}
+
+/// DenseNet's layers join what came before with a few channels more, again and again, so that every joined value is
+/// the beginning of the last one. The backward pass takes it from there when it needs it, and of a block only the last
+/// is kept: memory grows with the number of layers, not with its square.
+///
+/// # Errors
+/// As for [`Tape::record`]; only where an op's shapes are inconsistent.
+pub(super) fn shorten(tape: &mut Tape) -> Result<()> {
+    // Value -> the joined value that begins with it.
+    let mut longer: BTreeMap<ValueId, ValueId> = BTreeMap::new();
+    for node in &tape.nodes {
+        if node.op.as_any().is::<Concat>() && node.phase == Phase::Forward {
+            longer.entry(node.inputs[0]).or_insert(node.outputs[0]);
+        }
+    }
+    for (&v, &next) in &longer {
+        // One join alone is no chain.
+        if !longer.contains_key(&next) && !longer.values().any(|joined| *joined == v) {
+            continue;
+        }
+        let mut last = next;
+        while let Some(&next) = longer.get(&last) {
+            last = next;
+        }
+        let reads = |node: &Node| node.phase == Phase::Backward && node.inputs.contains(&v);
+        let Some(first) = tape.nodes.iter().position(reads) else { continue };
+        let channels = tape.shape(v).channels();
+        let (copy, at) = before(tape, first, |tape| tape.apply(Slice { offset: 0, channels }, &[last]))?;
+        for node in tape.nodes[at..].iter_mut().filter(|node| node.phase == Phase::Backward) {
+            node.inputs.iter_mut().filter(|input| **input == v).for_each(|input| *input = copy);
+        }
     }
     Ok(())
 }

@@ -83,6 +83,10 @@ pub struct Config {
     pub model: String,
     /// Its pretrained weights.
     pub weights: Option<PathBuf>,
+    /// Features of a hidden layer before the last one: linear, ReLU, dropout, linear.
+    pub head_hidden: Option<usize>,
+    /// Whether the auxiliary heads of GoogLeNet and Inception v3 learn, too, with their share in the loss.
+    pub auxiliary: bool,
     /// What is taught.
     pub strategy: Strategy,
     /// Freeze up to and including this layer.
@@ -134,6 +138,8 @@ impl Default for Config {
             data: PathBuf::new(),
             model: String::new(),
             weights: None,
+            head_hidden: None,
+            auxiliary: false,
             strategy: Strategy::default(),
             freeze_through: None,
             freeze: Vec::new(),

@@ -58,7 +58,7 @@ pub fn run(config: &Config, out: &Path, context: Context<'_>) -> Result<Report> 
     let mut net = open_network(config)?;
     let options = OpenOptions { val_fraction: config.val_fraction, seed: config.seed, manifest: None };
     let splits = data::open(&config.data, &options)?;
-    net.replace_head_for(splits.train.classes.clone(), config.seed)?;
+    replace_head(&mut net, config, &splits.train.classes)?;
     announce(&mut net, config, &splits, context.observer)?;
 
     let created = !out.exists();
@@ -86,7 +86,7 @@ pub fn busiest_plan(config: &Config, caps: &Caps) -> Result<Plan> {
     let mut net = open_network(config)?;
     let options = OpenOptions { val_fraction: config.val_fraction, seed: config.seed, manifest: None };
     let Splits { train, val, .. } = data::open(&config.data, &options)?;
-    net.replace_head_for(train.classes.clone(), config.seed)?;
+    replace_head(&mut net, config, &train.classes)?;
     net.freeze(config.freeze())?;
     let plan = match config.strategy {
         Strategy::Features => {
@@ -147,7 +147,17 @@ fn open_network(config: &Config) -> Result<Network> {
             config.model
         )));
     };
-    Ok(models::load_with(&config.model, weights, HeadPolicy::Replace)?.0)
+    let mut net = models::load_with(&config.model, weights, HeadPolicy::Replace)?.0;
+    if config.auxiliary {
+        net.load_auxiliary(weights, config.seed)?;
+    }
+    Ok(net)
+}
+
+/// A head for these classes; a hidden layer that the network has stays.
+fn replace_head(net: &mut Network, config: &Config, classes: &[String]) -> Result<()> {
+    let hidden = config.head_hidden.or(net.config().hidden);
+    net.replace_head_with(classes.to_vec(), hidden, config.seed)
 }
 
 /// Freezes as asked, and tells what there is.
