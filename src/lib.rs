@@ -40,7 +40,7 @@
 //! | [`cli`] | the command: options become library calls, results text or JSON | [`cli::main`] |
 //! | [`train`] | settings, trainer, kept features, run folders, evaluation | [`train::Trainer`], [`train::Predictor`] |
 //! | [`data`] | folders and files to pictures to batches, decoded ahead on all cores | [`data::open()`], [`data::Loader`] |
-//! | [`models`] | ResNet, MobileNetV2, VGG, each written as its paper's table; weights in and out | [`models::load`], [`models::Network`] |
+//! | [`models`] | eleven families of CNNs, each written as its paper's table; weights in and out | [`models::load`], [`models::Network`] |
 //! | [`nn`] | layers, parameters by torchvision's paths, what is frozen, safetensors | [`nn::Freeze`], [`nn::Graph`] |
 //! | [`plan`] | a tape to a fixed schedule: folded, fused, kernels chosen, memory placed; run on GPU or CPU | [`plan::compile`], [`plan::Program`] |
 //! | [`ops`] | one op, one file: shapes, gradient, kernels, cost, CPU implementation, test cases | [`ops::REGISTRY`], [`ops::backward`] |

@@ -87,6 +87,33 @@ fn parameter_counts_are_torchvisions() {
     assert_eq!(inception.parameters(), 27_161_264, "with the auxiliary head");
 }
 
+/// What torchvision publishes of its weights, in 10^9 (its `_ops`, counted by fvcore's rules).
+#[test]
+fn multiply_adds_are_torchvisions() {
+    for (name, billions) in [
+        ("resnet18", 1.814),
+        ("resnet50", 4.089),
+        ("resnext50_32x4d", 4.23),
+        ("wide_resnet50_2", 11.398),
+        ("googlenet", 1.498),
+        ("inception_v3", 5.713),
+        ("mobilenet_v2", 0.301),
+        ("mobilenet_v3_large", 0.217),
+        ("mobilenet_v3_small", 0.057),
+        ("densenet121", 2.834),
+        ("densenet161", 7.728),
+        ("efficientnet_b0", 0.386),
+        ("efficientnet_b4", 4.394),
+        ("efficientnet_v2_s", 8.366),
+        ("squeezenet1_0", 0.819),
+        ("squeezenet1_1", 0.349),
+        ("vgg16", 15.47),
+    ] {
+        let found = models::blank(name, 1000).unwrap().mult_adds().unwrap() / 1e9;
+        assert!((found / billions - 1.0).abs() < 0.01, "{name}: {found} for {billions}");
+    }
+}
+
 #[test]
 fn the_rule_fills_what_the_fixtures_hold() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models");
