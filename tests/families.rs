@@ -147,10 +147,15 @@ fn a_densenet_keeps_each_channel_once() {
     let config = Config { strategy: Strategy::Finetune, ..Config::default() };
     let plan = training_plan(&net, &config, 4, &Device::Cpu.caps()).unwrap();
     let saved = plan.saved();
-    let joined = |v: &defrost::tape::ValueId| {
-        let step = plan.steps.iter().find(|s| s.node.outputs.contains(v));
-        step.is_some_and(|s| s.node.op.name() == "concat.forward")
+    let of = |layer: &str, op: &str| {
+        let made = |v: &&defrost::tape::ValueId| {
+            let step = plan.steps.iter().find(|s| s.node.outputs.contains(v));
+            step.is_some_and(|s| s.node.op.name() == op && s.node.layer.ends_with(layer))
+        };
+        saved.iter().filter(made).count()
     };
-    let kept = saved.iter().filter(|v| joined(v)).count();
-    assert!(kept <= 8, "{kept} joined values are kept; there are 4 blocks");
+    let joined = of("cat", "concat.forward");
+    assert!(joined <= 4, "{joined} joined values are kept; there are 4 blocks");
+    assert_eq!(of("norm1", "batch_norm.forward"), 0, "norms of joined values");
+    assert_eq!(of("norm2", "batch_norm.forward"), 58, "one narrow value a layer");
 }

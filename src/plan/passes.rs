@@ -209,8 +209,9 @@ pub(super) fn winograd(tape: &mut Tape, caps: &Caps) -> Result<()> {
 }
 
 /// DenseNet's layers join what came before with a few channels more, again and again, so that every joined value is
-/// the beginning of the last one. The backward pass takes it from there when it needs it, and of a block only the last
-/// is kept: memory grows with the number of layers, not with its square.
+/// the beginning of the last one. The backward pass takes it from there when it needs it, and computes the norm of it
+/// that each layer begins with again: of a block only the last joined value is kept, and memory grows with the number
+/// of layers, not with its square.
 ///
 /// # Errors
 /// As for [`Tape::record`]; only where an op's shapes are inconsistent.
@@ -231,12 +232,32 @@ pub(super) fn shorten(tape: &mut Tape) -> Result<()> {
         while let Some(&next) = longer.get(&last) {
             last = next;
         }
-        let reads = |node: &Node| node.phase == Phase::Backward && node.inputs.contains(&v);
+        let normed = |node: &&Node| {
+            node.phase == Phase::Forward && node.op.as_any().is::<BatchNorm>() && node.inputs[0] == v
+        };
+        let norms: Vec<Node> = tape.nodes.iter().filter(normed).cloned().collect();
+        let again: Vec<ValueId> = norms.iter().map(|norm| norm.outputs[0]).chain([v]).collect();
+        let reads = |node: &Node| {
+            node.phase == Phase::Backward && node.inputs.iter().any(|input| again.contains(input))
+        };
         let Some(first) = tape.nodes.iter().position(reads) else { continue };
         let channels = tape.shape(v).channels();
-        let (copy, at) = before(tape, first, |tape| tape.apply(Slice { offset: 0, channels }, &[last]))?;
+        let (copies, at) = before(tape, first, |tape| {
+            let copy = tape.apply(Slice { offset: 0, channels }, &[last])?;
+            let mut copies = Vec::new();
+            for norm in &norms {
+                let operands: Vec<ValueId> = [copy].iter().chain(&norm.inputs[1..]).copied().collect();
+                copies.push(tape.record_arc(norm.op.clone(), &operands)?[0]);
+            }
+            copies.push(copy);
+            Ok(copies)
+        })?;
         for node in tape.nodes[at..].iter_mut().filter(|node| node.phase == Phase::Backward) {
-            node.inputs.iter_mut().filter(|input| **input == v).for_each(|input| *input = copy);
+            for input in &mut node.inputs {
+                if let Some(i) = again.iter().position(|value| value == input) {
+                    *input = copies[i];
+                }
+            }
         }
     }
     Ok(())
