@@ -15,13 +15,28 @@ use defrost::nn::{PaddingStyle, SavedTensor, save_tensors};
 use defrost::plan::Device;
 use defrost::rng;
 
-/// Names, sides, and whether TensorFlow pads.
-const NETWORKS: [(&str, usize, bool); 5] = [
-    ("resnet18", 64, false),
-    ("resnet50", 64, false),
-    ("mobilenet_v2", 64, false),
-    ("mobilenet_v2", 64, true),
-    ("vgg11_bn", 64, false),
+/// Names, sides, whether TensorFlow pads, and whether timm has the network.
+const NETWORKS: [(&str, usize, bool, bool); 20] = [
+    ("resnet18", 64, false, true),
+    ("resnet50", 64, false, true),
+    ("resnext50_32x4d", 64, false, true),
+    ("wide_resnet50_2", 64, false, true),
+    ("mobilenet_v1", 64, false, true),
+    ("mobilenet_v2", 64, false, true),
+    ("mobilenet_v2", 64, true, true),
+    ("mobilenet_v2_050", 64, false, true),
+    ("mobilenet_v3_large", 64, false, true),
+    ("mobilenet_v3_small", 64, true, true),
+    ("efficientnet_b0", 64, false, true),
+    ("efficientnet_lite0", 64, true, true),
+    ("efficientnet_v2_s", 64, false, true),
+    ("densenet121", 64, false, true),
+    ("googlenet", 64, false, false),
+    ("bn_inception", 64, false, false),
+    ("inception_v3", 96, false, true),
+    ("squeezenet1_0", 64, false, false),
+    ("squeezenet1_1", 64, false, false),
+    ("vgg11_bn", 64, false, true),
 ];
 
 #[test]
@@ -31,7 +46,7 @@ fn checkpoints_load_strictly_into_torchvision_and_timm() {
         return;
     };
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/check_export.py");
-    for (name, side, same) in NETWORKS {
+    for (name, side, same, timm) in NETWORKS {
         let mut net = models::create(name, 7).unwrap();
         models::rule_fill(&mut net);
         if same {
@@ -50,13 +65,19 @@ fn checkpoints_load_strictly_into_torchvision_and_timm() {
             ("logits".to_string(), SavedTensor::F32(&[2, 7], &found)),
         ]);
         save_tensors(&expected, &tensors, &BTreeMap::new()).unwrap();
-        for (dialect, naming) in [("torchvision", Naming::Torchvision), ("timm", Naming::Timm)] {
-            let file = folder.path().join("model.safetensors");
+        let dialects = [("torchvision", Naming::Torchvision), ("timm", Naming::Timm)];
+        for (dialect, naming) in dialects.into_iter().take(1 + usize::from(timm)) {
+            let place = folder.path().join(dialect);
+            std::fs::create_dir(&place).unwrap();
+            let file = place.join("model.safetensors");
             net.save_as(&file, naming).unwrap();
+            if naming == Naming::Timm {
+                net.save_timm_config(place.join("config.json")).unwrap();
+            }
             let outcome = Command::new(&python)
                 .arg(script)
                 .arg(&file)
-                .args(["--model", name, "--dialect", dialect, "--logits"])
+                .args(["--model", &net.config().model, "--dialect", dialect, "--logits"])
                 .arg(&expected)
                 .output()
                 .unwrap();

@@ -26,7 +26,10 @@ import nets
 TOLERANCE = 1e-3
 WIDTHS = (1.0, 0.35, 0.5, 0.75, 1.3, 1.4)  # MobileNetV2's published multipliers
 HEADS = {
-    "torchvision": ("fc.weight", "classifier.1.weight", "classifier.6.weight"),
+    "torchvision": (
+        "fc.weight", "classifier.weight", "classifier.1.weight", "classifier.3.weight", "classifier.6.weight",
+        "last_linear.weight",
+    ),
     "timm": ("fc.weight", "classifier.weight", "head.fc.weight"),
 }
 
@@ -54,7 +57,10 @@ def read(path):
     return load_file(path), metadata
 
 
-def head_size(tensors, dialect):
+def head_size(tensors, dialect, metadata):
+    classes = find(metadata, "classes")
+    if isinstance(classes, list):
+        return len(classes)
     for name in HEADS[dialect]:
         if name in tensors:
             return tensors[name].shape[0]
@@ -81,12 +87,12 @@ def build(model, dialect, classes, width, same):
     return nets.build(model, classes, width, same)
 
 
-def width_of(tensors, model, dialect):
+def width_of(tensors, model, dialect, classes):
     """MobileNetV2's width multiplier, from the shapes: the first whose network they fit."""
     for width in WIDTHS:
         try:
             with torch.device("meta"):
-                expected = build(model, dialect, head_size(tensors, dialect), width, False).state_dict()
+                expected = build(model, dialect, classes, width, False).state_dict()
         except ValueError:
             continue
         if all(tensors[n].shape == t.shape for n, t in expected.items() if n in tensors):
@@ -113,10 +119,18 @@ def main():
     if not model:
         parser.error("the file does not say which model it is: give --model")
     same = "same" in str(find(metadata, "padding") or "").lower()
-    classes = head_size(tensors, args.dialect)
-    width = width_of(tensors, model, args.dialect) if model.startswith("mobilenet_v2") else 1.0
+    classes = head_size(tensors, args.dialect, metadata)
+    width = find(metadata, "width")
+    if width is None:
+        width = width_of(tensors, model, args.dialect, classes) if model.startswith("mobilenet_v2") else 1.0
     try:
-        net = build(model, args.dialect, classes, width, same)
+        if args.dialect == "timm" and (path.parent / "config.json").exists():
+            # As a user of timm would: architecture, padding and constants are what config.json says.
+            import timm
+
+            net = timm.create_model(f"local-dir:{path.parent}", pretrained=True)
+        else:
+            net = build(model, args.dialect, classes, width, same)
         net.load_state_dict(tensors, strict=True)
     except (ValueError, RuntimeError) as error:
         fail(f"{path}: {error}")

@@ -21,6 +21,11 @@ pub enum Strategy {
     Features,
     /// Everything that is not frozen learns, on augmented pictures.
     Finetune,
+    /// First the head on kept features, then everything that is not frozen, lower layers at lower rates.
+    TwoPhase,
+    /// First the head on kept features, then one layer group after the other from the top (Howard and Ruder 2018,
+    /// arXiv:1801.06146).
+    Gradual,
 }
 
 /// How parameters are updated.
@@ -171,24 +176,71 @@ impl Config {
     pub fn batch(&self, pictures: usize) -> usize {
         let chosen = match self.strategy {
             Strategy::Features => Self::BATCH,
-            Strategy::Finetune => (pictures / 30).next_power_of_two().clamp(8, Self::BATCH),
+            _ => (pictures / 30).next_power_of_two().clamp(8, Self::BATCH),
         };
         self.batch.unwrap_or(chosen).min(pictures).max(1)
     }
 
-    /// Passes over the training pictures.
+    /// Passes over the training pictures: on kept features for `features`, of each stage for `gradual`, else of all
+    /// that is not the head's.
     pub fn epochs(&self) -> usize {
         self.epochs.unwrap_or(match self.strategy {
             Strategy::Features => 40,
-            Strategy::Finetune => 5,
+            Strategy::Finetune | Strategy::TwoPhase => 5,
+            Strategy::Gradual => 2,
         })
+    }
+
+    /// The phases of a training of a network with these layer groups: settings of strategy `features` or `finetune`.
+    pub fn phases(&self, groups: &[String]) -> Vec<Config> {
+        let none = || (None, Vec::new(), Vec::new());
+        let head = || {
+            let (freeze_through, freeze, freeze_groups) = none();
+            let (epochs, batch, lr) = (None, None, Vec::new());
+            Config {
+                strategy: Strategy::Features,
+                freeze_through,
+                freeze,
+                freeze_groups,
+                epochs,
+                batch,
+                lr,
+                ..self.clone()
+            }
+        };
+        let body = |frozen: usize| {
+            let mut own =
+                Config { strategy: Strategy::Finetune, epochs: Some(self.epochs()), ..self.clone() };
+            own.freeze_groups.extend(0..frozen);
+            if own.lr.is_empty() {
+                own.lr = self.spread(groups.len());
+            }
+            own
+        };
+        match self.strategy {
+            Strategy::Features | Strategy::Finetune => vec![self.clone()],
+            Strategy::TwoPhase => vec![head(), body(0)],
+            Strategy::Gradual => {
+                let stages = (0..groups.len().saturating_sub(1)).rev().map(body);
+                std::iter::once(head()).chain(stages).collect()
+            }
+        }
+    }
+
+    /// Rates of layer groups under a head that has learned already: each a fifth of the one above.
+    fn spread(&self, groups: usize) -> Vec<f64> {
+        let top = match self.optimizer {
+            OptimizerKind::Adamw => 5e-4,
+            OptimizerKind::Sgd => 5e-3,
+        };
+        (0..groups).rev().map(|below| top / 5f64.powi(below as i32)).collect()
     }
 
     /// What is frozen: for `features` everything but the head, else what was asked for.
     pub fn freeze(&self) -> Freeze {
         let mut freeze = match self.strategy {
             Strategy::Features => Freeze::all_but_head(),
-            Strategy::Finetune => Freeze::none(),
+            _ => Freeze::none(),
         };
         if let Some(layer) = &self.freeze_through {
             freeze = freeze.and(Freeze::through(layer));
@@ -214,7 +266,7 @@ impl Config {
     pub fn schedule(&self) -> Schedule {
         self.schedule.unwrap_or(match self.strategy {
             Strategy::Features => Schedule::Cosine,
-            Strategy::Finetune => Schedule::OneCycle,
+            _ => Schedule::OneCycle,
         })
     }
 
@@ -271,6 +323,7 @@ impl Config {
             (0, Strategy::Features, OptimizerKind::Sgd) => vec![1e-2; n],
             (0, Strategy::Finetune, OptimizerKind::Adamw) => body_and_head(1e-4, 5e-3),
             (0, Strategy::Finetune, OptimizerKind::Sgd) => body_and_head(1e-3, 1e-2),
+            (0, ..) => self.spread(n),
             (1, ..) => vec![self.lr[0]; n],
             (given, ..) if given == n => self.lr.clone(),
             (2, ..) => body_and_head(self.lr[0], self.lr[1]),

@@ -13,7 +13,7 @@ use super::events::{Event, Observer};
 use super::session::front;
 use crate::data::{Dataset, Skipped, content_key, eval};
 use crate::models::Network;
-use crate::nn::write_atomically;
+use crate::nn::{lies_in, write_atomically};
 use crate::plan::Device;
 use crate::{Error, Result};
 
@@ -50,14 +50,20 @@ fn hex(hash: &[u8]) -> String {
 pub fn features_key(net: &Network, device: &Device) -> Result<String> {
     let head = &net.structure().head;
     let mut config = net.config().clone();
+    // What is the head's alone.
     config.classes.clear();
+    (config.hidden, config.auxiliary) = (None, false);
     let config = serde_json::to_string(&config).map_err(|e| Error::Weights(e.to_string()))?;
     let mut hash = Sha256::new();
     for part in [config.as_str(), head, &device.identity()] {
         hash.update(part);
         hash.update([0]);
     }
-    for (spec, numbers) in net.tensors().filter(|(s, _)| s.layer_path() != head) {
+    let above = |layer: &str| {
+        let auxiliary = net.architecture().auxiliary().map_or(&[][..], |a| a.layers);
+        net.is_head(layer) || auxiliary.iter().any(|head| lies_in(layer, head))
+    };
+    for (spec, numbers) in net.tensors().filter(|(s, _)| !above(s.layer_path())) {
         hash.update(&spec.path);
         hash.update(bytemuck::cast_slice::<f32, u8>(numbers));
     }

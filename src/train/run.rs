@@ -93,9 +93,7 @@ pub fn busiest_plan(config: &Config, caps: &Caps) -> Result<Plan> {
             let batch = FRONT_BATCH.min(train.len() + val.len());
             fitting_batch(batch, |batch| inference_plan(&net, batch, caps))
         }
-        Strategy::Finetune => {
-            fitting_batch(config.batch(train.len()), |batch| training_plan(&net, config, batch, caps))
-        }
+        _ => fitting_batch(config.batch(train.len()), |batch| training_plan(&net, config, batch, caps)),
     };
     Ok(plan?.1)
 }

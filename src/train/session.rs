@@ -8,7 +8,7 @@ use crate::gpu::Caps;
 use crate::models::{InputKind, Network, Recording};
 use crate::nn::{Mode, NormMode};
 use crate::ops::{self, Accuracy, Add, CrossEntropy, Mul};
-use crate::plan::{Device, Layout, Optimizer, Plan, Program, Request, Store, compile};
+use crate::plan::{Device, Layout, Optimizer, Plan, Program, Request, Store, Trainable, compile};
 use crate::tape::{Shape, Tape, Type, ValueId};
 use crate::{Error, Result};
 
@@ -159,6 +159,7 @@ pub(super) struct StepResult {
 /// A network that learns on a device.
 pub(super) struct Session {
     device: Device,
+    trainable: Vec<Trainable>,
     layout: Arc<Layout>,
     pub(super) store: Arc<Store>,
     optimizer: Optimizer,
@@ -171,6 +172,8 @@ pub(super) struct Session {
     /// Learning rate of each layer group.
     rates: Vec<f64>,
     pads: bool,
+    /// Updates that the moments of each layer group had seen when this session began; none where it is shorter.
+    pub(super) updates_before: Vec<u64>,
 }
 
 impl Session {
@@ -184,6 +187,7 @@ impl Session {
             .any(|s| !s.kind.is_learnable() && net.mask().norm_mode(s.layer_path()) == NormMode::Train);
         Ok(Session {
             device: device.clone(),
+            trainable: trainable(net),
             layout,
             store,
             optimizer,
@@ -195,6 +199,7 @@ impl Session {
             rates: config.rates(&net.structure().groups)?,
             // Rows without weight change nothing, unless batch statistics see them.
             pads: !batch_statistics,
+            updates_before: Vec::new(),
         })
     }
 
@@ -225,14 +230,20 @@ impl Session {
             Optimizer::AdamW(op) => (f64::from(op.beta1), f64::from(op.beta2)),
             Optimizer::Sgd(_) => (0.0, 0.0),
         };
-        let step = step as f64;
-        let corrections = [1.0 - beta1.powf(step), (1.0 - beta2.powf(step)).sqrt()];
         let group = |g: usize| {
             let rate = self.rates.get(g / 2).copied().unwrap_or(0.0) * factor;
             let decay = if g.is_multiple_of(2) { self.weight_decay } else { 0.0 };
-            [rate, decay, corrections[0], corrections[1]].map(|x| x as f32)
+            let step = (self.updates_before.get(g / 2).unwrap_or(&0) + step) as f64;
+            [rate, decay, 1.0 - beta1.powf(step), (1.0 - beta2.powf(step)).sqrt()].map(|x| x as f32)
         };
         (0..self.layout.groups.max(1)).flat_map(group).collect()
+    }
+
+    /// Updates that the moments of each layer group have seen after so many of this session.
+    pub(super) fn updates_after(&self, updates: u64) -> Vec<u64> {
+        let learns = |group: usize| self.trainable.iter().any(|t| t.group as usize / 2 == group);
+        let before = |group: usize| self.updates_before.get(group).copied().unwrap_or(0);
+        (0..self.rates.len()).map(|g| before(g) + if learns(g) { updates } else { 0 }).collect()
     }
 
     /// The head's learning rate at a factor.
@@ -310,6 +321,12 @@ impl Session {
         let mut logits = outputs.into_iter().next().unwrap_or_default();
         logits.truncate(rows * classes);
         Ok(logits)
+    }
+
+    /// Writes those values that have a place here: moments of an earlier session.
+    pub(super) fn write(&self, values: &BTreeMap<String, Vec<f32>>) -> Result<()> {
+        let known = values.iter().filter(|(name, _)| self.layout.segments.contains_key(*name));
+        known.into_iter().try_for_each(|(name, data)| self.store.write(name, data))
     }
 
     /// All that changes while training, in device layout: parameters, running statistics, moments.

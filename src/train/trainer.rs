@@ -15,7 +15,7 @@ use super::features::{Features, extract_until};
 use super::session::{Feed, Given, Session, StepResult, fitting_batch, training_plan};
 use crate::data::{Dataset, Loader, View, batches, epoch_order};
 use crate::models::Network;
-use crate::nn::{SavedTensor, load_tensors, save_tensors};
+use crate::nn::{SavedTensor, TensorFile, load_tensors, save_tensors};
 use crate::plan::Device;
 use crate::{Error, Result};
 
@@ -46,18 +46,52 @@ pub struct Report {
 /// Where a training stands: all that a checkpoint needs beside the tensors.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct State {
-    /// Epochs that are over.
+    /// The phase under way.
+    #[serde(default)]
+    pub phase: usize,
+    /// Epochs of it that are over.
     pub epoch: usize,
     /// Steps done in the epoch under way.
     pub step: usize,
-    /// Optimizer steps in all.
+    /// Optimizer steps of the phase.
     pub updates: u64,
+    /// Those of earlier phases, by layer group.
+    #[serde(default)]
+    pub updates_before: Vec<u64>,
     /// Pictures a step.
     pub batch: usize,
     /// Sums of the epoch under way: loss times pictures, right answers, pictures.
     pub sums: [f64; 3],
-    /// Validation accuracy and loss of the best epoch, which epoch, and the updates it had.
+    /// Validation accuracy and loss of the best epoch, which epoch of all phases, and the updates of this phase that
+    /// it had.
     pub best: Option<(f64, f64, usize, u64)>,
+}
+
+/// One phase of a training.
+#[derive(Debug, Clone, Copy)]
+struct Phase {
+    number: usize,
+    /// Whether no other follows.
+    last: bool,
+    /// Epochs of the phases before it, and of all.
+    before: usize,
+    epochs: usize,
+    /// When the training began.
+    began: Instant,
+    /// Whether the network that it goes on with has counted its steps already.
+    counted: bool,
+}
+
+/// What a phase hands on to the next.
+#[derive(Debug, Default)]
+struct Handed {
+    /// Accuracy, loss and epoch of the best weights so far.
+    best: Option<(f64, f64, usize)>,
+    /// Epochs done.
+    epochs: usize,
+    /// Moments of what learned, and the updates that those of each layer group have seen.
+    moments: BTreeMap<String, Vec<f32>>,
+    updates: Vec<u64>,
 }
 
 /// Teaches a network. Build it, then [`Trainer::fit`].
@@ -144,8 +178,8 @@ impl<'a> Trainer<'a> {
         self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
     }
 
-    /// Teaches `net`, whose head already has the data's classes and whose mask says what learns, and
-    /// leaves it with the weights of its best epoch.
+    /// Teaches `net`, whose head already has the data's classes and whose mask says what learns (in a training of
+    /// several phases, each has its own), and leaves it with the weights of its best epoch.
     ///
     /// # Errors
     /// [`Error::Usage`] for settings that do not fit, [`Error::Data`] about pictures,
@@ -153,17 +187,84 @@ impl<'a> Trainer<'a> {
     pub fn fit(&mut self, net: &mut Network, train: &Arc<Dataset>, val: &Arc<Dataset>) -> Result<Report> {
         let began = Instant::now();
         self.config.check()?;
+        let phases = self.config.phases(&net.structure().groups);
+        let epochs = phases.iter().map(Config::epochs).sum();
+        let whole = self.config.clone();
+        let mut handed = Handed::default();
+        // Whether `net` has counted the steps of a phase that goes on.
+        let (mut begin, mut counted) = (0, self.resumed);
+        if self.resumed {
+            begin = self.state()?.phase.min(phases.len() - 1);
+            // A run that is over has it no more, and needs it no more.
+            let file = self.folder.as_ref().map(|folder| beginning(folder, begin));
+            if let Some(file) = file.filter(|file| begin > 0 && file.exists()) {
+                *net = Network::open(file)?;
+                counted = false;
+            }
+        }
+        let mut interrupted = false;
+        for (number, config) in phases.iter().enumerate().skip(begin) {
+            let before = phases[..number].iter().map(Config::epochs).sum();
+            let phase = Phase { number, last: number + 1 == phases.len(), before, epochs, began, counted };
+            if phases.len() > 1 {
+                let summary = net.freeze(config.freeze())?;
+                let what = summary.to_string().lines().next().unwrap_or_default().to_string();
+                self.tell(&Event::Note(format!("phase {} of {}: {what}", number + 1, phases.len())));
+            }
+            // The phase at which a run goes on has written it already.
+            if let Some(folder) = self.folder.as_ref().filter(|_| number > 0 && !self.resumed) {
+                net.save(beginning(folder, number))?;
+            }
+            self.config = config.clone();
+            let outcome = self.phase(net, train, val, phase, handed);
+            (self.config, self.resumed) = (whole.clone(), false);
+            (handed, interrupted) = outcome?;
+            counted = false;
+            if interrupted {
+                break;
+            }
+        }
+        if let Some(folder) = self.folder.as_ref().filter(|_| !interrupted) {
+            (1..phases.len()).for_each(|number| drop(std::fs::remove_file(beginning(folder, number))));
+        }
+        let (val_accuracy, val_loss, best_epoch) = handed.best.unwrap_or_default();
+        Ok(Report {
+            val_accuracy,
+            val_loss,
+            best_epoch,
+            epochs: handed.epochs,
+            seconds: began.elapsed().as_secs_f64(),
+            run: self.folder.clone(),
+            interrupted,
+        })
+    }
+
+    /// One phase, from where `net` stands; returns what it hands on, and whether it was stopped.
+    fn phase(
+        &mut self,
+        net: &mut Network,
+        train: &Arc<Dataset>,
+        val: &Arc<Dataset>,
+        phase: Phase,
+        handed: Handed,
+    ) -> Result<(Handed, bool)> {
         let source = self.source(net, train, val)?;
         let batch = self.batch(net, &source)?;
         let eval_batch = self.eval_batch(net, &source)?;
         let mut session = Session::new(self.device, net, &self.config)?;
-        let mut state = State { batch, ..State::default() };
+        let incumbent = handed.best.map(|(accuracy, loss, epoch)| (accuracy, loss, epoch, 0));
+        let updates_before = handed.updates;
+        let mut state =
+            State { phase: phase.number, batch, best: incumbent, updates_before, ..State::default() };
+        // The optimizer remembers what goes on learning.
+        session.write(&handed.moments)?;
         let mut best: BTreeMap<String, Vec<f32>> = BTreeMap::new();
         if self.resumed {
-            (state, best) = self.load(&session)?;
+            (state, best) = self.load(&session, phase.before)?;
         }
+        session.updates_before.clone_from(&state.updates_before);
         let mut initial = net.clone();
-        if let Some((.., updates)) = state.best.filter(|_| self.resumed) {
+        if let Some((.., updates)) = state.best.filter(|_| phase.counted) {
             // The checkpoint it came from had counted them already.
             initial.count_batches(-(updates as i64));
         }
@@ -171,7 +272,7 @@ impl<'a> Trainer<'a> {
         let mut saved = Instant::now();
         let mut interrupted = false;
         while state.epoch < epochs {
-            if !self.epoch(&initial, &mut session, &source, &mut state)? {
+            if !self.epoch(&initial, &mut session, &source, &mut state, phase)? {
                 interrupted = true;
                 self.save(&initial, &session, &state, &best)?;
                 break;
@@ -180,29 +281,31 @@ impl<'a> Trainer<'a> {
             let [train_loss, hits, count] = state.sums;
             state.epoch += 1;
             (state.step, state.sums) = (0, [0.0; 3]);
+            let number = phase.before + state.epoch;
             // By loss, not by accuracy: of dozens of epochs the most accurate one is mostly luck, which
             // flatters the figure and costs a point on pictures never seen (measured on clothing10's test).
             if state.best.is_none_or(|(_, least, ..)| loss <= least) {
-                state.best = Some((accuracy, loss, state.epoch, state.updates));
+                state.best = Some((accuracy, loss, number, state.updates));
                 best = session.read(false)?;
             }
             let steps = epochs * self.plan_epoch(&source, state.batch, session.pads(), 0).len();
             let factor =
                 self.config.schedule().factor(state.updates as usize, steps, state.epoch - 1, epochs);
             let metrics = EpochMetrics {
-                epoch: state.epoch,
-                epochs,
+                epoch: number,
+                epochs: phase.epochs,
                 train_loss: train_loss / count.max(1.0),
                 train_accuracy: hits / count.max(1.0),
                 val_loss: loss,
                 val_accuracy: accuracy,
                 lr: session.head_rate(factor),
-                seconds: began.elapsed().as_secs_f64(),
+                seconds: phase.began.elapsed().as_secs_f64(),
             };
             self.record(&metrics)?;
             self.tell(&Event::Epoch(metrics));
             let last = state.epoch == epochs;
-            interrupted = !last && (self.stopped() || self.config.stop_after == Some(state.epoch));
+            let asked = self.stopped() || self.config.stop_after == Some(number);
+            interrupted = !(last && phase.last) && asked;
             if last || interrupted || saved.elapsed() > CHECKPOINT_EVERY {
                 self.save(&initial, &session, &state, &best)?;
                 saved = Instant::now();
@@ -212,16 +315,13 @@ impl<'a> Trainer<'a> {
             }
         }
         *net = snapshot(&initial, &best, state.best)?;
-        let (val_accuracy, val_loss, best_epoch, _) = state.best.unwrap_or_default();
-        Ok(Report {
-            val_accuracy,
-            val_loss,
-            best_epoch,
-            epochs: state.epoch,
-            seconds: began.elapsed().as_secs_f64(),
-            run: self.folder.clone(),
-            interrupted,
-        })
+        let moments = match phase.last {
+            true => BTreeMap::new(),
+            false => session.read(true)?.into_iter().filter(|(name, _)| name.starts_with("moment")).collect(),
+        };
+        let best = state.best.map(|(accuracy, loss, epoch, _)| (accuracy, loss, epoch));
+        let updates = session.updates_after(state.updates);
+        Ok((Handed { best, epochs: phase.before + state.epoch, moments, updates }, interrupted))
     }
 
     /// Reads pictures, or computes features, and drops what cannot be read.
@@ -247,7 +347,7 @@ impl<'a> Trainer<'a> {
                 let skipped = [train.skipped.clone(), val.skipped.clone()].concat();
                 (Source::Features { train, val }, skipped)
             }
-            Strategy::Finetune => {
+            _ => {
                 observer.event(&Event::progress("reading", 0, train.len() + val.len()));
                 let readable = |set: &Dataset| set.clone().verify(|_, _| {});
                 let (train, val) = (readable(train)?, readable(val)?);
@@ -291,6 +391,7 @@ impl<'a> Trainer<'a> {
         session: &mut Session,
         source: &Source,
         state: &mut State,
+        phase: Phase,
     ) -> Result<bool> {
         let plan = self.plan_epoch(source, state.batch, session.pads(), state.epoch);
         let (steps, epochs) = (plan.len(), self.config.epochs());
@@ -320,7 +421,7 @@ impl<'a> Trainer<'a> {
         for Fed { data, labels } in fed {
             if self.stopped() {
                 while let Some(done) = session.finish()? {
-                    self.count(state, done, steps);
+                    self.count(state, done, steps, phase);
                 }
                 return Ok(false);
             }
@@ -334,16 +435,16 @@ impl<'a> Trainer<'a> {
             let batch = state.batch;
             let given = Given { feed, data: &data, labels: &labels };
             if let Some(done) = session.train(net, &given, batch, factor, state.updates)? {
-                self.count(state, done, steps);
+                self.count(state, done, steps, phase);
             }
         }
         while let Some(done) = session.finish()? {
-            self.count(state, done, steps);
+            self.count(state, done, steps, phase);
         }
         Ok(true)
     }
 
-    fn count(&mut self, state: &mut State, done: StepResult, steps: usize) {
+    fn count(&mut self, state: &mut State, done: StepResult, steps: usize, phase: Phase) {
         let [loss, hits, count] = &mut state.sums;
         *loss += done.loss * done.rows as f64;
         *hits += done.hits;
@@ -353,7 +454,7 @@ impl<'a> Trainer<'a> {
             what: "train",
             done: state.step,
             total: steps,
-            epoch: Some(state.epoch + 1),
+            epoch: Some(phase.before + state.epoch + 1),
             loss: Some(done.loss),
             accuracy: Some(accuracy),
         });
@@ -458,16 +559,23 @@ impl<'a> Trainer<'a> {
         save_tensors(last_checkpoint(folder), &tensors, &metadata)
     }
 
-    /// Reads `last.safetensors` back into the store.
-    fn load(&self, session: &Session) -> Result<(State, BTreeMap<String, Vec<f32>>)> {
+    /// Where the run in the folder stands.
+    fn state(&self) -> Result<State> {
         let Some(folder) = &self.folder else { return Err(Error::Usage("nothing to resume from".into())) };
-        let path = last_checkpoint(folder);
+        let file = TensorFile::open(last_checkpoint(folder))?;
+        let text = file.metadata().get("state");
+        let text = text.ok_or_else(|| file.error("it holds no training state; it cannot be resumed from"))?;
+        serde_json::from_str(text).map_err(|e| file.error(format!("{e}; it cannot be resumed from")))
+    }
+
+    /// Reads `last.safetensors` back into the store; `before` epochs lie before its phase.
+    fn load(&self, session: &Session, before: usize) -> Result<(State, BTreeMap<String, Vec<f32>>)> {
+        let state = self.state()?;
+        let path = last_checkpoint(self.folder.as_deref().unwrap_or(Path::new("")));
         let damaged =
             |what: String| Error::Weights(format!("{}: {what}; it cannot be resumed from", path.display()));
         let file = load_tensors(&path)?;
-        let text = file.metadata.get("state").ok_or_else(|| damaged("it holds no training state".into()))?;
-        let state: State = serde_json::from_str(text).map_err(|e| damaged(e.to_string()))?;
-        self.trim_metrics(state.epoch)?;
+        self.trim_metrics(before + state.epoch)?;
         let mut best = BTreeMap::new();
         for (name, (_, data)) in file.tensors {
             match name.strip_prefix("best:") {
@@ -484,6 +592,11 @@ impl<'a> Trainer<'a> {
 /// The file that a run is resumed from.
 pub(super) fn last_checkpoint(folder: &Path) -> PathBuf {
     folder.join("last.safetensors")
+}
+
+/// The network that a phase begins with.
+fn beginning(folder: &Path, phase: usize) -> PathBuf {
+    folder.join(format!("phase{}.safetensors", phase + 1))
 }
 
 /// `initial` with the given values in place of those that learned.
