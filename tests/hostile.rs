@@ -130,7 +130,7 @@ fn damaged_weights() {
     fs::write(&bad, "").unwrap();
     refused(&["empty"]);
     fs::write(&bad, b"PK\x03\x04 and so on: a PyTorch checkpoint").unwrap();
-    refused(&["PyTorch", "save_file"]);
+    refused(&["PyTorch", "download it again"]);
     fs::write(&bad, "<html>404</html>").unwrap();
     refused(&["web page"]);
     fs::write(&bad, [&[0xFF; 8], &bytes[8..]].concat()).unwrap();

@@ -104,7 +104,7 @@ impl Architecture for SqueezeNet {
     }
 
     fn cut(&self) -> &'static str {
-        "features.12"
+        "features.12.cat"
     }
 
     fn last_map(&self) -> String {

@@ -36,7 +36,11 @@ pub(super) fn tensors(map: &[u8]) -> Outcome<Tensors> {
 
 /// A zip archive: `NAME/data.pkl`, `NAME/data/KEY`.
 fn archive(map: &[u8]) -> Outcome<Tensors> {
-    let damaged = |e: zip::result::ZipError| format!("the archive is damaged or truncated ({e})");
+    let damaged = |e: zip::result::ZipError| {
+        format!(
+            "it begins like a PyTorch checkpoint, but is damaged or truncated ({e}); copy or download it again"
+        )
+    };
     let mut archive = zip::ZipArchive::new(Cursor::new(map)).map_err(damaged)?;
     let mut entries: HashMap<String, Range<usize>> = HashMap::new();
     let mut order = None;
