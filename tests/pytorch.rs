@@ -64,6 +64,21 @@ fn what_is_converted_reads_the_same() {
     assert!(std::fs::metadata(&to).unwrap().len() < whole);
 }
 
+/// The command, into a folder that is not there yet, in timm's dialect with its config.json.
+#[test]
+fn the_command_converts_and_checks() {
+    let place = Place::new();
+    place.weights();
+    let to = "new/folder/model.safetensors";
+    let done = place.ok(&["convert", "resnet20.safetensors", to, "--model", "resnet20", "--names", "timm"]);
+    assert!(done.stdout.contains("tensors"), "{}", done.stdout);
+    assert!(place.path("new/folder/config.json").exists());
+    place.ok(&["convert", fixture("legacy.pth").to_str().unwrap(), "plain.safetensors"]);
+    check(&TensorFile::open(place.path("plain.safetensors")).unwrap());
+    let wrong = place.run(&["convert", "resnet20.safetensors", "x.safetensors", "--model", "resnet32"]);
+    assert!(wrong.code == 1 && wrong.stderr.contains("resnet20"), "{}", wrong.stderr);
+}
+
 #[test]
 fn a_pickle_that_calls_something_is_refused() {
     let place = Place::new();

@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::Session;
 use super::output::count;
-use crate::Result;
 use crate::models::{self, Naming};
 use crate::nn::convert;
+use crate::{Error, Result};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -50,6 +50,9 @@ enum Names {
 impl Convert {
     pub(super) fn run(&self, session: &Session) -> Result<()> {
         let out = &session.out;
+        if let Some(folder) = self.to.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "create folder", e))?;
+        }
         let tensors = match &self.model {
             Some(model) => {
                 let net = models::load(model, &self.from)?;

@@ -19,7 +19,8 @@ use crate::{Error, Result};
 
 const EXAMPLES: &str = "\
 Examples:
-  defrost train photos/ --model resnet50 --weights resnet50.safetensors
+  defrost train photos/ --model resnet50
+  defrost train photos/ --model resnet50 --strategy two-phase
   defrost train photos/ --model resnet50 --weights resnet50.safetensors \\
       --strategy finetune --freeze-through layer3 --epochs 8 --lr 1e-4,2e-3
   defrost train photos/ --weights runs/animals/model.safetensors --out runs/photos
