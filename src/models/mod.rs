@@ -12,6 +12,7 @@ pub mod bn_inception;
 pub mod densenet;
 pub mod efficientnet;
 pub mod googlenet;
+mod head;
 pub mod hub;
 pub mod imagenet;
 pub mod inception_v3;

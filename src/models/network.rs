@@ -9,7 +9,7 @@ use super::registry::{self, Choice};
 use super::{Architecture, Preprocess, Recording, imagenet};
 use crate::nn::{
     Freeze, FreezeSummary, Graph, Kind, Layout, Mask, Mode, Norm, PaddingStyle, ParamSpec, Settings,
-    Structure, TensorFile, init, lies_in,
+    Structure, init,
 };
 use crate::tape::{Io, Node, Tape, Type, ValueId};
 use crate::{Error, Result};
@@ -120,7 +120,7 @@ impl Network {
     }
 
     /// Finds out parameters and layers by recording on a tape that is then forgotten.
-    fn declare(&mut self) -> Result<()> {
+    pub(super) fn declare(&mut self) -> Result<()> {
         if self.config.classes.is_empty() {
             return Err(Error::Usage("a network needs at least one class".into()));
         }
@@ -215,37 +215,6 @@ impl Network {
     /// How many numbers the last layer sees of a picture.
     pub fn features(&self) -> usize {
         self.features.iter().product()
-    }
-
-    /// Whether a layer is replaced for a new task: the last one, and the last of each auxiliary head.
-    pub fn is_head(&self, layer: &str) -> bool {
-        lies_in(layer, &self.structure.head)
-            || self.architecture.auxiliary().is_some_and(|a| a.heads.contains(&layer))
-    }
-
-    /// Adds the auxiliary heads, with first weights, or takes them away. Only training uses them.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] where the network can have none.
-    pub fn set_auxiliary(&mut self, wanted: bool, seed: u64) -> Result<()> {
-        if wanted == self.config.auxiliary {
-            return Ok(());
-        }
-        if wanted && self.architecture.auxiliary().is_none() {
-            return Err(Error::Usage(format!("{} has no auxiliary heads", self.config.model)));
-        }
-        let mut known: HashMap<String, Vec<f32>> = self
-            .structure
-            .specs
-            .iter()
-            .map(|s| s.path.clone())
-            .zip(std::mem::take(&mut self.tensors))
-            .collect();
-        self.config.auxiliary = wanted;
-        self.declare()?;
-        let start = |s: &ParamSpec| known.remove(&s.path).unwrap_or_else(|| self.first_weights(s, seed));
-        self.tensors = self.structure.specs.iter().map(start).collect();
-        Ok(())
     }
 
     /// Whether the last layer holds first weights: nothing has been learned, or loaded, since.
@@ -360,7 +329,7 @@ impl Network {
         self.fresh_head = true;
     }
 
-    fn first_weights(&self, spec: &ParamSpec, seed: u64) -> Vec<f32> {
+    pub(super) fn first_weights(&self, spec: &ParamSpec, seed: u64) -> Vec<f32> {
         let weight = self.weight_of(spec.layer_path());
         let linear =
             weight.filter(|w| matches!(w.layout, Layout::Linear | Layout::LinearAfterFlatten { .. }));
@@ -368,122 +337,11 @@ impl Network {
     }
 
     /// The weight of a layer.
-    fn weight_of(&self, layer: &str) -> Option<&ParamSpec> {
+    pub(super) fn weight_of(&self, layer: &str) -> Option<&ParamSpec> {
         self.index.get(&format!("{layer}.weight")).map(|&i| &self.structure.specs[i])
     }
 
-    // The head.
-
-    /// Replaces the last layer by one for `classes` classes, with PyTorch's first weights. What is
-    /// frozen stays frozen.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for no class.
-    pub fn replace_head(&mut self, classes: usize, seed: u64) -> Result<()> {
-        self.replace_head_for(numbered_classes(classes), seed)
-    }
-
-    /// The same for classes with names. What the head knows of a class that it has learned to tell before stays: its
-    /// row is kept under the same name. (ImageNet's classes do not count; their names are no user's.)
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for no class.
-    pub fn replace_head_for(&mut self, classes: Vec<String>, seed: u64) -> Result<()> {
-        self.replace_head_with(classes, self.config.hidden, seed)
-    }
-
-    /// The same with a hidden layer of so many features before the last one, or without.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for no class.
-    pub fn replace_head_with(
-        &mut self,
-        classes: Vec<String>,
-        hidden: Option<usize>,
-        seed: u64,
-    ) -> Result<()> {
-        let taught = !self.fresh_head
-            && !self.knows_imagenet()
-            && self.classes() != numbered_classes(self.classes().len());
-        let (specs, old): (Vec<ParamSpec>, Vec<Vec<f32>>) = match taught {
-            true => {
-                let head = self.tensors().filter(|(s, _)| self.is_head(s.layer_path()));
-                head.map(|(spec, tensor)| (spec.clone(), tensor.to_vec())).unzip()
-            }
-            false => Default::default(),
-        };
-        let before = self.config.clone();
-        (self.config.classes, self.config.hidden) = (classes, hidden);
-        let mut body: HashMap<String, Vec<f32>> = self
-            .structure
-            .specs
-            .iter()
-            .map(|s| s.path.clone())
-            .zip(std::mem::take(&mut self.tensors))
-            .collect();
-        let outcome = self.declare();
-        if outcome.is_err() {
-            self.config = before.clone();
-            self.declare()?;
-        }
-        let tensor =
-            |s: &ParamSpec| body.remove(&s.path).filter(|t| t.len() == s.numel()).unwrap_or_default();
-        self.tensors = self.structure.specs.iter().map(tensor).collect();
-        outcome?;
-        self.init_head(seed);
-        self.keep_rows(&before.classes, &specs, &old);
-        Ok(())
-    }
-
-    /// Puts what a head held of classes into the rows of the same names.
-    fn keep_rows(&mut self, names: &[String], specs: &[ParamSpec], old: &[Vec<f32>]) {
-        let rows: Vec<Option<usize>> =
-            self.classes().iter().map(|class| names.iter().position(|name| name == class)).collect();
-        for (spec, old) in specs.iter().zip(old) {
-            let Ok(i) = self.position(&spec.path) else { continue };
-            let now = &self.structure.specs[i];
-            // A hidden layer is kept whole.
-            if now.shape == spec.shape && now.shape[0] != rows.len() {
-                self.tensors[i].clone_from(old);
-            }
-            if now.shape[0] == rows.len() && spec.shape[0] == names.len() && now.shape[1..] == spec.shape[1..]
-            {
-                let width = spec.numel() / names.len();
-                for (row, from) in rows.iter().enumerate().filter_map(|(row, from)| Some((row, (*from)?))) {
-                    self.tensors[i][row * width..][..width].copy_from_slice(&old[from * width..][..width]);
-                }
-            }
-        }
-        self.fresh_head &= specs.is_empty() || rows.iter().all(Option::is_none);
-    }
-
-    /// Adds the auxiliary heads with what a file of weights holds of them.
-    ///
-    /// # Errors
-    /// As for [`Network::set_auxiliary`], and about the file.
-    pub fn load_auxiliary(&mut self, path: impl AsRef<std::path::Path>, seed: u64) -> Result<()> {
-        self.set_auxiliary(true, seed)?;
-        let file = TensorFile::open(path)?;
-        let layers = self.architecture.auxiliary().map_or(&[][..], |a| a.layers);
-        for (i, spec) in self.structure.specs.iter().enumerate() {
-            let found = file.tensors().get(&spec.path).is_some_and(|info| info.shape == spec.shape);
-            if found && layers.iter().any(|layer| lies_in(&spec.path, layer)) {
-                self.tensors[i] = file.read_f32(&spec.path)?;
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn init_head(&mut self, seed: u64) {
-        for i in 0..self.tensors.len() {
-            let spec = &self.structure.specs[i];
-            if self.is_head(spec.layer_path()) {
-                let inputs = self.weight_of(spec.layer_path()).map_or(1, |w| w.shape[1..].iter().product());
-                self.tensors[i] = init::linear_default(spec, inputs, seed);
-            }
-        }
-        self.fresh_head = true;
-    }
+    // The classes.
 
     /// Names the classes.
     ///

@@ -2,6 +2,7 @@
 
 mod bench;
 mod certify;
+mod checkpoint;
 mod config;
 mod evaluate;
 mod events;

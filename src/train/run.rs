@@ -6,11 +6,12 @@ use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::last_checkpoint;
 use super::config::{Config, Strategy};
 use super::events::{Event, Observer};
 use super::features::FRONT_BATCH;
 use super::session::{fitting_batch, inference_plan, training_plan};
-use super::trainer::{Report, Trainer, last_checkpoint};
+use super::trainer::{Report, Trainer};
 use crate::data::{self, Manifest, OpenOptions, Splits};
 use crate::gpu::Caps;
 use crate::models::{self, HeadPolicy, Network};

@@ -1,13 +1,14 @@
 //! The loop: epochs of steps, evaluation, the best weights, checkpoints that can be resumed.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::{beginning, snapshot};
 use super::config::{Config, Strategy};
 use super::evaluate::{AHEAD, Tally};
 use super::events::{EpochMetrics, Event, Observer, Silent};
@@ -15,7 +16,6 @@ use super::features::{Features, extract_until};
 use super::session::{Feed, Given, Session, StepResult, fitting_batch, training_plan};
 use crate::data::{Dataset, Loader, View, batches, epoch_order};
 use crate::models::Network;
-use crate::nn::{SavedTensor, TensorFile, load_tensors, save_tensors};
 use crate::plan::Device;
 use crate::{Error, Result};
 
@@ -100,7 +100,7 @@ pub struct Trainer<'a> {
     config: Config,
     observer: Option<&'a mut dyn Observer>,
     stop: Option<&'a AtomicBool>,
-    folder: Option<PathBuf>,
+    pub(super) folder: Option<PathBuf>,
     cache: Option<PathBuf>,
     resumed: bool,
 }
@@ -502,113 +502,4 @@ impl<'a> Trainer<'a> {
         let wanted = self.config.batch.unwrap_or(Config::BATCH).min(val.len());
         Ok(fitting_batch(wanted, |batch| super::session::inference_plan(net, batch, &caps))?.0)
     }
-
-    /// Appends a line to `metrics.csv`.
-    fn record(&self, m: &EpochMetrics) -> Result<()> {
-        use std::io::Write;
-        let Some(folder) = &self.folder else { return Ok(()) };
-        let path = folder.join("metrics.csv");
-        let failed = |e| Error::io(&path, "write", e);
-        let fresh = !path.exists();
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
-        if fresh {
-            writeln!(file, "epoch,train_loss,train_accuracy,val_loss,val_accuracy,lr,seconds")
-                .map_err(failed)?;
-        }
-        let numbers = [m.train_loss, m.train_accuracy, m.val_loss, m.val_accuracy, m.lr];
-        let numbers: Vec<String> = numbers.iter().map(|x| format!("{x:.6}")).collect();
-        writeln!(file, "{},{},{:.3}", m.epoch, numbers.join(","), m.seconds).map_err(failed)
-    }
-
-    /// Takes epochs out of `metrics.csv` that came after the checkpoint: they are gone through again.
-    fn trim_metrics(&self, epochs: usize) -> Result<()> {
-        let path = self.folder.as_ref().map(|folder| folder.join("metrics.csv"));
-        let Some(path) = path.filter(|path| path.exists()) else { return Ok(()) };
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, "read", e))?;
-        let epoch = |line: &str| line.split(',').next().and_then(|n| n.parse::<usize>().ok());
-        let known = |line: &&str| epoch(line).is_none_or(|epoch| epoch <= epochs);
-        let kept: String = text.lines().filter(known).flat_map(|line| [line, "\n"]).collect();
-        if kept == text {
-            return Ok(());
-        }
-        crate::nn::write_atomically(path, |out| std::io::Write::write_all(out, kept.as_bytes()))
-    }
-
-    /// Writes `model.safetensors` (the best epoch's weights) and `last.safetensors` (where it stands).
-    fn save(
-        &self,
-        initial: &Network,
-        session: &Session,
-        state: &State,
-        best: &BTreeMap<String, Vec<f32>>,
-    ) -> Result<()> {
-        let Some(folder) = &self.folder else { return Ok(()) };
-        snapshot(initial, best, state.best)?.save(folder.join("model.safetensors"))?;
-        let live = session.read(true)?;
-        let shapes: BTreeMap<String, [usize; 1]> = live
-            .iter()
-            .map(|(name, data)| (name.clone(), [data.len()]))
-            .chain(best.iter().map(|(name, data)| (format!("best:{name}"), [data.len()])))
-            .collect();
-        let best = best.iter().map(|(name, data)| (format!("best:{name}"), data));
-        let tensors = live.iter().map(|(name, data)| (name.clone(), data)).chain(best);
-        let tensors =
-            tensors.map(|(name, data)| (name.clone(), SavedTensor::F32(&shapes[&name], data))).collect();
-        let state = serde_json::to_string(state).map_err(|e| Error::Weights(e.to_string()))?;
-        let metadata = BTreeMap::from([("state".to_string(), state)]);
-        save_tensors(last_checkpoint(folder), &tensors, &metadata)
-    }
-
-    /// Where the run in the folder stands.
-    fn state(&self) -> Result<State> {
-        let Some(folder) = &self.folder else { return Err(Error::Usage("nothing to resume from".into())) };
-        let file = TensorFile::open(last_checkpoint(folder))?;
-        let text = file.metadata().get("state");
-        let text = text.ok_or_else(|| file.error("it holds no training state; it cannot be resumed from"))?;
-        serde_json::from_str(text).map_err(|e| file.error(format!("{e}; it cannot be resumed from")))
-    }
-
-    /// Reads `last.safetensors` back into the store; `before` epochs lie before its phase.
-    fn load(&self, session: &Session, before: usize) -> Result<(State, BTreeMap<String, Vec<f32>>)> {
-        let state = self.state()?;
-        let path = last_checkpoint(self.folder.as_deref().unwrap_or(Path::new("")));
-        let damaged =
-            |what: String| Error::Weights(format!("{}: {what}; it cannot be resumed from", path.display()));
-        let file = load_tensors(&path)?;
-        self.trim_metrics(before + state.epoch)?;
-        let mut best = BTreeMap::new();
-        for (name, (_, data)) in file.tensors {
-            match name.strip_prefix("best:") {
-                Some(path) => {
-                    best.insert(path.to_string(), data);
-                }
-                None => session.store.write(&name, &data).map_err(|e| damaged(e.to_string()))?,
-            }
-        }
-        Ok((state, best))
-    }
-}
-
-/// The file that a run is resumed from.
-pub(super) fn last_checkpoint(folder: &Path) -> PathBuf {
-    folder.join("last.safetensors")
-}
-
-/// The network that a phase begins with.
-fn beginning(folder: &Path, phase: usize) -> PathBuf {
-    folder.join(format!("phase{}.safetensors", phase + 1))
-}
-
-/// `initial` with the given values in place of those that learned.
-fn snapshot(
-    initial: &Network,
-    values: &BTreeMap<String, Vec<f32>>,
-    best: Option<(f64, f64, usize, u64)>,
-) -> Result<Network> {
-    let mut net = initial.clone();
-    for (path, data) in values {
-        net.set_packed(path, data)?;
-    }
-    net.count_batches(best.map_or(0, |(.., updates)| updates as i64));
-    Ok(net)
 }

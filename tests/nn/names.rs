@@ -20,11 +20,11 @@ fn names_and_shapes_are_torchvisions_and_timms() {
         for (naming, key) in [(Naming::Torchvision, "tv"), (Naming::Timm, "tm")] {
             // torchvision's has auxiliary heads; timm's has none, and no GoogLeNet at all.
             net.set_auxiliary(key == "tv" && net.architecture().auxiliary().is_some(), 0).unwrap();
-            if libraries[key].is_null() {
-                continue;
-            }
             let expected: BTreeMap<String, Vec<usize>> =
                 serde_json::from_value(libraries[key].clone()).unwrap();
+            if expected.is_empty() {
+                continue;
+            }
             assert_eq!(net.manifest(naming), expected, "{name} {key}");
             checked += 1;
         }

@@ -10,15 +10,15 @@ mod tile;
 mod view;
 mod weigh;
 mod winograd;
+mod winograd_weigh;
 
 use rayon::prelude::*;
 
 pub(super) use correlate::correlate;
 pub(super) use view::{Grid, Job, Tap, Weights};
 pub(super) use weigh::{scratch as weigh_scratch, weigh};
-pub(super) use winograd::{
-    PANEL, POINTS, Tiles, transform_weights, winograd, winograd_scratch, winograd_weigh,
-};
+pub(super) use winograd::{PANEL, POINTS, Tiles, transform_weights, winograd};
+pub(super) use winograd_weigh::{winograd_scratch, winograd_weigh};
 
 /// Elements that one thread takes at a time of a pointwise op: enough to hide the cost of handing them out.
 pub(super) const PIECE: usize = 1 << 14;

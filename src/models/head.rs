@@ -1,0 +1,153 @@
+//! What of a network is replaced for a new task: the last layer, with or without a hidden one, and the auxiliary heads.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::network::numbered_classes;
+use super::{Config, Network};
+use crate::nn::{ParamSpec, TensorFile, init, lies_in};
+use crate::{Error, Result};
+
+impl Network {
+    /// Whether a layer is replaced for a new task: the last one, and the last of each auxiliary head.
+    pub fn is_head(&self, layer: &str) -> bool {
+        lies_in(layer, &self.structure.head)
+            || self.architecture.auxiliary().is_some_and(|a| a.heads.contains(&layer))
+    }
+
+    /// Adds the auxiliary heads, with first weights, or takes them away. Only training uses them.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where the network can have none.
+    pub fn set_auxiliary(&mut self, wanted: bool, seed: u64) -> Result<()> {
+        if wanted == self.config.auxiliary {
+            return Ok(());
+        }
+        if wanted && self.architecture.auxiliary().is_none() {
+            return Err(Error::Usage(format!("{} has no auxiliary heads", self.config.model)));
+        }
+        let before = self.config.clone();
+        self.config.auxiliary = wanted;
+        self.rebuild(before)?;
+        for i in 0..self.tensors.len() {
+            if self.tensors[i].is_empty() {
+                self.tensors[i] = self.first_weights(&self.structure.specs[i], seed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Declares the network as its changed description has it. Tensors that are the same stay; the others are empty.
+    /// On an error everything is as `before` described it.
+    fn rebuild(&mut self, before: Config) -> Result<()> {
+        let paths: Vec<String> = self.specs().iter().map(|s| s.path.clone()).collect();
+        if let Err(e) = self.declare() {
+            self.config = before;
+            self.declare()?;
+            return Err(e);
+        }
+        let mut known: HashMap<String, Vec<f32>> =
+            paths.into_iter().zip(std::mem::take(&mut self.tensors)).collect();
+        let tensor =
+            |s: &ParamSpec| known.remove(&s.path).filter(|t| t.len() == s.numel()).unwrap_or_default();
+        self.tensors = self.structure.specs.iter().map(tensor).collect();
+        Ok(())
+    }
+
+    /// Replaces the last layer by one for `classes` classes, with PyTorch's first weights. What is
+    /// frozen stays frozen.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for no class.
+    pub fn replace_head(&mut self, classes: usize, seed: u64) -> Result<()> {
+        self.replace_head_for(numbered_classes(classes), seed)
+    }
+
+    /// The same for classes with names. What the head knows of a class that it has learned to tell before stays: its
+    /// row is kept under the same name. (ImageNet's classes do not count; their names are no user's.)
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for no class.
+    pub fn replace_head_for(&mut self, classes: Vec<String>, seed: u64) -> Result<()> {
+        self.replace_head_with(classes, self.config.hidden, seed)
+    }
+
+    /// The same with a hidden layer of so many features before the last one, or without.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for no class.
+    pub fn replace_head_with(
+        &mut self,
+        classes: Vec<String>,
+        hidden: Option<usize>,
+        seed: u64,
+    ) -> Result<()> {
+        let taught = !self.fresh_head
+            && !self.knows_imagenet()
+            && self.classes() != numbered_classes(self.classes().len());
+        let (specs, old): (Vec<ParamSpec>, Vec<Vec<f32>>) = match taught {
+            true => {
+                let head = self.tensors().filter(|(s, _)| self.is_head(s.layer_path()));
+                head.map(|(spec, tensor)| (spec.clone(), tensor.to_vec())).unzip()
+            }
+            false => Default::default(),
+        };
+        let before = self.config.clone();
+        let names = before.classes.clone();
+        (self.config.classes, self.config.hidden) = (classes, hidden);
+        self.rebuild(before)?;
+        self.init_head(seed);
+        self.keep_rows(&names, &specs, &old);
+        Ok(())
+    }
+
+    /// Puts what a head held of classes into the rows of the same names.
+    fn keep_rows(&mut self, names: &[String], specs: &[ParamSpec], old: &[Vec<f32>]) {
+        let rows: Vec<Option<usize>> =
+            self.classes().iter().map(|class| names.iter().position(|name| name == class)).collect();
+        for (spec, old) in specs.iter().zip(old) {
+            let Ok(i) = self.position(&spec.path) else { continue };
+            let now = &self.structure.specs[i];
+            // A hidden layer is kept whole.
+            if now.shape == spec.shape && now.shape[0] != rows.len() {
+                self.tensors[i].clone_from(old);
+            }
+            if now.shape[0] == rows.len() && spec.shape[0] == names.len() && now.shape[1..] == spec.shape[1..]
+            {
+                let width = spec.numel() / names.len();
+                for (row, from) in rows.iter().enumerate().filter_map(|(row, from)| Some((row, (*from)?))) {
+                    self.tensors[i][row * width..][..width].copy_from_slice(&old[from * width..][..width]);
+                }
+            }
+        }
+        self.fresh_head &= specs.is_empty() || rows.iter().all(Option::is_none);
+    }
+
+    /// Adds the auxiliary heads with what a file of weights holds of them.
+    ///
+    /// # Errors
+    /// As for [`Network::set_auxiliary`], and about the file.
+    pub fn load_auxiliary(&mut self, path: impl AsRef<Path>, seed: u64) -> Result<()> {
+        self.set_auxiliary(true, seed)?;
+        let file = TensorFile::open(path)?;
+        let layers = self.architecture.auxiliary().map_or(&[][..], |a| a.layers);
+        for (i, spec) in self.structure.specs.iter().enumerate() {
+            let found = file.tensors().get(&spec.path).is_some_and(|info| info.shape == spec.shape);
+            if found && layers.iter().any(|layer| lies_in(&spec.path, layer)) {
+                self.tensors[i] = file.read_f32(&spec.path)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn init_head(&mut self, seed: u64) {
+        for i in 0..self.tensors.len() {
+            let spec = &self.structure.specs[i];
+            if self.is_head(spec.layer_path()) {
+                let inputs = self.weight_of(spec.layer_path()).map_or(1, |w| w.shape[1..].iter().product());
+                self.tensors[i] = init::linear_default(spec, inputs, seed);
+            }
+        }
+        self.fresh_head = true;
+    }
+}
