@@ -274,6 +274,7 @@ pub fn find(name: &str) -> Result<Choice> {
     let all = MODELS.iter().map(|m| m.name);
     let plain = name.trim().to_lowercase();
     let plain = plain.strip_prefix("timm/").unwrap_or(&plain);
+    let manifest_entry = manifest::all().iter().find(|w| w.name == plain);
     // timm's conversions from TensorFlow.
     let (plain, tensorflow) = plain.strip_prefix("tf_").map_or((plain, false), |rest| (rest, true));
     // A tag follows a dot; so do the digits of a width.
@@ -297,18 +298,20 @@ pub fn find(name: &str) -> Result<Choice> {
             split.ok_or_else(|| unknown("model", name, all))?
         }
     };
-    let named = |tag: &str| {
-        let (base, tag) = (name.trim().to_lowercase(), tag.to_string());
-        let base = base.strip_prefix("timm/").unwrap_or(&base).to_string();
-        manifest::all().iter().find(|w| w.name == base && w.name.ends_with(&tag)).map(Weights::preprocess)
-    };
     let preprocess = match tag {
         None => usual(model, tensorflow),
-        Some(tag) => named(tag).or_else(|| tagged(usual(model, tensorflow), tag)).ok_or_else(|| {
-            let known = manifest::all().iter().filter(|w| w.model == model.name).map(|w| w.name.as_str());
-            let known: Vec<&str> = known.chain(TAGS.iter().copied()).collect();
-            Error::Usage(format!("unknown weights '{tag}' of {}; known are {}", model.name, known.join(", ")))
-        })?,
+        Some(tag) => manifest_entry
+            .map(Weights::preprocess)
+            .or_else(|| tagged(usual(model, tensorflow), tag))
+            .ok_or_else(|| {
+                let known = manifest::all().iter().filter(|w| w.model == model.name).map(|w| w.name.as_str());
+                let known: Vec<&str> = known.chain(TAGS.iter().copied()).collect();
+                Error::Usage(format!(
+                    "unknown weights '{tag}' of {}; known are {}",
+                    model.name,
+                    known.join(", ")
+                ))
+            })?,
     };
     let (padding, norm) = match tensorflow {
         true => (PaddingStyle::TfSame, Some(Norm { eps: 1e-3, ..Norm::default() })),
