@@ -69,7 +69,7 @@ fn small(folder: &Path) -> Config {
         weights: Some(weights),
         strategy: Strategy::Finetune,
         freeze_through: Some("layer2".into()),
-        batch_norm: NormMode::Train,
+        batch_norm: Some(NormMode::Train),
         epochs: Some(2),
         batch: Some(8),
         seed: 3,
@@ -200,7 +200,7 @@ fn frozen_mobilenet_stays_byte_for_byte() {
     let config = Config {
         data,
         model: "mobilenet_v2".into(),
-        batch_norm: NormMode::Train,
+        batch_norm: Some(NormMode::Train),
         weights: Some(material.join("weights/mobilenet_v2.safetensors")),
         strategy: Strategy::Finetune,
         freeze_through: Some("features.13".into()),

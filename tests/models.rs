@@ -121,7 +121,7 @@ fn store_for(device: &Device, net: &Network) -> (Arc<Layout>, Arc<Store>) {
         .collect();
     let state: Vec<(String, Shape)> =
         statistics.into_iter().map(|s| (s.path.clone(), device_shape(s))).collect();
-    let layout = Arc::new(Layout::new(&trainable, &state, 0, &device.caps()));
+    let layout = Arc::new(Layout::new(&trainable, &state, &[], &device.caps()));
     let store = device.store(&layout, net).expect("a store");
     (layout, store)
 }
@@ -158,7 +158,7 @@ impl Step {
         let loss = tape.apply(entropy, &[logits, labels, weights]).expect("a loss");
         let gradients = ops::backward(&mut tape, loss).expect("gradients");
         let outputs = vec![("loss".into(), loss), ("logits".into(), logits)];
-        let request = Request { tape, outputs, gradients, optimizer: None };
+        let request = Request { tape, outputs, gradients, update: None };
         let plan = compile(request, layout, &device.caps()).expect("a plan");
         let program = Program::new(plan, store, net).expect("a program");
         Step { program, store: store.clone(), learns, moves }

@@ -80,9 +80,9 @@ fn plan_of(tape: &Tape, gradients: &BTreeMap<ValueId, ValueId>, device: &Device)
     };
     let trainable: Vec<Trainable> =
         values(true).into_iter().map(|(path, shape)| Trainable { path, shape, group: 0 }).collect();
-    let layout = Arc::new(Layout::new(&trainable, &values(false), 0, &device.caps()));
+    let layout = Arc::new(Layout::new(&trainable, &values(false), &[], &device.caps()));
     let (tape, gradients) = (tape.clone(), gradients.clone());
-    let request = Request { tape, outputs: Vec::new(), gradients, optimizer: None };
+    let request = Request { tape, outputs: Vec::new(), gradients, update: None };
     compile(request, &layout, &device.caps()).unwrap()
 }
 

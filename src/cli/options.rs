@@ -51,7 +51,7 @@ impl Freezing {
         config.freeze_through.clone_from(&self.freeze_through);
         config.freeze.clone_from(&self.freeze);
         config.freeze_groups.clone_from(&self.freeze_groups);
-        config.batch_norm = self.batch_norm.unwrap_or(config.batch_norm);
+        config.batch_norm = self.batch_norm.or(config.batch_norm);
     }
 }
 

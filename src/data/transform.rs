@@ -30,6 +30,11 @@ impl Default for Augment {
 }
 
 impl Augment {
+    /// No change at all: training pictures are resized and cut as those for evaluation are.
+    pub fn none() -> Self {
+        Augment { scale: (1.0, 1.0), ratio: (1.0, 1.0), flip: 0.0 }
+    }
+
     /// Whether every number lies where it means something.
     ///
     /// # Errors

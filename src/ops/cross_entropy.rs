@@ -81,13 +81,13 @@ fn fold<T: Real>(values: &[T], first: T, f: impl Fn(T, T) -> T, join: impl Fn(T,
 }
 
 #[inline(always)]
-fn sum<T: Real>(values: &[T]) -> T {
+pub(super) fn sum<T: Real>(values: &[T]) -> T {
     fold(values, T::zero(), |sum, x| sum + x, |a, b| a + b)
 }
 
 /// log of the sum of exponentials, shifted by the largest.
 #[inline(always)]
-fn log_sum_exp<T: Real>(logits: &[T]) -> T {
+pub(super) fn log_sum_exp<T: Real>(logits: &[T]) -> T {
     let top = fold(logits, T::neg_infinity(), T::max, T::max);
     top + fold(logits, T::zero(), |sum, x| sum + exp(x - top), |a, b| a + b).ln()
 }

@@ -12,12 +12,14 @@ mod cross_entropy;
 mod depthwise;
 mod dropout;
 mod epilogue;
+mod gradients;
 mod image;
 mod matmul;
 mod mul;
 mod optimizer;
 mod pool;
 mod reshape;
+mod target_loss;
 mod winograd;
 
 use std::collections::BTreeMap;
@@ -38,12 +40,14 @@ pub use cross_entropy::{Accuracy, CrossEntropy};
 pub use depthwise::Depthwise;
 pub use dropout::Dropout;
 pub use epilogue::Epilogue;
+pub use gradients::{Blend, ClipNorm, SquaredSum};
 pub use image::ImageInput;
 pub use matmul::Matmul;
 pub use mul::Mul;
 pub use optimizer::{AdamW, BLOCK, Sgd};
 pub use pool::{AdaptiveAvgPool, AvgPool, MaxPool, PoolWindow};
 pub use reshape::Reshape;
+pub use target_loss::{Agreement, LossKind, TargetLoss};
 pub(crate) use winograd::instead as winograd_instead;
 pub use winograd::{Winograd, WinogradWeight};
 
@@ -61,12 +65,14 @@ pub static REGISTRY: &[Family] = &[
     Family { name: "cross_entropy", cases: cross_entropy::cases },
     Family { name: "depthwise", cases: depthwise::cases },
     Family { name: "dropout", cases: dropout::cases },
+    Family { name: "gradients", cases: gradients::cases },
     Family { name: "image", cases: image::cases },
     Family { name: "matmul", cases: matmul::cases },
     Family { name: "mul", cases: mul::cases },
     Family { name: "optimizer", cases: optimizer::cases },
     Family { name: "pool", cases: pool::cases },
     Family { name: "reshape", cases: reshape::cases },
+    Family { name: "target_loss", cases: target_loss::cases },
     Family { name: "winograd", cases: winograd::cases },
 ];
 

@@ -11,7 +11,7 @@ use crate::tape::{DType, Shape, Type};
 /// One buffer of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BufferSpec {
-    /// `params#0`, `grads#0`, `moment1#0`, `blocks#0`, `state`
+    /// `params#0`, `grads#0`, `moment1#0`, `sum#0`, `average#0`, `blocks#0`, `state`
     pub name: String,
     /// Elements, all of one type.
     pub ty: Type,
@@ -52,8 +52,6 @@ pub struct Layout {
     pub blocks: Vec<Vec<u32>>,
     /// Pages of parameters.
     pub pages: usize,
-    /// Moments the optimizer keeps of each parameter.
-    pub moments: usize,
     /// Rate groups.
     pub groups: usize,
 }
@@ -71,12 +69,12 @@ pub fn parts(ty: &Type, limit: u64) -> Vec<Range<usize>> {
 }
 
 impl Layout {
-    /// Pages for `trainable` parameters with `moments` moments each, and one for the running
-    /// statistics `state`.
-    pub fn new(trainable: &[Trainable], state: &[(String, Shape)], moments: usize, caps: &Caps) -> Self {
+    /// Pages for `trainable` parameters, their gradients and what else is kept of each ([`super::Update::pages`]), and
+    /// one for the running statistics `state`.
+    pub fn new(trainable: &[Trainable], state: &[(String, Shape)], kept: &[&'static str], caps: &Caps) -> Self {
         let limit = caps.max_binding.min(caps.max_buffer);
         let page_elements = (limit / 4) as usize / BLOCK * BLOCK;
-        let mut layout = Layout { moments, ..Layout::default() };
+        let mut layout = Layout::default();
         let mut pages: Vec<(usize, Vec<u32>)> = Vec::new();
         let mut placed: Vec<(&Trainable, usize, usize, Range<usize>)> = Vec::new();
         for t in trainable {
@@ -98,7 +96,7 @@ impl Layout {
         layout.pages = pages.len();
         layout.groups = trainable.iter().map(|t| t.group as usize + 1).max().unwrap_or(0);
         let mut kinds = vec![("params", String::new()), ("grads", "grad:".to_string())];
-        kinds.extend((1..=moments).map(|m| (["", "moment1", "moment2"][m], format!("moment{m}:"))));
+        kinds.extend(kept.iter().map(|&kind| (kind, format!("{kind}:"))));
         for (kind, prefix) in &kinds {
             let first = layout.buffers.len();
             for (number, (elements, _)) in pages.iter().enumerate() {

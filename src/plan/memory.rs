@@ -20,7 +20,7 @@ pub struct Memory {
     pub params: u64,
     /// Their gradients.
     pub gradients: u64,
-    /// The optimizer's moments and tables.
+    /// The optimizer's moments and tables, sums over micro-batches, averages of weights.
     pub optimizer: u64,
     /// Running statistics that change.
     pub statistics: u64,
@@ -144,7 +144,7 @@ impl Plan {
             frozen: self.constants.iter().map(|c| parts_bytes(c.value)).sum(),
             params: self.layout.bytes("params"),
             gradients: self.layout.bytes("grads"),
-            optimizer: self.layout.bytes("moment") + self.layout.bytes("blocks"),
+            optimizer: ["moment", "sum#", "average#", "blocks"].iter().map(|k| self.layout.bytes(k)).sum(),
             statistics: self.layout.bytes("state"),
             overhead: uniforms + outputs * super::gpu::IN_FLIGHT as u64 + inputs,
         }

@@ -27,7 +27,7 @@ pub use program::{Chosen, Device, Program};
 pub use store::{CpuStore, GpuStore, Params, Store};
 
 use crate::gpu::Caps;
-use crate::ops::{AdamW, Sgd};
+use crate::ops::{Add, AdamW, Blend, ClipNorm, Sgd, SquaredSum};
 use crate::tape::{Cost, Io, IoValue, Node, Op, Operand, Phase, Role, Tape, ValueId, Variant};
 use crate::{Error, Result};
 
@@ -50,6 +50,37 @@ impl Optimizer {
     }
 }
 
+/// What is done with the gradients of a step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Update {
+    /// How parameters are updated.
+    pub optimizer: Optimizer,
+    /// The greatest norm of all gradients together; larger ones are scaled down to it.
+    pub clip: Option<f32>,
+    /// Whether gradients add up over micro-batches, in pages of their own: the input `accumulate` holds `[keep, 1]`,
+    /// keep being 0 for the first micro-batch and 1 behind it.
+    pub accumulate: bool,
+    /// Whether a moving average of the parameters is kept: the input `average` holds `[d, 1 - d]`.
+    pub average: bool,
+    /// Whether the parameters change in this step; else its gradients only add up.
+    pub apply: bool,
+}
+
+impl Update {
+    /// One update a step, and nothing else.
+    pub fn plain(optimizer: Optimizer) -> Self {
+        Update { optimizer, clip: None, accumulate: false, average: false, apply: true }
+    }
+
+    /// Pages beside parameters and gradients, by the first part of their names.
+    pub fn pages(&self) -> Vec<&'static str> {
+        let mut pages = ["moment1", "moment2"][..self.optimizer.moments()].to_vec();
+        pages.extend(self.accumulate.then_some("sum"));
+        pages.extend(self.average.then_some("average"));
+        pages
+    }
+}
+
 /// What a plan is compiled from.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -60,14 +91,14 @@ pub struct Request {
     /// Parameter -> gradient, as `backward` gives it.
     pub gradients: BTreeMap<ValueId, ValueId>,
     /// The update behind the gradients, if any.
-    pub optimizer: Option<Optimizer>,
+    pub update: Option<Update>,
 }
 
 impl Request {
     /// A plan without gradients.
     pub fn inference(tape: Tape, outputs: &[(&str, ValueId)]) -> Self {
         let outputs = outputs.iter().map(|(name, v)| (name.to_string(), *v)).collect();
-        Request { tape, outputs, gradients: BTreeMap::new(), optimizer: None }
+        Request { tape, outputs, gradients: BTreeMap::new(), update: None }
     }
 }
 
@@ -169,7 +200,7 @@ impl Plan {
 /// [`Error::Shape`] where a value fits no binding, naming its layer and what would help; where a live
 /// parameter is missing in the layout; or from the op that does not fit.
 pub fn compile(request: Request, layout: &Arc<Layout>, caps: &Caps) -> Result<Plan> {
-    let Request { mut tape, outputs, gradients, optimizer } = request;
+    let Request { mut tape, outputs, gradients, update } = request;
     let mut roots: Vec<ValueId> = outputs.iter().map(|(_, v)| *v).collect();
     roots.extend(gradients.values());
     passes::prune(&mut tape, &roots);
@@ -180,8 +211,8 @@ pub fn compile(request: Request, layout: &Arc<Layout>, caps: &Caps) -> Result<Pl
     passes::shorten(&mut tape)?;
     passes::prune(&mut tape, &roots);
     let pinned = pin_gradients(&tape, &gradients, layout)?;
-    if let Some(optimizer) = optimizer {
-        record_optimizer(&mut tape, optimizer, layout)?;
+    if let Some(update) = update {
+        record_update(&mut tape, update, layout)?;
     }
 
     let (live, constant): (Vec<Node>, Vec<Node>) = std::mem::take(&mut tape.nodes)
@@ -261,21 +292,53 @@ fn pin_gradients(
     Ok(pinned)
 }
 
-fn record_optimizer(tape: &mut Tape, optimizer: Optimizer, layout: &Layout) -> Result<()> {
+fn record_update(tape: &mut Tape, update: Update, layout: &Layout) -> Result<()> {
+    let two = crate::tape::Type::f32(&[2]);
+    let page = |tape: &mut Tape, kind: &str, page: usize| {
+        let name = format!("{kind}#{page}");
+        let buffer = layout.segments[&name][0].buffer;
+        tape.state(&name, layout.buffers[buffer].ty.clone())
+    };
+    let mut gradients: Vec<ValueId> = (0..layout.pages).map(|p| page(tape, "grads", p)).collect();
+    if update.accumulate {
+        let factors = tape.input("accumulate", two.clone());
+        for (p, gradients) in gradients.iter_mut().enumerate() {
+            let sum = page(tape, "sum", p);
+            tape.record_update(Blend, &[sum, *gradients, factors])?;
+            *gradients = sum;
+        }
+    }
+    if !update.apply {
+        return Ok(());
+    }
+    if let Some(max) = update.clip {
+        let mut total: Option<ValueId> = None;
+        for &gradients in &gradients {
+            let sum = tape.record_update(SquaredSum, &[gradients])?[0];
+            total = Some(match total {
+                Some(total) => tape.record_update(Add::default(), &[total, sum])?[0],
+                None => sum,
+            });
+        }
+        for (&gradients, total) in gradients.iter().zip(total.into_iter().cycle()) {
+            tape.record_update(ClipNorm { max }, &[gradients, total])?;
+        }
+    }
     let rates = tape.input("rates", crate::tape::Type::f32(&[layout.groups.max(1), 4]));
-    for page in 0..layout.pages {
-        let mut state = |kind: &str| {
-            let name = format!("{kind}#{page}");
-            let buffer = layout.segments[&name][0].buffer;
-            tape.state(&name, layout.buffers[buffer].ty.clone())
-        };
-        let mut operands = vec![state("params")];
-        operands.extend((1..=optimizer.moments()).map(|m| state(&format!("moment{m}"))));
-        operands.extend([state("grads"), state("blocks"), rates]);
-        match optimizer {
+    let factors = update.average.then(|| tape.input("average", two));
+    for (p, &gradients) in gradients.iter().enumerate() {
+        let params = page(tape, "params", p);
+        let mut operands = vec![params];
+        operands.extend((1..=update.optimizer.moments()).map(|m| page(tape, &format!("moment{m}"), p)));
+        operands.extend([gradients, page(tape, "blocks", p), rates]);
+        match update.optimizer {
             Optimizer::Sgd(op) => tape.record_update(op, &operands)?,
             Optimizer::AdamW(op) => tape.record_update(op, &operands)?,
         };
+        if let Some(factors) = factors {
+            let average = page(tape, "average", p);
+            tape.record_update(Blend, &[average, params, factors])?;
+        }
     }
     Ok(())
 }

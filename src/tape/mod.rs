@@ -1,6 +1,7 @@
 //! The tape: ops recorded over symbolic values, and the reverse walk that records their gradients.
 
 mod backward;
+mod cut;
 #[macro_use]
 mod op;
 mod types;
@@ -12,6 +13,8 @@ pub use op::{
     params_bytes,
 };
 pub use types::{DType, Shape, Type};
+
+pub use cut::{Mark, kept_input};
 
 use crate::{Error, Result};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::config::{Config, OptimizerKind};
-use super::session::{inference_plan, training_plan};
+use super::plans::{inference_plan, training_plan};
 use super::workload::noise;
 use crate::Result;
 use crate::gpu::Caps;

@@ -52,7 +52,7 @@ impl Trainer<'_> {
     ) -> Result<()> {
         let Some(folder) = &self.folder else { return Ok(()) };
         snapshot(initial, best, state.best)?.save(folder.join("model.safetensors"))?;
-        let live = session.read(true)?;
+        let live = session.everything()?;
         let shapes: BTreeMap<String, [usize; 1]> = live
             .iter()
             .map(|(name, data)| (name.clone(), [data.len()]))

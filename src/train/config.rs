@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::schedule::{Schedule, Standing};
 use crate::data::Augment;
 use crate::models::Network;
 use crate::nn::{Freeze, Kind, NormMode};
 use crate::ops::{AdamW, Sgd};
-use crate::plan::{Optimizer, Trainable};
+use crate::plan::{Optimizer, Trainable, Update};
 use crate::tape::Shape;
 use crate::{Error, Result};
 
@@ -17,15 +18,21 @@ use crate::{Error, Result};
 #[serde(rename_all = "kebab-case")]
 pub enum Strategy {
     /// The frozen network runs once a picture, its features are kept, and the head is taught on them.
-    #[default]
     Features,
     /// Everything that is not frozen learns, on augmented pictures.
+    #[serde(alias = "partial")]
     Finetune,
-    /// First the head on kept features, then everything that is not frozen, lower layers at lower rates.
+    /// First the head on kept features, then everything that is not frozen, lower layers at lower rates (Kumar et al.
+    /// 2022, arXiv:2202.10054: a fresh head would spoil the features).
+    #[default]
     TwoPhase,
     /// First the head on kept features, then one layer group after the other from the top (Howard and Ruder 2018,
     /// arXiv:1801.06146).
     Gradual,
+    /// Everything learns from first weights: what pre-training is worth, and how it is made.
+    Scratch,
+    /// Short trials of the others on the pictures at hand, then the best of them.
+    Auto,
 }
 
 /// How parameters are updated.
@@ -39,42 +46,30 @@ pub enum OptimizerKind {
     Adamw,
 }
 
-/// How the learning rate goes over the training.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// How the head is taught on kept features.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Schedule {
-    /// It stays.
-    Constant,
-    /// A tenth after each third of the epochs.
-    Step,
-    /// Half a cosine, down to 0.
-    Cosine,
-    /// Up from a 25th during the first 30%, then down to a 250 000th, both along a cosine (Smith 2018,
-    /// with PyTorch's constants; the momentum stays).
-    OneCycle,
+pub enum HeadSolver {
+    /// Steps of the optimizer.
+    #[default]
+    Steps,
+    /// Logistic regression by L-BFGS, its penalty by cross-validation.
+    Lbfgs,
 }
 
-impl Schedule {
-    /// The factor on the learning rate at `step` of `steps`, in epoch `epoch` (from 0) of `epochs`.
-    pub fn factor(self, step: usize, steps: usize, epoch: usize, epochs: usize) -> f64 {
-        let cosine = |from: f64, to: f64, share: f64| {
-            to + (from - to) * 0.5 * (1.0 + (std::f64::consts::PI * share).cos())
-        };
-        let steps = steps.max(1) as f64;
-        match self {
-            Schedule::Constant => 1.0,
-            Schedule::Step => 0.1f64.powi((epoch / epochs.div_ceil(3).max(1)) as i32),
-            Schedule::Cosine => cosine(1.0, 0.0, step as f64 / steps),
-            Schedule::OneCycle => {
-                let peak = (0.3 * steps - 1.0).max(1.0);
-                let at = step as f64;
-                if at <= peak {
-                    cosine(1.0 / 25.0, 1.0, at / peak)
-                } else {
-                    cosine(1.0, 1.0 / 250_000.0, (at - peak) / (steps - 1.0 - peak).max(1.0))
-                }
-            }
-        }
+/// How a teacher's answers are learned from (Hinton, Vinyals, Dean 2015, arXiv:1503.02531): the loss is
+/// `(1 - share) * loss + share * T^2 * cross-entropy of the logits / T with the teacher's`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Distill {
+    /// T.
+    pub temperature: f32,
+    /// Share of the teacher's answers in the loss, 0 to 1.
+    pub share: f32,
+}
+
+impl Default for Distill {
+    fn default() -> Self {
+        Distill { temperature: 4.0, share: 0.5 }
     }
 }
 
@@ -92,7 +87,7 @@ pub struct Config {
     pub head_hidden: Option<usize>,
     /// Whether the auxiliary heads of GoogLeNet and Inception v3 learn, too, with their share in the loss.
     pub auxiliary: bool,
-    /// What is taught.
+    /// What is taught, and in which order.
     pub strategy: Strategy,
     /// Freeze up to and including this layer.
     pub freeze_through: Option<String>,
@@ -103,7 +98,8 @@ pub struct Config {
     /// How batch norms in layers that learn take part. The default keeps the pretrained statistics: batches
     /// of a small data set estimate them badly (hymenoptera, two epochs from `features.14` on: 94.8-96.1%
     /// against 90.9% with the batch's own).
-    pub batch_norm: NormMode,
+    /// `scratch` takes the batch's own: there are no others.
+    pub batch_norm: Option<NormMode>,
     /// Passes over the training pictures; by strategy where absent.
     pub epochs: Option<usize>,
     /// Pictures a step. Where absent, 32 on kept features; else the power of two from 8 to 32 that gives
@@ -113,6 +109,12 @@ pub struct Config {
     pub optimizer: OptimizerKind,
     /// Learning rate: none (by strategy), one for all, two (all but the head, the head), or one a group.
     pub lr: Vec<f64>,
+    /// Least and greatest rate, of the first group and of the head; those between lie evenly in their logarithms.
+    pub lr_range: Option<(f64, f64)>,
+    /// Rate of a layer group as a share of that of the group above.
+    pub layer_decay: Option<f64>,
+    /// Epochs over which the rate climbs from 0 at the beginning; `one-cycle` climbs by itself.
+    pub warmup: f64,
     /// SGD's momentum.
     pub momentum: f32,
     /// SGD looks ahead.
@@ -123,6 +125,27 @@ pub struct Config {
     /// How the rate goes over the training. Where absent, cosine for `features`, one-cycle for `finetune`: its
     /// warm-up keeps a fresh head from spoiling the layers below.
     pub schedule: Option<Schedule>,
+    /// Greatest norm of all gradients together; larger ones are scaled down to it.
+    pub clip: Option<f64>,
+    /// Batches whose gradients add up to one update.
+    pub accumulate: usize,
+    /// Decay of the moving average of the weights that is evaluated and kept, in [0, 1): less at the beginning,
+    /// `min(decay, (1 + n) / (10 + n))` at update n.
+    pub ema: Option<f64>,
+    /// Epochs without a lower validation loss after which a phase ends.
+    pub patience: Option<usize>,
+    /// Each class counts as much as any other in the loss, however many pictures it has.
+    pub class_weights: bool,
+    /// Each class is drawn as often as any other.
+    pub balanced: bool,
+    /// A network that has learned this task already: its answers are part of the target.
+    pub teacher: Option<PathBuf>,
+    /// How the teacher is listened to.
+    pub distill: Distill,
+    /// How the head is taught on kept features.
+    pub head_solver: HeadSolver,
+    /// Varied copies of each training picture whose frozen part is computed once and kept.
+    pub copies: usize,
     /// Share of the target spread over all classes.
     pub smoothing: f32,
     /// Probability of all dropout layers; the architecture's own where absent.
@@ -149,11 +172,24 @@ impl Default for Config {
             freeze_through: None,
             freeze: Vec::new(),
             freeze_groups: Vec::new(),
-            batch_norm: NormMode::FrozenStats,
+            batch_norm: None,
             epochs: None,
             batch: None,
             optimizer: OptimizerKind::default(),
             lr: Vec::new(),
+            lr_range: None,
+            layer_decay: None,
+            warmup: 0.0,
+            clip: None,
+            accumulate: 1,
+            ema: None,
+            patience: None,
+            class_weights: false,
+            balanced: false,
+            teacher: None,
+            distill: Distill::default(),
+            head_solver: HeadSolver::default(),
+            copies: 0,
             momentum: 0.9,
             nesterov: false,
             weight_decay: None,
@@ -186,8 +222,9 @@ impl Config {
     pub fn epochs(&self) -> usize {
         self.epochs.unwrap_or(match self.strategy {
             Strategy::Features => 40,
-            Strategy::Finetune | Strategy::TwoPhase => 5,
+            Strategy::Finetune | Strategy::TwoPhase | Strategy::Auto => 5,
             Strategy::Gradual => 2,
+            Strategy::Scratch => 100,
         })
     }
 
@@ -197,7 +234,17 @@ impl Config {
         let head = || {
             let (freeze_through, freeze, freeze_groups) = none();
             let (epochs, batch, lr) = (None, None, Vec::new());
+            let (lr_range, layer_decay, warmup, accumulate, copies) = (None, None, 0.0, 1, 0);
+            // What is said of the rates and of memory is meant for the network.
             Config {
+                lr_range,
+                layer_decay,
+                warmup,
+                accumulate,
+                copies,
+                augment: Augment::none(),
+                ema: None,
+                schedule: None,
                 strategy: Strategy::Features,
                 freeze_through,
                 freeze,
@@ -212,13 +259,13 @@ impl Config {
             let mut own =
                 Config { strategy: Strategy::Finetune, epochs: Some(self.epochs()), ..self.clone() };
             own.freeze_groups.extend(0..frozen);
-            if own.lr.is_empty() {
+            if own.lr.is_empty() && own.lr_range.is_none() {
                 own.lr = self.spread(groups.len());
             }
             own
         };
         match self.strategy {
-            Strategy::Features | Strategy::Finetune => vec![self.clone()],
+            Strategy::Features | Strategy::Finetune | Strategy::Scratch | Strategy::Auto => vec![self.clone()],
             Strategy::TwoPhase => vec![head(), body(0)],
             Strategy::Gradual => {
                 let stages = (0..groups.len().saturating_sub(1)).rev().map(body);
@@ -227,13 +274,36 @@ impl Config {
         }
     }
 
-    /// Rates of layer groups under a head that has learned already: each a fifth of the one above.
+    /// Rates of layer groups under a head that has learned already: each a fifth of the one above, or what share was
+    /// asked for.
     fn spread(&self, groups: usize) -> Vec<f64> {
         let top = match self.optimizer {
             OptimizerKind::Adamw => 5e-4,
             OptimizerKind::Sgd => 5e-3,
         };
-        (0..groups).rev().map(|below| top / 5f64.powi(below as i32)).collect()
+        decayed(top, self.layer_decay.unwrap_or(0.2), groups)
+    }
+
+    /// How batch norms in layers that learn take part.
+    pub fn batch_norm(&self) -> NormMode {
+        self.batch_norm.unwrap_or(match self.strategy {
+            Strategy::Scratch => NormMode::Train,
+            _ => NormMode::FrozenStats,
+        })
+    }
+
+    /// The factor on the learning rate.
+    pub fn factor(&self, at: Standing) -> f64 {
+        let schedule = self.schedule();
+        let warmup = self.warmup * at.steps as f64 / at.epochs.max(1) as f64;
+        let climb = ((at.step + 1) as f64 / warmup.max(1.0)).min(1.0);
+        schedule.factor(at) * if schedule == Schedule::OneCycle { 1.0 } else { climb }
+    }
+
+    /// Whether what a frozen front makes of a picture is computed once and kept: where a picture always looks the
+    /// same, or like one of so many copies.
+    pub fn keeps(&self) -> bool {
+        self.strategy == Strategy::Features || self.copies > 0 || self.augment == Augment::none()
     }
 
     /// What is frozen: for `features` everything but the head, else what was asked for.
@@ -251,7 +321,7 @@ impl Config {
         if !self.freeze_groups.is_empty() {
             freeze = freeze.and(Freeze::groups(self.freeze_groups.iter().copied()));
         }
-        freeze.norm(self.batch_norm)
+        freeze.norm(self.batch_norm())
     }
 
     /// Decay of weights.
@@ -270,8 +340,14 @@ impl Config {
         })
     }
 
-    /// The update rule.
-    pub fn optimizer(&self) -> Optimizer {
+    /// What is done with gradients.
+    pub fn update(&self) -> Update {
+        let clip = self.clip.map(|max| max as f32);
+        let (accumulate, average) = (self.accumulate > 1, self.ema.is_some());
+        Update { clip, accumulate, average, ..Update::plain(self.rule()) }
+    }
+
+    fn rule(&self) -> Optimizer {
         match self.optimizer {
             OptimizerKind::Sgd => Optimizer::Sgd(Sgd { momentum: self.momentum, nesterov: self.nesterov }),
             OptimizerKind::Adamw => Optimizer::AdamW(AdamW::default()),
@@ -302,6 +378,41 @@ impl Config {
         if !(self.weight_decay().is_finite() && self.weight_decay() >= 0.0) {
             return usage(format!("--weight-decay {}: it is a number from 0 up", self.weight_decay()));
         }
+        let share = |name: &str, x: Option<f64>| match x.filter(|x| !(0.0..=1.0).contains(x)) {
+            Some(x) => usage(format!("{name} {x}: it lies in [0, 1]")),
+            None => Ok(()),
+        };
+        share("--layer-decay", self.layer_decay)?;
+        share("--distill-share", Some(self.distill.share.into()))?;
+        if let Some(decay) = self.ema.filter(|decay| !(0.0..1.0).contains(decay)) {
+            return usage(format!("--ema {decay}: it lies in [0, 1)"));
+        }
+        if let Some(clip) = self.clip.filter(|clip| !(clip.is_finite() && *clip > 0.0)) {
+            return usage(format!("--clip {clip}: a norm is a number above 0"));
+        }
+        if !(self.warmup.is_finite() && self.warmup >= 0.0) {
+            return usage(format!("--warmup {}: epochs are a number from 0 up", self.warmup));
+        }
+        if let Some((low, high)) = self.lr_range
+            && !(low > 0.0 && high > 0.0 && low.is_finite() && high.is_finite())
+        {
+            return usage(format!("--lr {low}..{high}: both ends are numbers above 0"));
+        }
+        if self.lr_range.is_some() && !self.lr.is_empty() {
+            return usage("--lr is a range, or one rate or several, not both".into());
+        }
+        if self.layer_decay.is_some() && (self.lr.len() > 1 || self.lr_range.is_some()) {
+            return usage("--layer-decay: give one --lr, the head's, or none".into());
+        }
+        if self.accumulate == 0 {
+            return usage("--accumulate 0: an update takes at least one batch".into());
+        }
+        if self.patience == Some(0) {
+            return usage("--patience 0: give it at least one epoch".into());
+        }
+        if !(self.distill.temperature.is_finite() && self.distill.temperature > 0.0) {
+            return usage(format!("--distill-temperature {}: it is above 0", self.distill.temperature));
+        }
         self.augment.check()
     }
 
@@ -318,7 +429,17 @@ impl Config {
             }
             rates
         };
+        if let Some((low, high)) = self.lr_range {
+            let step = |g: usize| g as f64 / n.saturating_sub(1).max(1) as f64;
+            return Ok((0..n).map(|g| low * (high / low).powf(step(g))).collect());
+        }
+        if let (Some(decay), [top]) = (self.layer_decay, &self.lr[..]) {
+            return Ok(decayed(*top, decay, n));
+        }
         Ok(match (self.lr[..].len(), self.strategy, self.optimizer) {
+            (0, Strategy::Scratch, OptimizerKind::Adamw) => vec![1e-3; n],
+            (0, Strategy::Scratch, OptimizerKind::Sgd) => vec![0.1; n],
+            (0, ..) if self.layer_decay.is_some() => self.spread(n),
             (0, Strategy::Features, OptimizerKind::Adamw) => vec![1e-3; n],
             (0, Strategy::Features, OptimizerKind::Sgd) => vec![1e-2; n],
             (0, Strategy::Finetune, OptimizerKind::Adamw) => body_and_head(1e-4, 5e-3),
@@ -336,6 +457,11 @@ impl Config {
             }
         })
     }
+}
+
+/// Rates of layer groups: `top` for the last, and of each the share `decay` of the one above.
+fn decayed(top: f64, decay: f64, groups: usize) -> Vec<f64> {
+    (0..groups).rev().map(|below| top * decay.powi(below as i32)).collect()
 }
 
 /// Whether a parameter's weight decays: matrices do, norms and biases do not.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::events::{Event, Observer};
-use super::session::inference;
+use super::plans::inference;
 use crate::data::{Dataset, Loader, Skipped, View, batches};
 use crate::models::Network;
 use crate::plan::{Device, Program};

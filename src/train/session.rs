@@ -1,159 +1,64 @@
 //! A network on a device while it learns: its store, and one program for each kind of step and batch.
 
+use std::borrow::Cow;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::config::{Config, trainable};
-use crate::gpu::Caps;
-use crate::models::{InputKind, Network, Recording};
-use crate::nn::{Mode, NormMode};
-use crate::ops::{self, Accuracy, Add, CrossEntropy, Mul};
-use crate::plan::{Device, Layout, Optimizer, Plan, Program, Request, Store, Trainable, compile};
-use crate::tape::{Shape, Tape, Type, ValueId};
+use super::plans::{Objective, eval_request, layout, train_request};
+use crate::models::Network;
+use crate::nn::NormMode;
+use crate::plan::{Device, Layout, Optimizer, Program, Store, Trainable, Update, compile};
+use crate::tape::Mark;
 use crate::{Error, Result};
-
-/// What a step is fed with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Feed {
-    /// Bytes of pictures.
-    Pictures,
-    /// Kept features: only the head runs.
-    Features,
-}
-
-impl Feed {
-    fn input(self) -> &'static str {
-        match self {
-            Feed::Pictures => "image",
-            Feed::Features => "features",
-        }
-    }
-}
 
 /// Kinds of programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
-    Train(Feed),
-    Eval(Feed),
+    /// A step that updates, or one whose gradients only add up.
+    Train { apply: bool },
+    Eval,
 }
 
-/// Pages for what learns in `net`.
-pub(super) fn layout(net: &Network, optimizer: Optimizer, caps: &Caps) -> Arc<Layout> {
-    let is_state = |s: &&crate::nn::ParamSpec| !s.kind.is_learnable() && net.mask().changes(s);
-    let state: Vec<(String, Shape)> =
-        net.specs().iter().filter(is_state).map(|s| (s.path.clone(), Shape(s.device_shape()))).collect();
-    Arc::new(Layout::new(&trainable(net), &state, optimizer.moments(), caps))
+/// A batch, of training data or to be evaluated: bytes by input name, rows behind one another.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Fed {
+    /// `image`, or `kept0`, `kept1` and so on.
+    pub(super) inputs: Vec<(String, Vec<u8>)>,
+    /// One a row.
+    pub(super) labels: Vec<u32>,
+    /// `[rows, classes]` where the loss compares with numbers.
+    pub(super) targets: Vec<f32>,
+    /// A teacher's probabilities `[rows, classes]`, where there is one.
+    pub(super) teacher: Vec<f32>,
+    /// How much each row counts beside the others.
+    pub(super) weights: Vec<f32>,
 }
 
-/// Logits, and those of the auxiliary heads with the weight of each one's loss.
-type Outputs = (ValueId, Vec<(ValueId, f32)>);
-
-/// Logits of `net` from one kind of feed.
-fn record(tape: &mut Tape, net: &Network, mode: Mode, feed: Feed, batch: usize) -> Result<Outputs> {
-    Ok(match feed {
-        Feed::Pictures => {
-            let recorded = net.record(tape, Recording::new(mode, batch))?;
-            (recorded.logits, recorded.auxiliary)
-        }
-        Feed::Features => (net.record_head(tape, mode, batch)?.logits, Vec::new()),
-    })
-}
-
-fn train_request(
-    net: &Network,
-    feed: Feed,
-    batch: usize,
-    smoothing: f32,
-    optimizer: Optimizer,
-) -> Result<Request> {
-    let mut tape = Tape::new();
-    let outputs = record(&mut tape, net, Mode::Train, feed, batch)?;
-    loss_and_gradients(tape, outputs, batch, smoothing, Some(optimizer))
-}
-
-/// Appends loss, hits and gradients to a recorded network. Losses of auxiliary heads add to the gradients only.
-fn loss_and_gradients(
-    mut tape: Tape,
-    (logits, auxiliary): Outputs,
-    batch: usize,
-    smoothing: f32,
-    optimizer: Option<Optimizer>,
-) -> Result<Request> {
-    tape.set_layer("loss");
-    let labels = tape.input("labels", Type::u32(&[batch]));
-    let weights = tape.input("weights", Type::f32(&[batch]));
-    let loss = tape.apply(CrossEntropy { smoothing }, &[logits, labels, weights])?;
-    let hits = tape.apply(Accuracy, &[logits, labels, weights])?;
-    let mut total = loss;
-    for (logits, weight) in auxiliary {
-        let own = tape.apply(CrossEntropy { smoothing }, &[logits, labels, weights])?;
-        let weight = tape.fill(&[1], weight);
-        let own = tape.apply(Mul, &[own, weight])?;
-        total = tape.apply(Add::default(), &[total, own])?;
-    }
-    let gradients = ops::backward(&mut tape, total)?;
-    if gradients.is_empty() {
-        return Err(Error::Usage("everything is frozen: nothing would learn; freeze less".into()));
-    }
-    Ok(Request { tape, outputs: vec![("loss".into(), loss), ("hits".into(), hits)], gradients, optimizer })
-}
-
-/// The plan of one training step of `net` (already frozen as wanted) on pictures.
-///
-/// # Errors
-/// [`Error::Shape`] where a value fits no binding, [`Error::Usage`] where nothing learns.
-pub fn training_plan(net: &Network, config: &Config, batch: usize, caps: &Caps) -> Result<Plan> {
-    let optimizer = config.optimizer();
-    let request = train_request(net, Feed::Pictures, batch, config.smoothing, optimizer)?;
-    compile(request, &layout(net, optimizer, caps), caps)
-}
-
-/// The plan of a prediction with `net`: logits from pictures; everything counts as frozen.
-///
-/// # Errors
-/// As for [`training_plan`].
-pub fn inference_plan(net: &Network, batch: usize, caps: &Caps) -> Result<Plan> {
-    let mut net = net.clone();
-    net.freeze(crate::nn::Freeze::all())?;
-    let mut tape = Tape::new();
-    let (logits, _) = record(&mut tape, &net, Mode::Eval, Feed::Pictures, batch)?;
-    compile(Request::inference(tape, &[("logits", logits)]), &Arc::default(), caps)
-}
-
-/// The largest batch, from `batch` down by halves, that a plan can be compiled for.
-pub(super) fn fitting_batch(
-    batch: usize,
-    mut plan: impl FnMut(usize) -> Result<Plan>,
-) -> Result<(usize, Plan)> {
-    let mut batch = batch.max(1);
-    loop {
-        match plan(batch) {
-            Err(Error::Shape(_)) if batch > 1 => batch /= 2,
-            other => return Ok((batch, other?)),
-        }
+impl Fed {
+    pub(super) fn rows(&self) -> usize {
+        self.labels.len()
     }
 }
 
-/// A batch of training data.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Given<'a> {
-    /// What the data is.
-    pub(super) feed: Feed,
-    /// Its bytes.
-    pub(super) data: &'a [u8],
-    /// One label a row.
-    pub(super) labels: &'a [u32],
-}
-
-/// One finished training step.
+/// One finished training step, or a part of it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct StepResult {
-    /// Loss of the batch: its mean.
+    /// Mean loss of its rows.
     pub(super) loss: f64,
     /// Right answers.
     pub(super) hits: f64,
     /// Pictures.
     pub(super) rows: usize,
+}
+
+/// A step under way.
+struct Pending {
+    key: (Kind, usize),
+    rows: usize,
+    /// Share of its rows in the update's weights.
+    share: f64,
 }
 
 /// A network that learns on a device.
@@ -162,13 +67,18 @@ pub(super) struct Session {
     trainable: Vec<Trainable>,
     layout: Arc<Layout>,
     pub(super) store: Arc<Store>,
-    optimizer: Optimizer,
-    smoothing: f32,
+    /// Where averaged weights are evaluated.
+    averaged: Option<(Arc<Layout>, Arc<Store>)>,
+    update: Update,
+    objective: Objective,
+    /// Where what is kept of each picture is fed in; none where pictures are.
+    marks: Vec<Mark>,
     weight_decay: f64,
+    ema: f64,
     seed: u64,
     programs: BTreeMap<(Kind, usize), Program>,
-    /// Programs with unfinished steps, oldest first, with their rows.
-    queue: VecDeque<((Kind, usize), usize)>,
+    /// Oldest first.
+    queue: VecDeque<Pending>,
     /// Learning rate of each layer group.
     rates: Vec<f64>,
     pads: bool,
@@ -177,22 +87,39 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(device: &Device, net: &Network, config: &Config) -> Result<Self> {
-        let optimizer = config.optimizer();
-        let layout = layout(net, optimizer, &device.caps());
+    pub(super) fn new(
+        device: &Device,
+        net: &Network,
+        config: &Config,
+        objective: Objective,
+        marks: Vec<Mark>,
+    ) -> Result<Self> {
+        let update = config.update();
+        let layout = layout(net, &update, &device.caps());
         let store = device.store(&layout, net)?;
+        let averaged = match config.ema {
+            Some(_) => {
+                let plain = super::plans::layout(net, &Update { average: false, ..update }, &device.caps());
+                let store = device.store(&plain, net)?;
+                Some((plain, store))
+            }
+            None => None,
+        };
         let batch_statistics = net
             .specs()
             .iter()
             .any(|s| !s.kind.is_learnable() && net.mask().norm_mode(s.layer_path()) == NormMode::Train);
-        Ok(Session {
+        let session = Session {
             device: device.clone(),
             trainable: trainable(net),
             layout,
             store,
-            optimizer,
-            smoothing: config.smoothing,
+            averaged,
+            update,
+            objective,
+            marks,
             weight_decay: config.weight_decay(),
+            ema: config.ema.unwrap_or(0.0),
             seed: config.seed,
             programs: BTreeMap::new(),
             queue: VecDeque::new(),
@@ -200,7 +127,13 @@ impl Session {
             // Rows without weight change nothing, unless batch statistics see them.
             pads: !batch_statistics,
             updates_before: Vec::new(),
-        })
+        };
+        if update.average {
+            for t in &session.trainable {
+                session.store.write(&format!("average:{}", t.path), &net.packed(&t.path)?)?;
+            }
+        }
+        Ok(session)
     }
 
     /// Whether a short batch can be filled up with rows that do not count.
@@ -209,24 +142,34 @@ impl Session {
     }
 
     fn program(&mut self, net: &Network, kind: Kind, batch: usize) -> Result<&mut Program> {
-        if !self.programs.contains_key(&(kind, batch)) {
-            let request = match kind {
-                Kind::Train(feed) => train_request(net, feed, batch, self.smoothing, self.optimizer)?,
-                Kind::Eval(feed) => {
-                    let mut tape = Tape::new();
-                    let (logits, _) = record(&mut tape, net, Mode::Eval, feed, batch)?;
-                    Request::inference(tape, &[("logits", logits)])
-                }
-            };
-            let plan = compile(request, &self.layout, &self.device.caps())?;
-            self.programs.insert((kind, batch), Program::new(plan, &self.store, net)?);
+        match self.programs.entry((kind, batch)) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(new) => {
+                let (layout, store) = match (kind, &self.averaged) {
+                    (Kind::Eval, Some((layout, store))) => (layout, store),
+                    _ => (&self.layout, &self.store),
+                };
+                let request = match kind {
+                    Kind::Train { apply } => {
+                        let update = Update { apply, ..self.update };
+                        train_request(net, &self.marks, batch, self.objective, update)?
+                    }
+                    Kind::Eval => eval_request(net, &self.marks, batch)?,
+                };
+                let plan = compile(request, layout, &self.device.caps())?;
+                Ok(new.insert(Program::new(plan, store, net)?))
+            }
         }
-        self.programs.get_mut(&(kind, batch)).ok_or_else(|| Error::Shape("no program".into()))
+    }
+
+    /// Makes ready what a step of `batch` rows needs, so that the first is as fast as any.
+    pub(super) fn prepare(&mut self, net: &Network, batch: usize) -> Result<()> {
+        self.program(net, Kind::Train { apply: true }, batch).map(|_| ())
     }
 
     /// Rows of the rates table: learning rate, decay, AdamW's corrections at `step` (from 1).
     fn rate_table(&self, factor: f64, step: u64) -> Vec<f32> {
-        let (beta1, beta2) = match self.optimizer {
+        let (beta1, beta2) = match self.update.optimizer {
             Optimizer::AdamW(op) => (f64::from(op.beta1), f64::from(op.beta2)),
             Optimizer::Sgd(_) => (0.0, 0.0),
         };
@@ -251,50 +194,69 @@ impl Session {
         self.rates.last().copied().unwrap_or(0.0) * factor
     }
 
-    /// Starts one training step on as many pictures or feature vectors as there are labels; `step` counts
-    /// from 1. A batch
-    /// smaller than `batch` is filled up with rows of weight 0 where that changes nothing.
-    /// Returns an earlier step's result once enough are under way.
+    /// Starts one update on the batches `fed`, whose gradients add up; `step` counts updates from 1. A batch smaller
+    /// than `batch` is filled up with rows of weight 0 where that changes nothing. Tells `done` the results of
+    /// earlier steps once enough are under way.
     pub(super) fn train(
         &mut self,
         net: &Network,
-        given: &Given<'_>,
+        fed: &[Fed],
         batch: usize,
         factor: f64,
         step: u64,
-    ) -> Result<Option<StepResult>> {
-        let Given { feed, data, labels } = *given;
-        let rows = labels.len();
-        let size = if self.pads { batch.max(rows) } else { rows };
-        let mut weights = vec![1.0 / rows as f32; rows];
-        weights.resize(size, 0.0);
-        let mut labels = labels.to_vec();
-        labels.resize(size, 0);
-        let data = padded(data, rows, size);
+        done: &mut dyn FnMut(StepResult),
+    ) -> Result<()> {
+        let total: f32 = fed.iter().flat_map(|f| &f.weights).sum();
         let rates = self.rate_table(factor, step);
-        // Seed and step are folded into two words, from which dropout draws.
-        let words = [crate::rng::mix(self.seed, 0) as u32, step as u32];
-        let kind = Kind::Train(feed);
-        let earlier = self.make_room(kind, size)?;
-        self.program(net, kind, size)?.start(&[
-            (feed.input(), &data),
-            ("labels", bytemuck::cast_slice(&labels)),
-            ("weights", bytemuck::cast_slice(&weights)),
-            ("rates", bytemuck::cast_slice(&rates)),
-            ("step", bytemuck::cast_slice(&words)),
-        ])?;
-        self.queue.push_back(((kind, size), rows));
-        Ok(earlier)
+        // Less memory at the beginning, when the weights have not settled.
+        let decay = self.ema.min((1.0 + step as f64) / (10.0 + step as f64)) as f32;
+        for (i, part) in fed.iter().enumerate() {
+            let rows = part.rows();
+            let size = if self.pads { batch.max(rows) } else { rows };
+            let mut weights: Vec<f32> = part.weights.iter().map(|w| w / total).collect();
+            let share = f64::from(weights.iter().sum::<f32>());
+            weights.resize(size, 0.0);
+            let mut labels = part.labels.clone();
+            labels.resize(size, 0);
+            // Seed and step are folded into two words, from which dropout draws.
+            let words = [crate::rng::mix(self.seed, i as u64) as u32, step as u32];
+            let (targets, teacher) = (bytemuck::cast_slice(&part.targets), bytemuck::cast_slice(&part.teacher));
+            let (targets, teacher) = (padded(targets, rows, size), padded(teacher, rows, size));
+            let data: Vec<(&str, Cow<'_, [u8]>)> =
+                part.inputs.iter().map(|(name, bytes)| (name.as_str(), padded(bytes, rows, size))).collect();
+            let (keep, average) = ([f32::from(u8::from(i > 0)), 1.0], [decay, 1.0 - decay]);
+            let mut inputs: Vec<(&str, &[u8])> = vec![
+                ("labels", bytemuck::cast_slice(&labels)),
+                ("targets", &targets),
+                ("teacher", &teacher),
+                ("weights", bytemuck::cast_slice(&weights)),
+                ("rates", bytemuck::cast_slice(&rates)),
+                ("step", bytemuck::cast_slice(&words)),
+                ("accumulate", bytemuck::cast_slice(&keep)),
+                ("average", bytemuck::cast_slice(&average)),
+            ];
+            inputs.extend(data.iter().map(|(name, bytes)| (*name, &**bytes)));
+            let kind = Kind::Train { apply: i + 1 == fed.len() };
+            self.make_room((kind, size), done)?;
+            self.program(net, kind, size)?.start(&inputs)?;
+            self.queue.push_back(Pending { key: (kind, size), rows, share });
+        }
+        Ok(())
     }
 
-    fn make_room(&mut self, kind: Kind, size: usize) -> Result<Option<StepResult>> {
-        let room = self.programs.get(&(kind, size)).map_or(usize::MAX, Program::in_flight);
-        if self.queue.len() < room.min(2) { Ok(None) } else { self.finish() }
+    fn make_room(&mut self, key: (Kind, usize), done: &mut dyn FnMut(StepResult)) -> Result<()> {
+        let room = self.programs.get(&key).map_or(usize::MAX, Program::in_flight);
+        if self.queue.len() >= room.min(2)
+            && let Some(result) = self.finish()?
+        {
+            done(result);
+        }
+        Ok(())
     }
 
     /// The oldest unfinished training step, if any.
     pub(super) fn finish(&mut self) -> Result<Option<StepResult>> {
-        let Some((key, rows)) = self.queue.pop_front() else { return Ok(None) };
+        let Some(Pending { key, rows, share }) = self.queue.pop_front() else { return Ok(None) };
         let program = self.programs.get_mut(&key).ok_or_else(|| Error::Shape("no program".into()))?;
         let outputs = program.finish()?;
         let (loss, hits) = (f64::from(outputs[0][0]), f64::from(outputs[1][0]));
@@ -303,24 +265,26 @@ impl Session {
                 "the loss became {loss}: training left the numbers; choose a smaller --lr, or freeze more"
             )));
         }
-        Ok(Some(StepResult { loss, hits, rows }))
+        Ok(Some(StepResult { loss: loss / share.max(f64::MIN_POSITIVE), hits, rows }))
     }
 
-    /// Logits of `rows` pictures or feature vectors under the present weights.
-    pub(super) fn logits(
-        &mut self,
-        net: &Network,
-        feed: Feed,
-        data: &[u8],
-        rows: usize,
-        batch: usize,
-    ) -> Result<Vec<f32>> {
-        let data = padded(data, rows, batch);
+    /// Logits under the present weights, or their moving average where one is kept.
+    pub(super) fn logits(&mut self, net: &Network, fed: &Fed, batch: usize) -> Result<Vec<f32>> {
+        let rows = fed.rows();
+        let data: Vec<(&str, Cow<'_, [u8]>)> =
+            fed.inputs.iter().map(|(name, bytes)| (name.as_str(), padded(bytes, rows, batch))).collect();
+        let inputs: Vec<(&str, &[u8])> = data.iter().map(|(name, bytes)| (*name, &**bytes)).collect();
         let classes = net.classes().len();
-        let outputs = self.program(net, Kind::Eval(feed), batch)?.run(&[(feed.input(), &data)])?;
+        let outputs = self.program(net, Kind::Eval, batch)?.run(&inputs)?;
         let mut logits = outputs.into_iter().next().unwrap_or_default();
         logits.truncate(rows * classes);
         Ok(logits)
+    }
+
+    /// Before an evaluation: the averaged weights go where it reads them.
+    pub(super) fn settle(&self) -> Result<()> {
+        let Some((_, store)) = &self.averaged else { return Ok(()) };
+        self.weights()?.iter().try_for_each(|(name, data)| store.write(name, data))
     }
 
     /// Writes those values that have a place here: moments of an earlier session.
@@ -329,18 +293,33 @@ impl Session {
         known.into_iter().try_for_each(|(name, data)| self.store.write(name, data))
     }
 
-    /// All that changes while training, in device layout: parameters, running statistics, moments.
-    pub(super) fn read(&self, with_moments: bool) -> Result<BTreeMap<String, Vec<f32>>> {
+    /// What is worth keeping of the network: parameters, averaged where they are, and running statistics.
+    pub(super) fn weights(&self) -> Result<BTreeMap<String, Vec<f32>>> {
+        let mut values = self.read(|name| !name.contains(':') || name.starts_with("average:"))?;
+        let averages: Vec<String> = values.keys().filter(|name| name.starts_with("average:")).cloned().collect();
+        for name in averages {
+            if let Some(data) = values.remove(&name) {
+                values.insert(name["average:".len()..].to_string(), data);
+            }
+        }
+        Ok(values)
+    }
+
+    /// All that a training needs to go on: parameters, running statistics, moments, averages.
+    pub(super) fn everything(&self) -> Result<BTreeMap<String, Vec<f32>>> {
+        let outlasts = |name: &str| ["moment", "average:"].iter().any(|kind| name.starts_with(kind));
+        self.read(|name| !name.contains(':') || outlasts(name))
+    }
+
+    /// Values of the store, in device layout.
+    fn read(&self, wanted: impl Fn(&str) -> bool) -> Result<BTreeMap<String, Vec<f32>>> {
         let mut buffers: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
-        let wanted = |name: &str| {
-            let own = !name.contains('#') && name != "state";
-            own && (!name.contains(':') || (with_moments && name.starts_with("moment")))
-        };
+        let wanted = |name: &str| !name.contains('#') && name != "state" && wanted(name);
         let mut values = BTreeMap::new();
         for (name, segments) in self.layout.segments.iter().filter(|(name, _)| wanted(name)) {
             let mut data = Vec::new();
             for s in segments {
-                if let std::collections::btree_map::Entry::Vacant(e) = buffers.entry(s.buffer) {
+                if let Entry::Vacant(e) = buffers.entry(s.buffer) {
                     e.insert(self.store.read(&self.layout.buffers[s.buffer].name)?);
                 }
                 data.extend_from_slice(&buffers[&s.buffer][s.offset..s.offset + s.elements]);
@@ -352,36 +331,11 @@ impl Session {
 }
 
 /// `data` of `rows` rows, filled up with zeros to `size` rows.
-fn padded(data: &[u8], rows: usize, size: usize) -> std::borrow::Cow<'_, [u8]> {
+fn padded(data: &[u8], rows: usize, size: usize) -> Cow<'_, [u8]> {
     if rows == size {
         return data.into();
     }
     let mut longer = data.to_vec();
     longer.resize(data.len() / rows.max(1) * size, 0);
     longer.into()
-}
-
-/// Compiles the inference plan for the largest fitting batch up to `batch` and makes it ready.
-pub(super) fn inference(net: &Network, device: &Device, batch: usize) -> Result<(usize, Program)> {
-    let mut frozen = net.clone();
-    frozen.freeze(crate::nn::Freeze::all())?;
-    let caps = device.caps();
-    let (batch, plan) = fitting_batch(batch, |batch| inference_plan(&frozen, batch, &caps))?;
-    let store = device.store(&Arc::default(), &frozen)?;
-    Ok((batch, Program::new(plan, &store, &frozen)?))
-}
-
-/// The same up to the features.
-pub(super) fn front(net: &Network, device: &Device, batch: usize) -> Result<(usize, Program)> {
-    let mut frozen = net.clone();
-    frozen.freeze(crate::nn::Freeze::all())?;
-    let caps = device.caps();
-    let (batch, plan) = fitting_batch(batch, |batch| {
-        let mut tape = Tape::new();
-        let recording = Recording { input: InputKind::Bytes, ..Recording::new(Mode::Eval, batch) };
-        let front = frozen.record_front(&mut tape, recording)?;
-        compile(Request::inference(tape, &[("features", front.features)]), &Arc::default(), &caps)
-    })?;
-    let store = device.store(&Arc::default(), &frozen)?;
-    Ok((batch, Program::new(plan, &store, &frozen)?))
 }

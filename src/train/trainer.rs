@@ -9,20 +9,22 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{beginning, snapshot};
-use super::config::{Config, Strategy};
-use super::evaluate::{AHEAD, Tally};
+use super::config::Config;
+use super::schedule::{Schedule, Standing};
+use super::evaluate::Tally;
 use super::events::{EpochMetrics, Event, Observer, Silent};
-use super::features::{Features, extract_until};
-use super::session::{Feed, Given, Session, StepResult, fitting_batch, training_plan};
-use crate::data::{Dataset, Loader, View, batches, epoch_order};
+use super::kept::{Cut, Wanted, extract_until};
+use super::plans::{Objective, fitting_batch, inference_plan, training_plan};
+use super::session::{Fed, Session, StepResult};
+use super::source::{KEPT_BATCH, Source, training_view};
+use crate::data::{Dataset, View};
 use crate::models::Network;
 use crate::plan::Device;
+use crate::tape::Mark;
 use crate::{Error, Result};
 
 /// Between two checkpoints that nothing else asks for.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(20);
-/// Feature vectors evaluated at a time.
-const FEATURE_BATCH: usize = 256;
 
 /// How a training ended.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -51,15 +53,24 @@ pub struct State {
     pub phase: usize,
     /// Epochs of it that are over.
     pub epoch: usize,
-    /// Steps done in the epoch under way.
+    /// Updates done in the epoch under way.
     pub step: usize,
     /// Optimizer steps of the phase.
     pub updates: u64,
     /// Those of earlier phases, by layer group.
     #[serde(default)]
     pub updates_before: Vec<u64>,
-    /// Pictures a step.
+    /// Pictures that go through the network at once.
     pub batch: usize,
+    /// How many such batches make one update; 0 is 1.
+    #[serde(default)]
+    pub parts: usize,
+    /// The least validation loss of the phase, and the epochs since then.
+    #[serde(default)]
+    pub least: Option<(f64, usize)>,
+    /// How often the validation loss has come to rest.
+    #[serde(default)]
+    pub plateaus: usize,
     /// Sums of the epoch under way: loss times pictures, right answers, pictures.
     pub sums: [f64; 3],
     /// Validation accuracy and loss of the best epoch, which epoch of all phases, and the updates of this phase that
@@ -103,27 +114,6 @@ pub struct Trainer<'a> {
     pub(super) folder: Option<PathBuf>,
     cache: Option<PathBuf>,
     resumed: bool,
-}
-
-/// The training data in the form that the strategy wants.
-enum Source {
-    Pictures { train: Arc<Dataset>, val: Arc<Dataset> },
-    Features { train: Features, val: Features },
-}
-
-impl Source {
-    fn len(&self) -> usize {
-        match self {
-            Source::Pictures { train, .. } => train.len(),
-            Source::Features { train, .. } => train.labels.len(),
-        }
-    }
-}
-
-/// One batch of training data.
-struct Fed {
-    data: Vec<u8>,
-    labels: Vec<u32>,
 }
 
 impl<'a> Trainer<'a> {
@@ -248,14 +238,15 @@ impl<'a> Trainer<'a> {
         phase: Phase,
         handed: Handed,
     ) -> Result<(Handed, bool)> {
-        let source = self.source(net, train, val)?;
-        let batch = self.batch(net, &source)?;
+        let (source, marks) = self.source(net, train, val)?;
         let eval_batch = self.eval_batch(net, &source)?;
-        let mut session = Session::new(self.device, net, &self.config)?;
+        let (mut session, batch) = self.session(net, &source, &marks)?;
         let incumbent = handed.best.map(|(accuracy, loss, epoch)| (accuracy, loss, epoch, 0));
         let updates_before = handed.updates;
+        let parts = self.config.accumulate;
+        let number = phase.number;
         let mut state =
-            State { phase: phase.number, batch, best: incumbent, updates_before, ..State::default() };
+            State { phase: number, batch, parts, best: incumbent, updates_before, ..State::default() };
         // The optimizer remembers what goes on learning.
         session.write(&handed.moments)?;
         let mut best: BTreeMap<String, Vec<f32>> = BTreeMap::new();
@@ -271,7 +262,8 @@ impl<'a> Trainer<'a> {
         let epochs = self.config.epochs();
         let mut saved = Instant::now();
         let mut interrupted = false;
-        while state.epoch < epochs {
+        let mut epochs_over = self.over(&state);
+        while state.epoch < epochs && !epochs_over {
             if !self.epoch(&initial, &mut session, &source, &mut state, phase)? {
                 interrupted = true;
                 self.save(&initial, &session, &state, &best)?;
@@ -286,11 +278,18 @@ impl<'a> Trainer<'a> {
             // flatters the figure and costs a point on pictures never seen (measured on clothing10's test).
             if state.best.is_none_or(|(_, least, ..)| loss <= least) {
                 state.best = Some((accuracy, loss, number, state.updates));
-                best = session.read(false)?;
+                best = session.weights()?;
             }
-            let steps = epochs * self.plan_epoch(&source, state.batch, session.pads(), 0).len();
-            let factor =
-                self.config.schedule().factor(state.updates as usize, steps, state.epoch - 1, epochs);
+            let factor = self.config.factor(self.standing(&source, &session, &state, state.epoch - 1));
+            let stale = match state.least {
+                Some((least, since)) if loss >= least => (least, since + 1),
+                _ => (loss, 0),
+            };
+            state.least = Some(stale);
+            if stale.1 > 0 && stale.1.is_multiple_of(Schedule::PLATEAU) {
+                state.plateaus += 1;
+            }
+            let patience = self.config.patience.is_some_and(|patience| stale.1 >= patience);
             let metrics = EpochMetrics {
                 epoch: number,
                 epochs: phase.epochs,
@@ -303,7 +302,12 @@ impl<'a> Trainer<'a> {
             };
             self.record(&metrics)?;
             self.tell(&Event::Epoch(metrics));
-            let last = state.epoch == epochs;
+            let last = state.epoch == epochs || patience;
+            if patience && state.epoch < epochs {
+                let text = format!("the validation loss has not fallen for {} epochs: that is enough", stale.1);
+                self.tell(&Event::Note(text));
+                epochs_over = true;
+            }
             let asked = self.stopped() || self.config.stop_after == Some(number);
             interrupted = !(last && phase.last) && asked;
             if last || interrupted || saved.elapsed() > CHECKPOINT_EVERY {
@@ -317,71 +321,117 @@ impl<'a> Trainer<'a> {
         *net = snapshot(&initial, &best, state.best)?;
         let moments = match phase.last {
             true => BTreeMap::new(),
-            false => session.read(true)?.into_iter().filter(|(name, _)| name.starts_with("moment")).collect(),
+            false => session.everything()?.into_iter().filter(|(name, _)| name.starts_with("moment")).collect(),
         };
         let best = state.best.map(|(accuracy, loss, epoch, _)| (accuracy, loss, epoch));
         let updates = session.updates_after(state.updates);
         Ok((Handed { best, epochs: phase.before + state.epoch, moments, updates }, interrupted))
     }
 
-    /// Reads pictures, or computes features, and drops what cannot be read.
-    fn source(&mut self, net: &Network, train: &Arc<Dataset>, val: &Arc<Dataset>) -> Result<Source> {
+    /// Whether the phase at hand ended before its last epoch.
+    fn over(&self, state: &State) -> bool {
+        let stale = state.least.map_or(0, |(_, since)| since);
+        self.config.patience.is_some_and(|patience| stale >= patience)
+    }
+
+    /// Reads pictures, or has the frozen front's output computed where each is always seen alike; drops what cannot
+    /// be read. With the marks of what is kept.
+    fn source(
+        &mut self,
+        net: &Network,
+        train: &Arc<Dataset>,
+        val: &Arc<Dataset>,
+    ) -> Result<(Source, Vec<Mark>)> {
         let mut silent = Silent;
         let observer: &mut dyn Observer = match &mut self.observer {
             Some(observer) => *observer,
             None => &mut silent,
         };
-        let (source, mut skipped) = match self.config.strategy {
-            Strategy::Features => {
-                let (sets, cache) = ([&**train, &**val], self.cache.as_deref());
-                let mut sets = extract_until(net, self.device, &sets, cache, observer, self.stop)?;
-                let (Some(val), Some(train)) = (sets.pop(), sets.pop()) else {
+        let cut = match self.config.keeps() {
+            true => Cut::before_learning(net)?,
+            false => None,
+        };
+        let (source, marks, mut skipped) = match cut {
+            Some(cut) => {
+                let eval = || vec![View::Eval(net.preprocess().clone())];
+                let views = match self.config.copies {
+                    0 => eval(),
+                    n => (0..n as u64).map(|copy| training_view(&self.config, net, copy)).collect(),
+                };
+                let wanted = [Wanted { set: train, views }, Wanted { set: val, views: eval() }];
+                let cache = self.cache.as_deref();
+                let mut sets = extract_until(&cut, self.device, &wanted, cache, observer, self.stop)?;
+                let (Some(kept_val), Some(kept)) = (sets.pop(), sets.pop()) else {
                     return Err(Error::Data("no features".into()));
                 };
-                let kept = train.kept + val.kept;
-                if kept > 0 {
+                let known = kept.kept + kept_val.kept;
+                if known > 0 {
                     observer.event(&Event::Note(format!(
-                        "features of {kept} pictures were kept from an earlier run"
+                        "features of {known} pictures were kept from an earlier run"
                     )));
                 }
-                let skipped = [train.skipped.clone(), val.skipped.clone()].concat();
-                (Source::Features { train, val }, skipped)
+                let skipped = [kept.skipped.clone(), kept_val.skipped.clone()].concat();
+                let sets = [train.clone(), val.clone()];
+                (Source::Kept { train: kept, val: kept_val, sets }, cut.marks, skipped)
             }
-            _ => {
+            None => {
                 observer.event(&Event::progress("reading", 0, train.len() + val.len()));
                 let readable = |set: &Dataset| set.clone().verify(|_, _| {});
                 let (train, val) = (readable(train)?, readable(val)?);
                 observer.event(&Event::progress("reading", train.len() + val.len(), train.len() + val.len()));
                 let skipped = [train.skipped.clone(), val.skipped.clone()].concat();
-                (Source::Pictures { train: train.into(), val: val.into() }, skipped)
+                (Source::Pictures { train: train.into(), val: val.into() }, Vec::new(), skipped)
             }
         };
         skipped.retain(|s| !train.skipped.contains(s) && !val.skipped.contains(s));
         if !skipped.is_empty() {
             observer.event(&Event::Skipped(skipped));
         }
-        Ok(source)
+        Ok((source, marks))
     }
 
-    /// Pictures a step: as asked for, or as many up to 32 as the device can hold.
-    fn batch(&mut self, net: &Network, source: &Source) -> Result<usize> {
-        let wanted = self.config.batch(source.len());
-        if self.config.batch.is_some() || self.config.strategy == Strategy::Features {
-            return Ok(wanted);
-        }
+    /// The network on the device, and how many pictures go through it at once: as many as a batch has, or fewer,
+    /// whose gradients then add up, where the device cannot hold as many.
+    fn session(&mut self, net: &Network, source: &Source, marks: &[Mark]) -> Result<(Session, usize)> {
         let caps = self.device.caps();
-        let (batch, _) = fitting_batch(wanted, |batch| training_plan(net, &self.config, batch, &caps))?;
-        if batch < wanted {
-            let name = self.device.describe();
-            self.tell(&Event::Note(format!("batch {batch}: {wanted} pictures do not fit {name}")));
+        let objective = Objective::labels(self.config.smoothing);
+        let wanted = self.config.batch(source.len());
+        let accumulate = self.config.accumulate;
+        let mut batch = wanted;
+        if self.resumed {
+            let state = self.state()?;
+            (batch, self.config.accumulate) = (state.batch, state.parts.max(1));
+        } else if marks.is_empty() {
+            batch = fitting_batch(wanted, |batch| training_plan(net, &self.config, batch, &caps))?.0;
         }
-        Ok(batch)
+        loop {
+            if !self.resumed {
+                self.config.accumulate = accumulate * wanted.div_ceil(batch);
+            }
+            let ready = Session::new(self.device, net, &self.config, objective, marks.to_vec())
+                .and_then(|mut session| session.prepare(net, batch).map(|()| session));
+            match ready {
+                Err(Error::Gpu(e)) if batch > 1 && !self.resumed && e.contains("memory") => batch /= 2,
+                ready => {
+                    if batch < wanted && !self.resumed {
+                        let (name, parts) = (self.device.describe(), wanted.div_ceil(batch));
+                        self.tell(&Event::Note(format!(
+                            "{wanted} pictures do not fit {name} at once: {batch} at a time, and one update \
+                             for {parts} such batches"
+                        )));
+                    }
+                    return Ok((ready?, batch));
+                }
+            }
+        }
     }
 
-    /// The epoch's batches: a last one of a single picture would have no batch statistics.
-    fn plan_epoch(&self, source: &Source, batch: usize, pads: bool, epoch: usize) -> Vec<Vec<usize>> {
-        let order = epoch_order(source.len(), self.config.seed, epoch as u64);
-        batches(&order, batch, if pads { 1 } else { 2 })
+    /// Where the training stands in epoch `epoch` (from 0).
+    fn standing(&self, source: &Source, session: &Session, state: &State, epoch: usize) -> Standing {
+        let epochs = self.config.epochs();
+        let batches = source.plan(&self.config, state.batch, session.pads(), 0).len();
+        let steps = epochs * batches.div_ceil(state.parts.max(1));
+        Standing { step: state.updates as usize, steps, epoch, epochs, plateaus: state.plateaus }
     }
 
     /// Trains through what is left of the epoch. Returns whether it came to its end.
@@ -393,55 +443,51 @@ impl<'a> Trainer<'a> {
         state: &mut State,
         phase: Phase,
     ) -> Result<bool> {
-        let plan = self.plan_epoch(source, state.batch, session.pads(), state.epoch);
-        let (steps, epochs) = (plan.len(), self.config.epochs());
-        let ahead = plan[state.step..].to_vec();
-        let feed = match source {
-            Source::Pictures { .. } => Feed::Pictures,
-            Source::Features { .. } => Feed::Features,
-        };
-        let fed: Box<dyn Iterator<Item = Fed>> = match source {
-            Source::Pictures { train, .. } => {
-                let view = View::Train {
-                    preprocess: net.preprocess().clone(),
-                    augment: self.config.augment,
-                    seed: self.config.seed,
-                    epoch: state.epoch as u64,
-                };
-                let loader = Loader::new(train.clone(), ahead, view, AHEAD)?;
-                Box::new(loader.map(|b| Fed { data: b.pixels, labels: b.labels }))
-            }
-            Source::Features { train, .. } => Box::new(ahead.into_iter().map(|indices| {
-                let row = |&i: &usize| &train.rows[i * train.dims..][..train.dims];
-                let rows: Vec<f32> = indices.iter().flat_map(row).copied().collect();
-                let labels = indices.iter().map(|&i| train.labels[i]).collect();
-                Fed { data: bytemuck::cast_slice(&rows).to_vec(), labels }
-            })),
-        };
-        for Fed { data, labels } in fed {
+        let parts = state.parts.max(1);
+        let plan = source.plan(&self.config, state.batch, session.pads(), state.epoch);
+        let steps = plan.len().div_ceil(parts);
+        let ahead = plan[(state.step * parts).min(plan.len())..].to_vec();
+        let weights = source.class_weights(&self.config, net.classes().len());
+        let mut at = self.standing(source, session, state, state.epoch);
+        let config = self.config.clone();
+        let mut fed = source.train(&config, net, state.epoch, ahead)?.peekable();
+        while fed.peek().is_some() {
             if self.stopped() {
-                while let Some(done) = session.finish()? {
-                    self.count(state, done, steps, phase);
-                }
+                self.drain(session, state, steps, phase)?;
                 return Ok(false);
             }
+            let mut group: Vec<Fed> = fed.by_ref().take(parts).collect::<Result<_>>()?;
             state.step += 1;
-            if labels.is_empty() {
+            group.retain(|part| part.rows() > 0);
+            if group.is_empty() {
                 continue;
             }
-            let done = state.updates as usize;
-            let factor = self.config.schedule().factor(done, steps * epochs, state.epoch, epochs);
-            state.updates += 1;
-            let batch = state.batch;
-            let given = Given { feed, data: &data, labels: &labels };
-            if let Some(done) = session.train(net, &given, batch, factor, state.updates)? {
-                self.count(state, done, steps, phase);
+            for part in &mut group {
+                part.weights = part.labels.iter().map(|&label| weights[label as usize]).collect();
             }
+            at.step = state.updates as usize;
+            state.updates += 1;
+            let (factor, batch, updates) = (config.factor(at), state.batch, state.updates);
+            let mut done = Vec::new();
+            session.train(net, &group, batch, factor, updates, &mut |result| done.push(result))?;
+            done.into_iter().for_each(|result| self.count(state, result, steps, phase));
         }
+        self.drain(session, state, steps, phase)?;
+        Ok(true)
+    }
+
+    /// Waits for the steps under way.
+    fn drain(
+        &mut self,
+        session: &mut Session,
+        state: &mut State,
+        steps: usize,
+        phase: Phase,
+    ) -> Result<()> {
         while let Some(done) = session.finish()? {
             self.count(state, done, steps, phase);
         }
-        Ok(true)
+        Ok(())
     }
 
     fn count(&mut self, state: &mut State, done: StepResult, steps: usize, phase: Phase) {
@@ -468,38 +514,28 @@ impl<'a> Trainer<'a> {
         source: &Source,
         batch: usize,
     ) -> Result<(f64, f64)> {
+        session.settle()?;
         let mut tally = Tally::default();
-        match source {
-            Source::Features { val, .. } => {
-                for (rows, labels) in val.rows.chunks(batch * val.dims).zip(val.labels.chunks(batch)) {
-                    let data = bytemuck::cast_slice(rows);
-                    let logits = session.logits(net, Feed::Features, data, labels.len(), batch)?;
-                    tally.add(&logits, labels);
-                }
+        let total = source.val_len();
+        let mut done = 0;
+        for fed in source.val(net, batch)? {
+            let fed = fed?;
+            if fed.rows() > 0 {
+                tally.add(&session.logits(net, &fed, batch)?, &fed.labels);
             }
-            Source::Pictures { val, .. } => {
-                let order: Vec<usize> = (0..val.len()).collect();
-                let view = View::Eval(net.preprocess().clone());
-                let total = val.len();
-                let mut done = 0;
-                for b in Loader::new(val.clone(), batches(&order, batch, 1), view, AHEAD)? {
-                    if !b.labels.is_empty() {
-                        let logits = session.logits(net, Feed::Pictures, &b.pixels, b.labels.len(), batch)?;
-                        tally.add(&logits, &b.labels);
-                    }
-                    done += b.labels.len();
-                    self.tell(&Event::progress("evaluate", done, total));
-                }
-            }
+            done += fed.rows();
+            self.tell(&Event::progress("evaluate", done, total));
         }
         Ok((tally.top1(), tally.mean_loss()))
     }
 
-    /// Pictures or feature vectors that are evaluated at a time.
+    /// Pictures, or rows of what is kept, that are evaluated at a time.
     fn eval_batch(&self, net: &Network, source: &Source) -> Result<usize> {
-        let Source::Pictures { val, .. } = source else { return Ok(FEATURE_BATCH) };
+        let Source::Pictures { val, .. } = source else {
+            return Ok(KEPT_BATCH.min(source.val_len().max(1)));
+        };
         let caps = self.device.caps();
         let wanted = self.config.batch.unwrap_or(Config::BATCH).min(val.len());
-        Ok(fitting_batch(wanted, |batch| super::session::inference_plan(net, batch, &caps))?.0)
+        Ok(fitting_batch(wanted, |batch| inference_plan(net, batch, &caps))?.0)
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::config::Config;
-use super::session::{inference_plan, training_plan};
+use super::plans::{inference_plan, training_plan};
 use crate::models::Network;
 use crate::plan::measure::Timing;
 use crate::plan::{Device, Plan, Program};

@@ -1,0 +1,370 @@
+//! What a frozen front makes of pictures, computed once and kept under a key of weights, preprocessing, cut and
+//! device; a picture is known by the hash of its file, a varied copy of it by its draws, too.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::events::{Event, Observer};
+use super::plans::{front, front_tape, frontier};
+use super::shelf::{Key, Rows, Shelf};
+use crate::data::{Dataset, Skipped, View, content_key};
+use crate::models::Network;
+use crate::nn::Freeze;
+use crate::plan::Device;
+use crate::tape::{Mark, Role};
+use crate::{Error, Result};
+
+/// Pictures that go through the front at a time.
+pub(super) const FRONT_BATCH: usize = 16;
+
+/// Where the front of a network ends whose output is kept.
+#[derive(Debug, Clone)]
+pub struct Cut {
+    /// The network, frozen as it was when it was cut.
+    net: Network,
+    pub(super) marks: Vec<Mark>,
+    /// Numbers of one picture at each mark.
+    pub(super) sizes: Vec<usize>,
+}
+
+impl Cut {
+    /// Before the first layer of `net` that learns. None where that is the first layer of all.
+    ///
+    /// # Errors
+    /// As for [`Network::record`].
+    pub fn before_learning(net: &Network) -> Result<Option<Cut>> {
+        let marks = frontier(net)?;
+        if marks.is_empty() {
+            return Ok(None);
+        }
+        let (tape, values) = front_tape(net, &marks, 2)?;
+        let sizes = values.iter().map(|&v| tape.shape(v).numel() / 2).collect();
+        Ok(Some(Cut { net: net.clone(), marks, sizes }))
+    }
+
+    /// Before the head.
+    ///
+    /// # Errors
+    /// As for [`Network::record`].
+    pub fn before_head(net: &Network) -> Result<Cut> {
+        let mut net = net.clone();
+        net.freeze(Freeze::all_but_head())?;
+        let missing = || Error::Usage(format!("{} has nothing before its head", net.config().model));
+        Cut::before_learning(&net)?.ok_or_else(missing)
+    }
+
+    /// Numbers that are kept of a picture.
+    pub fn numbers(&self) -> usize {
+        self.sizes.iter().sum()
+    }
+
+    /// The layer that it lies behind, for people.
+    pub fn layer(&self) -> &str {
+        self.marks.last().map_or("", |mark| &mark.layer)
+    }
+
+    /// What the kept numbers depend on beside the picture: weights and preprocessing of the front, where it ends, the
+    /// device.
+    ///
+    /// # Errors
+    /// As for [`Network::record`].
+    pub fn key(&self, device: &Device) -> Result<String> {
+        let mut config = self.net.config().clone();
+        // What is the head's alone.
+        config.classes.clear();
+        (config.hidden, config.auxiliary) = (None, false);
+        let config = serde_json::to_string(&config).map_err(|e| Error::Weights(e.to_string()))?;
+        let marks: Vec<String> = self.marks.iter().map(|m| format!("{m:?}")).collect();
+        let mut hash = Sha256::new();
+        for part in [config.as_str(), &marks.join(" "), &device.identity()] {
+            hash.update(part);
+            hash.update([0]);
+        }
+        let (tape, values) = front_tape(&self.net, &self.marks, 1)?;
+        let mut needed: BTreeSet<_> = values.into_iter().collect();
+        for node in tape.nodes.iter().rev() {
+            if node.outputs.iter().any(|v| needed.contains(v)) {
+                needed.extend(node.inputs.iter().copied());
+            }
+        }
+        let params = needed.iter().map(|v| &tape.values[v.0]).filter(|v| v.role == Role::Param);
+        let names: BTreeSet<&str> = params.map(|v| v.name.as_str()).collect();
+        for name in names {
+            hash.update(name);
+            hash.update(bytemuck::cast_slice::<f32, u8>(self.net.tensor(name)?));
+        }
+        Ok(hex(&hash.finalize()[..12]))
+    }
+}
+
+fn hex(hash: &[u8]) -> String {
+    hash.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// What is kept of a data set's readable pictures.
+#[derive(Debug, Clone)]
+pub struct Features {
+    /// Numbers of one picture at each value of the cut.
+    sizes: Vec<usize>,
+    rows: Rows,
+    /// Copies of each picture.
+    copies: usize,
+    /// Label of each picture.
+    pub labels: Vec<u32>,
+    /// Which picture of the set each is.
+    pub indices: Vec<usize>,
+    /// Pictures that could not be read.
+    pub skipped: Vec<Skipped>,
+    /// Pictures that were kept from before.
+    pub kept: usize,
+}
+
+impl Features {
+    /// Pictures.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Numbers of one picture.
+    pub fn dims(&self) -> usize {
+        self.sizes.iter().sum()
+    }
+
+    /// Copies of each picture that are kept.
+    pub fn copies(&self) -> usize {
+        self.copies
+    }
+
+    /// Numbers `[pictures, dims]` of some of the pictures, of copy `copy` modulo the copies.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where they cannot be read back.
+    pub fn read(&self, pictures: &[usize], copy: usize) -> Result<Vec<f32>> {
+        debug_assert_eq!(self.rows.len(), self.len() * self.copies);
+        self.rows.read(pictures.iter().map(|i| i * self.copies + copy % self.copies))
+    }
+
+    /// The same as the inputs of a program behind the cut: bytes by name.
+    pub(super) fn inputs(&self, pictures: &[usize], copy: usize) -> Result<Vec<(String, Vec<u8>)>> {
+        let (rows, dims) = (self.read(pictures, copy)?, self.dims());
+        let mut first = 0;
+        let mut inputs = Vec::new();
+        for (i, &size) in self.sizes.iter().enumerate() {
+            let own = rows.chunks_exact(dims.max(1)).flat_map(|row| &row[first..first + size]);
+            let own: Vec<f32> = own.copied().collect();
+            inputs.push((crate::tape::kept_input(i), bytemuck::cast_slice(&own).to_vec()));
+            first += size;
+        }
+        Ok(inputs)
+    }
+}
+
+/// A data set, and how each of its pictures is looked at: once for each view.
+pub(super) struct Wanted<'a> {
+    pub(super) set: &'a Dataset,
+    pub(super) views: Vec<View>,
+}
+
+/// Features before the head of all pictures of `sets`, from `cache` where they were kept, else computed and kept
+/// there. Each unreadable picture is listed in its set's `skipped`.
+///
+/// # Errors
+/// [`Error::Data`] where a class loses all its pictures; from the device. A cache that cannot be read or
+/// written is a warning.
+pub fn extract(
+    net: &Network,
+    device: &Device,
+    sets: &[&Dataset],
+    cache: Option<&Path>,
+    observer: &mut dyn Observer,
+) -> Result<Vec<Features>> {
+    let views = || vec![View::Eval(net.preprocess().clone())];
+    let wanted: Vec<Wanted<'_>> = sets.iter().map(|&set| Wanted { set, views: views() }).collect();
+    extract_until(&Cut::before_head(net)?, device, &wanted, cache, observer, None)
+}
+
+/// One picture's row: set, picture, view.
+type At = (usize, usize, usize);
+
+/// The key of a picture under a view.
+fn row_key(content: &Key, view: &View, index: usize) -> Key {
+    match view {
+        View::Eval(_) => *content,
+        // The draws depend on the picture's place in its set, too.
+        varied => {
+            let hash = Sha256::new().chain_update(content).chain_update(format!("{varied:?} {index}"));
+            hash.finalize().into()
+        }
+    }
+}
+
+/// The same for any cut and any views, until `stop` is true: then what was computed is kept, and
+/// [`Error::Interrupted`] returned.
+pub(super) fn extract_until(
+    cut: &Cut,
+    device: &Device,
+    wanted: &[Wanted<'_>],
+    cache: Option<&Path>,
+    observer: &mut dyn Observer,
+    stop: Option<&AtomicBool>,
+) -> Result<Vec<Features>> {
+    let stopped = || stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
+    let file: Option<PathBuf> = match cache {
+        Some(folder) => {
+            let name = format!("{}-{}.bin", cut.net.config().model, cut.key(device)?);
+            Some(folder.join("features").join(name))
+        }
+        None => None,
+    };
+    let expected = wanted.iter().map(|w| w.set.len() * w.views.len()).sum();
+    let mut warn = |text: String| observer.event(&Event::Warning(text));
+    let shelf = Shelf::open(file.as_deref(), cut.numbers(), expected, &mut warn);
+    let contents: Vec<Vec<Result<Key>>> =
+        wanted.iter().map(|w| w.set.samples.par_iter().map(content_key).collect()).collect();
+    let mut extraction = Extraction { cut, wanted, contents, shelf, failed: HashMap::new() };
+    let missing = extraction.missing();
+    if !missing.is_empty() {
+        extraction.compute(device, &missing, observer, &stopped)?;
+    }
+    if stopped() {
+        return Err(Error::Interrupted(
+            "interrupted before the first step; features computed so far are kept: the same command goes on"
+                .into(),
+        ));
+    }
+    extraction.gather(&missing)
+}
+
+struct Extraction<'a> {
+    cut: &'a Cut,
+    wanted: &'a [Wanted<'a>],
+    /// Of each picture of each set.
+    contents: Vec<Vec<Result<Key>>>,
+    shelf: Shelf,
+    failed: HashMap<(usize, usize), Skipped>,
+}
+
+impl Extraction<'_> {
+    fn key(&self, (s, i, v): At) -> Option<Key> {
+        self.contents[s][i].as_ref().ok().map(|content| row_key(content, &self.wanted[s].views[v], i))
+    }
+
+    fn missing(&self) -> Vec<At> {
+        let mut missing: Vec<At> = Vec::new();
+        for (s, w) in self.wanted.iter().enumerate() {
+            let all = (0..w.set.len()).flat_map(|i| (0..w.views.len()).map(move |v| (s, i, v)));
+            missing.extend(all.filter(|&at| self.key(at).is_some_and(|key| !self.shelf.contains(&key))));
+        }
+        missing
+    }
+
+    /// Runs the front over what is missing. While the device works on one group, the host decodes the next.
+    fn compute(
+        &mut self,
+        device: &Device,
+        missing: &[At],
+        observer: &mut dyn Observer,
+        stopped: &dyn Fn() -> bool,
+    ) -> Result<()> {
+        let (cut, wanted) = (self.cut, self.wanted);
+        observer.event(&Event::progress("features", 0, missing.len()));
+        let (batch, mut program) = front(&cut.net, &cut.marks, device, FRONT_BATCH.min(missing.len()))?;
+        let decode = |&(s, i, v): &At| wanted[s].views[v].picture(wanted[s].set, i);
+        let bytes = cut.net.preprocess().crop.pow(2) * 3;
+        let groups: Vec<&[At]> = missing.chunks(batch).collect();
+        let mut started: Option<Vec<At>> = None;
+        for (number, group) in groups.iter().map(|g| Some(*g)).chain([None]).enumerate() {
+            let decoded: Vec<_> = group.map_or(Vec::new(), |g| g.par_iter().map(decode).collect());
+            if let Some(done) = started.take() {
+                let outputs = program.finish()?;
+                for (n, &at) in done.iter().enumerate() {
+                    let parts = outputs.iter().zip(&cut.sizes);
+                    let row: Vec<f32> =
+                        parts.flat_map(|(values, &size)| &values[n * size..][..size]).copied().collect();
+                    if let Some(key) = self.key(at) {
+                        self.shelf.add(key, &row, &mut |text| observer.event(&Event::Warning(text)));
+                    }
+                }
+                let done = (number * batch).min(missing.len());
+                observer.event(&Event::progress("features", done, missing.len()));
+            }
+            let Some(group) = group.filter(|_| !stopped()) else { break };
+            let mut pixels = Vec::with_capacity(batch * bytes);
+            let mut good = Vec::new();
+            for (&at, outcome) in group.iter().zip(decoded) {
+                match outcome {
+                    Ok(crop) => {
+                        pixels.extend(crop);
+                        good.push(at);
+                    }
+                    Err(e) => {
+                        let name = wanted[at.0].set.samples[at.1].name();
+                        self.failed.insert((at.0, at.1), Skipped::from_error(&name, &e));
+                    }
+                }
+            }
+            if !good.is_empty() {
+                pixels.resize(batch * bytes, 0);
+                program.start(&[("image", &pixels)])?;
+                started = Some(good);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is kept of each set, after `missing` was computed.
+    fn gather(self, missing: &[At]) -> Result<Vec<Features>> {
+        let computed: BTreeSet<(usize, usize)> = missing.iter().map(|&(s, i, _)| (s, i)).collect();
+        let mut found = Vec::new();
+        for (s, Wanted { set, views }) in self.wanted.iter().enumerate() {
+            let (mut places, mut labels, mut indices) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut skipped, mut kept) = (Vec::new(), 0);
+            for (i, sample) in set.samples.iter().enumerate() {
+                let place = |v| self.shelf.place(&self.key((s, i, v))?);
+                let own: Option<Vec<_>> = (0..views.len()).map(place).collect();
+                match (own, &self.contents[s][i], self.failed.get(&(s, i))) {
+                    (_, _, Some(reason)) => skipped.push(reason.clone()),
+                    (_, Err(e), _) => skipped.push(Skipped::from_error(&sample.name(), e)),
+                    // A copy of an unreadable picture.
+                    (None, ..) => skipped.push(Skipped::new(sample.name(), "unreadable")),
+                    (Some(own), ..) => {
+                        places.extend(own);
+                        labels.push(sample.label);
+                        indices.push(i);
+                        kept += usize::from(!computed.contains(&(s, i)));
+                    }
+                }
+            }
+            for (label, class) in set.classes.iter().enumerate() {
+                let had = set.samples.iter().any(|s| s.label as usize == label);
+                if had && !labels.iter().any(|&l| l as usize == label) {
+                    return Err(Error::Data(format!(
+                        "class '{class}': none of its pictures can be read; replace them or remove the class"
+                    )));
+                }
+            }
+            found.push((places, labels, indices, skipped, kept));
+        }
+        let (shelf, sizes) = (Arc::new(self.shelf), &self.cut.sizes);
+        let features = |((places, labels, indices, skipped, kept), w): (_, &Wanted<'_>)| Features {
+            sizes: sizes.clone(),
+            rows: shelf.rows(places),
+            copies: w.views.len(),
+            labels,
+            indices,
+            skipped,
+            kept,
+        };
+        Ok(found.into_iter().zip(self.wanted).map(features).collect())
+    }
+}

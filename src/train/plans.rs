@@ -1,0 +1,184 @@
+//! The recordings that a training runs: steps, evaluations, and the front whose output is kept.
+
+use std::sync::Arc;
+
+use super::config::{Config, trainable};
+use crate::gpu::Caps;
+use crate::models::{Network, Recording};
+use crate::nn::{Freeze, Mode};
+use crate::ops::{self, Accuracy, Add, Agreement, CrossEntropy, LossKind, Mul, TargetLoss};
+use crate::plan::{Device, Layout, Plan, Program, Request, Update, compile};
+use crate::tape::{Mark, Shape, Tape, Type, ValueId};
+use crate::{Error, Result};
+
+/// What a loss compares the logits with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Objective {
+    /// Numbers, one for each class; labels where absent.
+    pub(super) targets: Option<LossKind>,
+    /// Share of a label that is spread over all classes.
+    pub(super) smoothing: f32,
+    /// A teacher's temperature, and its share of the loss.
+    pub(super) teacher: Option<(f32, f32)>,
+}
+
+impl Objective {
+    /// Of single labels.
+    pub(super) fn labels(smoothing: f32) -> Self {
+        Objective { targets: None, smoothing, teacher: None }
+    }
+}
+
+/// Pages for what learns in `net`.
+pub(super) fn layout(net: &Network, update: &Update, caps: &Caps) -> Arc<Layout> {
+    let is_state = |s: &&crate::nn::ParamSpec| !s.kind.is_learnable() && net.mask().changes(s);
+    let state: Vec<(String, Shape)> =
+        net.specs().iter().filter(is_state).map(|s| (s.path.clone(), Shape(s.device_shape()))).collect();
+    Arc::new(Layout::new(&trainable(net), &state, &update.pages(), caps))
+}
+
+/// A training step of `net`: its loss and gradients, and the update behind them. With `marks`, from what is kept.
+pub(super) fn train_request(
+    net: &Network,
+    marks: &[Mark],
+    batch: usize,
+    objective: Objective,
+    update: Update,
+) -> Result<Request> {
+    let mut tape = Tape::new();
+    let recorded = net.record(&mut tape, Recording::new(Mode::Train, batch))?;
+    let logits = recorded.logits;
+    tape.set_layer("loss");
+    let weights = tape.input("weights", Type::f32(&[batch]));
+    let targets = tape.ty(logits).clone();
+    let reference = match objective.targets {
+        Some(_) => tape.input("targets", targets.clone()),
+        None => tape.input("labels", Type::u32(&[batch])),
+    };
+    let loss_of = |tape: &mut Tape, logits: ValueId| match objective.targets {
+        Some(kind) => {
+            tape.apply(TargetLoss { kind, temperature: 1.0 }, &[logits, reference, weights])
+        }
+        None => tape.apply(CrossEntropy { smoothing: objective.smoothing }, &[logits, reference, weights]),
+    };
+    let mut loss = loss_of(&mut tape, logits)?;
+    let hits = match objective.targets {
+        Some(kind) => tape.apply(Agreement(kind), &[logits, reference, weights])?,
+        None => tape.apply(Accuracy, &[logits, reference, weights])?,
+    };
+    if let Some((temperature, share)) = objective.teacher {
+        let answers = tape.input("teacher", targets);
+        let kind = LossKind::Softmax;
+        let taught = tape.apply(TargetLoss { kind, temperature }, &[logits, answers, weights])?;
+        let own = scaled(&mut tape, loss, 1.0 - share)?;
+        let taught = scaled(&mut tape, taught, share * temperature * temperature)?;
+        loss = tape.apply(Add::default(), &[own, taught])?;
+    }
+    // Losses of auxiliary heads add to the gradients only.
+    let mut total = loss;
+    for (logits, weight) in recorded.auxiliary {
+        let own = loss_of(&mut tape, logits)?;
+        let own = scaled(&mut tape, own, weight)?;
+        total = tape.apply(Add::default(), &[total, own])?;
+    }
+    let gradients = ops::backward(&mut tape, total)?;
+    if gradients.is_empty() {
+        return Err(Error::Usage("everything is frozen: nothing would learn; freeze less".into()));
+    }
+    let outputs = vec![("loss".into(), loss), ("hits".into(), hits)];
+    Ok(Request { tape: behind(tape, marks)?, outputs, gradients, update: Some(update) })
+}
+
+fn scaled(tape: &mut Tape, value: ValueId, factor: f32) -> Result<ValueId> {
+    let factor = tape.fill(&[1], factor);
+    tape.apply(Mul, &[value, factor])
+}
+
+/// Logits under the present weights. With `marks`, from what is kept.
+pub(super) fn eval_request(net: &Network, marks: &[Mark], batch: usize) -> Result<Request> {
+    let mut tape = Tape::new();
+    let logits = net.record(&mut tape, Recording::new(Mode::Eval, batch))?.logits;
+    Ok(Request::inference(behind(tape, marks)?, &[("logits", logits)]))
+}
+
+fn behind(tape: Tape, marks: &[Mark]) -> Result<Tape> {
+    if marks.is_empty() {
+        return Ok(tape);
+    }
+    let missing = || Error::Shape("the recording lacks a value that was kept".into());
+    tape.behind(marks).ok_or_else(missing)
+}
+
+/// Where the frozen front of `net` ends: the values that its learning layers read. None where something learns from
+/// the first layer on.
+pub(super) fn frontier(net: &Network) -> Result<Vec<Mark>> {
+    let mut tape = Tape::new();
+    net.record(&mut tape, Recording::new(Mode::Train, 2))?;
+    Ok(tape.frontier(&["image"]))
+}
+
+/// The front of `net` up to `marks`, as a recording and its values there.
+pub(super) fn front_tape(net: &Network, marks: &[Mark], batch: usize) -> Result<(Tape, Vec<ValueId>)> {
+    let mut tape = Tape::new();
+    net.record(&mut tape, Recording::new(Mode::Train, batch))?;
+    let values = tape.marked(marks);
+    let values = values.ok_or_else(|| Error::Shape("the recording lacks a value that is to be kept".into()))?;
+    Ok((tape, values))
+}
+
+/// The same, ready to run on the largest fitting batch up to `batch`.
+pub(super) fn front(net: &Network, marks: &[Mark], device: &Device, batch: usize) -> Result<(usize, Program)> {
+    let caps = device.caps();
+    let (batch, plan) = fitting_batch(batch, |batch| {
+        let (tape, values) = front_tape(net, marks, batch)?;
+        let names: Vec<String> = (0..values.len()).map(crate::tape::kept_input).collect();
+        let outputs: Vec<(&str, ValueId)> = names.iter().map(String::as_str).zip(values).collect();
+        compile(Request::inference(tape, &outputs), &Arc::default(), &caps)
+    })?;
+    let store = device.store(&Arc::default(), net)?;
+    Ok((batch, Program::new(plan, &store, net)?))
+}
+
+/// The plan of one training step of `net` (already frozen as wanted) on pictures.
+///
+/// # Errors
+/// [`Error::Shape`] where a value fits no binding, [`Error::Usage`] where nothing learns.
+pub fn training_plan(net: &Network, config: &Config, batch: usize, caps: &Caps) -> Result<Plan> {
+    let update = config.update();
+    let request = train_request(net, &[], batch, Objective::labels(config.smoothing), update)?;
+    compile(request, &layout(net, &update, caps), caps)
+}
+
+/// The plan of a prediction with `net`: logits from pictures; everything counts as frozen.
+///
+/// # Errors
+/// As for [`training_plan`].
+pub fn inference_plan(net: &Network, batch: usize, caps: &Caps) -> Result<Plan> {
+    let mut net = net.clone();
+    net.freeze(Freeze::all())?;
+    compile(eval_request(&net, &[], batch)?, &Arc::default(), caps)
+}
+
+/// The largest batch, from `batch` down by halves, that a plan can be compiled for.
+pub(super) fn fitting_batch(
+    batch: usize,
+    mut plan: impl FnMut(usize) -> Result<Plan>,
+) -> Result<(usize, Plan)> {
+    let mut batch = batch.max(1);
+    loop {
+        match plan(batch) {
+            Err(Error::Shape(_)) if batch > 1 => batch /= 2,
+            other => return Ok((batch, other?)),
+        }
+    }
+}
+
+/// Compiles the inference plan for the largest fitting batch up to `batch` and makes it ready.
+pub(super) fn inference(net: &Network, device: &Device, batch: usize) -> Result<(usize, Program)> {
+    let mut frozen = net.clone();
+    frozen.freeze(Freeze::all())?;
+    let caps = device.caps();
+    let (batch, plan) = fitting_batch(batch, |batch| inference_plan(&frozen, batch, &caps))?;
+    let store = device.store(&Arc::default(), &frozen)?;
+    Ok((batch, Program::new(plan, &store, &frozen)?))
+}

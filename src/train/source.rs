@@ -1,0 +1,123 @@
+//! Training data in the form that a phase wants: pictures, or what a frozen front made of them.
+
+use std::sync::Arc;
+
+use super::config::Config;
+use super::evaluate::AHEAD;
+use super::kept::Features;
+use super::session::Fed;
+use crate::Result;
+use crate::data::{Augment, Batch, Dataset, Loader, View, batches, epoch_order};
+use crate::models::Network;
+
+/// Rows of what is kept that are evaluated at a time.
+pub(super) const KEPT_BATCH: usize = 256;
+
+/// The two parts of the data.
+pub(super) enum Source {
+    Pictures { train: Arc<Dataset>, val: Arc<Dataset> },
+    Kept { train: Features, val: Features, sets: [Arc<Dataset>; 2] },
+}
+
+/// Batches, decoded ahead of their use.
+type Batches<'a> = Box<dyn Iterator<Item = Result<Fed>> + 'a>;
+
+/// How training pictures are looked at.
+pub(super) fn training_view(config: &Config, net: &Network, epoch: u64) -> View {
+    let preprocess = net.preprocess().clone();
+    match config.augment == Augment::none() {
+        true => View::Eval(preprocess),
+        false => View::Train { preprocess, augment: config.augment, seed: config.seed, epoch },
+    }
+}
+
+impl Source {
+    /// Training pictures.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Source::Pictures { train, .. } => train.len(),
+            Source::Kept { train, .. } => train.len(),
+        }
+    }
+
+    /// Validation pictures.
+    pub(super) fn val_len(&self) -> usize {
+        match self {
+            Source::Pictures { val, .. } => val.len(),
+            Source::Kept { val, .. } => val.len(),
+        }
+    }
+
+    fn labels(&self) -> Vec<u32> {
+        match self {
+            Source::Pictures { train, .. } => train.samples.iter().map(|s| s.label).collect(),
+            Source::Kept { train, .. } => train.labels.clone(),
+        }
+    }
+
+    /// How much a picture of each class counts in the loss.
+    pub(super) fn class_weights(&self, config: &Config, classes: usize) -> Vec<f32> {
+        if !config.class_weights {
+            return vec![1.0; classes];
+        }
+        let labels = self.labels();
+        let mut counts = vec![0usize; classes];
+        labels.iter().for_each(|&label| counts[label as usize] += 1);
+        let present = counts.iter().filter(|&&n| n > 0).count();
+        let weight = |&n: &usize| labels.len() as f32 / (present * n.max(1)) as f32;
+        counts.iter().map(weight).collect()
+    }
+
+    /// The batches of an epoch: numbers of pictures. A last batch of one would have no batch statistics.
+    pub(super) fn plan(&self, config: &Config, batch: usize, pads: bool, epoch: usize) -> Vec<Vec<usize>> {
+        let order = epoch_order(self.len(), config.seed, epoch as u64);
+        batches(&order, batch, if pads { 1 } else { 2 })
+    }
+
+    /// The training data of these batches.
+    pub(super) fn train<'a>(
+        &'a self,
+        config: &Config,
+        net: &Network,
+        epoch: usize,
+        batches: Vec<Vec<usize>>,
+    ) -> Result<Batches<'a>> {
+        Ok(match self {
+            Source::Pictures { train, .. } => {
+                let view = training_view(config, net, epoch as u64);
+                Box::new(Loader::new(train.clone(), batches, view, AHEAD)?.map(|batch| Ok(decoded(batch))))
+            }
+            Source::Kept { train, sets, .. } => {
+                Box::new(batches.into_iter().map(move |rows| kept(train, &sets[0], &rows, epoch)))
+            }
+        })
+    }
+
+    /// The validation data in batches.
+    pub(super) fn val<'a>(&'a self, net: &Network, batch: usize) -> Result<Batches<'a>> {
+        let order: Vec<usize> = (0..self.val_len()).collect();
+        let batches = batches(&order, batch, 1);
+        Ok(match self {
+            Source::Pictures { val, .. } => {
+                let view = View::Eval(net.preprocess().clone());
+                Box::new(Loader::new(val.clone(), batches, view, AHEAD)?.map(|batch| Ok(decoded(batch))))
+            }
+            Source::Kept { val, sets, .. } => {
+                Box::new(batches.into_iter().map(move |rows| kept(val, &sets[1], &rows, 0)))
+            }
+        })
+    }
+}
+
+fn decoded(batch: Batch) -> Fed {
+    let weights = vec![1.0; batch.labels.len()];
+    let inputs = vec![("image".to_string(), batch.pixels)];
+    Fed { inputs, labels: batch.labels, targets: Vec::new(), teacher: Vec::new(), weights }
+}
+
+fn kept(features: &Features, _set: &Dataset, rows: &[usize], copy: usize) -> Result<Fed> {
+    let labels: Vec<u32> = rows.iter().map(|&i| features.labels[i]).collect();
+    let weights = vec![1.0; labels.len()];
+    let inputs = features.inputs(rows, copy)?;
+    Ok(Fed { inputs, labels, targets: Vec::new(), teacher: Vec::new(), weights })
+}
