@@ -12,6 +12,7 @@ mod options;
 mod output;
 mod predict;
 mod progress;
+mod teaching;
 mod train;
 mod tune;
 mod weights;

@@ -20,10 +20,11 @@ where
 #[command(next_help_heading = "What learns")]
 pub(super) struct Freezing {
     /// features: the frozen network runs once a picture and its head is taught on what it saw;
-    /// finetune: all that is not frozen learns, on varied pictures; two-phase: features, then finetune with
-    /// lower rates for lower layers; gradual: features, then one layer group after the other from the top.
-    /// [default: finetune where anything of this section is given, else features]
-    #[arg(long, value_parser = one_of::<Strategy>(&["features", "finetune", "two-phase", "gradual"]))]
+    /// finetune (or partial): all that is not frozen learns, on varied pictures; two-phase: features, then finetune
+    /// with lower rates for lower layers; gradual: features, then one layer group after the other from the top;
+    /// scratch: everything, from first weights; auto: short trials of these, then the best of them.
+    /// [default: finetune where anything of this section is given, else two-phase]
+    #[arg(long, value_parser = one_of::<Strategy>(&["features", "finetune", "partial", "two-phase", "gradual", "scratch", "auto"]))]
     strategy: Option<Strategy>,
     /// Freeze everything up to and including this layer
     #[arg(long, value_name = "LAYER")]

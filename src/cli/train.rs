@@ -8,13 +8,14 @@ use clap::Args;
 use serde_json::Value;
 
 use super::network::is_model;
-use super::options::{Freezing, Optimizing, one_of};
+use super::options::Freezing;
 use super::output::{Style, duration, percent};
 use super::progress::Progress;
 use super::tune::tune_for;
-use super::{Session, cache_folder, positive, usage_error, weights};
+use super::teaching::Teaching;
+use super::{Session, cache_folder, usage_error, weights};
 use crate::models::Network;
-use crate::train::{Config, Context, Report, Schedule, Strategy, interval, resume, run};
+use crate::train::{Config, Context, Report, Strategy, interval, resume, run};
 use crate::{Error, Result};
 
 const EXAMPLES: &str = "\
@@ -50,7 +51,8 @@ pub(super) struct Train {
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "data", "model", "weights", "out", "strategy", "freeze_through", "freeze", "freeze_groups", "batch_norm",
         "epochs", "batch", "head_hidden", "auxiliary", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule",
-        "label_smoothing", "val_fraction", "seed", "stop_after",
+        "label_smoothing", "val_fraction", "seed", "stop_after", "warmup", "layer_decay", "clip", "accumulate", "ema",
+        "patience", "class_weights", "balanced", "teacher", "distill_share", "distill_temperature", "head_solver", "copies",
     ])]
     resume: Option<PathBuf>,
     /// Where features are kept between runs [default: the user's cache folder]
@@ -63,61 +65,6 @@ pub(super) struct Train {
     freezing: Freezing,
     #[command(flatten)]
     teaching: Teaching,
-}
-
-/// How it is taught.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "How it is taught")]
-struct Teaching {
-    /// Passes over the pictures [default: 40 for features, 5 for finetune]
-    #[arg(long, value_name = "N", value_parser = positive)]
-    epochs: Option<usize>,
-    /// Pictures a step [default: 32 on kept features, else 8 to 32 by the number of pictures]
-    #[arg(long, value_name = "N", value_parser = positive)]
-    batch: Option<usize>,
-    #[command(flatten)]
-    optimizing: Optimizing,
-    /// A hidden layer of so many features in the head: linear, ReLU, dropout, linear [default: none]
-    #[arg(long, value_name = "FEATURES", value_parser = positive)]
-    head_hidden: Option<usize>,
-    /// Let the auxiliary heads of googlenet and inception_v3 learn, too
-    #[arg(long)]
-    auxiliary: bool,
-    /// Learning rate: one, or body,head, or one for each layer group [default: by strategy]
-    #[arg(long, value_name = "RATES", value_delimiter = ',', allow_negative_numbers = true)]
-    lr: Vec<f64>,
-    /// Decay of weights; norms and biases do not decay [default: 0.1 with adamw, 1e-4 with sgd]
-    #[arg(long)]
-    weight_decay: Option<f64>,
-    /// How the rate goes over the training [default: cosine for features, one-cycle for finetune]
-    #[arg(long, value_parser = one_of::<Schedule>(&["constant", "step", "cosine", "one-cycle"]))]
-    schedule: Option<Schedule>,
-    /// Share of the target that is spread over all classes [default: 0]
-    #[arg(long, value_name = "SHARE")]
-    label_smoothing: Option<f32>,
-    /// Share of the pictures that validates where DATA has no val/ [default: 0.2]
-    #[arg(long, value_name = "SHARE")]
-    val_fraction: Option<f64>,
-    /// Of everything random: the same seed on the same device gives the same run [default: 0]
-    #[arg(long)]
-    seed: Option<u64>,
-    /// Stop after this epoch; --resume goes on
-    #[arg(long, value_name = "EPOCH", value_parser = positive)]
-    stop_after: Option<usize>,
-}
-
-impl Teaching {
-    fn apply(&self, config: &mut Config) {
-        (config.epochs, config.batch, config.stop_after) = (self.epochs, self.batch, self.stop_after);
-        (config.head_hidden, config.auxiliary) = (self.head_hidden, self.auxiliary);
-        self.optimizing.apply(config);
-        config.lr.clone_from(&self.lr);
-        config.weight_decay = self.weight_decay.or(config.weight_decay);
-        config.schedule = self.schedule.or(config.schedule);
-        config.smoothing = self.label_smoothing.unwrap_or(config.smoothing);
-        config.val_fraction = self.val_fraction.unwrap_or(config.val_fraction);
-        config.seed = self.seed.unwrap_or(config.seed);
-    }
 }
 
 impl Train {
@@ -182,7 +129,7 @@ impl Train {
             }
         };
         let mut config = Config { data, model, weights: Some(weights), ..Config::default() };
-        self.freezing.apply(&mut config, Strategy::Features);
+        self.freezing.apply(&mut config, Strategy::TwoPhase);
         self.teaching.apply(&mut config);
         Ok(config)
     }
