@@ -13,6 +13,7 @@ mod schedule;
 mod session;
 mod shelf;
 mod source;
+mod sweep;
 mod trainer;
 mod workload;
 
@@ -25,5 +26,6 @@ pub use kept::{Cut, Features, extract};
 pub use run::{Context, busiest_plan, resume, run};
 pub use plans::{inference_plan, training_plan};
 pub use schedule::{Schedule, Standing};
+pub use sweep::{Sweep, SweepPoint, valley};
 pub use trainer::{Report, State, Trainer};
 pub use workload::{Workload, noise};

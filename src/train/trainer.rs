@@ -108,7 +108,7 @@ struct Handed {
 /// Teaches a network. Build it, then [`Trainer::fit`].
 pub struct Trainer<'a> {
     device: &'a Device,
-    config: Config,
+    pub(super) config: Config,
     observer: Option<&'a mut dyn Observer>,
     stop: Option<&'a AtomicBool>,
     pub(super) folder: Option<PathBuf>,
@@ -474,6 +474,51 @@ impl<'a> Trainer<'a> {
         }
         self.drain(session, state, steps, phase)?;
         Ok(true)
+    }
+
+    /// Up to `steps` updates of the phase at hand, at `factor` on its rates; `next` is told each one's loss and says
+    /// the factor of the one to come, or to stop.
+    pub(super) fn each_update(
+        &mut self,
+        net: &Network,
+        sets: [&Arc<Dataset>; 2],
+        steps: usize,
+        mut factor: f64,
+        next: &mut dyn FnMut(usize, Result<f64>) -> Result<Option<f64>>,
+    ) -> Result<()> {
+        let (source, marks) = self.source(net, sets[0], sets[1])?;
+        let (mut session, batch) = self.session(net, &source, &marks)?;
+        let (config, parts) = (self.config.clone(), self.config.accumulate);
+        let mut done = 0;
+        for epoch in 0.. {
+            let plan = source.plan(&config, batch, session.pads(), epoch);
+            let mut fed = source.train(&config, net, epoch, plan)?.peekable();
+            while fed.peek().is_some() {
+                if done == steps || self.stopped() {
+                    return Ok(());
+                }
+                let mut group: Vec<Fed> = fed.by_ref().take(parts).collect::<Result<_>>()?;
+                group.retain(|part| part.rows() > 0);
+                if group.is_empty() {
+                    continue;
+                }
+                let mut results = Vec::new();
+                session.train(net, &group, batch, factor, done as u64 + 1, &mut |r| results.push(r))?;
+                let outcome = loop {
+                    match session.finish() {
+                        Ok(Some(result)) => results.push(result),
+                        Ok(None) => break Ok(()),
+                        Err(e) => break Err(e),
+                    }
+                };
+                let rows: usize = results.iter().map(|r| r.rows).sum();
+                let loss = results.iter().map(|r| r.loss * r.rows as f64).sum::<f64>() / rows.max(1) as f64;
+                let Some(then) = next(done, outcome.map(|()| loss))? else { return Ok(()) };
+                (factor, done) = (then, done + 1);
+                self.tell(&Event::progress("sweep", done, steps));
+            }
+        }
+        Ok(())
     }
 
     /// Waits for the steps under way.
