@@ -9,6 +9,7 @@ mod events;
 mod features;
 mod run;
 mod session;
+mod sheet;
 mod trainer;
 mod workload;
 
@@ -18,7 +19,8 @@ pub use config::{Config, OptimizerKind, Schedule, Strategy};
 pub use evaluate::{Evaluation, Predictor, evaluate, interval};
 pub use events::{EpochMetrics, Event, Observer, Silent};
 pub use features::{Features, extract, features_key};
-pub use run::{Context, busiest_plan, resume, run};
+pub use run::{Context, busiest_plan, dry_run, resume, run};
 pub use session::{Feed, inference_plan, training_plan};
+pub use sheet::contact_sheet;
 pub use trainer::{Report, State, Trainer};
 pub use workload::{Workload, noise};
