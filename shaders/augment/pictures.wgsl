@@ -166,7 +166,7 @@ fn augment(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups
     let column = i32(i % params.out_width);
     var v = own_pixel(n, row, column);
     if within(draws[n].mix, row, column) {
-        let partner = u32(clamp(draws[n].partner, 0.0, f32(params.batch - 1u)));
+        let partner = min(u32(max(draws[n].partner, 0.0)), params.batch - 1u);
         v = mix(own_pixel(partner, row, column), v, draws[n].own);
     }
     y[3u * i] = v.x;

@@ -75,7 +75,8 @@ impl Augmenting {
         ] {
             *setting = given.unwrap_or(*setting);
         }
-        if config.strategy == Strategy::Features && config.augment != before {
+        let varied = config.augment != before && config.augment != Preset::None.augment();
+        if config.strategy == Strategy::Features && varied {
             return Err(usage_error(
                 "--strategy features sees each picture once and never varied; --augment and its like need another \
                  strategy, such as two-phase or finetune",

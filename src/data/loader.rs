@@ -139,12 +139,13 @@ impl Loader {
 
 /// Decodes one batch on rayon's workers; nothing when told to stop meanwhile.
 fn assemble(dataset: &Dataset, indices: &[usize], view: &View, stop: &AtomicBool) -> Option<Batch> {
+    type Varied = (Vec<u8>, Option<Draws>);
     let varied = |index: usize| {
         let pixels = view.picture(dataset, index)?;
         let draws = view.draws(index, &pixels);
         Ok((pixels, draws))
     };
-    let views: Vec<Option<Result<(Vec<u8>, Option<Draws>)>>> = indices
+    let views: Vec<Option<Result<Varied>>> = indices
         .par_iter()
         .with_max_len(1)
         .map(|&index| (!stop.load(Ordering::Relaxed)).then(|| varied(index)))
