@@ -64,6 +64,28 @@ impl Stream {
         radius * (std::f64::consts::TAU * self.unit()).cos()
     }
 
+    /// Beta(alpha, alpha), by two gamma variates. `alpha` must be above 0.
+    pub fn beta(&mut self, alpha: f64) -> f64 {
+        // Of a smaller alpha the logarithms might be infinite.
+        let alpha = alpha.max(1e-9);
+        let (a, b) = (self.log_gamma_variate(alpha), self.log_gamma_variate(alpha));
+        1.0 / (1.0 + (b - a).exp())
+    }
+
+    /// The logarithm of a Gamma(alpha, 1) variate: Marsaglia and Tsang 2000 for alpha + 1, brought down by a power.
+    fn log_gamma_variate(&mut self, alpha: f64) -> f64 {
+        let d = alpha + 1.0 - 1.0 / 3.0;
+        let c = 1.0 / (9.0 * d).sqrt();
+        loop {
+            let x = self.normal();
+            let v = (1.0 + c * x).powi(3);
+            let u = 1.0 - self.unit();
+            if v > 0.0 && u.ln() < 0.5 * x * x + d - d * v + d * v.ln() {
+                return (d * v).ln() + (1.0 - self.unit()).ln() / alpha;
+            }
+        }
+    }
+
     /// Fisher-Yates.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {

@@ -256,6 +256,16 @@ fn params_and_bindings_are_those_of_the_host() {
                     }
                 }
                 AddressSpace::Storage { access } if place.group == 0 => {
+                    // Rows of a struct are those of a Rust struct, too.
+                    if let TypeInner::Array { base, .. } = *inner
+                        && let row @ TypeInner::Struct { .. } = &module.types[base].inner
+                    {
+                        match members(module, row) {
+                            Ok(fields) if structs.contains(&fields) => {}
+                            Ok(fields) => drop(bad.insert(format!("{label}: no Rust struct has {fields:?}"))),
+                            Err(e) => drop(bad.insert(format!("{label}: {e}"))),
+                        }
+                    }
                     found.insert(place.binding, access.contains(StorageAccess::STORE));
                 }
                 _ => drop(bad.insert(format!("{label}: an unexpected binding {place:?}"))),

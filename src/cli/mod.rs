@@ -1,5 +1,6 @@
 //! The command `defrost`: options become library calls, results become text or JSON. No logic.
 
+mod augment;
 mod bench;
 mod certify;
 mod convert;

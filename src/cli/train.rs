@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::augment::Augmenting;
 use super::network::is_model;
 use super::options::Freezing;
 use super::output::{Style, duration, percent};
@@ -15,7 +16,7 @@ use super::tune::tune_for;
 use super::teaching::Teaching;
 use super::{Session, cache_folder, usage_error, weights};
 use crate::models::Network;
-use crate::train::{Config, Context, Report, Strategy, interval, resume, run};
+use crate::train::{Config, Context, Report, Strategy, dry_run, interval, resume, run};
 use crate::{Error, Result};
 
 const EXAMPLES: &str = "\
@@ -53,8 +54,14 @@ pub(super) struct Train {
         "epochs", "batch", "head_hidden", "auxiliary", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule",
         "label_smoothing", "val_fraction", "seed", "stop_after", "warmup", "layer_decay", "clip", "accumulate", "ema",
         "patience", "class_weights", "balanced", "teacher", "distill_share", "distill_temperature", "head_solver", "copies",
+        "augment", "crop_scale", "flip", "vertical_flip", "rotate",
+        "jitter", "grey", "blur", "erase", "mixup", "cutmix", "dry_run",
     ])]
     resume: Option<PathBuf>,
+    /// Train nothing: tell what would be trained, and write a PNG that shows what pictures would become, to --out or
+    /// runs/DATA-MODEL-augmented.png
+    #[arg(long, conflicts_with = "tune")]
+    dry_run: bool,
     /// Where features are kept between runs [default: the user's cache folder]
     #[arg(long, value_name = "DIR", env = "DEFROST_CACHE", hide_env_values = true)]
     cache: Option<PathBuf>,
@@ -65,11 +72,16 @@ pub(super) struct Train {
     freezing: Freezing,
     #[command(flatten)]
     teaching: Teaching,
+    #[command(flatten)]
+    augmenting: Augmenting,
 }
 
 impl Train {
     pub(super) fn run(&self, session: &Session) -> Result<()> {
         let out = &session.out;
+        if self.dry_run {
+            return self.dry_run(session);
+        }
         let cache = self.cache.clone().unwrap_or_else(cache_folder);
         let stop = on_interrupt()?;
         let mut progress = Progress::new(out);
@@ -109,6 +121,29 @@ impl Train {
         Ok(())
     }
 
+    /// Tells what would be trained, and writes the contact sheet.
+    fn dry_run(&self, session: &Session) -> Result<()> {
+        let out = &session.out;
+        let config = self.config(session)?;
+        let path = match &self.out {
+            Some(path) if path.extension().is_some_and(|extension| extension == "png") => path.clone(),
+            given => sheet_of(given.as_deref().unwrap_or(&default_out(&config))),
+        };
+        let mut progress = Progress::new(out);
+        let sheet = dry_run(&config, &mut progress)?;
+        drop(progress);
+        sheet.write_png(&path)?;
+        if config.strategy == Strategy::Features {
+            out.note("strategy features sees each picture once, as in the first column");
+        }
+        if out.json {
+            out.event("sheet", json!({ "path": path.to_string_lossy() }));
+        } else {
+            out.line(path.display());
+        }
+        Ok(())
+    }
+
     fn config(&self, session: &Session) -> Result<Config> {
         let data = self.data.clone().unwrap_or_default();
         if !data.exists() && is_model(&data) {
@@ -131,6 +166,7 @@ impl Train {
         let mut config = Config { data, model, weights: Some(weights), ..Config::default() };
         self.freezing.apply(&mut config, Strategy::TwoPhase);
         self.teaching.apply(&mut config);
+        self.augmenting.apply(&mut config)?;
         Ok(config)
     }
 }
@@ -163,6 +199,12 @@ fn default_out(config: &Config) -> PathBuf {
     let numbered = (2..).map(|n| format!("{base}-{n}"));
     let mut names = std::iter::once(base.clone()).chain(numbered).map(|name| Path::new("runs").join(name));
     names.find(|folder| !folder.exists()).unwrap_or_else(|| Path::new("runs").join(&base))
+}
+
+/// `RUN-augmented.png` beside a run folder.
+fn sheet_of(folder: &Path) -> PathBuf {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    folder.with_file_name(format!("{name}-augmented.png"))
 }
 
 /// A flag that Ctrl-C sets; the second Ctrl-C ends the process.

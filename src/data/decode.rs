@@ -9,7 +9,7 @@ use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageEncoder, ImageFormat, ImageReader, Limits};
 
 use crate::{Error, Result};
 
@@ -25,6 +25,24 @@ pub struct Picture {
     pub height: usize,
     /// Bytes `[height, width, 3]`: rows from the top, red, green, blue interleaved.
     pub rgb: Vec<u8>,
+}
+
+impl Picture {
+    /// Writes it as a PNG, and the folder where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the file.
+    pub fn write_png(&self, path: &Path) -> Result<()> {
+        let mut bytes = Vec::new();
+        let (width, height) = (self.width as u32, self.height as u32);
+        image::codecs::png::PngEncoder::new(&mut bytes)
+            .write_image(&self.rgb, width, height, image::ExtendedColorType::Rgb8)
+            .map_err(|e| Error::io(path, "write", std::io::Error::other(e)))?;
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "create folder", e))?;
+        }
+        std::fs::write(path, bytes).map_err(|e| Error::io(path, "write", e))
+    }
 }
 
 /// Reads and decodes a file.

@@ -10,9 +10,11 @@ use std::thread::JoinHandle;
 
 use rayon::prelude::*;
 
+use super::augment::{draws, mix};
 use super::dataset::{Dataset, Skipped};
 use super::transform::{self, Augment};
 use crate::models::preprocess::Preprocess;
+use crate::ops::Draws;
 use crate::rng::{Stream, key_of};
 use crate::{Error, Result};
 
@@ -35,7 +37,7 @@ pub enum View {
 }
 
 impl View {
-    /// The bytes `[crop, crop, 3]` of picture `index` of the data set.
+    /// The bytes `[crop, crop, 3]` of picture `index` of the data set, before anything that the device does.
     ///
     /// # Errors
     /// As [`super::Sample::picture`].
@@ -45,14 +47,40 @@ impl View {
             View::Eval(preprocess) => transform::eval(&picture, preprocess),
             View::Train { preprocess, augment, seed, epoch } => {
                 let mut stream = Stream::new(&[*seed, *epoch, index as u64]);
-                transform::train(&picture, preprocess, augment, &mut stream)
+                // The device mirrors where it does anything.
+                let flip = if augment.on_device() { 0.0 } else { augment.flip };
+                transform::train(&picture, preprocess, &Augment { flip, ..*augment }, &mut stream)
             }
         })
+    }
+
+    /// Whether the device varies the pictures.
+    pub(crate) fn on_device(&self) -> bool {
+        matches!(self, View::Train { augment, .. } if augment.on_device())
+    }
+
+    /// What the device is to do with the `pixels` of picture `index`; none where it only normalises.
+    pub(crate) fn draws(&self, index: usize, pixels: &[u8]) -> Option<Draws> {
+        match self {
+            View::Train { preprocess, augment, seed, epoch } if augment.on_device() => {
+                Some(draws(augment, *seed, *epoch, index, pixels, preprocess.crop))
+            }
+            _ => None,
+        }
+    }
+
+    /// Mixes a batch, named by the index of its first picture; the weight of each picture's own label and the rows
+    /// of the others.
+    fn mix(&self, batch: usize, rows: &mut [Draws]) -> Option<(Vec<usize>, f32)> {
+        let View::Train { preprocess, augment, seed, epoch } = self else { return None };
+        let mix = mix(augment, *seed, *epoch, batch as u64, rows.len(), preprocess.crop)?;
+        mix.apply(rows);
+        Some((mix.partner, mix.lambda))
     }
 }
 
 /// Pictures that go through the network together.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
     /// Bytes `[N, crop, crop, 3]`. N is the number of labels and may be 0 where every picture failed.
     pub pixels: Vec<u8>,
@@ -60,6 +88,11 @@ pub struct Batch {
     pub labels: Vec<u32>,
     /// Each picture's index in the data set.
     pub indices: Vec<usize>,
+    /// What the device does with each picture, `[N, Draws::LEN]` as [`crate::ops::Draws`]; empty where it only
+    /// normalises.
+    pub draws: Vec<f32>,
+    /// Where pictures are mixed: for each row the row whose label has a share, and the weight of the own label.
+    pub mix: Option<(Vec<usize>, f32)>,
     /// Pictures of the batch that could not be read and are not in it.
     pub failed: Vec<Skipped>,
 }
@@ -111,23 +144,33 @@ impl Loader {
 
 /// Decodes one batch on rayon's workers; nothing when told to stop meanwhile.
 fn assemble(dataset: &Dataset, indices: &[usize], view: &View, stop: &AtomicBool) -> Option<Batch> {
-    let views: Vec<Option<Result<Vec<u8>>>> = indices
+    type Varied = (Vec<u8>, Option<Draws>);
+    let varied = |index: usize| {
+        let pixels = view.picture(dataset, index)?;
+        let draws = view.draws(index, &pixels);
+        Ok((pixels, draws))
+    };
+    let views: Vec<Option<Result<Varied>>> = indices
         .par_iter()
         .with_max_len(1)
-        .map(|&index| (!stop.load(Ordering::Relaxed)).then(|| view.picture(dataset, index)))
+        .map(|&index| (!stop.load(Ordering::Relaxed)).then(|| varied(index)))
         .collect();
-    let mut batch = Batch { pixels: Vec::new(), labels: Vec::new(), indices: Vec::new(), failed: Vec::new() };
+    let mut batch = Batch::default();
+    let mut rows: Vec<Draws> = Vec::new();
     for (&index, outcome) in indices.iter().zip(views) {
         let sample = &dataset.samples[index];
         match outcome? {
-            Ok(pixels) => {
+            Ok((pixels, draws)) => {
                 batch.pixels.extend(pixels);
+                rows.extend(draws);
                 batch.labels.push(sample.label);
                 batch.indices.push(index);
             }
             Err(error) => batch.failed.push(Skipped::from_error(&sample.name(), &error)),
         }
     }
+    batch.mix = indices.first().and_then(|&first| view.mix(first, &mut rows));
+    batch.draws = bytemuck::cast_slice(&rows).to_vec();
     Some(batch)
 }
 

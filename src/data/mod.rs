@@ -2,11 +2,12 @@
 //!
 //! * [`decode`](mod@decode): the bytes of a file to 8-bit RGB, upright, or an error that names file and reason.
 //! * [`resize`](mod@resize): the antialiased resize the pretrained networks were trained with, Pillow's, byte for byte.
-//! * [`transform`]: torchvision's evaluation and training transforms.
+//! * [`transform`]: torchvision's evaluation and training transforms; [`augment`]: what the device varies further.
 //! * [`dataset`], [`folder`], [`idx`], [`split`]: what is on disk, which class it has, and what it is used for.
 //! * [`open`](mod@open): one call from a path to training, validation and test sets.
 //! * [`loader`]: batches, decoded ahead on all cores, the same whatever the number of threads.
 
+pub mod augment;
 pub mod dataset;
 pub mod decode;
 pub mod folder;
@@ -17,6 +18,7 @@ pub mod resize;
 pub mod split;
 pub mod transform;
 
+pub use augment::{Mix, Preset, draws, mix};
 pub use dataset::{Dataset, Sample, Skipped, Source, content_key};
 pub use decode::{Picture, decode, load};
 pub use folder::list_pictures;

@@ -9,7 +9,9 @@ use crate::models::preprocess::Preprocess;
 use crate::rng::Stream;
 use crate::{Error, Result};
 
-/// How training pictures are varied: a random part of the picture, resized to the crop, perhaps mirrored.
+/// How training pictures are varied. A random part of the picture is resized to the crop here; where anything
+/// beyond [`Augment::flip`] is on, the rest is drawn by [`super::draws`] and done on the device, by
+/// [`crate::ops::AugmentInput`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augment {
@@ -19,38 +21,127 @@ pub struct Augment {
     pub ratio: (f64, f64),
     /// Probability of a left-right mirror.
     pub flip: f64,
+    /// Probability of a top-bottom mirror.
+    pub vertical_flip: f64,
+    /// Greatest rotation to either side, degrees.
+    pub rotate: f64,
+    /// Brightness is multiplied by a factor from `max(0, 1 - brightness)` to `1 + brightness`: torchvision's
+    /// `ColorJitter`, as the next three.
+    pub brightness: f64,
+    /// Contrast about the mean grey of the part.
+    pub contrast: f64,
+    /// Saturation, from grey.
+    pub saturation: f64,
+    /// Greatest turn of the hue to either side, as a share of the full circle, up to 0.5. It is a rotation about
+    /// grey in YIQ, which keeps luma; torchvision's goes by HSV.
+    pub hue: f64,
+    /// Probability of no colour.
+    pub grey: f64,
+    /// Probability of a Gaussian blur.
+    pub blur: f64,
+    /// Its least and greatest standard deviation, pixels of the crop; the kernel has 7 taps.
+    pub blur_sigma: (f64, f64),
+    /// Probability that a rectangle is erased to the mean: torchvision's `RandomErasing`, 2% to 33% of the area.
+    pub erase: f64,
+    /// TrivialAugmentWide without equalize: one operation out of thirteen a picture, of random strength.
+    pub trivial: bool,
+    /// What a rotation or a shift uncovers is the picture's mirror image, else black.
+    pub reflect: bool,
+    /// MixUp: the alpha of Beta(alpha, alpha), 0 for none.
+    pub mixup: f64,
+    /// CutMix: the same. Where both are on, a coin chooses for each batch.
+    pub cutmix: f64,
 }
 
 impl Default for Augment {
-    /// At least 35% of the area. torchvision keeps as little as 8%, which suits training from nothing on
-    /// a million pictures; in a few hundred, such a part often misses what the picture shows.
+    /// At least 35% of the area, mirrored or not. torchvision keeps as little as 8%, which suits training from nothing
+    /// on a million pictures; in a few hundred, such a part often misses what the picture shows.
     fn default() -> Self {
-        Augment { scale: (0.35, 1.0), ratio: (3.0 / 4.0, 4.0 / 3.0), flip: 0.5 }
+        Augment {
+            scale: (0.35, 1.0),
+            ratio: (3.0 / 4.0, 4.0 / 3.0),
+            flip: 0.5,
+            vertical_flip: 0.0,
+            rotate: 0.0,
+            brightness: 0.0,
+            contrast: 0.0,
+            saturation: 0.0,
+            hue: 0.0,
+            grey: 0.0,
+            blur: 0.0,
+            blur_sigma: (0.1, 2.0),
+            erase: 0.0,
+            trivial: false,
+            reflect: true,
+            mixup: 0.0,
+            cutmix: 0.0,
+        }
     }
 }
 
 impl Augment {
     /// No change at all: training pictures are resized and cut as those for evaluation are.
     pub fn none() -> Self {
-        Augment { scale: (1.0, 1.0), ratio: (1.0, 1.0), flip: 0.0 }
+        Augment { scale: (1.0, 1.0), ratio: (1.0, 1.0), flip: 0.0, ..Augment::default() }
+    }
+
+    /// Whether the device varies pictures: anything beyond part and left-right mirror is on. Then it mirrors them,
+    /// too.
+    pub fn on_device(&self) -> bool {
+        let Augment {
+            vertical_flip, rotate, brightness, contrast, saturation, hue, grey, blur, erase, ..
+        } = *self;
+        let strengths = [vertical_flip, rotate, brightness, contrast, saturation, hue, grey, blur, erase];
+        self.trivial || self.mixes() || strengths.iter().any(|&strength| strength > 0.0)
+    }
+
+    /// Whether pictures of a batch are mixed, and so must be their targets.
+    pub fn mixes(&self) -> bool {
+        self.mixup > 0.0 || self.cutmix > 0.0
     }
 
     /// Whether every number lies where it means something.
     ///
     /// # Errors
-    /// [`Error::Usage`] names the number that does not.
+    /// [`Error::Usage`] names the option that does not.
     pub fn check(&self) -> Result<()> {
+        let usage = |message: String| Err(Error::Usage(message));
         let ordered = |(low, high): (f64, f64)| 0.0 < low && low <= high && high.is_finite();
         if !ordered(self.scale) || self.scale.1 > 1.0 {
             let (low, high) = self.scale;
-            return Err(Error::Usage(format!("crop scale {low}..{high}: needs 0 < least <= greatest <= 1")));
+            return usage(format!("--crop-scale {low},{high}: needs 0 < least <= greatest <= 1"));
         }
         if !ordered(self.ratio) {
             let (low, high) = self.ratio;
-            return Err(Error::Usage(format!("crop ratio {low}..{high}: needs 0 < least <= greatest")));
+            return usage(format!("crop ratio {low}..{high}: needs 0 < least <= greatest"));
         }
-        if !(0.0..=1.0).contains(&self.flip) {
-            return Err(Error::Usage(format!("flip {}: a probability lies within 0 and 1", self.flip)));
+        if !ordered(self.blur_sigma) {
+            let (low, high) = self.blur_sigma;
+            return usage(format!("blur sigma {low}..{high}: needs 0 < least <= greatest"));
+        }
+        for (option, probability) in [
+            ("--flip", self.flip),
+            ("--vertical-flip", self.vertical_flip),
+            ("--grey", self.grey),
+            ("--blur", self.blur),
+            ("--erase", self.erase),
+        ] {
+            if !(0.0..=1.0).contains(&probability) {
+                return usage(format!("{option} {probability}: a probability lies within 0 and 1"));
+            }
+        }
+        for (option, number, greatest) in [
+            ("--rotate", self.rotate, 180.0),
+            ("--jitter: brightness", self.brightness, 10.0),
+            ("--jitter: contrast", self.contrast, 10.0),
+            ("--jitter: saturation", self.saturation, 10.0),
+            ("--jitter: hue", self.hue, 0.5),
+            ("--mixup", self.mixup, 1000.0),
+            ("--cutmix", self.cutmix, 1000.0),
+        ] {
+            if !(0.0..=greatest).contains(&number) {
+                return usage(format!("{option} {number}: it lies within 0 and {greatest}"));
+            }
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::Network;
 use crate::Result;
 use crate::nn::{Graph, Mode, step_of};
-use crate::ops::ImageInput;
+use crate::ops::{AugmentInput, Draws, ImageInput};
 use crate::tape::{Tape, Type, ValueId};
 
 /// What a recorded network takes.
@@ -12,6 +12,9 @@ pub enum InputKind {
     /// Bytes `[batch, height, width, 3]`; they are normalised on the device.
     #[default]
     Bytes,
+    /// The same bytes and an input `augment`, numbers `[batch, Draws::LEN]`: on the device each picture is varied as
+    /// its row of [`Draws`] says, and normalised.
+    Augmented,
     /// Numbers `[batch, height, width, 3]`, normalised already.
     Normalised,
 }
@@ -121,19 +124,24 @@ impl Network {
         tape.input(
             "image",
             match recording.input {
-                InputKind::Bytes => Type::u8(&shape),
+                InputKind::Bytes | InputKind::Augmented => Type::u8(&shape),
                 InputKind::Normalised => Type::f32(&shape),
             },
         )
     }
 
     fn normalise(&self, g: &mut Graph<'_>, image: ValueId, input: InputKind) -> Result<ValueId> {
-        if input == InputKind::Normalised {
-            return Ok(image);
-        }
         let (scale, shift) = self.config.preprocess.scale_shift();
         let above = g.tape.set_layer("image");
-        let x = g.tape.apply(ImageInput { scale, shift }, &[image]);
+        let x = match input {
+            InputKind::Normalised => Ok(image),
+            InputKind::Bytes => g.tape.apply(ImageInput { scale, shift }, &[image]),
+            InputKind::Augmented => {
+                let [batch, height, width, _] = g.tape.shape(image).nhwc()?;
+                let draws = g.tape.input("augment", Type::f32(&[batch, Draws::LEN]));
+                g.tape.apply(AugmentInput { scale, shift, size: [height, width] }, &[image, draws])
+            }
+        };
         g.tape.set_layer(above);
         x
     }

@@ -16,6 +16,8 @@ pub enum Fill {
     Below(u32),
     /// The same number everywhere.
     Const(f32),
+    /// These numbers in order, over and over.
+    These(&'static [f32]),
 }
 
 /// An op with inputs to run it on.
@@ -80,6 +82,7 @@ impl Case {
             Fill::Range(low, high) => low + (high - low) * unit(c),
             Fill::Below(limit) => (unit(c) * limit as f32).floor(),
             Fill::Const(x) => x,
+            Fill::These(numbers) => numbers[c as usize % numbers.len()],
         };
         match ty.dtype {
             DType::F32 => Data::Real((0..n).map(|c| T::of(real(c).into())).collect()),

@@ -3,6 +3,7 @@
 
 mod activation;
 mod add;
+mod augment;
 mod batch_norm;
 mod case;
 mod concat;
@@ -30,6 +31,7 @@ use bytemuck::Pod;
 pub(crate) use activation::ActivateGrad;
 pub use activation::{Activate, Activation};
 pub use add::Add;
+pub use augment::{AugmentInput, Draws};
 pub(crate) use batch_norm::through_activation;
 pub use batch_norm::{Affine, AffineGrad, BatchNorm, BatchNormFold, BatchStats, RunningUpdate, Statistics};
 pub use case::{Case, Family, Fill};
@@ -59,6 +61,7 @@ use crate::{Error, Result};
 pub static REGISTRY: &[Family] = &[
     Family { name: "activation", cases: activation::cases },
     Family { name: "add", cases: add::cases },
+    Family { name: "augment", cases: augment::cases },
     Family { name: "batch_norm", cases: batch_norm::cases },
     Family { name: "concat", cases: concat::cases },
     Family { name: "conv", cases: conv::cases },

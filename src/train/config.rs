@@ -303,7 +303,12 @@ impl Config {
     /// Whether what a frozen front makes of a picture is computed once and kept: where a picture always looks the
     /// same, or like one of so many copies.
     pub fn keeps(&self) -> bool {
-        self.strategy == Strategy::Features || self.copies > 0 || self.augment == Augment::none()
+        !self.varies() || self.copies > 0
+    }
+
+    /// Whether training pictures are varied: not for `features`, unless so many copies of each are asked for.
+    pub fn varies(&self) -> bool {
+        (self.strategy != Strategy::Features || self.copies > 0) && self.augment != Augment::none()
     }
 
     /// What is frozen: for `features` everything but the head, else what was asked for.
@@ -406,6 +411,9 @@ impl Config {
         }
         if self.accumulate == 0 {
             return usage("--accumulate 0: an update takes at least one batch".into());
+        }
+        if self.copies > 0 && self.augment.mixes() {
+            return usage("--copies: a copy shows one picture; leave --mixup and --cutmix away".into());
         }
         if self.patience == Some(0) {
             return usage("--patience 0: give it at least one epoch".into());

@@ -15,6 +15,7 @@ use super::shelf::{Key, Rows, Shelf};
 use crate::data::{Dataset, Skipped, View, content_key};
 use crate::models::Network;
 use crate::nn::Freeze;
+use crate::ops::Draws;
 use crate::plan::Device;
 use crate::tape::{Mark, Role};
 use crate::{Error, Result};
@@ -42,7 +43,7 @@ impl Cut {
         if marks.is_empty() {
             return Ok(None);
         }
-        let (tape, values) = front_tape(net, &marks, 2)?;
+        let (tape, values) = front_tape(net, &marks, 2, false)?;
         let sizes = values.iter().map(|&v| tape.shape(v).numel() / 2).collect();
         Ok(Some(Cut { net: net.clone(), marks, sizes }))
     }
@@ -85,7 +86,7 @@ impl Cut {
             hash.update(part);
             hash.update([0]);
         }
-        let (tape, values) = front_tape(&self.net, &self.marks, 1)?;
+        let (tape, values) = front_tape(&self.net, &self.marks, 1, false)?;
         let mut needed: BTreeSet<_> = values.into_iter().collect();
         for node in tape.nodes.iter().rev() {
             if node.outputs.iter().any(|v| needed.contains(v)) {
@@ -233,8 +234,11 @@ pub(super) fn extract_until(
         wanted.iter().map(|w| w.set.samples.par_iter().map(content_key).collect()).collect();
     let mut extraction = Extraction { cut, wanted, contents, shelf, failed: HashMap::new() };
     let missing = extraction.missing();
-    if !missing.is_empty() {
-        extraction.compute(device, &missing, observer, &stopped)?;
+    // Pictures that the device varies go through another program than those it only normalises.
+    let varied = |at: &At| wanted[at.0].views[at.2].on_device();
+    let (varied, plain): (Vec<At>, Vec<At>) = missing.iter().partition(|at| varied(at));
+    for part in [plain, varied].iter().filter(|part| !part.is_empty()) {
+        extraction.compute(device, part, observer, &stopped)?;
     }
     if stopped() {
         return Err(Error::Interrupted(
@@ -278,7 +282,9 @@ impl Extraction<'_> {
     ) -> Result<()> {
         let (cut, wanted) = (self.cut, self.wanted);
         observer.event(&Event::progress("features", 0, missing.len()));
-        let (batch, mut program) = front(&cut.net, &cut.marks, device, FRONT_BATCH.min(missing.len()))?;
+        let augmented = missing.first().is_some_and(|&(s, _, v)| wanted[s].views[v].on_device());
+        let batch = FRONT_BATCH.min(missing.len());
+        let (batch, mut program) = front(&cut.net, &cut.marks, device, batch, augmented)?;
         let decode = |&(s, i, v): &At| wanted[s].views[v].picture(wanted[s].set, i);
         let bytes = cut.net.preprocess().crop.pow(2) * 3;
         let groups: Vec<&[At]> = missing.chunks(batch).collect();
@@ -300,10 +306,11 @@ impl Extraction<'_> {
             }
             let Some(group) = group.filter(|_| !stopped()) else { break };
             let mut pixels = Vec::with_capacity(batch * bytes);
-            let mut good = Vec::new();
+            let (mut good, mut draws) = (Vec::new(), Vec::new());
             for (&at, outcome) in group.iter().zip(decoded) {
                 match outcome {
                     Ok(crop) => {
+                        draws.extend(wanted[at.0].views[at.2].draws(at.1, &crop));
                         pixels.extend(crop);
                         good.push(at);
                     }
@@ -315,7 +322,8 @@ impl Extraction<'_> {
             }
             if !good.is_empty() {
                 pixels.resize(batch * bytes, 0);
-                program.start(&[("image", &pixels)])?;
+                draws.resize(batch, Draws::IDENTITY);
+                program.start(&[("image", &pixels), ("augment", bytemuck::cast_slice(&draws))])?;
                 started = Some(good);
             }
         }

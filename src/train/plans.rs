@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::config::{Config, trainable};
 use crate::gpu::Caps;
-use crate::models::{Network, Recording};
+use crate::models::{InputKind, Network, Recording};
 use crate::nn::{Freeze, Mode};
 use crate::ops::{self, Accuracy, Add, Agreement, CrossEntropy, LossKind, Mul, TargetLoss};
 use crate::plan::{Device, Layout, Plan, Program, Request, Update, compile};
@@ -20,12 +20,14 @@ pub(super) struct Objective {
     pub(super) smoothing: f32,
     /// A teacher's temperature, and its share of the loss.
     pub(super) teacher: Option<(f32, f32)>,
+    /// Whether the device varies the pictures.
+    pub(super) augmented: bool,
 }
 
 impl Objective {
     /// Of single labels.
     pub(super) fn labels(smoothing: f32) -> Self {
-        Objective { targets: None, smoothing, teacher: None }
+        Objective { targets: None, smoothing, teacher: None, augmented: false }
     }
 }
 
@@ -46,7 +48,7 @@ pub(super) fn train_request(
     update: Update,
 ) -> Result<Request> {
     let mut tape = Tape::new();
-    let recorded = net.record(&mut tape, Recording::new(Mode::Train, batch))?;
+    let recorded = net.record(&mut tape, training(batch, objective.augmented))?;
     let logits = recorded.logits;
     tape.set_layer("loss");
     let weights = tape.input("weights", Type::f32(&[batch]));
@@ -109,6 +111,11 @@ fn behind(tape: Tape, marks: &[Mark]) -> Result<Tape> {
     tape.behind(marks).ok_or_else(missing)
 }
 
+fn training(batch: usize, augmented: bool) -> Recording {
+    let input = if augmented { InputKind::Augmented } else { InputKind::Bytes };
+    Recording { input, ..Recording::new(Mode::Train, batch) }
+}
+
 /// Where the frozen front of `net` ends: the values that its learning layers read. None where something learns from
 /// the first layer on.
 pub(super) fn frontier(net: &Network) -> Result<Vec<Mark>> {
@@ -117,20 +124,31 @@ pub(super) fn frontier(net: &Network) -> Result<Vec<Mark>> {
     Ok(tape.frontier(&["image"]))
 }
 
-/// The front of `net` up to `marks`, as a recording and its values there.
-pub(super) fn front_tape(net: &Network, marks: &[Mark], batch: usize) -> Result<(Tape, Vec<ValueId>)> {
+/// The front of `net` up to `marks`, as a recording and its values there; of pictures that the device varies, or not.
+pub(super) fn front_tape(
+    net: &Network,
+    marks: &[Mark],
+    batch: usize,
+    augmented: bool,
+) -> Result<(Tape, Vec<ValueId>)> {
     let mut tape = Tape::new();
-    net.record(&mut tape, Recording::new(Mode::Train, batch))?;
+    net.record(&mut tape, training(batch, augmented))?;
     let values = tape.marked(marks);
     let values = values.ok_or_else(|| Error::Shape("the recording lacks a value that is to be kept".into()))?;
     Ok((tape, values))
 }
 
 /// The same, ready to run on the largest fitting batch up to `batch`.
-pub(super) fn front(net: &Network, marks: &[Mark], device: &Device, batch: usize) -> Result<(usize, Program)> {
+pub(super) fn front(
+    net: &Network,
+    marks: &[Mark],
+    device: &Device,
+    batch: usize,
+    augmented: bool,
+) -> Result<(usize, Program)> {
     let caps = device.caps();
     let (batch, plan) = fitting_batch(batch, |batch| {
-        let (tape, values) = front_tape(net, marks, batch)?;
+        let (tape, values) = front_tape(net, marks, batch, augmented)?;
         let names: Vec<String> = (0..values.len()).map(crate::tape::kept_input).collect();
         let outputs: Vec<(&str, ValueId)> = names.iter().map(String::as_str).zip(values).collect();
         compile(Request::inference(tape, &outputs), &Arc::default(), &caps)

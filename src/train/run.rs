@@ -11,8 +11,9 @@ use super::config::{Config, Strategy};
 use super::events::{Event, Observer};
 use super::kept::FRONT_BATCH;
 use super::plans::{fitting_batch, inference_plan, training_plan};
+use super::sheet::contact_sheet;
 use super::trainer::{Report, Trainer};
-use crate::data::{self, Manifest, OpenOptions, Splits};
+use crate::data::{self, Manifest, OpenOptions, Picture, Splits};
 use crate::gpu::Caps;
 use crate::models::{self, HeadPolicy, Network};
 use crate::plan::{Device, Plan};
@@ -55,12 +56,7 @@ pub fn run(config: &Config, out: &Path, context: Context<'_>) -> Result<Report> 
             out.display()
         )));
     }
-    config.check()?;
-    let mut net = open_network(config)?;
-    let options = OpenOptions { val_fraction: config.val_fraction, seed: config.seed, manifest: None };
-    let splits = data::open(&config.data, &options)?;
-    replace_head(&mut net, config, &splits.train.classes)?;
-    announce(&mut net, config, &splits, context.observer)?;
+    let (net, splits) = prepare(config, context.observer)?;
 
     let created = !out.exists();
     std::fs::create_dir_all(out).map_err(|e| Error::io(out, "create folder", e))?;
@@ -97,6 +93,27 @@ pub fn busiest_plan(config: &Config, caps: &Caps) -> Result<Plan> {
         _ => fitting_batch(config.batch(train.len()), |batch| training_plan(&net, config, batch, caps)),
     };
     Ok(plan?.1)
+}
+
+/// Opens data and network as [`run`] would, tells what would be trained, and shows what the pictures would become:
+/// the [`contact_sheet`].
+///
+/// # Errors
+/// As for [`run`] and [`contact_sheet`].
+pub fn dry_run(config: &Config, observer: &mut dyn Observer) -> Result<Picture> {
+    let (net, splits) = prepare(config, observer)?;
+    contact_sheet(&net, &Arc::new(splits.train), &config.augment, config.seed)
+}
+
+/// Settings, network and data, proved good and announced.
+fn prepare(config: &Config, observer: &mut dyn Observer) -> Result<(Network, Splits)> {
+    config.check()?;
+    let mut net = open_network(config)?;
+    let options = OpenOptions { val_fraction: config.val_fraction, seed: config.seed, manifest: None };
+    let splits = data::open(&config.data, &options)?;
+    replace_head(&mut net, config, &splits.train.classes)?;
+    announce(&mut net, config, &splits, observer)?;
+    Ok((net, splits))
 }
 
 /// Goes on with the run in `folder` from its last checkpoint, as if it had not stopped.

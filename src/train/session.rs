@@ -28,6 +28,8 @@ pub(super) struct Fed {
     pub(super) inputs: Vec<(String, Vec<u8>)>,
     /// One a row.
     pub(super) labels: Vec<u32>,
+    /// Where pictures are mixed: the rows that have a share in each, and the weight of the own label.
+    pub(super) mix: Option<(Vec<usize>, f32)>,
     /// `[rows, classes]` where the loss compares with numbers.
     pub(super) targets: Vec<f32>,
     /// A teacher's probabilities `[rows, classes]`, where there is one.
@@ -39,6 +41,22 @@ pub(super) struct Fed {
 impl Fed {
     pub(super) fn rows(&self) -> usize {
         self.labels.len()
+    }
+
+    /// Labels as numbers `[rows, classes]`, a share of each spread over all classes, mixed as the pictures are.
+    pub(super) fn soften(&mut self, classes: usize, smoothing: f32) {
+        let spread = smoothing / classes as f32;
+        let own = |label: u32, class: usize| {
+            spread + if label as usize == class { 1.0 - smoothing } else { 0.0 }
+        };
+        let (partners, weight) = match &self.mix {
+            Some((partners, weight)) => (Some(partners), *weight),
+            None => (None, 1.0),
+        };
+        for (row, &label) in self.labels.iter().enumerate() {
+            let partner = partners.map_or(label, |partners| self.labels[partners[row]]);
+            self.targets.extend((0..classes).map(|c| weight * own(label, c) + (1.0 - weight) * own(partner, c)));
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::evaluate::AHEAD;
 use super::kept::Features;
 use super::session::Fed;
 use crate::Result;
-use crate::data::{Augment, Batch, Dataset, Loader, View, batches, epoch_order};
+use crate::data::{Batch, Dataset, Loader, View, batches, epoch_order};
 use crate::models::Network;
 
 /// Rows of what is kept that are evaluated at a time.
@@ -25,9 +25,11 @@ type Batches<'a> = Box<dyn Iterator<Item = Result<Fed>> + 'a>;
 /// How training pictures are looked at.
 pub(super) fn training_view(config: &Config, net: &Network, epoch: u64) -> View {
     let preprocess = net.preprocess().clone();
-    match config.augment == Augment::none() {
-        true => View::Eval(preprocess),
-        false => View::Train { preprocess, augment: config.augment, seed: config.seed, epoch },
+    // Of so many copies, the epochs show one after the other.
+    let epoch = if config.copies > 0 { epoch % config.copies as u64 } else { epoch };
+    match config.varies() {
+        true => View::Train { preprocess, augment: config.augment, seed: config.seed, epoch },
+        false => View::Eval(preprocess),
     }
 }
 
@@ -110,14 +112,14 @@ impl Source {
 }
 
 fn decoded(batch: Batch) -> Fed {
-    let weights = vec![1.0; batch.labels.len()];
-    let inputs = vec![("image".to_string(), batch.pixels)];
-    Fed { inputs, labels: batch.labels, targets: Vec::new(), teacher: Vec::new(), weights }
+    let mut inputs = vec![("image".to_string(), batch.pixels)];
+    if !batch.draws.is_empty() {
+        inputs.push(("augment".to_string(), bytemuck::cast_slice(&batch.draws).to_vec()));
+    }
+    Fed { inputs, labels: batch.labels, mix: batch.mix, ..Fed::default() }
 }
 
 fn kept(features: &Features, _set: &Dataset, rows: &[usize], copy: usize) -> Result<Fed> {
     let labels: Vec<u32> = rows.iter().map(|&i| features.labels[i]).collect();
-    let weights = vec![1.0; labels.len()];
-    let inputs = features.inputs(rows, copy)?;
-    Ok(Fed { inputs, labels, targets: Vec::new(), teacher: Vec::new(), weights })
+    Ok(Fed { inputs: features.inputs(rows, copy)?, labels, ..Fed::default() })
 }

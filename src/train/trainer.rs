@@ -19,6 +19,7 @@ use super::session::{Fed, Session, StepResult};
 use super::source::{KEPT_BATCH, Source, training_view};
 use crate::data::{Dataset, View};
 use crate::models::Network;
+use crate::ops::LossKind;
 use crate::plan::Device;
 use crate::tape::Mark;
 use crate::{Error, Result};
@@ -394,7 +395,7 @@ impl<'a> Trainer<'a> {
     /// whose gradients then add up, where the device cannot hold as many.
     fn session(&mut self, net: &Network, source: &Source, marks: &[Mark]) -> Result<(Session, usize)> {
         let caps = self.device.caps();
-        let objective = Objective::labels(self.config.smoothing);
+        let objective = self.objective();
         let wanted = self.config.batch(source.len());
         let accumulate = self.config.accumulate;
         let mut batch = wanted;
@@ -462,9 +463,7 @@ impl<'a> Trainer<'a> {
             if group.is_empty() {
                 continue;
             }
-            for part in &mut group {
-                part.weights = part.labels.iter().map(|&label| weights[label as usize]).collect();
-            }
+            group.iter_mut().for_each(|part| self.complete(part, &weights));
             at.step = state.updates as usize;
             state.updates += 1;
             let (factor, batch, updates) = (config.factor(at), state.batch, state.updates);
@@ -489,6 +488,7 @@ impl<'a> Trainer<'a> {
         let (source, marks) = self.source(net, sets[0], sets[1])?;
         let (mut session, batch) = self.session(net, &source, &marks)?;
         let (config, parts) = (self.config.clone(), self.config.accumulate);
+        let weights = source.class_weights(&config, net.classes().len());
         let mut done = 0;
         for epoch in 0.. {
             let plan = source.plan(&config, batch, session.pads(), epoch);
@@ -502,6 +502,7 @@ impl<'a> Trainer<'a> {
                 if group.is_empty() {
                     continue;
                 }
+                group.iter_mut().for_each(|part| self.complete(part, &weights));
                 let mut results = Vec::new();
                 session.train(net, &group, batch, factor, done as u64 + 1, &mut |r| results.push(r))?;
                 let outcome = loop {
@@ -519,6 +520,25 @@ impl<'a> Trainer<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What a batch lacks that comes from the settings: how much each row counts, and softened labels.
+    fn complete(&self, part: &mut Fed, weights: &[f32]) {
+        part.weights = part.labels.iter().map(|&label| weights[label as usize]).collect();
+        if self.objective().targets.is_some() {
+            part.soften(weights.len(), self.config.smoothing);
+        }
+    }
+
+    /// What the loss compares the logits with.
+    fn objective(&self) -> Objective {
+        let Config { augment, smoothing, .. } = self.config;
+        let varied = self.config.varies();
+        Objective {
+            targets: (varied && augment.mixes()).then_some(LossKind::Softmax),
+            augmented: varied && augment.on_device(),
+            ..Objective::labels(smoothing)
+        }
     }
 
     /// Waits for the steps under way.

@@ -169,7 +169,7 @@ fn training_falls_back_to_torchvisions_centre_crop() {
 
 #[test]
 fn training_parts_keep_to_scale_and_ratio() {
-    let augment = Augment { scale: (0.2, 0.7), ratio: (0.5, 2.0), flip: 0.5 };
+    let augment = Augment { scale: (0.2, 0.7), ratio: (0.5, 2.0), ..Augment::default() };
     let (width, height) = (640, 480);
     let (mut areas, mut wide, mut lefts) = (Vec::new(), 0, BTreeSet::new());
     for seed in 0..4000 {

@@ -1,0 +1,404 @@
+//! What is drawn for training pictures: presets, one row of [`Draws`] a picture, one [`Mix`] a batch.
+//!
+//! Every draw is a function of seed, epoch and the picture's index, so a run can be repeated and resumed. What a
+//! picture becomes does not depend on the others of its batch; only mixing does.
+
+use serde::{Deserialize, Serialize};
+
+use super::transform::Augment;
+use crate::ops::Draws;
+use crate::rng::{Stream, key_of};
+
+/// Settings that go well together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preset {
+    /// The largest square in the middle, always the same.
+    None,
+    /// Parts of at least 70% of the picture, mirrored or not.
+    Light,
+    /// [`Augment::default`].
+    #[default]
+    Default,
+    /// Also turned a little, in other colours, sometimes grey, blurred or with a part missing.
+    Strong,
+    /// TrivialAugment on top of the default.
+    Trivial,
+}
+
+impl Preset {
+    /// Its settings.
+    pub fn augment(self) -> Augment {
+        let default = Augment::default();
+        match self {
+            Preset::None => Augment::none(),
+            Preset::Light => Augment { scale: (0.7, 1.0), ..default },
+            Preset::Default => default,
+            Preset::Strong => Augment {
+                rotate: 15.0,
+                brightness: 0.3,
+                contrast: 0.3,
+                saturation: 0.3,
+                hue: 0.05,
+                grey: 0.05,
+                blur: 0.1,
+                erase: 0.25,
+                ..default
+            },
+            Preset::Trivial => Augment { trivial: true, ..default },
+        }
+    }
+}
+
+/// Where output positions lie in the source: `(x, y) = M . (column, row, 1)`, as [`Draws::source_x`] has it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Affine(pub [[f64; 3]; 2]);
+
+impl Affine {
+    /// Everything stays where it is.
+    pub const IDENTITY: Affine = Affine([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]);
+
+    /// A linear map that leaves the centre of a square where it is.
+    pub fn about_centre(side: f64, [[a, b], [c, d]]: [[f64; 2]; 2]) -> Affine {
+        let centre = side / 2.0;
+        Affine([[a, b, centre - (a + b) * centre], [c, d, centre - (c + d) * centre]])
+    }
+
+    /// By an angle in degrees, counter-clockwise on the screen.
+    pub fn rotation(side: f64, degrees: f64) -> Affine {
+        let (sin, cos) = degrees.to_radians().sin_cos();
+        Affine::about_centre(side, [[cos, -sin], [sin, cos]])
+    }
+
+    /// Into a picture's draws.
+    pub fn enter(&self, draws: &mut Draws) {
+        [draws.source_x, draws.source_y] = self.0.map(|row| row.map(|x| x as f32));
+    }
+
+    /// What is seen of the source where this is done first and `next` to its result.
+    #[must_use]
+    pub fn then(self, next: Affine) -> Affine {
+        let Affine(m) = self;
+        let Affine([x, y]) = next;
+        Affine(m.map(|[a, b, c]| std::array::from_fn(|i| a * x[i] + b * y[i] + if i == 2 { c } else { 0.0 })))
+    }
+}
+
+/// Weights of red, green and blue in a grey: ITU-R 601, as Pillow and torchvision have them.
+const GREY: [f64; 3] = [0.299, 0.587, 0.114];
+
+/// Colours on a scale of 0 to 255: each channel's row, times `(r, g, b, 1)`, as [`Draws::red`] has it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Colour(pub [[f64; 4]; 3]);
+
+impl Colour {
+    /// Every colour stays as it is.
+    pub const IDENTITY: Colour = Colour([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]);
+
+    /// `factor * v + (1 - factor) * other`, where `other` is a row that gives one grey for all channels.
+    fn blend(factor: f64, other: [f64; 4]) -> Colour {
+        let Colour(identity) = Colour::IDENTITY;
+        Colour(identity.map(|row| std::array::from_fn(|i| factor * row[i] + (1.0 - factor) * other[i])))
+    }
+
+    /// torchvision's `adjust_brightness`: from black.
+    pub fn brightness(factor: f64) -> Colour {
+        Colour::blend(factor, [0.0; 4])
+    }
+
+    /// torchvision's `adjust_contrast`: about the picture's mean grey.
+    pub fn contrast(factor: f64, grey: f64) -> Colour {
+        Colour::blend(factor, [0.0, 0.0, 0.0, grey])
+    }
+
+    /// torchvision's `adjust_saturation`: from the pixel's own grey; 0 is `rgb_to_grayscale`.
+    pub fn saturation(factor: f64) -> Colour {
+        let [r, g, b] = GREY;
+        Colour::blend(factor, [r, g, b, 0.0])
+    }
+
+    /// A turn of the plane of equal luma by a share of a full circle: from red towards green. It is the same in YUV
+    /// and in YIQ, which differ by a turn.
+    pub fn hue(turn: f64) -> Colour {
+        let (sin, cos) = (turn * std::f64::consts::TAU).sin_cos();
+        let luma: [f64; 3] = GREY;
+        // U = 0.492 (blue - luma), V = 0.877 (red - luma).
+        let chroma = |scale: f64, c: usize| -> [f64; 3] {
+            std::array::from_fn(|i| scale * (f64::from(u8::from(i == c)) - luma[i]))
+        };
+        let (u, v) = (chroma(0.492, 2), chroma(0.877, 0));
+        let row = |i: usize| {
+            let (u, v) = (cos * u[i] - sin * v[i], sin * u[i] + cos * v[i]);
+            let (red, blue) = (luma[i] + v / 0.877, luma[i] + u / 0.492);
+            [red, (luma[i] - GREY[0] * red - GREY[2] * blue) / GREY[1], blue]
+        };
+        let columns = [row(0), row(1), row(2)];
+        Colour(std::array::from_fn(|c| [columns[0][c], columns[1][c], columns[2][c], 0.0]))
+    }
+
+    /// Into a picture's draws.
+    pub fn enter(&self, draws: &mut Draws) {
+        [draws.red, draws.green, draws.blue] = self.0.map(|row| row.map(|x| x as f32));
+    }
+
+    /// This, and then `next`, nothing clamped between them.
+    #[must_use]
+    pub fn then(self, next: Colour) -> Colour {
+        let Colour(first) = self;
+        Colour(next.0.map(|row| {
+            std::array::from_fn(|i| {
+                let sum: f64 = (0..3).map(|c| row[c] * first[c][i]).sum();
+                sum + if i == 3 { row[3] } else { 0.0 }
+            })
+        }))
+    }
+
+    /// The grey of a colour after this, by ITU-R 601.
+    pub fn grey_of(&self, [r, g, b]: [f64; 3]) -> f64 {
+        self.0.iter().zip(GREY).map(|(row, w)| w * (row[0] * r + row[1] * g + row[2] * b + row[3])).sum()
+    }
+}
+
+/// What contrast needs to know of a picture.
+struct Levels {
+    mean: [f64; 3],
+    low: [u8; 3],
+    high: [u8; 3],
+}
+
+impl Levels {
+    /// Of bytes `[.., 3]`.
+    fn of(pixels: &[u8]) -> Levels {
+        let (mut sum, mut low, mut high) = ([0u64; 3], [u8::MAX; 3], [0; 3]);
+        for pixel in pixels.chunks_exact(3) {
+            for c in 0..3 {
+                sum[c] += u64::from(pixel[c]);
+                low[c] = low[c].min(pixel[c]);
+                high[c] = high[c].max(pixel[c]);
+            }
+        }
+        let count = (pixels.len() / 3).max(1) as f64;
+        Levels { mean: sum.map(|sum| sum as f64 / count), low, high }
+    }
+}
+
+/// A picture on its way through the operations that a matrix can express, and the others.
+struct Drawing<'a> {
+    pixels: &'a [u8],
+    side: f64,
+    place: Affine,
+    colour: Colour,
+    draws: Draws,
+}
+
+impl Drawing<'_> {
+    fn contrast(&mut self, factor: f64) {
+        if factor != 1.0 {
+            let grey = self.colour.grey_of(Levels::of(self.pixels).mean);
+            self.colour = self.colour.then(Colour::contrast(factor, grey));
+        }
+    }
+
+    /// Each channel is stretched to 0..255.
+    fn autocontrast(&mut self) {
+        let Levels { low, high, .. } = Levels::of(self.pixels);
+        let mut rows = Colour::IDENTITY;
+        for c in (0..3).filter(|&c| low[c] < high[c]) {
+            let factor = 255.0 / f64::from(high[c] - low[c]);
+            rows.0[c][c] = factor;
+            rows.0[c][3] = -factor * f64::from(low[c]);
+        }
+        self.colour = self.colour.then(rows);
+    }
+
+    /// TrivialAugmentWide (Mueller and Hutter 2021, arXiv:2103.10158) with torchvision's strengths: one operation
+    /// out of its list, with one of 31 strengths.
+    fn trivial(&mut self, stream: &mut Stream) {
+        let (operation, bin) = (stream.below(TRIVIAL), stream.below(31));
+        let sign = if stream.unit() < 0.5 { -1.0 } else { 1.0 };
+        let share = bin as f64 / 30.0;
+        let strength = 0.99 * share * sign;
+        let side = self.side;
+        // Sizes in pixels are for pictures of 224.
+        let shift = 32.0 * side / 224.0 * share * sign;
+        match operation {
+            0 => {}
+            1 => self.place = self.place.then(Affine::about_centre(side, [[1.0, strength], [0.0, 1.0]])),
+            2 => self.place = self.place.then(Affine::about_centre(side, [[1.0, 0.0], [strength, 1.0]])),
+            3 => self.place = self.place.then(Affine([[1.0, 0.0, shift], [0.0, 1.0, 0.0]])),
+            4 => self.place = self.place.then(Affine([[1.0, 0.0, 0.0], [0.0, 1.0, shift]])),
+            5 => self.place = self.place.then(Affine::rotation(side, 135.0 * share * sign)),
+            6 => self.colour = self.colour.then(Colour::brightness(1.0 + strength)),
+            7 => self.colour = self.colour.then(Colour::saturation(1.0 + strength)),
+            8 => self.contrast(1.0 + strength),
+            9 => self.draws.sharpness = strength as f32,
+            // 8 bits down to 2; a step of 1 changes nothing.
+            10 => self.draws.step = 2f64.powi((share * 6.0).round_ties_even() as i32) as f32,
+            11 => self.draws.threshold = (255.0 * (1.0 - share)) as f32,
+            _ => self.autocontrast(),
+        }
+    }
+}
+
+/// Operations of [`Augment::trivial`]: nothing, shear x and y, translate x and y, rotate, brightness, saturation,
+/// contrast, sharpness, posterize, solarize, autocontrast.
+const TRIVIAL: usize = 13;
+
+/// What is drawn for picture `index` of the data set in an epoch. `pixels` are the bytes `[side, side, 3]` that
+/// the draws are for: contrast needs their mean.
+///
+/// The order: mirrors, rotation; TrivialAugment's operation; brightness, contrast, saturation, hue, grey; blur;
+/// erasing. Colours are only clamped behind the last of them.
+pub fn draws(augment: &Augment, seed: u64, epoch: u64, index: usize, pixels: &[u8], side: usize) -> Draws {
+    let mut stream = Stream::new(&[seed, key_of("augment"), epoch, index as u64]);
+    let mut chance = |probability: f64| stream.unit() < probability;
+    let (flip, vertical, grey, blur, erase) = (
+        chance(augment.flip),
+        chance(augment.vertical_flip),
+        chance(augment.grey),
+        chance(augment.blur),
+        chance(augment.erase),
+    );
+    let mut within = |strength: f64| stream.range(-strength, strength);
+    let degrees = within(augment.rotate);
+    // torchvision draws factors from max(0, 1 - strength) on.
+    let mut factor = |strength: f64| stream.range((1.0 - strength).max(0.0), 1.0 + strength);
+    let (brightness, contrast, saturation) =
+        (factor(augment.brightness), factor(augment.contrast), factor(augment.saturation));
+    let hue = stream.range(-augment.hue, augment.hue);
+    let sigma = stream.range(augment.blur_sigma.0, augment.blur_sigma.1);
+
+    let whole = side as f64;
+    let mut drawing = Drawing {
+        pixels,
+        side: whole,
+        place: Affine::IDENTITY,
+        colour: Colour::IDENTITY,
+        draws: Draws::IDENTITY,
+    };
+    let mirror = |flipped: bool| if flipped { -1.0 } else { 1.0 };
+    drawing.place = Affine::about_centre(whole, [[mirror(flip), 0.0], [0.0, mirror(vertical)]]);
+    if degrees != 0.0 {
+        drawing.place = drawing.place.then(Affine::rotation(whole, degrees));
+    }
+    if augment.trivial {
+        drawing.trivial(&mut stream);
+    }
+    drawing.colour = drawing.colour.then(Colour::brightness(brightness));
+    drawing.contrast(contrast);
+    drawing.colour = drawing.colour.then(Colour::saturation(saturation));
+    if hue != 0.0 {
+        drawing.colour = drawing.colour.then(Colour::hue(hue));
+    }
+    if grey {
+        drawing.colour = drawing.colour.then(Colour::saturation(0.0));
+    }
+    let Drawing { place, colour, mut draws, .. } = drawing;
+    place.enter(&mut draws);
+    colour.enter(&mut draws);
+    draws.reflect = f32::from(u8::from(augment.reflect));
+    if blur {
+        draws.sigma = sigma as f32;
+    }
+    if erase {
+        draws.erase = random_rect(side, &mut stream);
+    }
+    draws
+}
+
+/// torchvision's `RandomErasing`: 2% to 33% of the picture, 3 : 10 to 10 : 3; ten tries, else nothing.
+fn random_rect(side: usize, stream: &mut Stream) -> [f32; 4] {
+    for _ in 0..10 {
+        let area = (side * side) as f64 * stream.range(0.02, 0.33);
+        let ratio = stream.range(0.3f64.ln(), 3.3f64.ln()).exp();
+        let height = (area * ratio).sqrt().round_ties_even() as usize;
+        let width = (area / ratio).sqrt().round_ties_even() as usize;
+        if height < side && width < side {
+            let (top, left) = (stream.below(side - height + 1), stream.below(side - width + 1));
+            return [left, top, left + width, top + height].map(|x| x as f32);
+        }
+    }
+    [0.0; 4]
+}
+
+/// How the pictures of a batch are mixed: MixUp (Zhang et al. 2018, arXiv:1710.09412) or CutMix (Yun et al. 2019,
+/// arXiv:1905.04899).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mix {
+    /// For each row of the batch the row that is mixed in: the one before it, as torchvision has it.
+    pub partner: Vec<usize>,
+    /// Weight of the own label; `1 - lambda` is the partner's.
+    pub lambda: f32,
+    /// Where the partner shows: left, top, right, bottom in pixels. MixUp: everywhere.
+    pub rect: [f32; 4],
+    /// Weight of the own picture there: `lambda` for MixUp, 0 for CutMix.
+    pub own: f32,
+}
+
+impl Mix {
+    /// Enters it into the rows of the batch.
+    pub fn apply(&self, rows: &mut [Draws]) {
+        for (row, &partner) in rows.iter_mut().zip(&self.partner) {
+            (row.partner, row.own, row.mix) = (partner as f32, self.own, self.rect);
+        }
+    }
+}
+
+/// How a batch of `rows` pictures is mixed: drawn once for all of it, as timm does by default. `batch` tells the
+/// epoch's batches apart: the loader gives the index of the first picture, which is the same where a run is
+/// resumed. None where mixing is off or there is nothing to mix with. Where both alphas are given, a coin chooses.
+pub fn mix(augment: &Augment, seed: u64, epoch: u64, batch: u64, rows: usize, side: usize) -> Option<Mix> {
+    if rows < 2 || !augment.mixes() {
+        return None;
+    }
+    let mut stream = Stream::new(&[seed, key_of("mix"), epoch, batch]);
+    let heads = stream.unit() < 0.5;
+    let cut = augment.cutmix > 0.0 && (augment.mixup == 0.0 || heads);
+    let lambda = stream.beta(if cut { augment.cutmix } else { augment.mixup });
+    let partner = (0..rows).map(|row| (row + rows - 1) % rows).collect();
+    if !cut {
+        let whole = [0.0, 0.0, side as f32, side as f32];
+        return Some(Mix { partner, lambda: lambda as f32, rect: whole, own: lambda as f32 });
+    }
+    // torchvision's rectangle: its centre lies anywhere, and what lies outside of the picture is cut off.
+    let half = (0.5 * (1.0 - lambda).sqrt() * side as f64) as usize;
+    let (x, y) = (stream.below(side), stream.below(side));
+    let span = |centre: usize| (centre.saturating_sub(half), (centre + half).min(side));
+    let ((left, right), (top, bottom)) = (span(x), span(y));
+    let shown = ((right - left) * (bottom - top)) as f64 / (side * side) as f64;
+    let rect = [left, top, right, bottom].map(|x| x as f32);
+    Some(Mix { partner, lambda: (1.0 - shown) as f32, rect, own: 0.0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_are_done_in_order() {
+        // A step to the right, then a quarter turn counter-clockwise about the centre of a square of 10.
+        let seen = Affine([[1.0, 0.0, -1.0], [0.0, 1.0, 0.0]]).then(Affine::rotation(10.0, 90.0));
+        // What was at (3, 5) went to (4, 5), and from there below the centre.
+        let at = |Affine([x, y]): Affine, p: [f64; 3]| {
+            [x, y].map(|row| row.iter().zip(p).map(|(a, b)| a * b).sum::<f64>())
+        };
+        let [x, y] = at(seen, [5.0, 6.0, 1.0]);
+        assert!((x - 3.0).abs() < 1e-12 && (y - 5.0).abs() < 1e-12, "{x} {y}");
+    }
+
+    #[test]
+    fn a_turn_of_hue_keeps_luma_and_grey() {
+        let colour = Colour::hue(0.2);
+        assert!(
+            (colour.grey_of([200.0, 30.0, 90.0]) - Colour::IDENTITY.grey_of([200.0, 30.0, 90.0])).abs()
+                < 1e-9
+        );
+        let grey = colour.then(Colour::hue(-0.2));
+        for (row, wanted) in grey.0.iter().zip(Colour::IDENTITY.0) {
+            assert!(row.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-12), "{row:?}");
+        }
+        // A third of a circle takes red most of the way to green.
+        let Colour([red, green, _]) = Colour::hue(1.0 / 3.0);
+        assert!(green[0] > red[0] + 0.3, "{red:?} {green:?}");
+    }
+}
