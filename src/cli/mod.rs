@@ -1,6 +1,7 @@
 //! The command `defrost`: options become library calls, results become text or JSON. No logic.
 
 mod bench;
+mod calibrate;
 mod certify;
 mod convert;
 mod devices;
@@ -53,6 +54,7 @@ struct Cli {
 enum Command {
     Train(Box<train::Train>),
     Eval(eval::Eval),
+    Calibrate(calibrate::Calibrate),
     Predict(predict::Predict),
     Inspect(inspect::Inspect),
     Devices(devices::Devices),
@@ -163,6 +165,7 @@ pub fn main() -> ExitCode {
     let outcome = start_threads(threads).and_then(|()| match cli.command {
         Command::Train(command) => command.run(&session),
         Command::Eval(command) => command.run(&session),
+        Command::Calibrate(command) => command.run(&session),
         Command::Predict(command) => command.run(&session),
         Command::Inspect(command) => command.run(&session),
         Command::Devices(command) => command.run(&session),

@@ -52,7 +52,7 @@ pub fn features_key(net: &Network, device: &Device) -> Result<String> {
     let mut config = net.config().clone();
     // What is the head's alone.
     config.classes.clear();
-    (config.hidden, config.auxiliary) = (None, false);
+    (config.hidden, config.auxiliary, config.temperature) = (None, false, None);
     let config = serde_json::to_string(&config).map_err(|e| Error::Weights(e.to_string()))?;
     let mut hash = Sha256::new();
     for part in [config.as_str(), head, &device.identity()] {
