@@ -6,6 +6,7 @@ mod certify;
 mod convert;
 mod devices;
 mod eval;
+mod fewshot;
 mod inspect;
 mod models;
 mod network;
@@ -55,6 +56,7 @@ enum Command {
     Train(Box<train::Train>),
     Eval(eval::Eval),
     Calibrate(calibrate::Calibrate),
+    Fewshot(fewshot::FewshotCommand),
     Predict(predict::Predict),
     Inspect(inspect::Inspect),
     Devices(devices::Devices),
@@ -166,6 +168,7 @@ pub fn main() -> ExitCode {
         Command::Train(command) => command.run(&session),
         Command::Eval(command) => command.run(&session),
         Command::Calibrate(command) => command.run(&session),
+        Command::Fewshot(command) => command.run(&session),
         Command::Predict(command) => command.run(&session),
         Command::Inspect(command) => command.run(&session),
         Command::Devices(command) => command.run(&session),

@@ -8,9 +8,12 @@ mod config;
 mod evaluate;
 mod events;
 mod features;
+mod fewshot;
+mod lbfgs;
 mod measures;
 mod run;
 mod session;
+mod solver;
 mod trainer;
 mod workload;
 
@@ -21,10 +24,12 @@ pub use config::{Config, OptimizerKind, Schedule, Strategy};
 pub use evaluate::{Evaluation, Outputs, Predictor, Uncalibrated, evaluate};
 pub use events::{EpochMetrics, Event, Observer, Silent};
 pub use features::{Features, extract, features_key};
+pub use fewshot::{Fewshot, FewshotOptions, Method, fewshot};
 pub use measures::{
     ClassScores, LabelScores, Measures, MultiLabel, OutputErrors, Regression, Scores, SingleLabel, interval,
 };
 pub use run::{Context, busiest_plan, reopen, resume, run};
 pub use session::{Feed, inference_plan, training_plan};
+pub use solver::{Solved, SolverOptions, Tried, solve_head};
 pub use trainer::{Report, State, Trainer};
 pub use workload::{Workload, noise};
