@@ -224,6 +224,11 @@ fn check_rows(what: &str, numbers: usize, columns: usize, rows: Option<usize>) -
 /// Fails unless `logits` are rows of `classes`, with a label of these for each.
 pub(super) fn check_labels(logits: &[f32], labels: &[u32], classes: usize) -> Result<()> {
     check_rows("logits", logits.len(), classes, Some(labels.len()))?;
+    check_classes(labels, classes)
+}
+
+/// Fails unless every label is a class.
+pub(super) fn check_classes(labels: &[u32], classes: usize) -> Result<()> {
     match labels.iter().find(|&&label| label as usize >= classes) {
         Some(label) => Err(Error::Shape(format!("the label {label} is none of {classes} classes"))),
         None => Ok(()),

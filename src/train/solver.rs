@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::events::{Event, Observer};
 use super::features::Features;
 use super::lbfgs::{Goal, minimise};
-use super::measures::{Tally, check_labels};
+use super::measures::{Tally, check_classes};
 use crate::models::Network;
 use crate::nn::Mode;
 use crate::ops::{self, CrossEntropy, Epilogue, Matmul};
@@ -136,7 +136,7 @@ pub(super) fn solve(
         let (rows, labels) = (rows.len(), labels.len());
         return Err(Error::Shape(format!("{rows} features and {labels} labels are no rows of {dims}")));
     }
-    check_labels(&vec![0.0; labels.len() * classes], labels, classes)?;
+    check_classes(labels, classes)?;
     let scaling = Scaling::new(rows, dims, options.standardise);
     let mut problem = Problem::new(device, &scaling.apply(rows), labels, [dims, classes], CHUNK_BYTES)?;
     let folds = deal(labels, classes, options.folds, options.seed);
@@ -146,24 +146,25 @@ pub(super) fn solve(
         Some(penalty) => return Err(Error::Usage(format!("penalty {penalty}: it is a number from 0 up"))),
         None if folds.len() < 2 => PENALTY * scaling.variance,
         None => {
-            (start, cv) = problem.cross_validate(&folds, scaling.variance, observer)?;
+            (start, cv) = problem.cross_validate(&folds, observer)?;
+            cv.iter_mut().for_each(|tried| tried.penalty *= scaling.variance);
             let least = cv.iter().copied().min_by(|a: &Tried, b| a.loss.total_cmp(&b.loss));
             least.map_or(PENALTY * scaling.variance, |least| least.penalty)
         }
     };
     let everything = vec![1.0 / labels.len() as f32; labels.len()];
-    let solution = problem.fit(&everything, penalty, start, 1e-5)?;
+    let solution = problem.fit(&everything, penalty / scaling.variance, start, 1e-5)?;
     let (loss, _) = problem.loss_and_gradient(&solution, &everything)?;
     let (weight, bias) = scaling.undo(&solution, classes);
     Ok(Solved { weight, bias, penalty, cv, loss })
 }
 
-/// How features are moved and scaled for the solver. The mean is always taken away: the bias makes up for it, and
-/// the search is shorter.
+/// How features are moved and scaled for the solver: to mean 0, for which the bias makes up, and to a mean variance of
+/// 1, for which the penalty does; so the search is shorter, and ends at the same place whatever their unit.
 struct Scaling {
     mean: Vec<f64>,
     scale: Vec<f64>,
-    /// Mean variance of the scaled features.
+    /// What a penalty on weights of scaled features is multiplied by to be one on weights of features as they were.
     variance: f64,
 }
 
@@ -180,10 +181,12 @@ impl Scaling {
         let mean = sum(&|_, x| x);
         let variances = sum(&|d, x| (x - mean[d]).powi(2));
         // What does not vary is left as it is.
-        let scale = |v: &f64| if standardise && *v > 0.0 { 1.0 / v.sqrt() } else { 1.0 };
-        let scale: Vec<f64> = variances.iter().map(scale).collect();
-        let scaled: f64 = variances.iter().zip(&scale).map(|(v, s)| v * s * s).sum();
-        let variance = if scaled > 0.0 { scaled / dims as f64 } else { 1.0 };
+        let scale = |v: f64| if v > 0.0 { 1.0 / v.sqrt() } else { 1.0 };
+        let mean_variance = variances.iter().sum::<f64>() / dims.max(1) as f64;
+        let (scale, variance) = match standardise {
+            true => (variances.into_iter().map(scale).collect(), 1.0),
+            false => (vec![scale(mean_variance); dims], scale(mean_variance).powi(-2)),
+        };
         Scaling { mean, scale, variance }
     }
 
@@ -347,7 +350,6 @@ impl Problem {
     fn cross_validate(
         &mut self,
         folds: &[Vec<usize>],
-        variance: f64,
         observer: &mut dyn Observer,
     ) -> Result<(Vec<f64>, Vec<Tried>)> {
         let weights = |held_out: &Vec<usize>| {
@@ -359,7 +361,7 @@ impl Problem {
         let mut solutions = vec![vec![0.0; (self.dims + 1) * self.classes]; folds.len()];
         let (mut best, mut tried): (Vec<f64>, Vec<Tried>) = (Vec::new(), Vec::new());
         for (step, decades) in GRID.enumerate() {
-            let penalty = 10f64.powf(-f64::from(decades) / 2.0) * variance;
+            let penalty = 10f64.powf(-f64::from(decades) / 2.0);
             let mut tally = Tally::default();
             for ((solution, weights), held_out) in solutions.iter_mut().zip(&weights).zip(folds) {
                 *solution = self.fit(weights, penalty, std::mem::take(solution), 1e-4)?;
