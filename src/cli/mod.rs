@@ -2,10 +2,12 @@
 
 mod augment;
 mod bench;
+mod calibrate;
 mod certify;
 mod convert;
 mod devices;
 mod eval;
+mod fewshot;
 mod inspect;
 mod models;
 mod network;
@@ -55,6 +57,8 @@ struct Cli {
 enum Command {
     Train(Box<train::Train>),
     Eval(eval::Eval),
+    Calibrate(calibrate::Calibrate),
+    Fewshot(fewshot::FewshotCommand),
     Predict(predict::Predict),
     Inspect(inspect::Inspect),
     Devices(devices::Devices),
@@ -165,6 +169,8 @@ pub fn main() -> ExitCode {
     let outcome = start_threads(threads).and_then(|()| match cli.command {
         Command::Train(command) => command.run(&session),
         Command::Eval(command) => command.run(&session),
+        Command::Calibrate(command) => command.run(&session),
+        Command::Fewshot(command) => command.run(&session),
         Command::Predict(command) => command.run(&session),
         Command::Inspect(command) => command.run(&session),
         Command::Devices(command) => command.run(&session),

@@ -38,6 +38,9 @@ pub(super) struct Predict {
     /// Pictures at a time
     #[arg(long, value_name = "N", default_value = "16", value_parser = positive)]
     batch: usize,
+    /// Look at each picture in the mirror, too, and average the logits
+    #[arg(long)]
+    flips: bool,
 }
 
 impl Predict {
@@ -60,7 +63,8 @@ impl Predict {
         let mut done = 0;
         if !pictures.is_empty() {
             let device = session.device()?;
-            let mut predictor = Predictor::new(&device, &net, self.batch.min(pictures.len()))?;
+            let batch = self.batch.min(pictures.len());
+            let mut predictor = Predictor::new(&device, &net, batch)?.flips(self.flips);
             for group in pictures.chunks(self.batch) {
                 let decode = |path: &PathBuf| data::load(path).map(|p| data::eval(&p, net.preprocess()));
                 let decoded: Vec<Result<Vec<u8>>> = group.par_iter().map(decode).collect();

@@ -94,7 +94,7 @@ impl Network {
         };
         let before = self.config.clone();
         let names = before.classes.clone();
-        (self.config.classes, self.config.hidden) = (classes, hidden);
+        (self.config.classes, self.config.hidden, self.config.temperature) = (classes, hidden, None);
         self.rebuild(before)?;
         self.init_head(seed);
         self.keep_rows(&names, &specs, &old);

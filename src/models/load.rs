@@ -166,7 +166,9 @@ impl Network {
 
     /// Takes over preprocessing, padding and batch norm from a file, whoever wrote it.
     fn describe(&mut self, file: &TensorFile) -> Result<()> {
-        let Some(Config { padding, norm, preprocess, .. }) = config_of(file)? else {
+        let about = config_of(file)?;
+        self.config.temperature = about.as_ref().and_then(|config| config.temperature);
+        let Some(Config { padding, norm, preprocess, .. }) = about else {
             return self.apply_metadata(file);
         };
         self.set_preprocess(preprocess).map_err(|e| file.error(e))?;

@@ -37,6 +37,9 @@ pub struct Config {
     /// Features of a layer before the last one, where the head has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden: Option<usize>,
+    /// What logits are divided by for probabilities that mean what they say, where that was found out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
 }
 
 /// A network: layers, numbers in PyTorch's layout, a mask of what learns, classes, preprocessing.
@@ -67,6 +70,13 @@ pub(crate) fn mult_adds(tape: &Tape, node: &Node) -> f64 {
     }
 }
 
+fn check_temperature(temperature: Option<f64>) -> Result<()> {
+    match temperature.filter(|t| !(t.is_finite() && *t > 0.0)) {
+        Some(wrong) => Err(Error::Usage(format!("temperature {wrong}: it is a number above 0"))),
+        None => Ok(()),
+    }
+}
+
 /// Names for classes nobody named.
 pub(super) fn numbered_classes(count: usize) -> Vec<String> {
     (0..count).map(|i| format!("class_{i}")).collect()
@@ -85,6 +95,7 @@ impl Network {
             classes,
             auxiliary: false,
             hidden: None,
+            temperature: None,
         })
     }
 
@@ -101,6 +112,7 @@ impl Network {
             )));
         }
         config.preprocess.check()?;
+        check_temperature(config.temperature)?;
         let architecture = model.build(config.width);
         let mut net = Network {
             config,
@@ -271,7 +283,7 @@ impl Network {
         self.specs().iter().zip(self.tensors.iter().map(Vec::as_slice))
     }
 
-    /// Replaces a tensor's numbers, given in PyTorch's layout.
+    /// Replaces a tensor's numbers, given in PyTorch's layout. A temperature that was fitted to others is forgotten.
     ///
     /// # Errors
     /// [`Error::Usage`] for an unknown path, [`Error::Shape`] for another count of numbers.
@@ -288,6 +300,9 @@ impl Network {
         let head = self.is_head(self.structure.specs[i].layer_path());
         if head {
             self.fresh_head = false;
+        }
+        if self.tensors[i] != numbers {
+            self.config.temperature = None;
         }
         self.tensors[i] = numbers;
         Ok(())
@@ -355,6 +370,16 @@ impl Network {
             )));
         }
         self.config.classes = classes;
+        Ok(())
+    }
+
+    /// Sets what logits are divided by for probabilities, or takes it away.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where it is no number above 0.
+    pub fn set_temperature(&mut self, temperature: Option<f64>) -> Result<()> {
+        check_temperature(temperature)?;
+        self.config.temperature = temperature;
         Ok(())
     }
 

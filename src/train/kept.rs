@@ -78,7 +78,7 @@ impl Cut {
         let mut config = self.net.config().clone();
         // What is the head's alone.
         config.classes.clear();
-        (config.hidden, config.auxiliary) = (None, false);
+        (config.hidden, config.auxiliary, config.temperature) = (None, false, None);
         let config = serde_json::to_string(&config).map_err(|e| Error::Weights(e.to_string()))?;
         let marks: Vec<String> = self.marks.iter().map(|m| format!("{m:?}")).collect();
         let mut hash = Sha256::new();
@@ -125,7 +125,27 @@ pub struct Features {
     pub kept: usize,
 }
 
+/// Vectors in memory, with their classes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vectors {
+    /// Numbers of each.
+    pub dims: usize,
+    /// `[vectors, dims]`.
+    pub rows: Vec<f32>,
+    /// Class of each.
+    pub labels: Vec<u32>,
+}
+
 impl Features {
+    /// All of it in memory: the first copy of each picture.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be read back.
+    pub fn vectors(&self) -> Result<Vectors> {
+        let rows = self.read(&(0..self.len()).collect::<Vec<_>>(), 0)?;
+        Ok(Vectors { dims: self.dims(), rows, labels: self.labels.clone() })
+    }
+
     /// Pictures.
     pub fn len(&self) -> usize {
         self.labels.len()

@@ -1,33 +1,44 @@
 //! Learning: settings, the trainer with its strategies, evaluation, kept features, run folders.
 
 mod bench;
+mod calibration;
 mod certify;
 mod checkpoint;
 mod config;
 mod evaluate;
 mod events;
+mod fewshot;
 mod kept;
+mod lbfgs;
+mod measures;
 mod plans;
 mod run;
 mod schedule;
 mod session;
 mod sheet;
 mod shelf;
+mod solver;
 mod source;
 mod sweep;
 mod trainer;
 mod workload;
 
 pub use bench::{Measured, Part, Row, Span, bench};
+pub use calibration::{Bin, Calibrated, Calibration, calibrate, fit_temperature};
 pub use certify::{CERTIFIED, Figure, ModelVerdict, certify};
 pub use config::{Config, Distill, HeadSolver, OptimizerKind, Strategy};
-pub use evaluate::{Evaluation, Predictor, evaluate, interval};
+pub use evaluate::{Evaluation, Outputs, Predictor, Uncalibrated, evaluate};
 pub use events::{EpochMetrics, Event, Observer, Silent};
-pub use kept::{Cut, Features, extract};
+pub use fewshot::{Fewshot, FewshotOptions, Method, fewshot};
+pub use kept::{Cut, Features, Vectors, extract};
+pub use measures::{
+    ClassScores, LabelScores, Measures, MultiLabel, OutputErrors, Regression, Scores, SingleLabel, interval,
+};
 pub use plans::{inference_plan, training_plan};
-pub use run::{Context, busiest_plan, dry_run, resume, run};
+pub use run::{Context, busiest_plan, dry_run, reopen, resume, run};
 pub use schedule::{Schedule, Standing};
 pub use sheet::contact_sheet;
+pub use solver::{Solved, SolverOptions, Tried, solve_head};
 pub use sweep::{Sweep, SweepPoint, valley};
 pub use trainer::{Report, State, Trainer};
 pub use workload::{Workload, noise};

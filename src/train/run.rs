@@ -116,33 +116,24 @@ fn prepare(config: &Config, observer: &mut dyn Observer) -> Result<(Network, Spl
     Ok((net, splits))
 }
 
-/// Goes on with the run in `folder` from its last checkpoint, as if it had not stopped.
+/// Settings, network and data of the run in `folder`; the data is divided as it was when the run began.
 ///
 /// # Errors
-/// [`Error::Usage`] where there is no run, [`Error::Data`] where the data changed; as for [`run`].
-pub fn resume(folder: &Path, context: Context<'_>) -> Result<Report> {
+/// [`Error::Usage`] where there is no run, [`Error::Data`] where the data changed; from files.
+pub fn reopen(folder: &Path) -> Result<(Config, Network, Splits)> {
     let path = folder.join("config.json");
     if !path.exists() {
-        return Err(Error::Usage(format!(
-            "{}: no run to resume: there is no config.json in it",
-            folder.display()
-        )));
+        return Err(Error::Usage(format!("{}: no run: there is no config.json in it", folder.display())));
     }
     let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, "read", e))?;
     let file: RunFile = serde_json::from_str(&text)
         .map_err(|e| Error::Data(format!("{}: damaged: {e}; begin a new run", path.display())))?;
-    if !last_checkpoint(folder).exists() {
-        return Err(Error::Usage(format!(
-            "{}: the run stopped before its first checkpoint; begin a new one",
-            folder.display()
-        )));
-    }
     let config = Config { stop_after: None, ..file.arguments };
     let split = folder.join("split.json");
     let manifest = if split.exists() { Some(Manifest::read(&split)?) } else { None };
     let options = OpenOptions { val_fraction: config.val_fraction, seed: config.seed, manifest };
     let splits = data::open(&config.data, &options)?;
-    let mut net = Network::open(folder.join("model.safetensors"))?;
+    let net = Network::open(folder.join("model.safetensors"))?;
     if net.classes() != splits.train.classes {
         return Err(Error::Data(format!(
             "{}: its classes are {}, but the run was taught {}; begin a new run",
@@ -151,6 +142,21 @@ pub fn resume(folder: &Path, context: Context<'_>) -> Result<Report> {
             net.classes().join(", ")
         )));
     }
+    Ok((config, net, splits))
+}
+
+/// Goes on with the run in `folder` from its last checkpoint, as if it had not stopped.
+///
+/// # Errors
+/// As for [`reopen`] and [`run`]; [`Error::Usage`] where there is no checkpoint.
+pub fn resume(folder: &Path, context: Context<'_>) -> Result<Report> {
+    if folder.join("config.json").exists() && !last_checkpoint(folder).exists() {
+        return Err(Error::Usage(format!(
+            "{}: the run stopped before its first checkpoint; begin a new one",
+            folder.display()
+        )));
+    }
+    let (config, mut net, splits) = reopen(folder)?;
     announce(&mut net, &config, &splits, context.observer)?;
     fit(&config, folder, net, &splits, context, true)
 }
