@@ -52,12 +52,14 @@ impl View {
 }
 
 /// Pictures that go through the network together.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Batch {
     /// Bytes `[N, crop, crop, 3]`. N is the number of labels and may be 0 where every picture failed.
     pub pixels: Vec<u8>,
     /// The class of each picture.
     pub labels: Vec<u32>,
+    /// The targets `[N, classes]`, as [`super::Sample::targets`]; empty for [`super::Task::Classes`].
+    pub targets: Vec<f32>,
     /// Each picture's index in the data set.
     pub indices: Vec<usize>,
     /// Pictures of the batch that could not be read and are not in it.
@@ -116,13 +118,14 @@ fn assemble(dataset: &Dataset, indices: &[usize], view: &View, stop: &AtomicBool
         .with_max_len(1)
         .map(|&index| (!stop.load(Ordering::Relaxed)).then(|| view.picture(dataset, index)))
         .collect();
-    let mut batch = Batch { pixels: Vec::new(), labels: Vec::new(), indices: Vec::new(), failed: Vec::new() };
+    let mut batch = Batch::default();
     for (&index, outcome) in indices.iter().zip(views) {
         let sample = &dataset.samples[index];
         match outcome? {
             Ok(pixels) => {
                 batch.pixels.extend(pixels);
                 batch.labels.push(sample.label);
+                batch.targets.extend_from_slice(&sample.targets);
                 batch.indices.push(index);
             }
             Err(error) => batch.failed.push(Skipped::from_error(&sample.name(), &error)),

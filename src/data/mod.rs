@@ -17,7 +17,7 @@ pub mod resize;
 pub mod split;
 pub mod transform;
 
-pub use dataset::{Dataset, Sample, Skipped, Source, content_key};
+pub use dataset::{Dataset, Sample, Skipped, Source, Task, content_key};
 pub use decode::{Picture, decode, load};
 pub use folder::list_pictures;
 pub use loader::{Batch, Loader, View, batches, epoch_order};

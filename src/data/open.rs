@@ -225,7 +225,7 @@ fn scan(folder: &Path) -> Result<Dataset> {
         dataset.classes.push(name.to_string());
         let (pictures, skipped) = walk(class, Some(folder))?;
         let label = label as u32;
-        dataset.samples.extend(pictures.into_iter().map(|p| Sample { source: Source::File(p), label }));
+        dataset.samples.extend(pictures.into_iter().map(|p| Sample::new(Source::File(p), label)));
         dataset.skipped.extend(skipped);
     }
     Ok(dataset)

@@ -97,8 +97,8 @@ pub(crate) fn draw(all: &Dataset, root: &Path, seed: u64, val_fraction: f64) -> 
 /// # Errors
 /// [`Error::Data`] when a picture of the manifest is gone, or a part would be empty.
 pub(crate) fn apply(manifest: &Manifest, all: Dataset, root: &Path) -> Result<(Dataset, Dataset)> {
-    let mut train = Dataset { classes: all.classes.clone(), samples: Vec::new(), skipped: all.skipped };
-    let mut val = Dataset { classes: all.classes, ..Dataset::default() };
+    let mut val = Dataset { task: all.task, classes: all.classes.clone(), ..Dataset::default() };
+    let mut train = Dataset { skipped: all.skipped, ..val.clone() };
     let mut missing: BTreeMap<&str, Part> = manifest.files.iter().map(|(k, &v)| (k.as_str(), v)).collect();
     for sample in all.samples {
         match missing.remove(relative(&sample, root).as_str()) {

@@ -287,7 +287,7 @@ fn verify_moves_unreadable_pictures_aside() {
 #[test]
 fn content_keys_follow_the_content() {
     let dir = TempDir::new().unwrap();
-    let sample = |name: &str| Sample { source: Source::File(dir.path().join(name)), label: 0 };
+    let sample = |name: &str| Sample::new(Source::File(dir.path().join(name)), 0);
     write_picture(&dir.path().join("a.png"), [1, 2, 3]);
     fs::copy(dir.path().join("a.png"), dir.path().join("b.png")).unwrap();
     write_picture(&dir.path().join("c.png"), [1, 2, 4]);

@@ -19,8 +19,8 @@ use defrost::data::resize::resize_window;
 use defrost::data::transform::random_part;
 use defrost::data::{
     Augment, Dataset, Loader, Manifest, OpenOptions, Part, Picture, Rect, Sample, Skipped, Source, Splits,
-    View, batches, by_name, content_key, decode, epoch_order, eval, list_pictures, load, open, open_labelled,
-    resize, train,
+    Task, View, batches, by_name, content_key, decode, epoch_order, eval, list_pictures, load, open,
+    open_labelled, resize, train,
 };
 use defrost::models::preprocess::{Filter, Preprocess};
 use defrost::rng::Stream;
