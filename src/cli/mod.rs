@@ -3,6 +3,7 @@
 mod bench;
 mod certify;
 mod convert;
+mod data_options;
 mod devices;
 mod eval;
 mod inspect;

@@ -163,6 +163,11 @@ impl Dataset {
         self.samples.is_empty()
     }
 
+    /// An empty set of the same task and classes.
+    pub(crate) fn like(&self) -> Dataset {
+        Dataset { task: self.task, classes: self.classes.clone(), ..Dataset::default() }
+    }
+
     /// Pictures of each class, in class order. A picture counts for each class that it shows; for
     /// [`Task::Regression`] all count for each value.
     pub fn counts(&self) -> Vec<usize> {

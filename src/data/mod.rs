@@ -4,6 +4,7 @@
 //! * [`resize`](mod@resize): the antialiased resize the pretrained networks were trained with, Pillow's, byte for byte.
 //! * [`transform`]: torchvision's evaluation and training transforms.
 //! * [`dataset`], [`folder`], [`idx`], [`split`]: what is on disk, which class it has, and what it is used for.
+//! * [`table`], [`options`]: pictures and labels named in a CSV file; what the data is where its folders do not tell.
 //! * [`open`](mod@open): one call from a path to training, validation and test sets.
 //! * [`loader`]: batches, decoded ahead on all cores, the same whatever the number of threads.
 
@@ -13,15 +14,18 @@ pub mod folder;
 pub mod idx;
 pub mod loader;
 pub mod open;
+pub mod options;
 pub mod resize;
 pub mod split;
+pub mod table;
 pub mod transform;
 
 pub use dataset::{Dataset, Sample, Skipped, Source, Task, content_key};
 pub use decode::{Picture, decode, load};
 pub use folder::list_pictures;
 pub use loader::{Batch, Loader, View, batches, epoch_order};
-pub use open::{OpenOptions, Splits, by_name, open, open_labelled};
+pub use open::{OpenOptions, Splits, by_name, open, open_labelled, open_labelled_with};
+pub use options::DataOptions;
 pub use resize::{Rect, resize};
 pub use split::{Manifest, Part};
 pub use transform::{Augment, eval, train};

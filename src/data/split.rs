@@ -97,8 +97,9 @@ pub(crate) fn draw(all: &Dataset, root: &Path, seed: u64, val_fraction: f64) -> 
 /// # Errors
 /// [`Error::Data`] when a picture of the manifest is gone, or a part would be empty.
 pub(crate) fn apply(manifest: &Manifest, all: Dataset, root: &Path) -> Result<(Dataset, Dataset)> {
-    let mut val = Dataset { task: all.task, classes: all.classes.clone(), ..Dataset::default() };
-    let mut train = Dataset { skipped: all.skipped, ..val.clone() };
+    let mut val = all.like();
+    let mut train = all.like();
+    train.skipped = all.skipped;
     let mut missing: BTreeMap<&str, Part> = manifest.files.iter().map(|(k, &v)| (k.as_str(), v)).collect();
     for sample in all.samples {
         match missing.remove(relative(&sample, root).as_str()) {
@@ -121,6 +122,16 @@ pub(crate) fn apply(manifest: &Manifest, all: Dataset, root: &Path) -> Result<(D
         return Err(Error::Data(format!("{}: the recorded split leaves a part empty", root.display())));
     }
     Ok((train, val))
+}
+
+/// Training, validation and test pictures, as `parts` says of each. What was skipped goes with the first.
+pub(crate) fn deal(all: Dataset, parts: &[Part]) -> [Dataset; 3] {
+    let mut dealt = [all.like(), all.like(), all.like()];
+    dealt[0].skipped = all.skipped;
+    for (sample, &part) in all.samples.into_iter().zip(parts) {
+        dealt[part as usize].samples.push(sample);
+    }
+    dealt
 }
 
 /// A sample's name relative to the data folder, with `/` between folders on every system.

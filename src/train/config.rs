@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::Augment;
+use crate::data::{Augment, DataOptions, Manifest, OpenOptions};
 use crate::models::Network;
 use crate::nn::{Freeze, Kind, NormMode};
 use crate::ops::{AdamW, Sgd};
@@ -82,8 +82,10 @@ impl Schedule {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// Folder of class folders, or of `train/` and `val/`, or of IDX files.
+    /// Folder of class folders, or of `train/` and `val/`, or of IDX files, or a table of labels.
     pub data: PathBuf,
+    /// How it is read.
+    pub open: DataOptions,
     /// The registry's name of the network.
     pub model: String,
     /// Its pretrained weights.
@@ -141,6 +143,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             data: PathBuf::new(),
+            open: DataOptions::default(),
             model: String::new(),
             weights: None,
             head_hidden: None,
@@ -171,6 +174,11 @@ impl Default for Config {
 impl Config {
     /// The largest batch that is chosen where none is asked for.
     pub const BATCH: usize = 32;
+
+    /// How to open the data, with the split of an earlier run or one to be drawn.
+    pub fn open_options(&self, manifest: Option<Manifest>) -> OpenOptions {
+        OpenOptions { val_fraction: self.val_fraction, seed: self.seed, manifest, data: self.open.clone() }
+    }
 
     /// Pictures a step for `pictures` training pictures.
     pub fn batch(&self, pictures: usize) -> usize {

@@ -12,7 +12,7 @@ use super::events::{Event, Observer};
 use super::features::FRONT_BATCH;
 use super::session::{fitting_batch, inference_plan, training_plan};
 use super::trainer::{Report, Trainer};
-use crate::data::{self, Manifest, OpenOptions, Splits};
+use crate::data::{self, Manifest, Splits};
 use crate::gpu::Caps;
 use crate::models::{self, HeadPolicy, Network};
 use crate::plan::{Device, Plan};
@@ -57,8 +57,7 @@ pub fn run(config: &Config, out: &Path, context: Context<'_>) -> Result<Report> 
     }
     config.check()?;
     let mut net = open_network(config)?;
-    let options = OpenOptions { val_fraction: config.val_fraction, seed: config.seed, manifest: None };
-    let splits = data::open(&config.data, &options)?;
+    let splits = data::open(&config.data, &config.open_options(None))?;
     replace_head(&mut net, config, &splits.train.classes)?;
     announce(&mut net, config, &splits, context.observer)?;
 
@@ -85,8 +84,7 @@ pub fn run(config: &Config, out: &Path, context: Context<'_>) -> Result<Report> 
 pub fn busiest_plan(config: &Config, caps: &Caps) -> Result<Plan> {
     config.check()?;
     let mut net = open_network(config)?;
-    let options = OpenOptions { val_fraction: config.val_fraction, seed: config.seed, manifest: None };
-    let Splits { train, val, .. } = data::open(&config.data, &options)?;
+    let Splits { train, val, .. } = data::open(&config.data, &config.open_options(None))?;
     replace_head(&mut net, config, &train.classes)?;
     net.freeze(config.freeze())?;
     let plan = match config.strategy {
@@ -123,8 +121,7 @@ pub fn resume(folder: &Path, context: Context<'_>) -> Result<Report> {
     let config = Config { stop_after: None, ..file.arguments };
     let split = folder.join("split.json");
     let manifest = if split.exists() { Some(Manifest::read(&split)?) } else { None };
-    let options = OpenOptions { val_fraction: config.val_fraction, seed: config.seed, manifest };
-    let splits = data::open(&config.data, &options)?;
+    let splits = data::open(&config.data, &config.open_options(manifest))?;
     let mut net = Network::open(folder.join("model.safetensors"))?;
     if net.classes() != splits.train.classes {
         return Err(Error::Data(format!(
@@ -190,6 +187,7 @@ fn write_description(
     let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
     let arguments = Config {
         data: absolute(&config.data),
+        open: config.open.absolute(&config.data),
         weights: config.weights.as_ref().map(absolute),
         ..config.clone()
     };

@@ -6,6 +6,7 @@
 mod folders;
 mod loading;
 mod pictures;
+mod tables;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,9 +19,9 @@ use std::time::Duration;
 use defrost::data::resize::resize_window;
 use defrost::data::transform::random_part;
 use defrost::data::{
-    Augment, Dataset, Loader, Manifest, OpenOptions, Part, Picture, Rect, Sample, Skipped, Source, Splits,
-    Task, View, batches, by_name, content_key, decode, epoch_order, eval, list_pictures, load, open,
-    open_labelled, resize, train,
+    Augment, DataOptions, Dataset, Loader, Manifest, OpenOptions, Part, Picture, Rect, Sample, Skipped,
+    Source, Splits, Task, View, batches, by_name, content_key, decode, epoch_order, eval, list_pictures,
+    load, open, open_labelled, open_labelled_with, resize, train,
 };
 use defrost::models::preprocess::{Filter, Preprocess};
 use defrost::rng::Stream;
