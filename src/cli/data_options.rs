@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::options::one_of;
-use crate::data::{DataOptions, Task};
+use crate::data::{DataOptions, GroupBy, Task};
 
 /// What the data is.
 #[derive(Debug, Args)]
@@ -28,6 +28,10 @@ pub(super) struct DataArgs {
     /// it [default: classes]
     #[arg(long, value_parser = one_of::<Task>(&["classes", "multi-label", "regression"]))]
     task: Option<Task>,
+    /// Keep pictures together that a random split must not divide: parent (the folder within the class folder),
+    /// column:NAME of the table, or prefix:SEPARATOR, such as prefix:_ for patient01_003.jpg
+    #[arg(long, value_name = "RULE")]
+    group_by: Option<GroupBy>,
 }
 
 impl DataArgs {
@@ -39,6 +43,7 @@ impl DataArgs {
             label_columns: self.label_column.clone(),
             label_separator: self.label_separator.clone(),
             task: self.task.unwrap_or_default(),
+            group_by: self.group_by.clone(),
         }
     }
 }

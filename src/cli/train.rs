@@ -53,7 +53,7 @@ pub(super) struct Train {
         "data", "model", "weights", "out", "strategy", "freeze_through", "freeze", "freeze_groups", "batch_norm",
         "epochs", "batch", "head_hidden", "auxiliary", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule",
         "label_smoothing", "val_fraction", "seed", "stop_after",
-        "labels", "image_column", "label_column", "label_separator", "task",
+        "labels", "image_column", "label_column", "label_separator", "task", "group_by",
     ])]
     resume: Option<PathBuf>,
     /// Where features are kept between runs [default: the user's cache folder]

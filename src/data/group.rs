@@ -81,7 +81,9 @@ pub(crate) fn by_path(by: &GroupBy, pictures: &Dataset, root: &Path, depth: usiz
         let (folder, file) = name.rsplit_once('/').unwrap_or(("", &name));
         let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
         Ok(match by {
-            GroupBy::Prefix(separator) => stem.split_once(separator).map_or(stem, |(prefix, _)| prefix).into(),
+            GroupBy::Prefix(separator) => {
+                stem.split_once(separator).map_or(stem, |(prefix, _)| prefix).into()
+            }
             _ => match folder.split('/').skip(depth).collect::<Vec<_>>().join("/") {
                 own if own.is_empty() => name,
                 folder => folder,

@@ -3,7 +3,8 @@
 //! * [`decode`](mod@decode): the bytes of a file to 8-bit RGB, upright, or an error that names file and reason.
 //! * [`resize`](mod@resize): the antialiased resize the pretrained networks were trained with, Pillow's, byte for byte.
 //! * [`transform`]: torchvision's evaluation and training transforms.
-//! * [`dataset`], [`folder`], [`idx`], [`split`]: what is on disk, which class it has, and what it is used for.
+//! * [`dataset`], [`folder`], [`idx`], [`split`], [`group`]: what is on disk, which class it has, what it is used for,
+//!   and what must stay together.
 //! * [`table`], [`options`]: pictures and labels named in a CSV file; what the data is where its folders do not tell.
 //! * [`open`](mod@open): one call from a path to training, validation and test sets.
 //! * [`loader`]: batches, decoded ahead on all cores, the same whatever the number of threads.
@@ -11,6 +12,7 @@
 pub mod dataset;
 pub mod decode;
 pub mod folder;
+pub mod group;
 pub mod idx;
 pub mod loader;
 pub mod open;
@@ -23,6 +25,7 @@ pub mod transform;
 pub use dataset::{Dataset, Sample, Skipped, Source, Task, content_key};
 pub use decode::{Picture, decode, load};
 pub use folder::list_pictures;
+pub use group::GroupBy;
 pub use loader::{Batch, Loader, View, batches, epoch_order};
 pub use open::{OpenOptions, Splits, by_name, open, open_labelled, open_labelled_with};
 pub use options::DataOptions;

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use super::dataset::{Dataset, Sample, Skipped, Source, Task};
 use super::folder::{Listing, list, name_of, walk};
+use super::group::{self, GroupBy};
 use super::idx::{IdxPair, find_pairs, read_pair};
 use super::options::{DataOptions, TableFile};
 use super::split::{self, Manifest, Part};
@@ -63,6 +64,8 @@ struct Opened {
     all: Dataset,
     val: Option<Dataset>,
     test: Option<Dataset>,
+    /// Of each picture of `all`, where pictures belong together.
+    groups: Option<Vec<String>>,
     warnings: Vec<String>,
 }
 
@@ -75,9 +78,9 @@ struct Opened {
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Splits> {
     let table = options.data.table(path)?;
     let root = table.as_ref().map_or(path, |table| &table.root);
-    let Opened { all, val, test, warnings } = match &table {
+    let Opened { all, val, test, groups, warnings } = match &table {
         Some(table) => open_table(table, &options.data)?,
-        None => open_folder(path)?,
+        None => open_folder(path, options.data.group_by.as_ref())?,
     };
     if all.task == Task::Classes && all.classes.len() < 2 {
         let second =
@@ -98,7 +101,7 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Splits> {
         (None, manifest) => {
             let manifest = match manifest {
                 Some(manifest) => manifest.clone(),
-                None => split::draw(&all, root, options.seed, options.val_fraction)?,
+                None => split::draw(&all, root, options.seed, options.val_fraction, groups.as_deref())?,
             };
             let (train, val) = split::apply(&manifest, all, root)?;
             Ok(Splits { train, val, test, manifest: Some(manifest), warnings })
@@ -106,10 +109,10 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Splits> {
     }
 }
 
-fn open_folder(path: &Path) -> Result<Opened> {
+fn open_folder(path: &Path, group_by: Option<&GroupBy>) -> Result<Opened> {
     let listing = list_root(path)?;
     let pairs = find_pairs(&listing.others)?;
-    let mut warnings = Vec::new();
+    let (mut warnings, mut groups) = (Vec::new(), None);
     let (all, val, test) = if pairs.is_empty() {
         let layout = Layout::of(path, &listing)?;
         warnings.extend(
@@ -119,22 +122,42 @@ fn open_folder(path: &Path) -> Result<Opened> {
                 .map(|folder| format!("{}: not used, because it lies beside train/", folder.display())),
         );
         let all = scan_training(&layout.train)?;
-        let mut other = |folder: Option<PathBuf>| {
-            folder.map(|folder| scan_like(&folder, &all.classes, &mut warnings)).transpose()
+        let mut other = |folder: Option<&PathBuf>| {
+            folder.map(|folder| scan_like(folder, &all.classes, &mut warnings)).transpose()
         };
-        let (val, test) = (other(layout.val)?, other(layout.test)?);
+        let (val, test) = (other(layout.val.as_ref())?, other(layout.test.as_ref())?);
+        if let Some(by) = group_by {
+            let own = group::by_path(by, &all, &layout.train, 1)?;
+            if let (Some(val), Some(folder)) = (&val, &layout.val) {
+                warnings.extend(group::divided(&own, &group::by_path(by, val, folder, 1)?));
+            }
+            groups = Some(own);
+        }
         (all, val, test)
     } else {
         let (all, test) = read_idx_parts(&pairs)?;
+        groups = group_by.map(|by| group::by_path(by, &all, path, 0)).transpose()?;
         (all, None, test)
     };
-    Ok(Opened { all, val, test, warnings })
+    Ok(Opened { all, val, test, groups, warnings })
 }
 
 fn open_table(file: &TableFile, options: &DataOptions) -> Result<Opened> {
-    let Table { all, parts, mut warnings } = table::read(file, options, None)?;
+    let Table { all, parts, groups, mut warnings } = table::read(file, options, None)?;
     let name = file.file.display();
     let parts = parts.unwrap_or_else(|| vec![Part::Train; all.len()]);
+    let groups = match (&options.group_by, groups) {
+        (Some(by), None) => Some(group::by_path(by, &all, &file.root, 0)?),
+        (_, groups) => groups,
+    };
+    let groups = groups.map(|groups| {
+        let of = |wanted| {
+            let own = groups.iter().zip(&parts).filter(move |(_, part)| **part == wanted);
+            own.map(|(group, _)| group.clone()).collect::<Vec<_>>()
+        };
+        warnings.extend(group::divided(&of(Part::Train), &of(Part::Val)));
+        of(Part::Train)
+    });
     let [all, val, test] = split::deal(all, &parts);
     if all.is_empty() {
         return Err(Error::Data(format!("{name}: no picture that is there is for training; mark some so")));
@@ -158,7 +181,7 @@ fn open_table(file: &TableFile, options: &DataOptions) -> Result<Opened> {
     };
     let val = part(val, "validation", &mut warnings);
     let test = part(test, "test", &mut warnings);
-    Ok(Opened { all, val, test, warnings })
+    Ok(Opened { all, val, test, groups, warnings })
 }
 
 /// The classes that no picture shows.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::dataset::Task;
+use super::group::GroupBy;
 use crate::{Error, Result};
 
 /// How to read a data set: kept with a run, so that it is read again in the same way.
@@ -21,6 +22,8 @@ pub struct DataOptions {
     pub label_separator: Option<String>,
     /// What is told of the pictures.
     pub task: Task,
+    /// Which pictures a random split keeps together.
+    pub group_by: Option<GroupBy>,
 }
 
 /// A table of labels and the folder where its relative paths begin.
@@ -70,6 +73,7 @@ impl DataOptions {
             DataOptions { label_columns, .. } if !label_columns.is_empty() => Some("--label-column"),
             DataOptions { task: Task::MultiLabel, .. } => Some("--task multi-label"),
             DataOptions { task: Task::Regression, .. } => Some("--task regression"),
+            DataOptions { group_by: Some(GroupBy::Column(_)), .. } => Some("--group-by column:NAME"),
             _ => None,
         }
     }

@@ -20,6 +20,7 @@ use rayon::prelude::*;
 
 use super::dataset::{Dataset, Sample, Skipped, Source, Task};
 use super::folder::{EXTENSIONS, has_picture_extension};
+use super::group::GroupBy;
 use super::options::{DataOptions, TableFile};
 use super::split::Part;
 use crate::{Error, Result, did_you_mean};
@@ -41,6 +42,8 @@ pub(crate) struct Table {
     pub(crate) all: Dataset,
     /// What each is for, where the table says.
     pub(crate) parts: Option<Vec<Part>>,
+    /// The group of each, where a column says it.
+    pub(crate) groups: Option<Vec<String>>,
     /// What is odd, yet no error.
     pub(crate) warnings: Vec<String>,
 }
@@ -54,6 +57,7 @@ struct Row {
     is_there: bool,
     labels: Vec<String>,
     part: Option<Part>,
+    group: Option<String>,
 }
 
 /// Which columns hold what, by position.
@@ -62,6 +66,7 @@ struct Columns {
     image: usize,
     labels: Vec<usize>,
     part: Option<usize>,
+    group: Option<usize>,
 }
 
 /// Reads a table. Without `known` classes they are what its labels name.
@@ -102,7 +107,7 @@ pub(crate) fn read(table: &TableFile, options: &DataOptions, known: Option<&Know
     };
 
     let mut all = Dataset { task: options.task, classes, ..Dataset::default() };
-    let mut parts = Vec::new();
+    let (mut parts, mut groups) = (Vec::new(), Vec::new());
     for (row, said) in rows.into_iter().zip(said) {
         if !row.is_there {
             let reason = format!("no such file (line {} of {})", row.line, file.display());
@@ -115,6 +120,7 @@ pub(crate) fn read(table: &TableFile, options: &DataOptions, known: Option<&Know
             Said::Targets(targets) => Sample::with_targets(source, targets),
         });
         parts.extend(row.part);
+        groups.extend(row.group);
     }
     if let (true, Some(missing)) = (all.is_empty(), all.skipped.first()) {
         return Err(Error::Data(format!(
@@ -125,7 +131,8 @@ pub(crate) fn read(table: &TableFile, options: &DataOptions, known: Option<&Know
             missing.path.display()
         )));
     }
-    Ok(Table { all, parts: reader.columns.part.map(|_| parts), warnings })
+    let Columns { part, group, .. } = reader.columns;
+    Ok(Table { all, parts: part.map(|_| parts), groups: group.map(|_| groups), warnings })
 }
 
 /// What a line says of its picture.
@@ -179,7 +186,16 @@ fn read_rows(file: &Path, options: &DataOptions, known: Option<&Known<'_>>) -> R
         let labels = columns.labels.iter().map(|&column| cell(column)).collect();
         let part =
             columns.part.map(|column| columns.part_of(file, line, column, &cell(column))).transpose()?;
-        rows.push(Row { line, name, path: PathBuf::new(), is_there: false, labels, part });
+        let group = columns.group.map(cell);
+        if let (Some(column), Some("")) = (columns.group, group.as_deref()) {
+            return Err(columns.wrong(
+                file,
+                line,
+                column,
+                format_args!("names no group for {name}; fill it"),
+            ));
+        }
+        rows.push(Row { line, name, path: PathBuf::new(), is_there: false, labels, part, group });
     }
     Ok((columns, rows))
 }
@@ -262,7 +278,11 @@ impl Columns {
                 file.display()
             )));
         }
-        Ok(Columns { names, image, labels, part })
+        let group = match &options.group_by {
+            Some(GroupBy::Column(name)) => Some(asked("--group-by column", name)?),
+            _ => None,
+        };
+        Ok(Columns { names, image, labels, part, group })
     }
 
     /// What is wrong in a cell.

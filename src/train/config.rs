@@ -84,7 +84,7 @@ impl Schedule {
 pub struct Config {
     /// Folder of class folders, or of `train/` and `val/`, or of IDX files, or a table of labels.
     pub data: PathBuf,
-    /// How it is read.
+    /// How it is read: its table, its task, what a split keeps together.
     pub open: DataOptions,
     /// The registry's name of the network.
     pub model: String,
