@@ -3,6 +3,7 @@
 mod bench;
 mod certify;
 mod convert;
+mod data;
 mod data_options;
 mod devices;
 mod eval;
@@ -55,6 +56,7 @@ enum Command {
     Train(Box<train::Train>),
     Eval(eval::Eval),
     Predict(predict::Predict),
+    Data(data::DataCommand),
     Inspect(inspect::Inspect),
     Devices(devices::Devices),
     Certify(certify::Certify),
@@ -165,6 +167,7 @@ pub fn main() -> ExitCode {
         Command::Train(command) => command.run(&session),
         Command::Eval(command) => command.run(&session),
         Command::Predict(command) => command.run(&session),
+        Command::Data(command) => command.run(&session),
         Command::Inspect(command) => command.run(&session),
         Command::Devices(command) => command.run(&session),
         Command::Certify(command) => command.run(&session),

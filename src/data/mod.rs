@@ -7,10 +7,13 @@
 //!   and what must stay together.
 //! * [`table`], [`options`]: pictures and labels named in a CSV file; what the data is where its folders do not tell.
 //! * [`open`](mod@open): one call from a path to training, validation and test sets.
+//! * [`duplicates`](mod@duplicates): pictures that are there twice; [`balance`]: classes of unequal size.
 //! * [`loader`]: batches, decoded ahead on all cores, the same whatever the number of threads.
 
+pub mod balance;
 pub mod dataset;
 pub mod decode;
+pub mod duplicates;
 pub mod folder;
 pub mod group;
 pub mod idx;
@@ -22,8 +25,10 @@ pub mod split;
 pub mod table;
 pub mod transform;
 
+pub use balance::{balanced_order, class_weights};
 pub use dataset::{Dataset, Sample, Skipped, Source, Task, content_key};
 pub use decode::{Picture, decode, load};
+pub use duplicates::{Duplicates, difference_hash, duplicates, duplicates_with};
 pub use folder::list_pictures;
 pub use group::GroupBy;
 pub use loader::{Batch, Loader, View, batches, epoch_order};
