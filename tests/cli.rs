@@ -440,3 +440,56 @@ fn ctrl_c_saves_a_run_that_goes_on() {
     assert!(!place.path("soon").exists());
     place.ok(&features);
 }
+
+#[test]
+fn data_is_looked_at_before_it_is_learned_from() {
+    let place = Place::new();
+    place.photos();
+    let shown = place.ok(&["data", "photos"]).stdout;
+    for line in
+        ["class     train  val", "blue         10    2", "red          10    2", "pictures     20    4"]
+    {
+        assert!(shown.lines().any(|shown| shown == line), "{shown}");
+    }
+    // A copy on the other side of the split, under another class, and a file that is no picture.
+    let parts = place.ok(&["data", "photos", "--json"]).named("data");
+    assert_eq!(
+        parts[0]["parts"]["val"],
+        serde_json::json!({ "pictures": 4, "classes": { "blue": 2, "red": 2 } })
+    );
+    assert_eq!((&parts[0]["task"], &parts[0]["drawn"]), (&"classes".into(), &true.into()));
+    fs::create_dir_all(place.path("parts/val/red")).unwrap();
+    fs::rename(place.path("photos"), place.path("parts/train")).unwrap();
+    fs::copy(place.path("parts/train/blue/00.png"), place.path("parts/val/red/0.png")).unwrap();
+    fs::write(place.path("parts/train/blue/bad.png"), "bad").unwrap();
+    let found = place.ok(&["data", "parts", "--verify", "--duplicates", "--json"]);
+    let done = found.done();
+    assert_eq!((&done["across"], &done["contradictions"]), (&1.into(), &1.into()), "{done}");
+    assert_eq!(found.named("duplicates")[0]["across"][0]["exact"], true);
+    assert!(found.named("skipped")[0]["files"][0]["path"].as_str().unwrap().ends_with("bad.png"));
+    let text = place.ok(&["data", "parts", "--duplicates"]);
+    assert!(text.stdout.contains("parts/train/blue/00.png = parts/val/red/0.png"), "{}", text.stdout);
+    assert!(text.stderr.contains("the accuracy will look better than it is"), "{}", text.stderr);
+    place.run(&["data", "nowhere"]).failed(1, &["nowhere", "no such folder"]);
+    place.run(&["data", "parts", "--task", "regression"]).failed(2, &["--task regression", ".csv"]);
+    place.run(&["data", "parts", "--group-by", "face"]).failed(2, &["--group-by", "prefix:"]);
+}
+
+#[test]
+fn a_table_trains_and_resumes() {
+    let place = Place::new();
+    place.photos();
+    place.weights();
+    let line = |class: &str, i: u32| format!("{class}/{i:02}.png,{class},{}\n", i / 3);
+    let lines: String = (0..12).flat_map(|i| [line("blue", i), line("red", i)]).collect();
+    fs::write(place.path("photos/labels.csv"), format!("image,label,film\n{lines}")).unwrap();
+    let base =
+        ["train", "photos", "--labels", "labels.csv", "--group-by", "column:film", "--model", "resnet20"];
+    let base = with(&base, &["--weights", "resnet20.safetensors", "--out", "run", "--device", "cpu"]);
+    let first = place.ok(&with(&base, &["--epochs", "2", "--stop-after", "1", "--json"]));
+    assert_eq!(first.named("data")[0]["val"], 6, "one film of four");
+    let resumed = place.ok(&["train", "--resume", "run", "--device", "cpu", "--json"]);
+    assert_eq!((&resumed.named("data")[0]["val"], &resumed.done()["epochs"]), (&6.into(), &2.into()));
+    assert_eq!(place.ok(&["eval", "run", "photos/labels.csv", "--json"]).done()["count"], 24);
+    place.run(&["train", "--resume", "run", "--group-by", "parent"]).failed(2, &["--group-by"]);
+}

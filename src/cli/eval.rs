@@ -6,12 +6,13 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::data_options::DataArgs;
 use super::network::NetworkOptions;
 use super::output::{Output, Style, duration, grouped, percent, table};
 use super::progress::Progress;
 use super::{Session, positive, usage_error};
 use crate::Result;
-use crate::data::{by_name, open_labelled};
+use crate::data::{by_name, open_labelled_with};
 use crate::models::imagenet;
 use crate::train::{
     Evaluation, Measures, MultiLabel, OutputErrors, Predictor, Regression, Scores, SingleLabel,
@@ -27,7 +28,8 @@ Tells how many are right and how sure that figure is, whether probabilities mean
 calibration error), and for each class: precision, of those called so the share that is; recall, of those that are so
 the share that is called so; F1, their harmonic mean. --json has the whole confusion matrix, too.
 
-DATA holds a folder of pictures for each class, or some of the classes. For a network of ImageNet's 1000
+DATA holds a folder of pictures for each class, or some of the classes, or is a table of labels (.csv). For a network
+of ImageNet's 1000
 classes the folders bear their WordNet ids (n01440764).";
 
 /// Measure a network on labelled pictures
@@ -39,6 +41,8 @@ pub(super) struct Eval {
     paths: Vec<PathBuf>,
     #[command(flatten)]
     network: NetworkOptions,
+    #[command(flatten)]
+    about: DataArgs,
     /// Pictures at a time
     #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
     batch: usize,
@@ -64,10 +68,12 @@ impl Eval {
                 format!("{} paths where one is wanted; {wanted}", rest.len())
             }));
         };
+        let options = self.about.options();
         let dataset = if net.knows_imagenet() {
-            open_labelled(data, net.classes(), |wnid| imagenet::index_of(wnid).map(|index| index as u32))?
+            let lookup = |wnid: &str| imagenet::index_of(wnid).map(|index| index as u32);
+            open_labelled_with(data, &options, net.classes(), lookup)?
         } else {
-            open_labelled(data, net.classes(), by_name(net.classes()))?
+            open_labelled_with(data, &options, net.classes(), by_name(net.classes()))?
         };
         let mut skipped = dataset.skipped.clone();
         let device = session.device()?;

@@ -58,7 +58,7 @@ impl FewshotCommand {
     pub(super) fn run(&self, session: &Session) -> Result<()> {
         let (out, began) = (&session.out, Instant::now());
         let net = self.network(session)?;
-        let options = OpenOptions { val_fraction: self.val_fraction, seed: self.seed, manifest: None };
+        let options = OpenOptions { val_fraction: self.val_fraction, seed: self.seed, ..OpenOptions::default() };
         let splits = data::open(&self.data, &options)?;
         splits.warnings.iter().for_each(|warning| out.warn(warning));
         let device = session.device()?;

@@ -5,6 +5,8 @@ mod bench;
 mod calibrate;
 mod certify;
 mod convert;
+mod data;
+mod data_options;
 mod devices;
 mod eval;
 mod fewshot;
@@ -60,6 +62,7 @@ enum Command {
     Calibrate(calibrate::Calibrate),
     Fewshot(fewshot::FewshotCommand),
     Predict(predict::Predict),
+    Data(data::DataCommand),
     Inspect(inspect::Inspect),
     Devices(devices::Devices),
     Certify(certify::Certify),
@@ -172,6 +175,7 @@ pub fn main() -> ExitCode {
         Command::Calibrate(command) => command.run(&session),
         Command::Fewshot(command) => command.run(&session),
         Command::Predict(command) => command.run(&session),
+        Command::Data(command) => command.run(&session),
         Command::Inspect(command) => command.run(&session),
         Command::Devices(command) => command.run(&session),
         Command::Certify(command) => command.run(&session),

@@ -42,6 +42,11 @@ pub(super) struct Freezing {
 }
 
 impl Freezing {
+    /// Whether no weights are wanted.
+    pub(super) fn scratch(&self) -> bool {
+        self.strategy == Some(Strategy::Scratch)
+    }
+
     /// Into the settings; `otherwise` is the strategy where the options do not say.
     pub(super) fn apply(&self, config: &mut Config, otherwise: Strategy) {
         let asked = self.freeze_through.is_some()

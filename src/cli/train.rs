@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::augment::Augmenting;
+use super::data_options::DataArgs;
 use super::network::is_model;
 use super::options::Freezing;
 use super::output::{Style, duration, percent};
@@ -26,16 +27,17 @@ Examples:
   defrost train photos/ --model resnet50 --weights resnet50.safetensors \\
       --strategy finetune --freeze-through layer3 --epochs 8 --lr 1e-4,2e-3
   defrost train photos/ --weights runs/animals/model.safetensors --out runs/photos
+  defrost train photos/ --labels labels.csv --model resnet50
   defrost train --resume runs/photos
 
 DATA holds a folder of pictures for each class (part of them validates), or train/ and val/ with such
-folders, or MNIST's IDX files. Ctrl-C saves the run, which --resume then goes on with; once more ends at once.";
+folders, or MNIST's IDX files; or it is a table (.csv) that names pictures and labels. Ctrl-C saves the run, which --resume then goes on with; once more ends at once.";
 
 /// Teach a pretrained network your own classes
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Train {
-    /// Folder of pictures
+    /// Folder of pictures, or a table of labels (.csv)
     #[arg(required_unless_present = "resume")]
     data: Option<PathBuf>,
     /// The network: resnet50, mobilenet_v2, ... Not needed for a checkpoint of Defrost's
@@ -56,6 +58,7 @@ pub(super) struct Train {
         "patience", "class_weights", "balanced", "teacher", "distill_share", "distill_temperature", "head_solver", "copies",
         "augment", "crop_scale", "flip", "vertical_flip", "rotate",
         "jitter", "grey", "blur", "erase", "mixup", "cutmix", "dry_run",
+        "labels", "image_column", "label_column", "label_separator", "task", "group_by",
     ])]
     resume: Option<PathBuf>,
     /// Train nothing: tell what would be trained, and write a PNG that shows what pictures would become, to --out or
@@ -68,6 +71,8 @@ pub(super) struct Train {
     /// First find the fastest kernels for this device, for so many seconds (see `defrost tune`)
     #[arg(long, value_name = "SECONDS", conflicts_with = "resume", value_parser = clap::value_parser!(u64).range(1..))]
     tune: Option<u64>,
+    #[command(flatten)]
+    about: DataArgs,
     #[command(flatten)]
     freezing: Freezing,
     #[command(flatten)]
@@ -153,9 +158,10 @@ impl Train {
             )));
         }
         let (model, weights) = match (&self.model, &self.weights) {
-            (Some(model), Some(weights)) => (model.clone(), weights.clone()),
-            (Some(model), None) => weights::usual(session, model)?,
-            (None, Some(weights)) => (Network::open(weights)?.config().model.clone(), weights.clone()),
+            (Some(model), Some(weights)) => (model.clone(), Some(weights.clone())),
+            (Some(model), None) if self.freezing.scratch() => (model.clone(), None),
+            (Some(model), None) => weights::usual(session, model).map(|(model, file)| (model, Some(file)))?,
+            (None, Some(weights)) => (Network::open(weights)?.config().model.clone(), Some(weights.clone())),
             (None, None) => {
                 return Err(usage_error(
                     "--model is missing: name a pretrained network, such as --model resnet50, or a checkpoint of \
@@ -163,7 +169,8 @@ impl Train {
                 ));
             }
         };
-        let mut config = Config { data, model, weights: Some(weights), ..Config::default() };
+        let open = self.about.options();
+        let mut config = Config { data, open, model, weights, ..Config::default() };
         self.freezing.apply(&mut config, Strategy::TwoPhase);
         self.teaching.apply(&mut config);
         self.augmenting.apply(&mut config)?;
@@ -192,7 +199,9 @@ fn show(session: &Session, report: &Report, val: usize) {
 /// `runs/DATA-MODEL`, or the first of `-2`, `-3`, ... that does not exist.
 fn default_out(config: &Config) -> PathBuf {
     let data = config.data.canonicalize().unwrap_or_else(|_| config.data.clone());
-    let name = data.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned());
+    // A table is named without its extension.
+    let name = if data.is_file() { data.file_stem() } else { data.file_name() };
+    let name = name.map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned());
     // A tag of weights or a path in the model's name must not lead anywhere else.
     let model: String = config.model.chars().map(|c| if c == '/' || c == '\\' { '-' } else { c }).collect();
     let base = format!("{name}-{model}");

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::decode::{Picture, decode, load};
 use super::idx::IdxImages;
+use crate::models::Task;
 use crate::{Error, Result};
 
 /// Where a picture comes from.
@@ -25,16 +26,29 @@ pub enum Source {
     },
 }
 
-/// One picture and its class.
+/// One picture and what is known of it.
 #[derive(Debug, Clone)]
 pub struct Sample {
     /// Where the picture comes from.
     pub source: Source,
-    /// Index into [`Dataset::classes`].
+    /// Index into [`Dataset::classes`] for [`Task::Classes`], else 0.
     pub label: u32,
+    /// One number for each of [`Dataset::classes`]: 0 or 1 for [`Task::MultiLabel`], the value for
+    /// [`Task::Regression`]. Empty, and shared by all pictures, for [`Task::Classes`].
+    pub targets: Arc<[f32]>,
 }
 
 impl Sample {
+    /// A picture of one class.
+    pub fn new(source: Source, label: u32) -> Self {
+        Sample { source, label, targets: Arc::default() }
+    }
+
+    /// A picture with targets, for [`Task::MultiLabel`] and [`Task::Regression`].
+    pub fn with_targets(source: Source, targets: impl Into<Arc<[f32]>>) -> Self {
+        Sample { source, label: 0, targets: targets.into() }
+    }
+
     /// What to call the picture: its path, or `file#index` for one of an IDX file.
     pub fn name(&self) -> PathBuf {
         match &self.source {
@@ -113,10 +127,13 @@ impl Skipped {
 /// Pictures with their classes.
 #[derive(Debug, Clone, Default)]
 pub struct Dataset {
-    /// Class names; a sample's label is an index into them. From folders they are sorted as Python's
-    /// `sorted()` and torchvision do, by code point: `1, 10, 2`, and capitals before small letters.
+    /// What is told of the pictures.
+    pub task: Task,
+    /// Class names; a sample's label is an index into them. They are sorted as Python's `sorted()` and
+    /// torchvision do, by code point: `1, 10, 2`, and capitals before small letters. For
+    /// [`Task::Regression`] the names of the values, in the order in which they were asked for.
     pub classes: Vec<String>,
-    /// The pictures, class by class, within a class by path.
+    /// The pictures: from folders class by class, within a class by path; from a table by its lines.
     pub samples: Vec<Sample>,
     /// What lay among them and is not used.
     pub skipped: Vec<Skipped>,
@@ -133,13 +150,29 @@ impl Dataset {
         self.samples.is_empty()
     }
 
-    /// Pictures of each class, in class order.
+    /// An empty set of the same task and classes.
+    pub(crate) fn like(&self) -> Dataset {
+        Dataset { task: self.task, classes: self.classes.clone(), ..Dataset::default() }
+    }
+
+    /// Pictures of each class, in class order. A picture counts for each class that it shows; for
+    /// [`Task::Regression`] all count for each value.
     pub fn counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.classes.len()];
         for sample in &self.samples {
-            counts[sample.label as usize] += 1;
+            self.classes_of(sample).for_each(|class| counts[class] += 1);
         }
         counts
+    }
+
+    /// The classes that one of the pictures counts for, ascending.
+    pub(crate) fn classes_of(&self, sample: &Sample) -> impl Iterator<Item = usize> + use<> {
+        let (task, label, targets) = (self.task, sample.label as usize, Arc::clone(&sample.targets));
+        let range = match task {
+            Task::Classes => label..label + 1,
+            _ => 0..targets.len(),
+        };
+        range.filter(move |&class| task != Task::MultiLabel || targets[class] > 0.0)
     }
 
     /// Decodes every picture once, on all cores, and moves those that fail into `skipped`.

@@ -52,7 +52,8 @@ pub(crate) fn name_of(path: &Path) -> String {
     path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned())
 }
 
-fn has_picture_extension(path: &Path) -> bool {
+/// Whether a file's name says that it is a picture.
+pub(crate) fn has_picture_extension(path: &Path) -> bool {
     let extension = path.extension().map_or(String::new(), |e| e.to_string_lossy().to_lowercase());
     EXTENSIONS.contains(&extension.as_str())
 }

@@ -116,11 +116,9 @@ pub fn read_pair(pair: &IdxPair) -> Result<Dataset> {
     }
     let images = Arc::new(IdxImages { path: pair.images.clone(), height: sizes[1], width: sizes[2], grey });
     let classes = (0..=labels.iter().copied().max().unwrap_or(0).max(9)).map(|c| c.to_string()).collect();
-    let sample = |(index, &label)| Sample {
-        source: Source::Idx { images: Arc::clone(&images), index },
-        label: u32::from(label),
-    };
-    Ok(Dataset { classes, samples: labels.iter().enumerate().map(sample).collect(), skipped: Vec::new() })
+    let sample =
+        |(index, &label)| Sample::new(Source::Idx { images: Arc::clone(&images), index }, u32::from(label));
+    Ok(Dataset { classes, samples: labels.iter().enumerate().map(sample).collect(), ..Dataset::default() })
 }
 
 /// Sizes and bytes of an IDX file of `dimensions` dimensions.

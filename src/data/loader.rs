@@ -86,6 +86,8 @@ pub struct Batch {
     pub pixels: Vec<u8>,
     /// The class of each picture.
     pub labels: Vec<u32>,
+    /// The targets `[N, classes]`, as [`super::Sample::targets`]; empty for [`super::Task::Classes`].
+    pub targets: Vec<f32>,
     /// Each picture's index in the data set.
     pub indices: Vec<usize>,
     /// What the device does with each picture, `[N, Draws::LEN]` as [`crate::ops::Draws`]; empty where it only
@@ -164,6 +166,7 @@ fn assemble(dataset: &Dataset, indices: &[usize], view: &View, stop: &AtomicBool
                 batch.pixels.extend(pixels);
                 rows.extend(draws);
                 batch.labels.push(sample.label);
+                batch.targets.extend_from_slice(&sample.targets);
                 batch.indices.push(index);
             }
             Err(error) => batch.failed.push(Skipped::from_error(&sample.name(), &error)),

@@ -3,27 +3,40 @@
 //! * [`decode`](mod@decode): the bytes of a file to 8-bit RGB, upright, or an error that names file and reason.
 //! * [`resize`](mod@resize): the antialiased resize the pretrained networks were trained with, Pillow's, byte for byte.
 //! * [`transform`]: torchvision's evaluation and training transforms; [`augment`]: what the device varies further.
-//! * [`dataset`], [`folder`], [`idx`], [`split`]: what is on disk, which class it has, and what it is used for.
+//! * [`dataset`], [`folder`], [`idx`], [`split`], [`group`]: what is on disk, which class it has, what it is used for,
+//!   and what must stay together.
+//! * [`table`], [`options`]: pictures and labels named in a CSV file; what the data is where its folders do not tell.
 //! * [`open`](mod@open): one call from a path to training, validation and test sets.
+//! * [`duplicates`](mod@duplicates): pictures that are there twice; [`balance`]: classes of unequal size.
 //! * [`loader`]: batches, decoded ahead on all cores, the same whatever the number of threads.
 
 pub mod augment;
+pub mod balance;
 pub mod dataset;
 pub mod decode;
+pub mod duplicates;
 pub mod folder;
+pub mod group;
 pub mod idx;
 pub mod loader;
 pub mod open;
+pub mod options;
 pub mod resize;
 pub mod split;
+pub mod table;
 pub mod transform;
 
 pub use augment::{Mix, Preset, draws, mix};
+pub use balance::{balanced_order, class_weights};
+pub use crate::models::Task;
 pub use dataset::{Dataset, Sample, Skipped, Source, content_key};
 pub use decode::{Picture, decode, load};
+pub use duplicates::{Duplicates, difference_hash, duplicates, duplicates_with};
 pub use folder::list_pictures;
+pub use group::GroupBy;
 pub use loader::{Batch, Loader, View, batches, epoch_order};
-pub use open::{OpenOptions, Splits, by_name, open, open_labelled};
+pub use open::{OpenOptions, Splits, by_name, open, open_labelled, open_labelled_with};
+pub use options::DataOptions;
 pub use resize::{Rect, resize};
 pub use split::{Manifest, Part};
 pub use transform::{Augment, eval, train};

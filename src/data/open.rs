@@ -7,18 +7,26 @@
 //! | class folders | part of each | the rest of it | - |
 //! | IDX files `train-*` and `t10k-*` | part of `train-*` | the rest of it | `t10k-*` |
 //! | IDX files of one kind | part of it | the rest of it | - |
+//! | a table, with a column `is_valid` or `split` | its lines for it | its lines for it | its lines for it |
+//! | a table without, or without lines for validation | part of it | the rest of it | its lines for it |
+//!
+//! A table is a CSV file, given instead of the folder or with it: see [`super::table`].
 //!
 //! `test/` never stands in for a missing validation set: what chooses the best epoch cannot also judge it.
 
 use std::path::{Path, PathBuf};
 
 use super::dataset::{Dataset, Sample, Skipped, Source};
+use crate::models::Task;
 use super::folder::{Listing, list, name_of, walk};
+use super::group::{self, GroupBy};
 use super::idx::{IdxPair, find_pairs, read_pair};
+use super::options::{DataOptions, TableFile};
 use super::split::{self, Manifest, Part};
+use super::table::{self, Known, Table};
 use crate::{Error, Result, did_you_mean};
 
-/// How to open a folder for training.
+/// How to open a folder or table for training.
 #[derive(Debug, Clone)]
 pub struct OpenOptions {
     /// The share of each class that validates where the folder has no validation set; between 0 and 1.
@@ -27,11 +35,13 @@ pub struct OpenOptions {
     pub seed: u64,
     /// The split of an earlier run, to be used again instead of drawing one.
     pub manifest: Option<Manifest>,
+    /// What the data is.
+    pub data: DataOptions,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        OpenOptions { val_fraction: 0.2, seed: 0, manifest: None }
+        OpenOptions { val_fraction: 0.2, seed: 0, manifest: None, data: DataOptions::default() }
     }
 }
 
@@ -50,15 +60,60 @@ pub struct Splits {
     pub warnings: Vec<String>,
 }
 
-/// Opens a folder for training; see the table above.
+/// What a path holds, before pictures for validation are drawn.
+struct Opened {
+    all: Dataset,
+    val: Option<Dataset>,
+    test: Option<Dataset>,
+    /// Of each picture of `all`, where pictures belong together.
+    groups: Option<Vec<String>>,
+    warnings: Vec<String>,
+}
+
+/// Opens a folder or a table for training; see above.
 ///
 /// # Errors
 /// [`Error::Data`] with the way out: no folder, no class folders, a class without pictures, a single class,
-/// a validation class unknown to training, too few pictures to split. [`Error::Io`], [`Error::Usage`].
+/// a validation class unknown to training, too few pictures to split, a line of a table that cannot be.
+/// [`Error::Io`], [`Error::Usage`].
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Splits> {
+    let table = options.data.table(path)?;
+    let root = table.as_ref().map_or(path, |table| &table.root);
+    let Opened { all, val, test, groups, warnings } = match &table {
+        Some(table) => open_table(table, &options.data)?,
+        None => open_folder(path, options.data.group_by.as_ref())?,
+    };
+    if all.task == Task::Classes && all.classes.len() < 2 {
+        let second =
+            if table.is_some() { "pictures of a second class" } else { "a folder for a second class" };
+        return Err(Error::Data(format!(
+            "{}: a single class, '{}': there is nothing to tell apart; add {second}",
+            path.display(),
+            all.classes.join("")
+        )));
+    }
+    match (val, &options.manifest) {
+        (Some(_), Some(_)) => Err(Error::Data(format!(
+            "{}: the earlier run split this data itself, but now it has a validation part of its own; \
+             take that away or begin a new run",
+            path.display()
+        ))),
+        (Some(val), None) => Ok(Splits { train: all, val, test, manifest: None, warnings }),
+        (None, manifest) => {
+            let manifest = match manifest {
+                Some(manifest) => manifest.clone(),
+                None => split::draw(&all, root, options.seed, options.val_fraction, groups.as_deref())?,
+            };
+            let (train, val) = split::apply(&manifest, all, root)?;
+            Ok(Splits { train, val, test, manifest: Some(manifest), warnings })
+        }
+    }
+}
+
+fn open_folder(path: &Path, group_by: Option<&GroupBy>) -> Result<Opened> {
     let listing = list_root(path)?;
     let pairs = find_pairs(&listing.others)?;
-    let mut warnings = Vec::new();
+    let (mut warnings, mut groups) = (Vec::new(), None);
     let (all, val, test) = if pairs.is_empty() {
         let layout = Layout::of(path, &listing)?;
         warnings.extend(
@@ -68,38 +123,72 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Splits> {
                 .map(|folder| format!("{}: not used, because it lies beside train/", folder.display())),
         );
         let all = scan_training(&layout.train)?;
-        let mut other = |folder: Option<PathBuf>| {
-            folder.map(|folder| scan_like(&folder, &all.classes, &mut warnings)).transpose()
+        let mut other = |folder: Option<&PathBuf>| {
+            folder.map(|folder| scan_like(folder, &all.classes, &mut warnings)).transpose()
         };
-        let (val, test) = (other(layout.val)?, other(layout.test)?);
+        let (val, test) = (other(layout.val.as_ref())?, other(layout.test.as_ref())?);
+        if let Some(by) = group_by {
+            let own = group::by_path(by, &all, &layout.train, 1)?;
+            if let (Some(val), Some(folder)) = (&val, &layout.val) {
+                warnings.extend(group::divided(&own, &group::by_path(by, val, folder, 1)?));
+            }
+            groups = Some(own);
+        }
         (all, val, test)
     } else {
         let (all, test) = read_idx_parts(&pairs)?;
+        groups = group_by.map(|by| group::by_path(by, &all, path, 0)).transpose()?;
         (all, None, test)
     };
-    if all.classes.len() < 2 {
+    Ok(Opened { all, val, test, groups, warnings })
+}
+
+fn open_table(file: &TableFile, options: &DataOptions) -> Result<Opened> {
+    let Table { all, parts, groups, mut warnings } = table::read(file, options, None)?;
+    let name = file.file.display();
+    let parts = parts.unwrap_or_else(|| vec![Part::Train; all.len()]);
+    let groups = match (&options.group_by, groups) {
+        (Some(by), None) => Some(group::by_path(by, &all, &file.root, 0)?),
+        (_, groups) => groups,
+    };
+    let groups = groups.map(|groups| {
+        let of = |wanted| {
+            let own = groups.iter().zip(&parts).filter(move |(_, part)| **part == wanted);
+            own.map(|(group, _)| group.clone()).collect::<Vec<_>>()
+        };
+        warnings.extend(group::divided(&of(Part::Train), &of(Part::Val)));
+        of(Part::Train)
+    });
+    let [all, val, test] = split::deal(all, &parts);
+    if all.is_empty() {
+        return Err(Error::Data(format!("{name}: no picture that is there is for training; mark some so")));
+    }
+    let lacking = without_pictures(&all);
+    if let (Task::Classes, Some(class)) = (all.task, lacking.first()) {
         return Err(Error::Data(format!(
-            "{}: a single class, '{}': there is nothing to tell apart; add a folder for a second class",
-            path.display(),
-            all.classes.join("")
+            "{name}: class '{class}' has no picture for training: all are for validation or test, or missing; \
+             give it some or take it out"
         )));
     }
-    match (val, &options.manifest) {
-        (Some(_), Some(_)) => Err(Error::Data(format!(
-            "{}: the earlier run split this folder itself, but now it has a validation folder; \
-             take that away or begin a new run",
-            path.display()
-        ))),
-        (Some(val), None) => Ok(Splits { train: all, val, test, manifest: None, warnings }),
-        (None, manifest) => {
-            let manifest = match manifest {
-                Some(manifest) => manifest.clone(),
-                None => split::draw(&all, path, options.seed, options.val_fraction)?,
-            };
-            let (train, val) = split::apply(&manifest, all, path)?;
-            Ok(Splits { train, val, test, manifest: Some(manifest), warnings })
-        }
+    if !lacking.is_empty() {
+        warnings.push(format!("{name}: no training pictures of {}", lacking.join(", ")));
     }
+    let part = |part: Dataset, what: &str, warnings: &mut Vec<String>| {
+        let lacking = without_pictures(&part);
+        if !part.is_empty() && !lacking.is_empty() {
+            warnings.push(format!("{name}: no {what} pictures of {}", lacking.join(", ")));
+        }
+        Some(part).filter(|part| !part.is_empty())
+    };
+    let val = part(val, "validation", &mut warnings);
+    let test = part(test, "test", &mut warnings);
+    Ok(Opened { all, val, test, groups, warnings })
+}
+
+/// The classes that no picture shows.
+fn without_pictures(dataset: &Dataset) -> Vec<&str> {
+    let counted = dataset.classes.iter().zip(dataset.counts());
+    counted.filter(|(_, n)| *n == 0).map(|(class, _)| class.as_str()).collect()
 }
 
 /// Looks class names up by position, for [`open_labelled`].
@@ -109,15 +198,39 @@ pub fn by_name(classes: &[String]) -> impl Fn(&str) -> Option<u32> + '_ {
 
 /// Opens a folder whose classes are known already, for evaluation: it holds folders of all or some of the
 /// classes, matched by `lookup` ([`by_name`], or a table of wnids). Where none of its folders is a class and
-/// there is a `val/` (`valid/`, `validation/`), that one is opened. Of IDX files the test part is preferred.
+/// there is a `val/` (`valid/`, `validation/`), that one is opened. Of IDX files and tables the test part is
+/// preferred, then the validation part.
 ///
 /// # Errors
-/// [`Error::Data`] names a folder that is no class (and a similar class), or says that there is no picture.
+/// [`Error::Data`] names a folder or label that is no class (and a similar class), or says that there is no picture.
 pub fn open_labelled(
     path: &Path,
     classes: &[String],
     lookup: impl Fn(&str) -> Option<u32>,
 ) -> Result<Dataset> {
+    open_labelled_with(path, &DataOptions::default(), classes, lookup)
+}
+
+/// As [`open_labelled`], for data that needs telling what it is. For [`Task::Regression`] the table's columns are
+/// those named as the classes, unless others are asked for.
+///
+/// # Errors
+/// As there; of a table also its lines that cannot be.
+pub fn open_labelled_with(
+    path: &Path,
+    options: &DataOptions,
+    classes: &[String],
+    lookup: impl Fn(&str) -> Option<u32>,
+) -> Result<Dataset> {
+    if let Some(table) = options.table(path)? {
+        let known = Known { classes, lookup: &lookup };
+        let Table { all, parts, .. } = table::read(&table, options, Some(&known))?;
+        let Some(parts) = parts else { return Ok(all) };
+        let skipped = all.skipped.clone();
+        let [train, val, test] = split::deal(all, &parts);
+        let found = [test, val].into_iter().find(|part| !part.is_empty()).unwrap_or(train);
+        return Ok(Dataset { skipped, ..found });
+    }
     let listing = list_root(path)?;
     if let Some(pair) = find_pairs(&listing.others)?.pop() {
         return relabel(read_pair(&pair)?, path, classes, &lookup);
@@ -125,7 +238,7 @@ pub fn open_labelled(
     if !listing.folders.iter().any(|folder| lookup(&name_of(folder)).is_some())
         && let Some(val) = one_of(path, &listing, &VALIDATION)?
     {
-        return open_labelled(&val, classes, lookup);
+        return open_labelled_with(&val, options, classes, lookup);
     }
     let dataset = relabel(scan(path)?, path, classes, &lookup)?;
     if dataset.is_empty() {
@@ -141,7 +254,7 @@ fn list_root(path: &Path) -> Result<Listing> {
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_dir() => list(path),
         Ok(_) => Err(Error::Data(format!(
-            "{}: a file; give the folder that holds a folder of pictures for each class",
+            "{}: a file; give the folder that holds a folder of pictures for each class, or a table (.csv)",
             path.display()
         ))),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
@@ -208,8 +321,13 @@ fn scan(folder: &Path) -> Result<Dataset> {
             0 => String::new(),
             n => format!("; the {n} pictures in it have no class"),
         };
+        let csv = |path: &&PathBuf| path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv"));
+        let table =
+            listing.others.iter().find(csv).map_or(String::new(), |table| {
+                format!(", or name their labels: --labels {}", table.display())
+            });
         return Err(Error::Data(format!(
-            "{}: no class folders{loose}; put the pictures of each class into a folder with its name",
+            "{}: no class folders{loose}; put the pictures of each class into a folder with its name{table}",
             folder.display()
         )));
     }
@@ -225,7 +343,7 @@ fn scan(folder: &Path) -> Result<Dataset> {
         dataset.classes.push(name.to_string());
         let (pictures, skipped) = walk(class, Some(folder))?;
         let label = label as u32;
-        dataset.samples.extend(pictures.into_iter().map(|p| Sample { source: Source::File(p), label }));
+        dataset.samples.extend(pictures.into_iter().map(|p| Sample::new(Source::File(p), label)));
         dataset.skipped.extend(skipped);
     }
     Ok(dataset)
@@ -249,8 +367,7 @@ fn scan_like(folder: &Path, classes: &[String], warnings: &mut Vec<String>) -> R
     if dataset.is_empty() {
         return Err(Error::Data(format!("{}: its class folders hold no picture", folder.display())));
     }
-    let lacking: Vec<&str> =
-        classes.iter().zip(dataset.counts()).filter(|(_, n)| *n == 0).map(|(c, _)| c.as_str()).collect();
+    let lacking = without_pictures(&dataset);
     if !lacking.is_empty() {
         warnings.push(format!("{}: no pictures of {}", folder.display(), lacking.join(", ")));
     }

@@ -1,11 +1,13 @@
 //! A reproducible split of one set of pictures into training and validation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::dataset::{Dataset, Sample, Skipped};
+use crate::models::Task;
 use crate::rng::{Stream, key_of};
 use crate::{Error, Result};
 
@@ -57,39 +59,141 @@ impl Manifest {
 /// validation. Each picture's rank is a hash of seed and relative path, so the split depends neither on the
 /// machine nor on the order of files, and adding a picture moves at most one other.
 ///
+/// With `groups` (one name a picture), whole groups go to one side, by the hash of their name: each is taken for
+/// validation where that brings the classes' shares nearer to what was asked for. A single picture is a group of one.
+///
+/// Pictures of several classes are divided by the rarest of them, and those with numbers all together.
+///
 /// # Errors
-/// [`Error::Usage`] for a fraction outside 0..1, [`Error::Data`] for a class with a single picture.
-pub(crate) fn draw(all: &Dataset, root: &Path, seed: u64, val_fraction: f64) -> Result<Manifest> {
+/// [`Error::Usage`] for a fraction outside 0..1, [`Error::Data`] for a class with a single picture or group.
+pub(crate) fn draw(
+    all: &Dataset,
+    root: &Path,
+    seed: u64,
+    val_fraction: f64,
+    groups: Option<&[String]>,
+) -> Result<Manifest> {
     if !(val_fraction > 0.0 && val_fraction < 1.0) {
         return Err(Error::Usage(format!("validation share {val_fraction}: it lies between 0 and 1")));
     }
-    let mut files = BTreeMap::new();
-    for (label, class) in all.classes.iter().enumerate() {
-        let mut ranked: Vec<(u64, String)> = all
-            .samples
-            .iter()
-            .filter(|s| s.label as usize == label)
-            .map(|s| relative(s, root))
-            .map(|name| (Stream::new(&[seed, key_of(&name)]).next_u64(), name))
-            .collect();
-        if ranked.len() == 1 {
-            return Err(Error::Data(format!(
-                "class '{class}' has a single picture ({}), too few to split: \
-                 it needs one to learn from and one to measure with",
-                all.samples
-                    .iter()
-                    .find(|s| s.label as usize == label)
-                    .map_or_else(Default::default, Sample::name)
-                    .display()
-            )));
-        }
-        ranked.sort();
-        let val = ((ranked.len() as f64 * val_fraction).round() as usize).clamp(1, ranked.len().max(2) - 1);
-        for (rank, (_, name)) in ranked.into_iter().enumerate() {
-            files.insert(name, if rank < val { Part::Val } else { Part::Train });
+    let names: Vec<String> = all.samples.par_iter().map(|sample| relative(sample, root)).collect();
+    let groups = groups.unwrap_or(&names);
+    let strata = Strata::of(all, val_fraction)?;
+
+    // Members of each group, groups by rank.
+    let mut order: Vec<usize> = (0..groups.len()).collect();
+    let ranks: Vec<u64> = groups.par_iter().map(|g| Stream::new(&[seed, key_of(g)]).next_u64()).collect();
+    order.par_sort_by(|&a, &b| (ranks[a], &groups[a], a).cmp(&(ranks[b], &groups[b], b)));
+    let members: Vec<&[usize]> = order.chunk_by(|&a, &b| groups[a] == groups[b]).collect();
+
+    let mut have = vec![0; strata.total.len()];
+    let mut is_val = vec![false; members.len()];
+    for (group, is_val) in members.iter().zip(&mut is_val) {
+        let counts = strata.counts(group);
+        if strata.leaves_some(&have, &counts) && strata.change(&have, &counts) < 0.0 {
+            counts.iter().for_each(|(&stratum, n)| have[stratum] += n);
+            *is_val = true;
         }
     }
-    Ok(Manifest { seed, val_fraction, files })
+    // A class that got none takes the group that harms the shares least.
+    for stratum in 0..have.len() {
+        if have[stratum] > 0 || strata.wanted[stratum] == 0 {
+            continue;
+        }
+        let counted = members.iter().enumerate().map(|(at, group)| (at, strata.counts(group)));
+        let fits = |(at, counts): &(usize, BTreeMap<usize, usize>)| {
+            !is_val[*at] && counts.contains_key(&stratum) && strata.leaves_some(&have, counts)
+        };
+        let cost = |counts: &BTreeMap<usize, usize>| strata.change(&have, counts);
+        let best = counted.filter(fits).min_by(|(_, a), (_, b)| cost(a).total_cmp(&cost(b)));
+        let Some((at, counts)) = best else {
+            return Err(too_few_groups(all, &strata, stratum, groups));
+        };
+        counts.iter().for_each(|(&stratum, n)| have[stratum] += n);
+        is_val[at] = true;
+    }
+    let mut parts = vec![Part::Train; groups.len()];
+    for (group, _) in members.iter().zip(is_val).filter(|(_, is_val)| *is_val) {
+        group.iter().for_each(|&picture| parts[picture] = Part::Val);
+    }
+    Ok(Manifest { seed, val_fraction, files: names.into_iter().zip(parts).collect() })
+}
+
+/// What a split divides evenly: the pictures of each class, or all of them where there are none.
+struct Strata {
+    /// Of each picture.
+    of: Vec<usize>,
+    total: Vec<usize>,
+    /// How many of each should validate.
+    wanted: Vec<usize>,
+}
+
+impl Strata {
+    fn of(all: &Dataset, val_fraction: f64) -> Result<Strata> {
+        let counts = all.counts();
+        let of: Vec<usize> = match all.task {
+            Task::Classes => all.samples.iter().map(|s| s.label as usize).collect(),
+            Task::Regression => vec![0; all.len()],
+            Task::MultiLabel => {
+                let rarest = |s: &Sample| all.classes_of(s).min_by_key(|&class| counts[class]);
+                all.samples.iter().map(|s| rarest(s).unwrap_or(counts.len())).collect()
+            }
+        };
+        let mut total = vec![0; of.iter().max().map_or(0, |most| most + 1)];
+        of.iter().for_each(|&stratum| total[stratum] += 1);
+        let single = |&stratum: &usize| total[stratum] == 1 && (all.task == Task::Classes || all.len() == 1);
+        if let Some(stratum) = (0..total.len()).find(single) {
+            let picture = of.iter().position(|&s| s == stratum).map(|at| all.samples[at].name());
+            let what = match all.task {
+                Task::Classes => format!("class '{}' has", all.classes[stratum]),
+                _ => "there is".into(),
+            };
+            return Err(Error::Data(format!(
+                "{what} a single picture ({}), too few to split: it needs one to learn from and one to measure with",
+                picture.unwrap_or_default().display()
+            )));
+        }
+        let wanted = |&n: &usize| ((n as f64 * val_fraction).round() as usize).clamp(1, n.max(2) - 1);
+        let wanted = total.iter().map(|n| if *n < 2 { 0 } else { wanted(n) }).collect();
+        Ok(Strata { of, total, wanted })
+    }
+
+    /// Pictures of a group in each stratum.
+    fn counts(&self, group: &[usize]) -> BTreeMap<usize, usize> {
+        let mut counts = BTreeMap::new();
+        group.iter().for_each(|&picture| *counts.entry(self.of[picture]).or_insert(0) += 1);
+        counts
+    }
+
+    /// Whether each stratum keeps a picture to learn from when these go to validation, too.
+    fn leaves_some(&self, have: &[usize], counts: &BTreeMap<usize, usize>) -> bool {
+        counts.iter().all(|(&stratum, n)| have[stratum] + n < self.total[stratum])
+    }
+
+    /// By how much these would change the distance from what is wanted, summed over strata as shares of each.
+    fn change(&self, have: &[usize], counts: &BTreeMap<usize, usize>) -> f64 {
+        let share = |(&stratum, n): (&usize, &usize)| {
+            let distance = |have: usize| have.abs_diff(self.wanted[stratum]) as f64;
+            (distance(have[stratum] + n) - distance(have[stratum])) / self.total[stratum] as f64
+        };
+        counts.iter().map(share).sum()
+    }
+}
+
+/// No group of this stratum can validate without taking a class's last pictures.
+fn too_few_groups(all: &Dataset, strata: &Strata, stratum: usize, groups: &[String]) -> Error {
+    let own = strata.of.iter().zip(groups).filter(|(of, _)| **of == stratum).map(|(_, group)| group);
+    let own: BTreeSet<&String> = own.collect();
+    let what = all.classes.get(stratum).filter(|_| all.task != Task::Regression);
+    Error::Data(format!(
+        "{}: its {} pictures make up {} ('{}'{}), too few to divide by --group-by: some must validate and some be \
+         learned from; add groups, name a finer rule, or bring a validation set",
+        what.map_or("the data".into(), |class| format!("class '{class}'")),
+        strata.total[stratum],
+        if own.len() == 1 { "one group".into() } else { format!("{} groups", own.len()) },
+        own.first().map_or("", |first| first.as_str()),
+        if own.len() > 1 { ", ..." } else { "" },
+    ))
 }
 
 /// Deals the pictures out as the manifest says. Pictures that it does not know are skipped, with a reason.
@@ -97,11 +201,14 @@ pub(crate) fn draw(all: &Dataset, root: &Path, seed: u64, val_fraction: f64) -> 
 /// # Errors
 /// [`Error::Data`] when a picture of the manifest is gone, or a part would be empty.
 pub(crate) fn apply(manifest: &Manifest, all: Dataset, root: &Path) -> Result<(Dataset, Dataset)> {
-    let mut train = Dataset { classes: all.classes.clone(), samples: Vec::new(), skipped: all.skipped };
-    let mut val = Dataset { classes: all.classes, ..Dataset::default() };
-    let mut missing: BTreeMap<&str, Part> = manifest.files.iter().map(|(k, &v)| (k.as_str(), v)).collect();
+    let mut val = all.like();
+    let mut train = all.like();
+    train.skipped = all.skipped;
+    let mut found = BTreeSet::new();
     for sample in all.samples {
-        match missing.remove(relative(&sample, root).as_str()) {
+        let entry = manifest.files.get_key_value(&relative(&sample, root));
+        found.extend(entry.map(|(name, _)| name.as_str()));
+        match entry.map(|(_, part)| part) {
             Some(Part::Train) => train.samples.push(sample),
             Some(Part::Val) => val.samples.push(sample),
             Some(Part::Test) | None => {
@@ -109,12 +216,12 @@ pub(crate) fn apply(manifest: &Manifest, all: Dataset, root: &Path) -> Result<(D
             }
         }
     }
-    if let Some(name) = missing.keys().next() {
+    if let Some(name) = manifest.files.keys().find(|name| !found.contains(name.as_str())) {
         return Err(Error::Data(format!(
             "{}: {} pictures of the recorded split are gone, '{name}' among them; \
              put them back, or begin a new run",
             root.display(),
-            missing.len()
+            manifest.files.len() - found.len()
         )));
     }
     if train.is_empty() || val.is_empty() {
@@ -123,8 +230,18 @@ pub(crate) fn apply(manifest: &Manifest, all: Dataset, root: &Path) -> Result<(D
     Ok((train, val))
 }
 
+/// Training, validation and test pictures, as `parts` says of each. What was skipped goes with the first.
+pub(crate) fn deal(all: Dataset, parts: &[Part]) -> [Dataset; 3] {
+    let mut dealt = [all.like(), all.like(), all.like()];
+    dealt[0].skipped = all.skipped;
+    for (sample, &part) in all.samples.into_iter().zip(parts) {
+        dealt[part as usize].samples.push(sample);
+    }
+    dealt
+}
+
 /// A sample's name relative to the data folder, with `/` between folders on every system.
-fn relative(sample: &Sample, root: &Path) -> String {
+pub(crate) fn relative(sample: &Sample, root: &Path) -> String {
     let name = sample.name();
     let name = name.strip_prefix(root).unwrap_or(&name);
     name.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/")

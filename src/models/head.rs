@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::network::numbered_classes;
 use super::{Config, Network};
-use crate::nn::{ParamSpec, TensorFile, init, lies_in};
+use crate::nn::{Kind, ParamSpec, TensorFile, init, lies_in};
 use crate::{Error, Result};
 
 impl Network {
@@ -121,6 +121,19 @@ impl Network {
             }
         }
         self.fresh_head &= specs.is_empty() || rows.iter().all(Option::is_none);
+    }
+
+    /// Lets the last layer begin with these outputs: its bias.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where it has no bias, or another number of outputs.
+    pub fn centre_head(&mut self, outputs: &[f32]) -> Result<()> {
+        let bias = |s: &&ParamSpec| s.kind == Kind::Bias && self.is_head(s.layer_path()) && s.shape == [outputs.len()];
+        let path = self.specs().iter().rfind(bias).map(|s| s.path.clone());
+        let path = path.ok_or_else(|| {
+            Error::Usage(format!("{}: its last layer has no bias for {} numbers", self.config.model, outputs.len()))
+        })?;
+        self.set_tensor(&path, outputs.to_vec())
     }
 
     /// Adds the auxiliary heads with what a file of weights holds of them.

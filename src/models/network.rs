@@ -14,6 +14,34 @@ use crate::nn::{
 use crate::tape::{Io, Node, Tape, Type, ValueId};
 use crate::{Error, Result};
 
+/// What is told of a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Task {
+    /// Which one of the classes it shows.
+    #[default]
+    Classes,
+    /// Which of the classes it shows: none, one or several.
+    MultiLabel,
+    /// One number or several.
+    Regression,
+}
+
+impl Task {
+    /// What belongs to each picture, for people.
+    pub fn targets(self) -> &'static str {
+        match self {
+            Task::Classes => "one class each",
+            Task::MultiLabel => "any number of labels each",
+            Task::Regression => "numbers",
+        }
+    }
+
+    fn is_classes(&self) -> bool {
+        *self == Task::Classes
+    }
+}
+
 /// All that is needed to build a network again, and to use it: what travels in a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Config {
@@ -31,6 +59,9 @@ pub struct Config {
     pub preprocess: Preprocess,
     /// Names of the classes, in the order of the outputs.
     pub classes: Vec<String>,
+    /// What the outputs tell of a picture.
+    #[serde(default, skip_serializing_if = "Task::is_classes")]
+    pub task: Task,
     /// Whether the auxiliary heads are there, which only training uses.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub auxiliary: bool,
@@ -93,6 +124,7 @@ impl Network {
             norm: choice.norm.unwrap_or_else(|| choice.model.build(width).norm()),
             preprocess: choice.preprocess.clone(),
             classes,
+            task: Task::default(),
             auxiliary: false,
             hidden: None,
             temperature: None,
@@ -371,6 +403,11 @@ impl Network {
         }
         self.config.classes = classes;
         Ok(())
+    }
+
+    /// Says what the outputs tell of a picture.
+    pub fn set_task(&mut self, task: Task) {
+        self.config.task = task;
     }
 
     /// Sets what logits are divided by for probabilities, or takes it away.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::events::EpochMetrics;
+use super::score::Best;
 use super::session::Session;
 use super::trainer::{State, Trainer};
 use crate::models::Network;
@@ -115,12 +116,12 @@ pub(super) fn beginning(folder: &Path, phase: usize) -> PathBuf {
 pub(super) fn snapshot(
     initial: &Network,
     values: &BTreeMap<String, Vec<f32>>,
-    best: Option<(f64, f64, usize, u64)>,
+    best: Option<Best>,
 ) -> Result<Network> {
     let mut net = initial.clone();
     for (path, data) in values {
         net.set_packed(path, data)?;
     }
-    net.count_batches(best.map_or(0, |(.., updates)| updates as i64));
+    net.count_batches(best.map_or(0, |best| best.updates as i64));
     Ok(net)
 }

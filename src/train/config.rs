@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::schedule::{Schedule, Standing};
-use crate::data::Augment;
+use crate::data::{Augment, DataOptions, Manifest, OpenOptions, Task};
 use crate::models::Network;
 use crate::nn::{Freeze, Kind, NormMode};
 use crate::ops::{AdamW, Sgd};
@@ -77,8 +77,10 @@ impl Default for Distill {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// Folder of class folders, or of `train/` and `val/`, or of IDX files.
+    /// Folder of class folders, or of `train/` and `val/`, or of IDX files, or a table of labels.
     pub data: PathBuf,
+    /// How it is read: its table, its task, what a split keeps together.
+    pub open: DataOptions,
     /// The registry's name of the network.
     pub model: String,
     /// Its pretrained weights.
@@ -164,6 +166,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             data: PathBuf::new(),
+            open: DataOptions::default(),
             model: String::new(),
             weights: None,
             head_hidden: None,
@@ -208,6 +211,11 @@ impl Config {
     /// The largest batch that is chosen where none is asked for.
     pub const BATCH: usize = 32;
 
+    /// How to open the data, with the split of an earlier run or one to be drawn.
+    pub fn open_options(&self, manifest: Option<Manifest>) -> OpenOptions {
+        OpenOptions { val_fraction: self.val_fraction, seed: self.seed, manifest, data: self.open.clone() }
+    }
+
     /// Pictures a step for `pictures` training pictures.
     pub fn batch(&self, pictures: usize) -> usize {
         let chosen = match self.strategy {
@@ -221,6 +229,7 @@ impl Config {
     /// that is not the head's.
     pub fn epochs(&self) -> usize {
         self.epochs.unwrap_or(match self.strategy {
+            Strategy::Features if self.head_solver == HeadSolver::Lbfgs => 1,
             Strategy::Features => 40,
             Strategy::Finetune | Strategy::TwoPhase | Strategy::Auto => 5,
             Strategy::Gradual => 2,
@@ -412,8 +421,23 @@ impl Config {
         if self.accumulate == 0 {
             return usage("--accumulate 0: an update takes at least one batch".into());
         }
+        if self.head_solver == HeadSolver::Lbfgs && (self.head_hidden.is_some() || self.open.task != Task::Classes) {
+            return usage(
+                "--head-solver lbfgs solves for one linear layer and single classes; leave --head-hidden and --task away"
+                    .into(),
+            );
+        }
         if self.copies > 0 && self.augment.mixes() {
             return usage("--copies: a copy shows one picture; leave --mixup and --cutmix away".into());
+        }
+        if self.copies > 0 && self.teacher.is_some() {
+            return usage("--copies and --teacher: the teacher's answers to copies are not kept; leave one away".into());
+        }
+        if self.teacher.is_some() && self.open.task != Task::Classes {
+            return usage("--teacher: a teacher's answers are classes; leave --task away".into());
+        }
+        if self.augment.mixes() && self.open.task != Task::Classes {
+            return usage("--mixup, --cutmix: what is mixed are classes; leave --task away, or the mixing".into());
         }
         if self.patience == Some(0) {
             return usage("--patience 0: give it at least one epoch".into());

@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use super::calibration::{Calibration, at_temperature};
 use super::events::{Event, Observer};
-pub(super) use super::measures::Tally;
-use super::measures::{Measures, SingleLabel};
+use super::measures::Tally;
+use super::measures::{Measures, MultiLabel, Regression, SingleLabel};
 use super::plans::inference;
 use crate::data::{Dataset, Loader, Skipped, View, batches};
-use crate::models::{Network, Preprocess};
+use crate::models::{Network, Preprocess, Task};
 use crate::plan::{Device, Program};
 use crate::{Error, Result};
 
@@ -49,6 +49,8 @@ pub struct Outputs {
     pub logits: Vec<f32>,
     /// Label of each picture.
     pub labels: Vec<u32>,
+    /// `[pictures, classes]`; empty for single labels.
+    pub targets: Vec<f32>,
     /// Its index in the data set.
     pub indices: Vec<usize>,
     /// Pictures that could not be read.
@@ -76,6 +78,7 @@ pub struct Predictor {
     program: Program,
     batch: usize,
     classes: usize,
+    task: Task,
     preprocess: Preprocess,
     temperature: Option<f64>,
     flips: bool,
@@ -92,6 +95,7 @@ impl Predictor {
             program,
             batch,
             classes: net.classes().len(),
+            task: net.config().task,
             preprocess: net.preprocess().clone(),
             temperature: net.config().temperature,
             flips: false,
@@ -139,6 +143,7 @@ impl Predictor {
             if !batch.labels.is_empty() {
                 outputs.logits.extend(self.logits(&batch.pixels, batch.labels.len())?);
                 outputs.labels.append(&mut batch.labels);
+                outputs.targets.append(&mut batch.targets);
                 outputs.indices.append(&mut batch.indices);
             }
             observer.event(&Event::progress("evaluate", done, total));
@@ -159,7 +164,27 @@ impl Predictor {
     /// As for [`Predictor::outputs`].
     pub fn evaluate(&mut self, dataset: Arc<Dataset>, observer: &mut dyn Observer) -> Result<Evaluation> {
         let began = Instant::now();
-        let Outputs { logits, labels, skipped, .. } = self.outputs(dataset, observer)?;
+        if dataset.task != self.task {
+            return Err(Error::Data(format!(
+                "the network was taught {}, and these pictures come with {}; give it pictures with {0}",
+                self.task.targets(),
+                dataset.task.targets()
+            )));
+        }
+        let Outputs { logits, labels, targets, skipped, .. } = self.outputs(dataset, observer)?;
+        let other = match self.task {
+            Task::Classes => None,
+            Task::MultiLabel => {
+                Some(Measures::MultiLabel(MultiLabel::new(&logits, &targets, self.classes)?))
+            }
+            Task::Regression => {
+                Some(Measures::Regression(Regression::new(&logits, &targets, self.classes)?))
+            }
+        };
+        if let Some(measures) = other {
+            let seconds = began.elapsed().as_secs_f64();
+            return Ok(Evaluation { measures, uncalibrated: None, seconds, skipped });
+        }
         let measure = |logits: &[f32]| SingleLabel::new(logits, &labels, self.classes);
         let (measures, uncalibrated) = match self.temperature {
             None => (measure(&logits)?, None),
@@ -191,7 +216,7 @@ impl Predictor {
             if let Some(temperature) = self.temperature {
                 logits = at_temperature(&logits, temperature);
             }
-            all.extend(logits.chunks_exact(self.classes).map(softmax));
+            all.extend(logits.chunks_exact(self.classes).map(|row| answers(self.task, row)));
         }
         Ok(all)
     }
@@ -203,7 +228,16 @@ fn mirrored(pixels: &[u8], side: usize) -> Vec<u8> {
     rows.flat_map(|row| row.chunks_exact(3).rev().flatten()).copied().collect()
 }
 
-fn softmax(logits: &[f32]) -> Vec<f32> {
+/// What the outputs say of one picture: probabilities that add up to 1, or one for each class on its own, or numbers.
+fn answers(task: Task, logits: &[f32]) -> Vec<f32> {
+    match task {
+        Task::Classes => softmax(logits),
+        Task::MultiLabel => logits.iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect(),
+        Task::Regression => logits.to_vec(),
+    }
+}
+
+pub(super) fn softmax(logits: &[f32]) -> Vec<f32> {
     let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let exponentials: Vec<f32> = logits.iter().map(|x| (x - top).exp()).collect();
     let sum: f32 = exponentials.iter().sum();

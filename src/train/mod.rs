@@ -14,12 +14,14 @@ mod measures;
 mod plans;
 mod run;
 mod schedule;
+mod score;
 mod session;
 mod sheet;
 mod shelf;
 mod solver;
 mod source;
 mod sweep;
+mod teacher;
 mod trainer;
 mod workload;
 
@@ -37,6 +39,7 @@ pub use measures::{
 pub use plans::{inference_plan, training_plan};
 pub use run::{Context, busiest_plan, dry_run, reopen, resume, run};
 pub use schedule::{Schedule, Standing};
+pub use score::{Best, Score};
 pub use sheet::contact_sheet;
 pub use solver::{Solved, SolverOptions, Tried, solve_head};
 pub use sweep::{Sweep, SweepPoint, valley};

@@ -13,9 +13,9 @@ use super::kept::FRONT_BATCH;
 use super::plans::{fitting_batch, inference_plan, training_plan};
 use super::sheet::contact_sheet;
 use super::trainer::{Report, Trainer};
-use crate::data::{self, Manifest, OpenOptions, Picture, Splits};
+use crate::data::{self, Manifest, Picture, Splits};
 use crate::gpu::Caps;
-use crate::models::{self, HeadPolicy, Network};
+use crate::models::{self, HeadPolicy, Network, Task};
 use crate::plan::{Device, Plan};
 use crate::{Error, Result};
 
@@ -81,8 +81,7 @@ pub fn run(config: &Config, out: &Path, context: Context<'_>) -> Result<Report> 
 pub fn busiest_plan(config: &Config, caps: &Caps) -> Result<Plan> {
     config.check()?;
     let mut net = open_network(config)?;
-    let options = OpenOptions { val_fraction: config.val_fraction, seed: config.seed, manifest: None };
-    let Splits { train, val, .. } = data::open(&config.data, &options)?;
+    let Splits { train, val, .. } = data::open(&config.data, &config.open_options(None))?;
     replace_head(&mut net, config, &train.classes)?;
     net.freeze(config.freeze())?;
     let plan = match config.strategy {
@@ -109,9 +108,12 @@ pub fn dry_run(config: &Config, observer: &mut dyn Observer) -> Result<Picture> 
 fn prepare(config: &Config, observer: &mut dyn Observer) -> Result<(Network, Splits)> {
     config.check()?;
     let mut net = open_network(config)?;
-    let options = OpenOptions { val_fraction: config.val_fraction, seed: config.seed, manifest: None };
-    let splits = data::open(&config.data, &options)?;
+    let splits = data::open(&config.data, &config.open_options(None))?;
     replace_head(&mut net, config, &splits.train.classes)?;
+    net.set_task(splits.train.task);
+    if splits.train.task == Task::Regression {
+        net.centre_head(&mean_targets(&splits.train))?;
+    }
     announce(&mut net, config, &splits, observer)?;
     Ok((net, splits))
 }
@@ -131,8 +133,7 @@ pub fn reopen(folder: &Path) -> Result<(Config, Network, Splits)> {
     let config = Config { stop_after: None, ..file.arguments };
     let split = folder.join("split.json");
     let manifest = if split.exists() { Some(Manifest::read(&split)?) } else { None };
-    let options = OpenOptions { val_fraction: config.val_fraction, seed: config.seed, manifest };
-    let splits = data::open(&config.data, &options)?;
+    let splits = data::open(&config.data, &config.open_options(manifest))?;
     let net = Network::open(folder.join("model.safetensors"))?;
     if net.classes() != splits.train.classes {
         return Err(Error::Data(format!(
@@ -161,13 +162,34 @@ pub fn resume(folder: &Path, context: Context<'_>) -> Result<Report> {
     fit(&config, folder, net, &splits, context, true)
 }
 
+/// What numbers to begin a regression with.
+fn mean_targets(set: &data::Dataset) -> Vec<f32> {
+    let mean = |c: usize| set.samples.iter().map(|s| f64::from(s.targets[c])).sum::<f64>() / set.len() as f64;
+    (0..set.classes.len()).map(|c| mean(c) as f32).collect()
+}
+
 fn open_network(config: &Config) -> Result<Network> {
-    let Some(weights) = &config.weights else {
-        models::create(&config.model, 2)?;
-        return Err(Error::Usage(format!(
-            "--weights is missing: give the file of pretrained {} weights (safetensors, from torchvision or timm)",
-            config.model
-        )));
+    let weights = match &config.weights {
+        Some(weights) if config.strategy != Strategy::Scratch => weights,
+        Some(weights) => {
+            return Err(Error::Usage(format!(
+                "--weights {}: --strategy scratch begins with no weights; leave one away",
+                weights.display()
+            )));
+        }
+        None if config.strategy == Strategy::Scratch => {
+            let mut net = models::create(&config.model, 2)?;
+            net.init(config.seed);
+            net.set_auxiliary(config.auxiliary, config.seed)?;
+            return Ok(net);
+        }
+        None => {
+            models::create(&config.model, 2)?;
+            return Err(Error::Usage(format!(
+                "--weights is missing: give the file of pretrained {} weights (safetensors, from torchvision or timm)",
+                config.model
+            )));
+        }
     };
     let mut net = models::load_with(&config.model, weights, HeadPolicy::Replace)?.0;
     if config.auxiliary {
@@ -213,6 +235,7 @@ fn write_description(
     let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
     let arguments = Config {
         data: absolute(&config.data),
+        open: config.open.absolute(&config.data),
         weights: config.weights.as_ref().map(absolute),
         ..config.clone()
     };

@@ -26,6 +26,8 @@ enum Kind {
 pub(super) struct Fed {
     /// `image`, or `kept0`, `kept1` and so on.
     pub(super) inputs: Vec<(String, Vec<u8>)>,
+    /// Numbers of the pictures among those that are kept; empty where pictures are fed.
+    pub(super) kept: Vec<usize>,
     /// One a row.
     pub(super) labels: Vec<u32>,
     /// Where pictures are mixed: the rows that have a share in each, and the weight of the own label.
@@ -349,7 +351,7 @@ impl Session {
 }
 
 /// `data` of `rows` rows, filled up with zeros to `size` rows.
-fn padded(data: &[u8], rows: usize, size: usize) -> Cow<'_, [u8]> {
+pub(super) fn padded(data: &[u8], rows: usize, size: usize) -> Cow<'_, [u8]> {
     if rows == size {
         return data.into();
     }

@@ -112,6 +112,18 @@ pub fn solve_head(
 }
 
 impl Solved {
+    /// Share of these features that it tells the class of, 0 to 1.
+    pub fn accuracy(&self, features: &Vectors) -> f64 {
+        let rows = features.rows.chunks_exact(features.dims.max(1)).zip(&features.labels);
+        let right = |(row, label): &(&[f32], &u32)| {
+            let logits = self.weight.chunks_exact(features.dims.max(1)).zip(&self.bias);
+            let logits = logits.map(|(w, b)| b + w.iter().zip(*row).map(|(w, x)| w * x).sum::<f32>());
+            let best = logits.enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
+            best.is_some_and(|(class, _)| class == **label as usize)
+        };
+        rows.filter(right).count() as f64 / features.labels.len().max(1) as f64
+    }
+
     /// Makes it the head of `net`.
     ///
     /// # Errors

@@ -7,7 +7,9 @@ use super::evaluate::AHEAD;
 use super::kept::Features;
 use super::session::Fed;
 use crate::Result;
-use crate::data::{Batch, Dataset, Loader, View, batches, epoch_order};
+use crate::data::{
+    Batch, Dataset, Loader, Task, View, balanced_order, batches, class_weights, epoch_order,
+};
 use crate::models::Network;
 
 /// Rows of what is kept that are evaluated at a time.
@@ -50,29 +52,27 @@ impl Source {
         }
     }
 
-    fn labels(&self) -> Vec<u32> {
+    fn train_set(&self) -> &Dataset {
         match self {
-            Source::Pictures { train, .. } => train.samples.iter().map(|s| s.label).collect(),
-            Source::Kept { train, .. } => train.labels.clone(),
+            Source::Pictures { train, .. } => train,
+            Source::Kept { sets, .. } => &sets[0],
         }
     }
 
     /// How much a picture of each class counts in the loss.
-    pub(super) fn class_weights(&self, config: &Config, classes: usize) -> Vec<f32> {
-        if !config.class_weights {
-            return vec![1.0; classes];
-        }
-        let labels = self.labels();
-        let mut counts = vec![0usize; classes];
-        labels.iter().for_each(|&label| counts[label as usize] += 1);
-        let present = counts.iter().filter(|&&n| n > 0).count();
-        let weight = |&n: &usize| labels.len() as f32 / (present * n.max(1)) as f32;
-        counts.iter().map(weight).collect()
+    pub(super) fn class_weights(&self, config: &Config) -> Vec<f32> {
+        let set = self.train_set();
+        let weighted = config.class_weights && set.task == Task::Classes;
+        if weighted { class_weights(set) } else { vec![1.0; set.classes.len()] }
     }
 
     /// The batches of an epoch: numbers of pictures. A last batch of one would have no batch statistics.
     pub(super) fn plan(&self, config: &Config, batch: usize, pads: bool, epoch: usize) -> Vec<Vec<usize>> {
-        let order = epoch_order(self.len(), config.seed, epoch as u64);
+        let (seed, epoch) = (config.seed, epoch as u64);
+        let order = match config.balanced {
+            true => balanced_order(self.train_set(), seed, epoch),
+            false => epoch_order(self.len(), seed, epoch),
+        };
         batches(&order, batch, if pads { 1 } else { 2 })
     }
 
@@ -116,10 +116,11 @@ fn decoded(batch: Batch) -> Fed {
     if !batch.draws.is_empty() {
         inputs.push(("augment".to_string(), bytemuck::cast_slice(&batch.draws).to_vec()));
     }
-    Fed { inputs, labels: batch.labels, mix: batch.mix, ..Fed::default() }
+    Fed { inputs, labels: batch.labels, targets: batch.targets, mix: batch.mix, ..Fed::default() }
 }
 
-fn kept(features: &Features, _set: &Dataset, rows: &[usize], copy: usize) -> Result<Fed> {
+fn kept(features: &Features, set: &Dataset, rows: &[usize], copy: usize) -> Result<Fed> {
     let labels: Vec<u32> = rows.iter().map(|&i| features.labels[i]).collect();
-    Ok(Fed { inputs: features.inputs(rows, copy)?, labels, ..Fed::default() })
+    let targets = rows.iter().flat_map(|&i| set.samples[i].targets.iter().copied()).collect();
+    Ok(Fed { inputs: features.inputs(rows, copy)?, labels, targets, kept: rows.to_vec(), ..Fed::default() })
 }

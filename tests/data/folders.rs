@@ -42,8 +42,9 @@ fn test_never_stands_in_for_a_missing_validation_set() {
 fn flat_folders_are_split_by_class_and_seed() {
     let dir = TempDir::new().unwrap();
     write_classes(dir.path(), &[("cat", 50), ("dog", 21), ("eel", 2)]);
-    let with =
-        |seed, val_fraction| open(dir.path(), &OpenOptions { seed, val_fraction, manifest: None }).unwrap();
+    let with = |seed, val_fraction| {
+        open(dir.path(), &OpenOptions { seed, val_fraction, ..Default::default() }).unwrap()
+    };
     let first = with(7, 0.2);
     assert_eq!(first.train.counts(), [40, 17, 1]);
     assert_eq!(first.val.counts(), [10, 4, 1]);
@@ -91,7 +92,7 @@ fn a_manifest_repeats_the_split() {
 
     // Other options do not matter, nor do new pictures; a lost one does.
     write_picture(&dir.path().join("cat/new.png"), [0, 0, 0]);
-    let reuse = OpenOptions { seed: 99, val_fraction: 0.5, manifest: Some(manifest) };
+    let reuse = OpenOptions { seed: 99, val_fraction: 0.5, manifest: Some(manifest), ..Default::default() };
     let second = open(dir.path(), &reuse).unwrap();
     assert_eq!((names(&first.train), names(&first.val)), (names(&second.train), names(&second.val)));
     assert_eq!(second.train.skipped.len(), 1);
@@ -176,7 +177,7 @@ fn folders_that_cannot_teach_are_refused_with_the_way_out() {
     let manifest = open(&at("grown"), &OpenOptions::default()).unwrap().manifest;
     write_classes(&at("grown/val"), &[("a", 1), ("b", 1)]);
     let text = error_of(open(&at("grown"), &OpenOptions { manifest, ..OpenOptions::default() }));
-    assert!(text.contains("now it has a validation folder"), "{text}");
+    assert!(text.contains("now it has a validation part"), "{text}");
 }
 
 #[cfg(unix)]
@@ -287,7 +288,7 @@ fn verify_moves_unreadable_pictures_aside() {
 #[test]
 fn content_keys_follow_the_content() {
     let dir = TempDir::new().unwrap();
-    let sample = |name: &str| Sample { source: Source::File(dir.path().join(name)), label: 0 };
+    let sample = |name: &str| Sample::new(Source::File(dir.path().join(name)), 0);
     write_picture(&dir.path().join("a.png"), [1, 2, 3]);
     fs::copy(dir.path().join("a.png"), dir.path().join("b.png")).unwrap();
     write_picture(&dir.path().join("c.png"), [1, 2, 4]);

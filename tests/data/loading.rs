@@ -97,6 +97,25 @@ fn a_picture_that_fails_is_reported_and_the_rest_goes_on() {
 }
 
 #[test]
+fn targets_travel_with_their_pictures() {
+    let dir = TempDir::new().unwrap();
+    let folders = colours(dir.path(), 5);
+    let target = |i: usize| [(i % 2) as f32, (i % 3 == 0) as u8 as f32];
+    let samples = folders.samples.iter().enumerate();
+    let samples: Vec<_> = samples.map(|(i, s)| Sample::with_targets(s.source.clone(), target(i))).collect();
+    let dataset = Dataset { task: Task::MultiLabel, samples, ..(*folders).clone() };
+    assert_eq!(dataset.counts(), [3, 2]);
+    assert_eq!(Dataset { task: Task::Regression, ..dataset.clone() }.counts(), [6, 6]);
+    fs::write(dir.path().join("a/1.png"), "gone bad").unwrap();
+    let loader =
+        Loader::new(Arc::new(dataset), vec![vec![4, 1, 3], vec![0]], View::Eval(small()), 1).unwrap();
+    let got: Vec<_> = loader.map(|batch| (batch.indices, batch.targets)).collect();
+    assert_eq!(got, [(vec![4, 3], vec![0.0, 0.0, 1.0, 1.0]), (vec![0], vec![0.0, 1.0])]);
+    let loader = Loader::new(folders, vec![vec![0, 2]], View::Eval(small()), 1).unwrap();
+    assert!(loader.into_iter().all(|batch| batch.targets.is_empty() && batch.labels == [0, 0]));
+}
+
+#[test]
 fn dropping_a_loader_early_ends_its_thread() {
     let dir = TempDir::new().unwrap();
     let dataset = colours(dir.path(), 40);

@@ -3,9 +3,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod copies;
 mod folders;
+mod groups;
 mod loading;
 mod pictures;
+mod tables;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,9 +21,10 @@ use std::time::Duration;
 use defrost::data::resize::resize_window;
 use defrost::data::transform::random_part;
 use defrost::data::{
-    Augment, Dataset, Loader, Manifest, OpenOptions, Part, Picture, Rect, Sample, Skipped, Source, Splits,
-    View, batches, by_name, content_key, decode, epoch_order, eval, list_pictures, load, open, open_labelled,
-    resize, train,
+    Augment, DataOptions, Dataset, Duplicates, GroupBy, Loader, Manifest, OpenOptions, Part, Picture, Rect,
+    Sample, Skipped, Source, Splits, Task, View, balanced_order, batches, by_name, class_weights,
+    content_key, decode, difference_hash, duplicates, duplicates_with, epoch_order, eval, list_pictures,
+    load, open, open_labelled, open_labelled_with, resize, train,
 };
 use defrost::models::preprocess::{Filter, Preprocess};
 use defrost::rng::Stream;

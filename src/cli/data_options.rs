@@ -1,0 +1,49 @@
+//! Options that say what the data is.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::options::one_of;
+use crate::data::{DataOptions, GroupBy, Task};
+
+/// What the data is.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What the data is")]
+pub(super) struct DataArgs {
+    /// A table that names pictures and labels; its relative paths begin at DATA
+    #[arg(long, value_name = "FILE.csv")]
+    labels: Option<PathBuf>,
+    /// The table's column of pictures [default: image, file, filename, path, name, fname or id, else the first]
+    #[arg(long, value_name = "NAME")]
+    image_column: Option<String>,
+    /// The table's column of labels; for several values or 0/1 columns give it several times [default: label, labels,
+    /// class, category, target, tag or tags, else the second]
+    #[arg(long, value_name = "NAME")]
+    label_column: Vec<String>,
+    /// What stands between several labels of a cell [default: the first of ; | , that is met, else blanks]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    label_separator: Option<String>,
+    /// classes: each picture shows one; multi-label: none, one or several; regression: numbers belong to
+    /// it [default: classes]
+    #[arg(long, value_parser = one_of::<Task>(&["classes", "multi-label", "regression"]))]
+    task: Option<Task>,
+    /// Keep pictures together that a random split must not divide: parent (the folder within the class folder),
+    /// column:NAME of the table, or prefix:SEPARATOR, such as prefix:_ for patient01_003.jpg
+    #[arg(long, value_name = "RULE")]
+    group_by: Option<GroupBy>,
+}
+
+impl DataArgs {
+    /// As the library takes them.
+    pub(super) fn options(&self) -> DataOptions {
+        DataOptions {
+            labels: self.labels.clone(),
+            image_column: self.image_column.clone(),
+            label_columns: self.label_column.clone(),
+            label_separator: self.label_separator.clone(),
+            task: self.task.unwrap_or_default(),
+            group_by: self.group_by.clone(),
+        }
+    }
+}

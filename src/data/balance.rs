@@ -1,0 +1,59 @@
+//! Classes of unequal size: weights for the loss, and epochs in which each class is drawn equally often.
+
+use super::dataset::{Dataset};
+use crate::models::Task;
+use super::loader::epoch_order;
+use crate::rng::{Stream, key_of};
+
+/// The weight of each class in the loss, by inverse frequency: `pictures / (classes * pictures of the class)`, with mean
+/// 1 over the pictures (scikit-learn's `balanced`). A class without pictures has weight 0 and does not count. For
+/// [`Task::Regression`] all are 1.
+pub fn class_weights(dataset: &Dataset) -> Vec<f32> {
+    let counts = dataset.counts();
+    if dataset.task == Task::Regression {
+        return vec![1.0; counts.len()];
+    }
+    let (total, present) = (counts.iter().sum::<usize>(), counts.iter().filter(|&&n| n > 0).count());
+    let weight = |n: usize| if n == 0 { 0.0 } else { (total as f64 / (present * n) as f64) as f32 };
+    counts.into_iter().map(weight).collect()
+}
+
+/// An epoch's pictures, as many as there are, each class equally often (but for a remainder), in random order.
+///
+/// Every picture of a class is drawn once before one of them is drawn again, and the next epoch goes on where this one
+/// ends: draw `g` of the training, counted over all epochs, is the `g / classes`-th of class `g % classes`, and a
+/// class's draws are one permutation of its pictures after the other. So an epoch is a function of seed and number.
+/// A picture of several classes is drawn for each of them; for [`Task::Regression`] it is [`epoch_order`].
+pub fn balanced_order(dataset: &Dataset, seed: u64, epoch: u64) -> Vec<usize> {
+    let n = dataset.len();
+    let mut members = vec![Vec::new(); dataset.classes.len()];
+    if dataset.task != Task::Regression {
+        for (index, sample) in dataset.samples.iter().enumerate() {
+            dataset.classes_of(sample).for_each(|class| members[class].push(index));
+        }
+    }
+    members.retain(|pictures| !pictures.is_empty());
+    if members.is_empty() {
+        return epoch_order(n, seed, epoch);
+    }
+    let (classes, first) = (members.len() as u64, epoch * n as u64);
+    let mut order = vec![0; n];
+    for (class, pictures) in members.iter().enumerate() {
+        // This class's draws of the epoch: those of 0.. that are `class` modulo `classes`.
+        let before = |g: u64| (g + classes - 1 - class as u64) / classes;
+        let size = pictures.len() as u64;
+        let mut round = (u64::MAX, Vec::new());
+        for draw in before(first)..before(first + n as u64) {
+            if round.0 != draw / size {
+                let mut shuffled = pictures.clone();
+                Stream::new(&[seed, key_of("balanced order"), class as u64, draw / size])
+                    .shuffle(&mut shuffled);
+                round = (draw / size, shuffled);
+            }
+            let place = draw * classes + class as u64 - first;
+            order[place as usize] = round.1[(draw % size) as usize];
+        }
+    }
+    Stream::new(&[seed, key_of("balanced epoch"), epoch]).shuffle(&mut order);
+    order
+}

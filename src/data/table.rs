@@ -1,0 +1,512 @@
+//! Tables that name pictures and labels: CSV files as fastai, Kaggle and AutoGluon have them.
+//!
+//! The first line names the columns, whatever their case.
+//!
+//! | column | its names, the first found counts | else |
+//! |---|---|---|
+//! | the picture | `image file filename path name fname id` | the first |
+//! | the label | `label labels class category target tag tags` | the second |
+//! | what it is for | `is_valid` (true, false, 1, 0), `split` (train, val, valid, validation, test) | drawn at random |
+//!
+//! Columns are divided by commas, or where the first line has none by `;` or tabs. The labels of a cell are
+//! divided by the separator that was asked for, or else by the first of `;`, `|`, `,` that any label cell
+//! contains, or else by blanks. A picture's name may lack its extension. Several label columns are the values of
+//! [`Task::Regression`], or of [`Task::MultiLabel`] a class each, with 0 or 1 in their cells.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Component, Path, PathBuf};
+
+use rayon::prelude::*;
+
+use super::dataset::{Dataset, Sample, Skipped, Source};
+use crate::models::Task;
+use super::folder::{EXTENSIONS, has_picture_extension};
+use super::group::GroupBy;
+use super::options::{DataOptions, TableFile};
+use super::split::Part;
+use crate::{Error, Result, did_you_mean};
+
+const IMAGE: [&str; 7] = ["image", "file", "filename", "path", "name", "fname", "id"];
+const LABEL: [&str; 7] = ["label", "labels", "class", "category", "target", "tag", "tags"];
+const PART: [&str; 2] = ["is_valid", "split"];
+
+/// Classes that are known already, and how a table's names are looked up among them.
+pub(crate) struct Known<'a> {
+    pub(crate) classes: &'a [String],
+    pub(crate) lookup: &'a dyn Fn(&str) -> Option<u32>,
+}
+
+/// A table's pictures.
+#[derive(Debug)]
+pub(crate) struct Table {
+    /// All of them, but those that are missing, which are skipped.
+    pub(crate) all: Dataset,
+    /// What each is for, where the table says.
+    pub(crate) parts: Option<Vec<Part>>,
+    /// The group of each, where a column says it.
+    pub(crate) groups: Option<Vec<String>>,
+    /// What is odd, yet no error.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// One line of the table.
+struct Row {
+    line: u64,
+    name: String,
+    /// Where the picture lies, or would lie.
+    path: PathBuf,
+    is_there: bool,
+    labels: Vec<String>,
+    part: Option<Part>,
+    group: Option<String>,
+}
+
+/// Which columns hold what, by position.
+struct Columns {
+    names: Vec<String>,
+    image: usize,
+    labels: Vec<usize>,
+    part: Option<usize>,
+    group: Option<usize>,
+}
+
+/// Reads a table. Without `known` classes they are what its labels name.
+///
+/// # Errors
+/// [`Error::Data`] names file, line and column, and what to do; [`Error::Usage`] for a column that was asked for
+/// and is not there; [`Error::Io`].
+pub(crate) fn read(table: &TableFile, options: &DataOptions, known: Option<&Known<'_>>) -> Result<Table> {
+    let file = &table.file;
+    if !table.root.as_os_str().is_empty() && !table.root.is_dir() {
+        return Err(Error::Data(format!("{}: there is no such folder", table.root.display())));
+    }
+    let (columns, mut rows) = read_rows(file, options, known)?;
+    rows.par_iter_mut().for_each(|row| {
+        // By components, so that ./a.jpg is a.jpg.
+        let clean = |name: &str| -> PathBuf {
+            let name = Path::new(name).components();
+            table.root.join(name.filter(|part| !matches!(part, Component::CurDir)).collect::<PathBuf>())
+        };
+        let path = clean(&row.name);
+        let windows = || find(&clean(&row.name.replace('\\', "/")));
+        let found = find(&path).or_else(|| row.name.contains('\\').then(windows).flatten());
+        (row.is_there, row.path) = (found.is_some(), found.unwrap_or(path));
+    });
+    let reader = Reader { file, columns };
+    let mut warnings = Vec::new();
+    let rows = reader.without_repeats(rows, &mut warnings)?;
+    if rows.is_empty() {
+        return Err(Error::Data(format!("{}: names no picture below its first line", file.display())));
+    }
+    let (classes, said) = match options.task {
+        Task::Classes => reader.classes(&rows, known)?,
+        Task::MultiLabel if reader.columns.labels.len() > 1 => reader.flags(&rows, known)?,
+        Task::MultiLabel => {
+            reader.label_sets(&rows, options.label_separator.as_deref(), known, &mut warnings)?
+        }
+        Task::Regression => reader.values(&rows)?,
+    };
+
+    let mut all = Dataset { task: options.task, classes, ..Dataset::default() };
+    let (mut parts, mut groups) = (Vec::new(), Vec::new());
+    for (row, said) in rows.into_iter().zip(said) {
+        if !row.is_there {
+            let reason = format!("no such file (line {} of {})", row.line, file.display());
+            all.skipped.push(Skipped::new(row.path, reason));
+            continue;
+        }
+        let source = Source::File(row.path);
+        all.samples.push(match said {
+            Said::Class(label) => Sample::new(source, label),
+            Said::Targets(targets) => Sample::with_targets(source, targets),
+        });
+        parts.extend(row.part);
+        groups.extend(row.group);
+    }
+    if let (true, Some(missing)) = (all.is_empty(), all.skipped.first()) {
+        return Err(Error::Data(format!(
+            "{}: none of its {} pictures is there, the first would be {}; give the folder where their names \
+             begin: DATA --labels {0}",
+            file.display(),
+            all.skipped.len(),
+            missing.path.display()
+        )));
+    }
+    let Columns { part, group, .. } = reader.columns;
+    Ok(Table { all, parts: part.map(|_| parts), groups: group.map(|_| groups), warnings })
+}
+
+/// What a line says of its picture.
+enum Said {
+    Class(u32),
+    Targets(Vec<f32>),
+}
+
+/// Lines and columns of the table.
+fn read_rows(file: &Path, options: &DataOptions, known: Option<&Known<'_>>) -> Result<(Columns, Vec<Row>)> {
+    let bytes = std::fs::read(file).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => Error::Data(format!("{}: there is no such file", file.display())),
+        _ => Error::io(file, "read", e),
+    })?;
+    if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
+        return Err(Error::Data(format!("{}: is UTF-16; save it as UTF-8", file.display())));
+    }
+    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes);
+    let first = bytes.split(|&b| b == b'\n' || b == b'\r').next().unwrap_or_default();
+    let delimiter = [b',', b';', b'\t'].into_iter().find(|d| first.contains(d)).unwrap_or(b',');
+    let mut reader =
+        csv::ReaderBuilder::new().delimiter(delimiter).trim(csv::Trim::All).flexible(true).from_reader(bytes);
+    let header = reader.headers().map_err(|e| damaged(file, &e))?;
+    let columns = Columns::find(header.iter().map(String::from).collect(), file, options, known)?;
+
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|e| damaged(file, &e))?;
+        let line = record.position().map_or(0, csv::Position::line);
+        if record.len() != columns.names.len() {
+            return Err(Error::Data(format!(
+                "{}:{line}: {} cells where the first line names {} columns ({}); a name or label that contains \
+                 a '{}' needs double quotes",
+                file.display(),
+                record.len(),
+                columns.names.len(),
+                columns.names.join(", "),
+                char::from(delimiter)
+            )));
+        }
+        let cell = |column: usize| record.get(column).unwrap_or_default().to_string();
+        let name = cell(columns.image);
+        if name.is_empty() {
+            return Err(columns.wrong(
+                file,
+                line,
+                columns.image,
+                "names no picture; fill it or remove the line",
+            ));
+        }
+        let labels = columns.labels.iter().map(|&column| cell(column)).collect();
+        let part =
+            columns.part.map(|column| columns.part_of(file, line, column, &cell(column))).transpose()?;
+        let group = columns.group.map(cell);
+        if let (Some(column), Some("")) = (columns.group, group.as_deref()) {
+            return Err(columns.wrong(
+                file,
+                line,
+                column,
+                format_args!("names no group for {name}; fill it"),
+            ));
+        }
+        rows.push(Row { line, name, path: PathBuf::new(), is_there: false, labels, part, group });
+    }
+    Ok((columns, rows))
+}
+
+/// An error of the CSV reader, in our words.
+fn damaged(file: &Path, error: &csv::Error) -> Error {
+    let line = error.position().map_or(1, csv::Position::line);
+    let reason = match error.kind() {
+        csv::ErrorKind::Utf8 { .. } => "not UTF-8; save the table as UTF-8".to_string(),
+        _ => error.to_string(),
+    };
+    Error::Data(format!("{}:{line}: {reason}", file.display()))
+}
+
+impl Columns {
+    fn find(
+        names: Vec<String>,
+        file: &Path,
+        options: &DataOptions,
+        known: Option<&Known<'_>>,
+    ) -> Result<Columns> {
+        let position = |wanted: &str| names.iter().position(|n| n == wanted).or_else(|| like(&names, wanted));
+        let usual = |usual: &[&str]| usual.iter().find_map(|wanted| like(&names, wanted));
+        let asked = |option: &str, wanted: &String| {
+            position(wanted).ok_or_else(|| {
+                let near = did_you_mean(wanted, names.iter().map(String::as_str));
+                Error::Usage(format!(
+                    "{}: {option} {wanted}: there is no such column{near}; there are {}",
+                    file.display(),
+                    names.join(", ")
+                ))
+            })
+        };
+        let image = match &options.image_column {
+            Some(wanted) => asked("--image-column", wanted)?,
+            None => usual(&IMAGE).unwrap_or(0),
+        };
+        let part = usual(&PART).filter(|&column| column != image);
+        // The values that a network was taught are looked for by their names.
+        let wanted = match known {
+            Some(known) if options.task == Task::Regression && options.label_columns.is_empty() => {
+                known.classes
+            }
+            _ => &options.label_columns,
+        };
+        let mut labels = Vec::new();
+        for name in wanted {
+            labels.push(asked("--label-column", name)?);
+        }
+        if labels.is_empty() {
+            let free = |&column: &usize| column != image && Some(column) != part;
+            let first_free = || [1].into_iter().chain(0..names.len()).find(|c| free(c) && *c < names.len());
+            let found = usual(&LABEL).filter(free).or_else(first_free);
+            labels.push(found.ok_or_else(|| {
+                Error::Data(format!(
+                    "{}:1: no column of labels beside '{}'; the first line names the columns, such as image,label",
+                    file.display(),
+                    names.join(", ")
+                ))
+            })?);
+        }
+        let mut used: BTreeSet<usize> = [image].into();
+        if let Some(&twice) = labels.iter().find(|&&column| !used.insert(column)) {
+            return Err(Error::Usage(format!(
+                "{}: column '{}' would serve twice; name others with --image-column and --label-column",
+                file.display(),
+                names[twice]
+            )));
+        }
+        if options.task == Task::Classes && labels.len() > 1 {
+            return Err(Error::Usage(format!(
+                "{} label columns: a picture of one class has one; add --task regression or --task multi-label",
+                labels.len()
+            )));
+        }
+        let name = &names[image];
+        if has_picture_extension(Path::new(name)) {
+            return Err(Error::Data(format!(
+                "{}:1: '{name}' is a picture, not a column's name; put a line such as image,label above it",
+                file.display()
+            )));
+        }
+        let group = match &options.group_by {
+            Some(GroupBy::Column(name)) => Some(asked("--group-by column", name)?),
+            _ => None,
+        };
+        Ok(Columns { names, image, labels, part, group })
+    }
+
+    /// What is wrong in a cell.
+    fn wrong(&self, file: &Path, line: u64, column: usize, what: impl std::fmt::Display) -> Error {
+        Error::Data(format!("{}:{line}: column '{}' {what}", file.display(), self.names[column]))
+    }
+
+    /// What a picture is for.
+    fn part_of(&self, file: &Path, line: u64, column: usize, cell: &str) -> Result<Part> {
+        let is_valid = self.names[column].eq_ignore_ascii_case("is_valid");
+        match cell.to_lowercase().as_str() {
+            "true" | "1" | "yes" if is_valid => Ok(Part::Val),
+            "false" | "0" | "no" if is_valid => Ok(Part::Train),
+            "train" | "training" if !is_valid => Ok(Part::Train),
+            "val" | "valid" | "validation" if !is_valid => Ok(Part::Val),
+            "test" if !is_valid => Ok(Part::Test),
+            _ => {
+                let wanted = if is_valid { "true or false" } else { "train, val or test" };
+                Err(self.wrong(file, line, column, format_args!("holds '{cell}' where it says {wanted}")))
+            }
+        }
+    }
+}
+
+/// The column of this name, whatever its case.
+fn like(names: &[String], wanted: &str) -> Option<usize> {
+    names.iter().position(|name| name.eq_ignore_ascii_case(wanted))
+}
+
+/// What the rows' labels mean.
+struct Reader<'a> {
+    file: &'a Path,
+    columns: Columns,
+}
+
+impl Reader<'_> {
+    /// Rows of pictures that were named before are left out, with a warning.
+    fn without_repeats(&self, rows: Vec<Row>, warnings: &mut Vec<String>) -> Result<Vec<Row>> {
+        let mut first: HashMap<PathBuf, usize> = HashMap::with_capacity(rows.len());
+        let mut kept: Vec<Row> = Vec::with_capacity(rows.len());
+        let mut repeats = Vec::new();
+        for row in rows {
+            let earlier = *first.entry(row.path.clone()).or_insert(kept.len());
+            let Some(before) = kept.get(earlier) else {
+                kept.push(row);
+                continue;
+            };
+            if before.labels != row.labels || before.part != row.part {
+                let what = |row: &Row| {
+                    let part = row.part.map_or("", |part| match part {
+                        Part::Train => " (train)",
+                        Part::Val => " (val)",
+                        Part::Test => " (test)",
+                    });
+                    format!("'{}'{part}", row.labels.join("', '"))
+                };
+                let message = format!(
+                    "names {} again as {}, which line {} has as {}; keep one of the lines",
+                    row.name,
+                    what(&row),
+                    before.line,
+                    what(before)
+                );
+                return Err(self.columns.wrong(self.file, row.line, self.columns.image, message));
+            }
+            repeats.push((row.line, before.line));
+        }
+        if let Some((line, before)) = repeats.first() {
+            let file = self.file.display();
+            warnings.push(match repeats.len() {
+                1 => format!("{file}:{line}: repeats line {before} and is left out"),
+                n => format!("{file}:{line}: repeats line {before} and is left out, as {} more are", n - 1),
+            });
+        }
+        Ok(kept)
+    }
+
+    fn wrong(&self, row: &Row, column: usize, what: impl std::fmt::Display) -> Error {
+        self.columns.wrong(self.file, row.line, self.columns.labels[column], what)
+    }
+
+    /// The classes that there are, or those known, and the position of each name among them.
+    fn positions<'r>(
+        &self,
+        named: impl Iterator<Item = (&'r Row, &'r str)>,
+        known: Option<&Known<'_>>,
+    ) -> Result<(Vec<String>, HashMap<&'r str, u32>)> {
+        let mut first: HashMap<&str, &Row> = HashMap::new();
+        for (row, name) in named {
+            first.entry(name).or_insert(row);
+        }
+        let Some(known) = known else {
+            let names: BTreeSet<&str> = first.into_keys().collect();
+            let positions = names.iter().enumerate().map(|(at, &name)| (name, at as u32)).collect();
+            return Ok((names.iter().map(|name| name.to_string()).collect(), positions));
+        };
+        let mut named: Vec<(&str, &Row)> = first.into_iter().collect();
+        named.sort_by_key(|(_, row)| row.line);
+        let position = |(name, row): (&'r str, &Row)| {
+            let found = (known.lookup)(name).filter(|&at| (at as usize) < known.classes.len());
+            found.map(|at| (name, at)).ok_or_else(|| {
+                let near = did_you_mean(name, known.classes.iter().map(String::as_str));
+                let of = known.classes.len();
+                self.wrong(row, 0, format_args!("holds '{name}', none of the {of} known classes{near}"))
+            })
+        };
+        Ok((known.classes.to_vec(), named.into_iter().map(position).collect::<Result<_>>()?))
+    }
+
+    /// One class a row.
+    fn classes(&self, rows: &[Row], known: Option<&Known<'_>>) -> Result<(Vec<String>, Vec<Said>)> {
+        if let Some(row) = rows.iter().find(|row| row.labels[0].is_empty()) {
+            return Err(self.wrong(
+                row,
+                0,
+                format_args!("is empty for {}; fill it or remove the line", row.name),
+            ));
+        }
+        let named = rows.iter().map(|row| (row, row.labels[0].as_str()));
+        let (classes, positions) = self.positions(named, known)?;
+        Ok((classes, rows.iter().map(|row| Said::Class(positions[row.labels[0].as_str()])).collect()))
+    }
+
+    /// Several labels in a cell.
+    fn label_sets(
+        &self,
+        rows: &[Row],
+        separator: Option<&str>,
+        known: Option<&Known<'_>>,
+        warnings: &mut Vec<String>,
+    ) -> Result<(Vec<String>, Vec<Said>)> {
+        let occurs = |separator: &&str| rows.iter().any(|row| row.labels[0].contains(separator));
+        let separator = separator.or_else(|| [";", "|", ","].into_iter().find(occurs)).unwrap_or(" ");
+        if separator.is_empty() {
+            return Err(Error::Usage("--label-separator is empty: give a character, such as ';'".into()));
+        }
+        let labels = |row: &'_ Row| -> Vec<String> {
+            let parts = row.labels[0].split(separator).map(str::trim);
+            parts.filter(|part| !part.is_empty()).map(String::from).collect()
+        };
+        let sets: Vec<Vec<String>> = rows.iter().map(labels).collect();
+        let named = rows.iter().zip(&sets).flat_map(|(row, set)| set.iter().map(move |l| (row, l.as_str())));
+        let (classes, positions) = self.positions(named, known)?;
+        let said = sets.iter().map(|set| {
+            let mut targets = vec![0.0; classes.len()];
+            set.iter().for_each(|label| targets[positions[label.as_str()] as usize] = 1.0);
+            Said::Targets(targets)
+        });
+        let said = said.collect();
+        let bare: Vec<&Row> =
+            rows.iter().zip(&sets).filter(|(_, set)| set.is_empty()).map(|(r, _)| r).collect();
+        if let Some(row) = bare.first() {
+            warnings.push(format!(
+                "{}: {} of {} pictures have no label, the first in line {}: taken to show none of the classes",
+                self.file.display(),
+                bare.len(),
+                rows.len(),
+                row.line
+            ));
+        }
+        Ok((classes, said))
+    }
+
+    /// A column a class, with 0 or 1.
+    fn flags(&self, rows: &[Row], known: Option<&Known<'_>>) -> Result<(Vec<String>, Vec<Said>)> {
+        let columns = self.columns.labels.iter().map(|&column| self.columns.names[column].clone());
+        let columns: Vec<String> = columns.collect();
+        let head = &rows[0];
+        let (classes, positions) = self.positions(columns.iter().map(|name| (head, name.as_str())), known)?;
+        let said = rows.iter().map(|row| {
+            let mut targets = vec![0.0; classes.len()];
+            for (column, (name, cell)) in columns.iter().zip(&row.labels).enumerate() {
+                targets[positions[name.as_str()] as usize] = match cell.to_lowercase().as_str() {
+                    "1" | "true" | "yes" | "1.0" => 1.0,
+                    "0" | "false" | "no" | "0.0" => 0.0,
+                    _ => {
+                        return Err(self.wrong(
+                            row,
+                            column,
+                            format_args!("holds '{cell}' where 0 or 1 belongs"),
+                        ));
+                    }
+                };
+            }
+            Ok(Said::Targets(targets))
+        });
+        let said = said.collect::<Result<_>>()?;
+        Ok((classes, said))
+    }
+
+    /// A number a column.
+    fn values(&self, rows: &[Row]) -> Result<(Vec<String>, Vec<Said>)> {
+        let number = |row: &Row, column: usize| {
+            let cell = &row.labels[column];
+            cell.parse::<f32>().ok().filter(|value| value.is_finite()).ok_or_else(|| {
+                let what = if cell.is_empty() { "is empty".into() } else { format!("holds '{cell}'") };
+                self.wrong(row, column, format_args!("{what} where a number such as 2.5 belongs"))
+            })
+        };
+        let values = |row| -> Result<Vec<f32>> {
+            (0..self.columns.labels.len()).map(|column| number(row, column)).collect()
+        };
+        let said = rows.iter().map(|row| Ok(Said::Targets(values(row)?))).collect::<Result<_>>()?;
+        let names = self.columns.labels.iter().map(|&column| self.columns.names[column].clone());
+        Ok((names.collect(), said))
+    }
+}
+
+/// The picture of this name: as it is, with an extension that it lacks, with `/` where it has `\`.
+fn find(path: &Path) -> Option<PathBuf> {
+    if path.is_file() {
+        return Some(path.to_path_buf());
+    }
+    if !has_picture_extension(path) {
+        let with = |extension: &str| {
+            let mut whole = path.as_os_str().to_os_string();
+            whole.push(format!(".{extension}"));
+            Some(PathBuf::from(whole)).filter(|path| path.is_file())
+        };
+        let found = EXTENSIONS.iter().find_map(|e| with(e).or_else(|| with(&e.to_uppercase())));
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
