@@ -10,6 +10,7 @@ mod events;
 mod features;
 mod fewshot;
 mod lbfgs;
+mod logistic;
 mod measures;
 mod run;
 mod session;
