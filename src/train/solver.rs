@@ -26,7 +26,8 @@ const PENALTY: f64 = 0.1;
 pub struct SolverOptions {
     /// Of the squared weights; by cross-validation where absent.
     pub penalty: Option<f64>,
-    /// Whether the penalty is on weights of features of variance 1, not of those of the network.
+    /// Whether the penalty is on weights of features of variance 1, not of those of the network. With MobileNetV2 on
+    /// hymenoptera and clothing10 it was never better: 93.5 against 94.8%, 81.6 against 82.6% of pictures not seen.
     pub standardise: bool,
     /// Parts that pictures are divided into for cross-validation.
     pub folds: usize,
