@@ -7,7 +7,6 @@ use std::fs;
 
 use command::Place;
 use defrost::models::Network;
-use defrost::nn::load_tensors;
 use serde_json::{Value, json};
 
 const THREE: [(&str, [u8; 3]); 3] =
@@ -83,7 +82,12 @@ fn eval_tells_of_every_class() {
 fn calibration_is_kept_in_the_checkpoint_and_changes_nothing_else() {
     let place = taught();
     let file = place.path("run/model.safetensors");
-    let before = load_tensors(&file).unwrap();
+    let numbers = || {
+        let bytes = fs::read(&file).unwrap();
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        bytes[8 + header..].to_vec()
+    };
+    let before = numbers();
     let measured = |data: &str| place.ok(&["eval", "run", data, "--device", "cpu", "--json"]).done();
     let predicted = || {
         let json = place.ok(&["predict", "run", "photos/green", "--device", "cpu", "--json"]);
@@ -102,8 +106,7 @@ fn calibration_is_kept_in_the_checkpoint_and_changes_nothing_else() {
     let held_out = split["files"].as_object().unwrap().values().filter(|part| *part == "val").count();
     assert_eq!(done["count"], held_out);
 
-    let after = load_tensors(&file).unwrap();
-    assert!(before.tensors == after.tensors, "the tensors are the same");
+    assert!(before == numbers(), "the tensors are the same");
     let net = Network::open(&file).unwrap();
     assert_eq!(net.config().temperature, Some(temperature));
     let second = measured("photos");
@@ -185,7 +188,5 @@ fn few_pictures_are_drawn_learned_from_and_measured() {
     run(&["--shots", "1,7"]).failed(2, &["--shots 7", "'blue'", "6"]);
     run(&["--shots", "0"]).failed(2, &["at least 1"]);
     place.run(&["fewshot", "photos"]).failed(2, &["--model"]);
-    place
-        .run(&["fewshot", "nowhere", "--weights", "resnet20.safetensors"])
-        .failed(1, &["resnet20.safetensors"]);
+    place.run(&["fewshot", "nowhere", "--weights", "resnet20.safetensors"]).failed(1, &["nowhere"]);
 }

@@ -10,6 +10,7 @@ mod events;
 mod fewshot;
 mod kept;
 mod lbfgs;
+mod logistic;
 mod measures;
 mod plans;
 mod run;
