@@ -29,7 +29,7 @@ pub enum Task {
 /// Where a picture comes from.
 #[derive(Debug, Clone)]
 pub enum Source {
-    /// A picture file. Those of one folder share its path: a million of them take 60 bytes each, not 150.
+    /// A picture file. Those of one folder share its path, which matters where there are a million.
     File {
         /// Where it lies.
         folder: Arc<Path>,

@@ -355,6 +355,7 @@ fn scan(folder: &Path) -> Result<Dataset> {
         Ok((Source::files(pictures).collect::<Vec<_>>(), skipped))
     });
     let walked: Vec<Result<_>> = walked.collect();
+    dataset.samples.reserve_exact(walked.iter().flatten().map(|(sources, _)| sources.len()).sum());
     for (label, (class, found)) in listing.folders.iter().zip(walked).enumerate() {
         let name = class.file_name().and_then(|n| n.to_str()).ok_or_else(|| {
             Error::Data(format!("{}: the folder's name is not Unicode; rename it", class.display()))

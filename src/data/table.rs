@@ -10,8 +10,9 @@
 //!
 //! Columns are divided by commas, or where the first line has none by `;` or tabs. The labels of a cell are
 //! divided by the separator that was asked for, or else by the first of `;`, `|`, `,` that any label cell
-//! contains, or else by blanks. A picture's name may lack its extension. Several label columns are the values of
-//! [`Task::Regression`], or of [`Task::MultiLabel`] a class each, with 0 or 1 in their cells.
+//! contains, or else by blanks. A picture's name may lack its extension, and have `\` between folders. Several
+//! label columns are the values of [`Task::Regression`], or of [`Task::MultiLabel`] a class each, with 0 or 1 in
+//! their cells.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Component, Path, PathBuf};
@@ -295,7 +296,7 @@ impl Reader<'_> {
     }
 }
 
-/// The picture of this name: as it is, with an extension that it lacks, with `/` where it has `\`.
+/// The picture at this path, or at one with an extension that it lacks.
 fn find(path: &Path) -> Option<PathBuf> {
     if path.is_file() {
         return Some(path.to_path_buf());
