@@ -1,5 +1,6 @@
 //! A labelled set of pictures, on disk or in memory.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,22 +9,54 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::decode::{Picture, decode, load};
-use super::idx::IdxImages;
+use super::records::Records;
 use crate::models::Task;
 use crate::{Error, Result};
 
 /// Where a picture comes from.
 #[derive(Debug, Clone)]
 pub enum Source {
-    /// A picture file.
-    File(PathBuf),
-    /// One of the pictures of an IDX file, which is held in memory.
-    Idx {
-        /// All pictures of the file.
-        images: Arc<IdxImages>,
+    /// A picture file. Those of one folder share its path, which matters where there are a million.
+    File {
+        /// Where it lies.
+        folder: Arc<Path>,
+        /// Its name there.
+        name: Box<OsStr>,
+    },
+    /// One of the pictures of a file of many.
+    Record {
+        /// All pictures of the file, held in memory.
+        records: Arc<Records>,
         /// Which of them.
         index: usize,
     },
+}
+
+impl Source {
+    /// A picture file.
+    pub fn file(path: impl AsRef<Path>) -> Source {
+        let (folder, name) = divide(path.as_ref());
+        Source::File { folder: folder.into(), name }
+    }
+
+    /// Picture files in this order, of which neighbours in one folder share its path.
+    pub(crate) fn files(paths: impl IntoIterator<Item = PathBuf>) -> impl Iterator<Item = Source> {
+        let mut shared: Option<Arc<Path>> = None;
+        paths.into_iter().map(move |path| {
+            let (folder, name) = divide(&path);
+            let folder = shared.take().filter(|last| **last == *folder).unwrap_or_else(|| folder.into());
+            shared = Some(Arc::clone(&folder));
+            Source::File { folder, name }
+        })
+    }
+}
+
+/// A file's folder and name.
+fn divide(path: &Path) -> (&Path, Box<OsStr>) {
+    match path.file_name() {
+        Some(name) => (path.parent().unwrap_or(Path::new("")), name.into()),
+        None => (path, OsStr::new("").into()),
+    }
 }
 
 /// One picture and what is known of it.
@@ -52,8 +85,8 @@ impl Sample {
     /// What to call the picture: its path, or `file#index` for one of an IDX file.
     pub fn name(&self) -> PathBuf {
         match &self.source {
-            Source::File(path) => path.clone(),
-            Source::Idx { images, index } => format!("{}#{index}", images.path().display()).into(),
+            Source::File { folder, name } => folder.join(&**name),
+            Source::Record { records, index } => format!("{}#{index}", records.path().display()).into(),
         }
     }
 
@@ -63,8 +96,8 @@ impl Sample {
     /// As [`load`].
     pub fn picture(&self) -> Result<Picture> {
         match &self.source {
-            Source::File(path) => load(path),
-            Source::Idx { images, index } => Ok(images.picture(*index)),
+            Source::File { folder, name } => load(&folder.join(&**name)),
+            Source::Record { records, index } => Ok(records.picture(*index)),
         }
     }
 
@@ -74,31 +107,29 @@ impl Sample {
     /// As [`load`].
     pub fn picture_and_key(&self) -> Result<(Picture, [u8; 32])> {
         match &self.source {
-            Source::File(path) => {
-                let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", e))?;
-                Ok((decode(&bytes, path)?, Sha256::digest(&bytes).into()))
+            Source::File { folder, name } => {
+                let path = folder.join(&**name);
+                let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, "read", e))?;
+                Ok((decode(&bytes, &path)?, Sha256::digest(&bytes).into()))
             }
-            Source::Idx { images, index } => Ok((images.picture(*index), content_key(self)?)),
+            Source::Record { records, index } => Ok((records.picture(*index), records.key(*index))),
         }
     }
 }
 
-/// SHA-256 of what the picture is made of: a file's bytes, or size and pixels of an IDX picture. It names
+/// SHA-256 of what the picture is made of: a file's bytes, or kind, size and pixels of a record. It names
 /// the picture in the feature cache, so that a changed file is computed anew and a moved one is found again.
 ///
 /// # Errors
 /// [`Error::Io`] when the file cannot be read.
 pub fn content_key(sample: &Sample) -> Result<[u8; 32]> {
     match &sample.source {
-        Source::File(path) => {
-            let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", e))?;
+        Source::File { folder, name } => {
+            let path = folder.join(&**name);
+            let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, "read", e))?;
             Ok(Sha256::digest(&bytes).into())
         }
-        Source::Idx { images, index } => {
-            let (width, height) = images.size();
-            let size = format!("idx {width} x {height}:");
-            Ok(Sha256::new().chain_update(size).chain_update(images.grey(*index)).finalize().into())
-        }
+        Source::Record { records, index } => Ok(records.key(*index)),
     }
 }
 

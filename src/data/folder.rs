@@ -23,24 +23,34 @@ pub(crate) struct Listing {
     pub(crate) others: Vec<PathBuf>,
 }
 
-/// Lists one folder.
+/// Lists one folder. What the system says of an entry while listing is enough; only links are looked at one by one.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub(crate) fn list(folder: &Path) -> Result<Listing> {
+    let entry = |entry: std::io::Result<fs::DirEntry>| {
+        let entry = entry?;
+        Ok((entry.file_name(), entry.file_type()?))
+    };
     let mut entries = fs::read_dir(folder)
-        .and_then(|entries| entries.map(|entry| entry.map(|e| e.path())).collect::<Result<Vec<_>, _>>())
+        .and_then(|entries| entries.map(entry).collect::<std::io::Result<Vec<_>>>())
         .map_err(|e| Error::io(folder, "list", e))?;
-    entries.sort();
+    entries.sort_by(|a, b| a.0.cmp(&b.0));
     let mut listing = Listing::default();
-    for path in entries {
-        let name = name_of(&path);
-        if name.starts_with('.') || CLUTTER.contains(&name.as_str()) {
+    for (name, kind) in entries {
+        let path = folder.join(&name);
+        let name = name.to_string_lossy();
+        if name.starts_with('.') || CLUTTER.contains(&&*name) {
             continue;
         }
-        match fs::metadata(&path) {
-            Ok(meta) if meta.is_dir() => listing.folders.push(path),
-            Ok(meta) if meta.is_file() && has_picture_extension(&path) => listing.pictures.push(path),
+        let kind = if kind.is_symlink() {
+            fs::metadata(&path).map(|meta| meta.file_type()).ok()
+        } else {
+            Some(kind)
+        };
+        match kind {
+            Some(kind) if kind.is_dir() => listing.folders.push(path),
+            Some(kind) if kind.is_file() && has_picture_extension(&path) => listing.pictures.push(path),
             _ => listing.others.push(path),
         }
     }
@@ -54,8 +64,7 @@ pub(crate) fn name_of(path: &Path) -> String {
 
 /// Whether a file's name says that it is a picture.
 pub(crate) fn has_picture_extension(path: &Path) -> bool {
-    let extension = path.extension().map_or(String::new(), |e| e.to_string_lossy().to_lowercase());
-    EXTENSIONS.contains(&extension.as_str())
+    path.extension().is_some_and(|own| EXTENSIONS.iter().any(|e| own.eq_ignore_ascii_case(e)))
 }
 
 /// All pictures in a folder and its subfolders, sorted by path, and the files that are none.

@@ -9,45 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::dataset::{Dataset, Sample, Source};
-use super::decode::Picture;
+use super::records::{Planes, Records};
 use super::split::Part;
 use crate::{Error, Result};
 
 /// More than any known set (EMNIST holds 640 MB) and less than would hurt.
 const MAX_BYTES: u64 = 4 << 30;
-
-/// The pictures of one IDX file.
-#[derive(Debug)]
-pub struct IdxImages {
-    path: PathBuf,
-    width: usize,
-    height: usize,
-    grey: Vec<u8>,
-}
-
-impl IdxImages {
-    /// The file they come from.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Width and height of every picture, pixels.
-    pub fn size(&self) -> (usize, usize) {
-        (self.width, self.height)
-    }
-
-    /// Grey levels `[height, width]` of one picture.
-    pub fn grey(&self, index: usize) -> &[u8] {
-        let length = self.width * self.height;
-        &self.grey[index * length..][..length]
-    }
-
-    /// One picture in RGB.
-    pub fn picture(&self, index: usize) -> Picture {
-        let rgb = self.grey(index).iter().flat_map(|&v| [v; 3]).collect();
-        Picture { width: self.width, height: self.height, rgb }
-    }
-}
 
 /// A file of pictures and the file of their labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,10 +81,11 @@ pub fn read_pair(pair: &IdxPair) -> Result<Dataset> {
     if sizes.contains(&0) {
         return Err(Error::Data(format!("{}: holds no pixels: sizes {sizes:?}", pair.images.display())));
     }
-    let images = Arc::new(IdxImages { path: pair.images.clone(), height: sizes[1], width: sizes[2], grey });
+    let records = Arc::new(Records::new(&pair.images, (sizes[2], sizes[1]), Planes::Grey, 0, grey));
     let classes = (0..=labels.iter().copied().max().unwrap_or(0).max(9)).map(|c| c.to_string()).collect();
-    let sample =
-        |(index, &label)| Sample::new(Source::Idx { images: Arc::clone(&images), index }, u32::from(label));
+    let sample = |(index, &label)| {
+        Sample::new(Source::Record { records: Arc::clone(&records), index }, u32::from(label))
+    };
     Ok(Dataset { classes, samples: labels.iter().enumerate().map(sample).collect(), ..Dataset::default() })
 }
 

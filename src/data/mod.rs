@@ -3,8 +3,8 @@
 //! * [`decode`](mod@decode): the bytes of a file to 8-bit RGB, upright, or an error that names file and reason.
 //! * [`resize`](mod@resize): the antialiased resize the pretrained networks were trained with, Pillow's, byte for byte.
 //! * [`transform`]: torchvision's evaluation and training transforms; [`augment`]: what the device varies further.
-//! * [`dataset`], [`folder`], [`idx`], [`split`], [`group`]: what is on disk, which class it has, what it is used for,
-//!   and what must stay together.
+//! * [`dataset`], [`folder`], [`idx`], [`cifar`], [`records`], [`split`], [`group`]: what is on disk, which class it has,
+//!   what it is used for, and what must stay together.
 //! * [`table`], [`options`]: pictures and labels named in a CSV file; what the data is where its folders do not tell.
 //! * [`open`](mod@open): one call from a path to training, validation and test sets.
 //! * [`duplicates`](mod@duplicates): pictures that are there twice; [`balance`]: classes of unequal size.
@@ -12,6 +12,8 @@
 
 pub mod augment;
 pub mod balance;
+pub mod cifar;
+mod columns;
 pub mod dataset;
 pub mod decode;
 pub mod duplicates;
@@ -21,6 +23,7 @@ pub mod idx;
 pub mod loader;
 pub mod open;
 pub mod options;
+pub mod records;
 pub mod resize;
 pub mod split;
 pub mod table;

@@ -7,6 +7,7 @@
 //! | class folders | part of each | the rest of it | - |
 //! | IDX files `train-*` and `t10k-*` | part of `train-*` | the rest of it | `t10k-*` |
 //! | IDX files of one kind | part of it | the rest of it | - |
+//! | CIFAR's binary files | part of `data_batch_*` or `train.bin` | the rest of it | `test_batch` or `test.bin` |
 //! | a table, with a column `is_valid` or `split` | its lines for it | its lines for it | its lines for it |
 //! | a table without, or without lines for validation | part of it | the rest of it | its lines for it |
 //!
@@ -16,6 +17,9 @@
 
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
+use super::cifar;
 use super::dataset::{Dataset, Sample, Skipped, Source};
 use crate::models::Task;
 use super::folder::{Listing, list, name_of, walk};
@@ -114,7 +118,18 @@ fn open_folder(path: &Path, group_by: Option<&GroupBy>) -> Result<Opened> {
     let listing = list_root(path)?;
     let pairs = find_pairs(&listing.others)?;
     let (mut warnings, mut groups) = (Vec::new(), None);
-    let (all, val, test) = if pairs.is_empty() {
+    let records = match cifar::find(&listing.others)? {
+        Some(files) => {
+            warnings.extend(files.missing());
+            Some(cifar::read(&files)?)
+        }
+        None if pairs.is_empty() => None,
+        None => Some(read_idx_parts(&pairs)?),
+    };
+    let (all, val, test) = if let Some((all, test)) = records {
+        groups = group_by.map(|by| group::by_path(by, &all, path, 0)).transpose()?;
+        (all, None, test)
+    } else {
         let layout = Layout::of(path, &listing)?;
         warnings.extend(
             layout
@@ -135,10 +150,6 @@ fn open_folder(path: &Path, group_by: Option<&GroupBy>) -> Result<Opened> {
             groups = Some(own);
         }
         (all, val, test)
-    } else {
-        let (all, test) = read_idx_parts(&pairs)?;
-        groups = group_by.map(|by| group::by_path(by, &all, path, 0)).transpose()?;
-        (all, None, test)
     };
     Ok(Opened { all, val, test, groups, warnings })
 }
@@ -199,7 +210,7 @@ pub fn by_name(classes: &[String]) -> impl Fn(&str) -> Option<u32> + '_ {
 /// Opens a folder whose classes are known already, for evaluation: it holds folders of all or some of the
 /// classes, matched by `lookup` ([`by_name`], or a table of wnids). Where none of its folders is a class and
 /// there is a `val/` (`valid/`, `validation/`), that one is opened. Of IDX files and tables the test part is
-/// preferred, then the validation part.
+/// preferred, then the validation part; of CIFAR's, the test part.
 ///
 /// # Errors
 /// [`Error::Data`] names a folder or label that is no class (and a similar class), or says that there is no picture.
@@ -234,6 +245,10 @@ pub fn open_labelled_with(
     let listing = list_root(path)?;
     if let Some(pair) = find_pairs(&listing.others)?.pop() {
         return relabel(read_pair(&pair)?, path, classes, &lookup);
+    }
+    if let Some(files) = cifar::find(&listing.others)? {
+        let (train, test) = cifar::read(&files)?;
+        return relabel(test.unwrap_or(train), path, classes, &lookup);
     }
     if !listing.folders.iter().any(|folder| lookup(&name_of(folder)).is_some())
         && let Some(val) = one_of(path, &listing, &VALIDATION)?
@@ -336,14 +351,19 @@ fn scan(folder: &Path) -> Result<Dataset> {
         dataset.skipped.push(Skipped::new(path, "lies outside the class folders"));
     }
     // Paths sort by component as bytes, and UTF-8 sorts as its code points do: Python's `sorted()`.
-    for (label, class) in listing.folders.iter().enumerate() {
+    let walked = listing.folders.par_iter().map(|class| {
+        let (pictures, skipped) = walk(class, Some(folder))?;
+        Ok((Source::files(pictures).collect::<Vec<_>>(), skipped))
+    });
+    let walked: Vec<Result<_>> = walked.collect();
+    dataset.samples.reserve_exact(walked.iter().flatten().map(|(sources, _)| sources.len()).sum());
+    for (label, (class, found)) in listing.folders.iter().zip(walked).enumerate() {
         let name = class.file_name().and_then(|n| n.to_str()).ok_or_else(|| {
             Error::Data(format!("{}: the folder's name is not Unicode; rename it", class.display()))
         })?;
         dataset.classes.push(name.to_string());
-        let (pictures, skipped) = walk(class, Some(folder))?;
-        let label = label as u32;
-        dataset.samples.extend(pictures.into_iter().map(|p| Sample::new(Source::File(p), label)));
+        let (sources, skipped) = found?;
+        dataset.samples.extend(sources.into_iter().map(|source| Sample::new(source, label as u32)));
         dataset.skipped.extend(skipped);
     }
     Ok(dataset)

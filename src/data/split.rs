@@ -204,25 +204,27 @@ pub(crate) fn apply(manifest: &Manifest, all: Dataset, root: &Path) -> Result<(D
     let mut val = all.like();
     let mut train = all.like();
     train.skipped = all.skipped;
-    let mut found = BTreeSet::new();
-    for sample in all.samples {
-        let entry = manifest.files.get_key_value(&relative(&sample, root));
-        found.extend(entry.map(|(name, _)| name.as_str()));
-        match entry.map(|(_, part)| part) {
+    let part = |sample: &Sample| manifest.files.get(&relative(sample, root)).copied();
+    let parts: Vec<Option<Part>> = all.samples.par_iter().map(part).collect();
+    if parts.iter().flatten().count() < manifest.files.len() {
+        let there: BTreeSet<String> = all.samples.iter().map(|sample| relative(sample, root)).collect();
+        let gone: Vec<&String> = manifest.files.keys().filter(|name| !there.contains(*name)).collect();
+        return Err(Error::Data(format!(
+            "{}: {} pictures of the recorded split are gone, '{}' among them; \
+             put them back, or begin a new run",
+            root.display(),
+            gone.len(),
+            gone.first().map_or("", |name| name.as_str())
+        )));
+    }
+    for (sample, part) in all.samples.into_iter().zip(parts) {
+        match part {
             Some(Part::Train) => train.samples.push(sample),
             Some(Part::Val) => val.samples.push(sample),
             Some(Part::Test) | None => {
                 train.skipped.push(Skipped::new(sample.name(), "not in the split this run began with"));
             }
         }
-    }
-    if let Some(name) = manifest.files.keys().find(|name| !found.contains(name.as_str())) {
-        return Err(Error::Data(format!(
-            "{}: {} pictures of the recorded split are gone, '{name}' among them; \
-             put them back, or begin a new run",
-            root.display(),
-            manifest.files.len() - found.len()
-        )));
     }
     if train.is_empty() || val.is_empty() {
         return Err(Error::Data(format!("{}: the recorded split leaves a part empty", root.display())));
@@ -243,6 +245,12 @@ pub(crate) fn deal(all: Dataset, parts: &[Part]) -> [Dataset; 3] {
 /// A sample's name relative to the data folder, with `/` between folders on every system.
 pub(crate) fn relative(sample: &Sample, root: &Path) -> String {
     let name = sample.name();
-    let name = name.strip_prefix(root).unwrap_or(&name);
-    name.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/")
+    let mut text = String::with_capacity(name.as_os_str().len());
+    for part in name.strip_prefix(root).unwrap_or(&name) {
+        if !text.is_empty() {
+            text.push('/');
+        }
+        text.push_str(&part.to_string_lossy());
+    }
+    text
 }

@@ -125,8 +125,7 @@ fn the_materials_parts_are_apart() {
 /// A set of so many pictures of each class.
 fn unequal(counts: &[usize]) -> Dataset {
     let labels = counts.iter().enumerate().flat_map(|(label, &n)| vec![label as u32; n]);
-    let samples =
-        labels.enumerate().map(|(i, label)| Sample::new(Source::File(format!("{i}").into()), label));
+    let samples = labels.enumerate().map(|(i, label)| Sample::new(Source::file(format!("{i}")), label));
     let classes = (0..counts.len()).map(|c| c.to_string()).collect();
     Dataset { classes, samples: samples.collect(), ..Dataset::default() }
 }

@@ -288,7 +288,7 @@ fn verify_moves_unreadable_pictures_aside() {
 #[test]
 fn content_keys_follow_the_content() {
     let dir = TempDir::new().unwrap();
-    let sample = |name: &str| Sample::new(Source::File(dir.path().join(name)), 0);
+    let sample = |name: &str| Sample::new(Source::file(dir.path().join(name)), 0);
     write_picture(&dir.path().join("a.png"), [1, 2, 3]);
     fs::copy(dir.path().join("a.png"), dir.path().join("b.png")).unwrap();
     write_picture(&dir.path().join("c.png"), [1, 2, 4]);
@@ -376,4 +376,71 @@ fn damaged_idx_files_are_refused() {
     with(b"\x1f\x8b\x08\0garbage", &[images]);
     fs::remove_file(dir.path().join(labels)).unwrap();
     with(&good, &[labels, "missing"]);
+}
+
+/// Writes records of a file of CIFAR's: pixel `i` of plane `c` of picture `n` is `n + 50 c + i`, labels 0, 1, 2, 0, ...
+fn write_cifar(path: &Path, count: usize, coarse: bool) {
+    let mut bytes = Vec::new();
+    for n in 0..count {
+        bytes.extend(coarse.then_some(99));
+        bytes.push((n % 3) as u8);
+        bytes.extend((0..3).flat_map(|c| (0..1024).map(move |i| (n + 50 * c + i) as u8)));
+    }
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn cifar_files_give_train_val_and_test() {
+    let names = |n: usize| (0..n).map(|i| format!("name {i}\n")).collect::<String>();
+    for (classes, train, test, meta) in [
+        (10, &["data_batch_1.bin", "data_batch_2.bin"][..], "test_batch.bin", "batches.meta.txt"),
+        (100, &["train.bin"][..], "test.bin", "fine_label_names.txt"),
+    ] {
+        let dir = TempDir::new().unwrap();
+        let coarse = classes == 100;
+        for file in train {
+            write_cifar(&dir.path().join(file), 30 / train.len(), coarse);
+        }
+        write_cifar(&dir.path().join(test), 6, coarse);
+        let splits = open(dir.path(), &OpenOptions::default()).unwrap();
+        assert_eq!((&splits.train.classes[2][..], splits.train.classes.len()), ("2", classes));
+        assert_eq!((splits.train.counts()[..4].to_vec(), splits.val.len()), (vec![8, 8, 8, 0], 6));
+        assert_eq!(splits.warnings.len(), usize::from(!coarse), "{:?}", splits.warnings);
+        let test_set = splits.test.unwrap();
+        assert_eq!(test_set.counts()[..3], [2, 2, 2]);
+        let second = &test_set.samples[1];
+        let picture = second.picture().unwrap();
+        assert_eq!((picture.width, picture.height, second.label), (32, 32, 1));
+        assert_eq!(picture.rgb[..6], [1, 51, 101, 2, 52, 102]);
+        assert_eq!(picture.rgb[3 * 40..][..3], [41, 91, 141]);
+        assert!(second.name().ends_with(format!("{test}#1")));
+        assert_ne!(content_key(second).unwrap(), content_key(&test_set.samples[2]).unwrap());
+        assert_eq!(second.picture_and_key().unwrap(), (picture, content_key(second).unwrap()));
+
+        fs::write(dir.path().join(meta), names(classes) + "\n").unwrap();
+        let known = open(dir.path(), &OpenOptions::default()).unwrap().train.classes;
+        assert_eq!((&known[2][..], known.len()), ("name 2", classes));
+        assert_eq!(open_labelled(dir.path(), &known, by_name(&known)).unwrap().len(), 6);
+        fs::write(dir.path().join(meta), names(7)).unwrap();
+        assert_refused(dir.path(), &[meta, "7 names", &classes.to_string()]);
+        fs::remove_file(dir.path().join(meta)).unwrap();
+
+        let record = if coarse { 3074 } else { 3073 };
+        let good = fs::read(dir.path().join(test)).unwrap();
+        let with = |bytes: &[u8], parts: &[&str]| {
+            fs::write(dir.path().join(test), bytes).unwrap();
+            assert_refused(dir.path(), &[&[test][..], parts].concat());
+        };
+        with(b"", &["0 bytes", &record.to_string()]);
+        with(&good[..good.len() - 1], &["no multiple of", &record.to_string()]);
+        let mut strange = good.clone();
+        strange[record + usize::from(coarse)] = 100;
+        with(&strange, &["picture 1 has label 100", &format!("0 to {}", classes - 1)]);
+        fs::write(dir.path().join(test), &good).unwrap();
+        let grouped = DataOptions { group_by: Some(GroupBy::Parent), ..DataOptions::default() };
+        let refused = open(dir.path(), &OpenOptions { data: grouped, ..OpenOptions::default() });
+        assert!(error_of(refused).contains("no file of its own"));
+        write_cifar(&dir.path().join(if coarse { "test_batch.bin" } else { "test.bin" }), 3, !coarse);
+        assert_refused(dir.path(), &["CIFAR-10 and CIFAR-100 in one folder"]);
+    }
 }

@@ -100,7 +100,7 @@ fn a_picture_that_fails_is_reported_and_the_rest_goes_on() {
 fn targets_travel_with_their_pictures() {
     let dir = TempDir::new().unwrap();
     let folders = colours(dir.path(), 5);
-    let target = |i: usize| [(i % 2) as f32, (i % 3 == 0) as u8 as f32];
+    let target = |i: usize| [(i % 2) as f32, f32::from(i.is_multiple_of(3))];
     let samples = folders.samples.iter().enumerate();
     let samples: Vec<_> = samples.map(|(i, s)| Sample::with_targets(s.source.clone(), target(i))).collect();
     let dataset = Dataset { task: Task::MultiLabel, samples, ..(*folders).clone() };
