@@ -11,6 +11,7 @@ mod devices;
 mod eval;
 mod fewshot;
 mod inspect;
+mod lr_find;
 mod models;
 mod network;
 mod options;
@@ -58,6 +59,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Train(Box<train::Train>),
+    LrFind(Box<lr_find::LrFind>),
     Eval(eval::Eval),
     Calibrate(calibrate::Calibrate),
     Fewshot(fewshot::FewshotCommand),
@@ -171,6 +173,7 @@ pub fn main() -> ExitCode {
     let session = Session { out: Output::new(json, quiet, verbose, color), device, offline };
     let outcome = start_threads(threads).and_then(|()| match cli.command {
         Command::Train(command) => command.run(&session),
+Command::LrFind(command) => command.run(&session),
         Command::Eval(command) => command.run(&session),
         Command::Calibrate(command) => command.run(&session),
         Command::Fewshot(command) => command.run(&session),

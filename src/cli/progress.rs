@@ -6,8 +6,8 @@ use std::io::{IsTerminal, stderr};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::output::{Output, count, duration, percent};
-use crate::train::{EpochMetrics, Event, Observer};
+use super::output::{Output, count, duration, grouped, percent};
+use crate::train::{EpochMetrics, Event, Observer, Trial};
 
 const TEMPLATE: &str = "{prefix:<18} [{bar:28}] {pos}/{len}  {rate}  {left} left  {msg}";
 
@@ -71,6 +71,24 @@ impl<'a> Progress<'a> {
         });
         bar.set_position(done);
         bar
+    }
+
+    fn trial(&mut self, trial: &Trial) {
+        self.clear();
+        if self.out.json {
+            self.out.event("trial", serde_json::to_value(trial).unwrap_or(Value::Null));
+        } else if !self.out.quiet {
+            let strategy = serde_json::to_value(trial.strategy).unwrap_or(Value::Null);
+            self.out.aside(format_args!(
+                "tried {:<10} rate {:.1e}  {:>10} parameters  val loss {:.4}  val accuracy {}  {}",
+                strategy.as_str().unwrap_or_default(),
+                trial.lr,
+                grouped(trial.parameters),
+                trial.score.loss,
+                percent(trial.score.accuracy),
+                duration(trial.seconds)
+            ));
+        }
     }
 
     fn epoch(&mut self, m: &EpochMetrics) {
@@ -145,6 +163,7 @@ impl Observer for Progress<'_> {
                 }
             }
             Event::Epoch(metrics) => self.epoch(metrics),
+            Event::Trial(trial) => self.trial(trial),
             Event::Warning(text) => self.aside(|out| out.warn(text)),
             Event::Note(text) => self.aside(|out| out.note(text)),
         }

@@ -67,7 +67,7 @@ pub(super) struct Train {
     dry_run: bool,
     /// Where features are kept between runs [default: the user's cache folder]
     #[arg(long, value_name = "DIR", env = "DEFROST_CACHE", hide_env_values = true)]
-    cache: Option<PathBuf>,
+    pub(super) cache: Option<PathBuf>,
     /// First find the fastest kernels for this device, for so many seconds (see `defrost tune`)
     #[arg(long, value_name = "SECONDS", conflicts_with = "resume", value_parser = clap::value_parser!(u64).range(1..))]
     tune: Option<u64>,
@@ -149,7 +149,12 @@ impl Train {
         Ok(())
     }
 
-    fn config(&self, session: &Session) -> Result<Config> {
+    /// Whether an earlier run is gone on with.
+    pub(super) fn resumes(&self) -> bool {
+        self.resume.is_some()
+    }
+
+    pub(super) fn config(&self, session: &Session) -> Result<Config> {
         let data = self.data.clone().unwrap_or_default();
         if !data.exists() && is_model(&data) {
             let name = data.display();
@@ -217,7 +222,7 @@ fn sheet_of(folder: &Path) -> PathBuf {
 }
 
 /// A flag that Ctrl-C sets; the second Ctrl-C ends the process.
-fn on_interrupt() -> Result<&'static AtomicBool> {
+pub(super) fn on_interrupt() -> Result<&'static AtomicBool> {
     static STOP: AtomicBool = AtomicBool::new(false);
     let handler = || {
         if STOP.swap(true, Ordering::SeqCst) {

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::auto::Trial;
 use crate::data::Skipped;
 use crate::nn::FreezeSummary;
 
@@ -61,6 +62,8 @@ pub enum Event {
     },
     /// An epoch is over.
     Epoch(EpochMetrics),
+    /// A trial of `--strategy auto` is over.
+    Trial(Trial),
     /// Something is not as one would expect; counted, not fatal.
     Warning(String),
     /// Something worth knowing.

@@ -1,5 +1,6 @@
 //! Learning: settings, the trainer with its strategies, evaluation, kept features, run folders.
 
+mod auto;
 mod bench;
 mod calibration;
 mod certify;
@@ -13,6 +14,7 @@ mod lbfgs;
 mod logistic;
 mod measures;
 mod plans;
+mod prepare;
 mod run;
 mod schedule;
 mod score;
@@ -26,6 +28,7 @@ mod teacher;
 mod trainer;
 mod workload;
 
+pub use auto::Trial;
 pub use bench::{Measured, Part, Row, Span, bench};
 pub use calibration::{Bin, Calibrated, Calibration, calibrate, fit_temperature};
 pub use certify::{CERTIFIED, Figure, ModelVerdict, certify};
@@ -38,7 +41,7 @@ pub use measures::{
     ClassScores, LabelScores, Measures, MultiLabel, OutputErrors, Regression, Scores, SingleLabel, interval,
 };
 pub use plans::{inference_plan, training_plan};
-pub use run::{Context, busiest_plan, dry_run, reopen, resume, run};
+pub use run::{Context, busiest_plan, dry_run, find_rate, reopen, resume, run};
 pub use schedule::{Schedule, Standing};
 pub use score::{Best, Score};
 pub use sheet::contact_sheet;

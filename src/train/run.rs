@@ -6,12 +6,14 @@ use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
+use super::auto::{Trial, choose};
 use super::checkpoint::last_checkpoint;
 use super::config::{Config, Strategy};
 use super::events::{Event, Observer};
 use super::kept::FRONT_BATCH;
 use super::plans::{fitting_batch, inference_plan, training_plan};
 use super::sheet::contact_sheet;
+use super::sweep::Sweep;
 use super::trainer::{Report, Trainer};
 use crate::data::{self, Manifest, Picture, Splits};
 use crate::gpu::Caps;
@@ -49,22 +51,30 @@ struct RunFile {
 ///
 /// # Errors
 /// [`Error::Usage`], [`Error::Data`], [`Error::Weights`], [`Error::Gpu`], each naming the thing.
-pub fn run(config: &Config, out: &Path, context: Context<'_>) -> Result<Report> {
+pub fn run(config: &Config, out: &Path, mut context: Context<'_>) -> Result<Report> {
     if out.join("model.safetensors").exists() || last_checkpoint(out).exists() {
         return Err(Error::Usage(format!(
             "{}: there is a run in it; go on with --resume {0}, or name another folder with --out",
             out.display()
         )));
     }
-    let (net, splits) = prepare(config, context.observer)?;
-
+    let (mut net, splits) = prepare(config, context.observer)?;
+    let (config, trials) = match config.strategy {
+        Strategy::Auto => choose(config, &net, &splits, &mut context)?,
+        _ => (config.clone(), Vec::new()),
+    };
+    let config = &config;
+    if !trials.is_empty() {
+        context.observer.event(&Event::Frozen(net.freeze(config.freeze())?));
+    }
     let created = !out.exists();
     std::fs::create_dir_all(out).map_err(|e| Error::io(out, "create folder", e))?;
     let outcome = write_description(out, config, &net, &splits, context.device)
-        .and_then(|()| fit(config, out, net, &splits, context, false));
+        .and_then(|()| write_trials(out, &trials))
+        .and_then(|()| fit(config, out, net, splits, context, false));
     if outcome.is_err() && !last_checkpoint(out).exists() {
         // Nothing to go on from: leave no half-written run behind.
-        for name in ["config.json", "split.json", "metrics.csv", "model.safetensors"] {
+        for name in ["config.json", "split.json", "metrics.csv", "model.safetensors", "trials.json"] {
             let _ = std::fs::remove_file(out.join(name));
         }
         if created {
@@ -102,6 +112,19 @@ pub fn busiest_plan(config: &Config, caps: &Caps) -> Result<Plan> {
 pub fn dry_run(config: &Config, observer: &mut dyn Observer) -> Result<Picture> {
     let (net, splits) = prepare(config, observer)?;
     contact_sheet(&net, &Arc::new(splits.train), &config.augment, config.seed)
+}
+
+/// Searches for a learning rate as [`run`] would train: from `from` to `to` over `steps` updates.
+///
+/// # Errors
+/// As for [`run`] and [`Trainer::find_rate`].
+pub fn find_rate(config: &Config, sweep: (f64, f64, usize), context: Context<'_>) -> Result<Sweep> {
+    let (net, splits) = prepare(config, context.observer)?;
+    let trainer = Trainer::new(context.device, config.clone())
+        .observer(context.observer)
+        .stop(context.stop)
+        .cache(context.cache);
+    trainer.find_rate(&net, &Arc::new(splits.train), &Arc::new(splits.val), sweep)
 }
 
 /// Settings, network and data, proved good and announced.
@@ -159,7 +182,7 @@ pub fn resume(folder: &Path, context: Context<'_>) -> Result<Report> {
     }
     let (config, mut net, splits) = reopen(folder)?;
     announce(&mut net, &config, &splits, context.observer)?;
-    fit(&config, folder, net, &splits, context, true)
+    fit(&config, folder, net, splits, context, true)
 }
 
 /// What numbers to begin a regression with.
@@ -225,6 +248,17 @@ fn announce(net: &mut Network, config: &Config, splits: &Splits, observer: &mut 
     Ok(())
 }
 
+/// What `--strategy auto` tried.
+fn write_trials(out: &Path, trials: &[Trial]) -> Result<()> {
+    if trials.is_empty() {
+        return Ok(());
+    }
+    let text = serde_json::to_string_pretty(trials).map_err(|e| Error::Data(e.to_string()))? + "\n";
+    crate::nn::write_atomically(out.join("trials.json"), |file| {
+        std::io::Write::write_all(file, text.as_bytes())
+    })
+}
+
 fn write_description(
     out: &Path,
     config: &Config,
@@ -262,7 +296,7 @@ fn fit(
     config: &Config,
     out: &Path,
     mut net: Network,
-    splits: &Splits,
+    splits: Splits,
     context: Context<'_>,
     resumed: bool,
 ) -> Result<Report> {
@@ -272,7 +306,7 @@ fn fit(
         .run_folder(out)
         .cache(context.cache);
     let mut trainer = if resumed { trainer.resumed() } else { trainer };
-    let outcome = trainer.fit(&mut net, &Arc::new(splits.train.clone()), &Arc::new(splits.val.clone()));
+    let outcome = trainer.fit(&mut net, &Arc::new(splits.train), &Arc::new(splits.val));
     outcome.map_err(|e| match e {
         Error::Gpu(message) if last_checkpoint(out).exists() => {
             let run = out.display();

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::config::Strategy;
+use super::events::Event;
+use super::session::Fed;
 use super::trainer::Trainer;
 use crate::data::Dataset;
 use crate::models::Network;
@@ -107,6 +109,53 @@ impl Trainer<'_> {
         let suggestion = inner[valley(&losses).unwrap_or(0)].lr;
         let rates = proportions.iter().map(|rate| rate / top * suggestion).collect();
         Ok(Sweep { points, suggestion, rates })
+    }
+
+    /// Up to `steps` updates of the phase at hand, at `factor` on its rates; `next` is told each one's loss and says
+    /// the factor of the one to come, or to stop.
+    fn each_update(
+        &mut self,
+        net: &Network,
+        sets: [&Arc<Dataset>; 2],
+        steps: usize,
+        mut factor: f64,
+        next: &mut dyn FnMut(usize, Result<f64>) -> Result<Option<f64>>,
+    ) -> Result<()> {
+        let (source, marks) = self.source(net, sets[0], sets[1])?;
+        let (mut session, batch) = self.session(net, &source, &marks)?;
+        let (config, parts) = (self.config.clone(), self.config.accumulate);
+        let weights = source.class_weights(&config);
+        let mut done = 0;
+        for epoch in 0.. {
+            let plan = source.plan(&config, batch, session.pads(), epoch);
+            let mut fed = source.train(&config, net, epoch, plan)?.peekable();
+            while fed.peek().is_some() {
+                if done == steps || self.stopped() {
+                    return Ok(());
+                }
+                let mut group: Vec<Fed> = fed.by_ref().take(parts).collect::<Result<_>>()?;
+                group.retain(|part| part.rows() > 0);
+                if group.is_empty() {
+                    continue;
+                }
+                group.iter_mut().try_for_each(|part| self.complete(net, part, &weights))?;
+                let mut results = Vec::new();
+                session.train(net, &group, batch, factor, done as u64 + 1, &mut |r| results.push(r))?;
+                let outcome = loop {
+                    match session.finish() {
+                        Ok(Some(result)) => results.push(result),
+                        Ok(None) => break Ok(()),
+                        Err(e) => break Err(e),
+                    }
+                };
+                let rows: usize = results.iter().map(|r| r.rows).sum();
+                let loss = results.iter().map(|r| r.loss * r.rows as f64).sum::<f64>() / rows.max(1) as f64;
+                let Some(then) = next(done, outcome.map(|()| loss))? else { return Ok(()) };
+                (factor, done) = (then, done + 1);
+                self.tell(&Event::progress("sweep", done, steps));
+            }
+        }
+        Ok(())
     }
 
     fn taught(mut self, net: &mut Network, train: &Arc<Dataset>, val: &Arc<Dataset>) -> Result<Self> {

@@ -9,22 +9,17 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{beginning, snapshot};
-use super::config::{Config, HeadSolver, Strategy};
+use super::config::Config;
 use super::schedule::{Schedule, Standing};
 use super::events::{EpochMetrics, Event, Observer, Silent};
-use super::kept::{Cut, Features, Wanted, extract_until};
-use super::plans::{Objective, fitting_batch, inference_plan, training_plan};
 use super::score::{Answers, Best, Score};
 use super::session::{Fed, Session, StepResult};
-use super::solver::{SolverOptions, solve_head};
-use super::source::{KEPT_BATCH, Source, training_view};
+use super::source::Source;
 use super::teacher::Teacher;
-use crate::data::{Dataset, Task, View};
+use crate::data::Dataset;
 use crate::models::Network;
-use crate::ops::LossKind;
 use crate::plan::Device;
-use crate::tape::Mark;
-use crate::{Error, Result};
+use crate::Result;
 
 /// Between two checkpoints that nothing else asks for.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(20);
@@ -109,14 +104,14 @@ struct Handed {
 
 /// Teaches a network. Build it, then [`Trainer::fit`].
 pub struct Trainer<'a> {
-    device: &'a Device,
+    pub(super) device: &'a Device,
     pub(super) config: Config,
-    observer: Option<&'a mut dyn Observer>,
-    stop: Option<&'a AtomicBool>,
+    pub(super) observer: Option<&'a mut dyn Observer>,
+    pub(super) stop: Option<&'a AtomicBool>,
     pub(super) folder: Option<PathBuf>,
-    cache: Option<PathBuf>,
-    resumed: bool,
-    teacher: Option<Teacher>,
+    pub(super) cache: Option<PathBuf>,
+    pub(super) resumed: bool,
+    pub(super) teacher: Option<Teacher>,
 }
 
 impl<'a> Trainer<'a> {
@@ -160,14 +155,14 @@ impl<'a> Trainer<'a> {
         self
     }
 
-    fn tell(&mut self, event: &Event) {
+    pub(super) fn tell(&mut self, event: &Event) {
         match &mut self.observer {
             Some(observer) => observer.event(event),
             None => Silent.event(event),
         }
     }
 
-    fn stopped(&self) -> bool {
+    pub(super) fn stopped(&self) -> bool {
         self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
     }
 
@@ -178,6 +173,16 @@ impl<'a> Trainer<'a> {
     /// [`Error::Usage`] for settings that do not fit, [`Error::Data`] about pictures,
     /// [`Error::Diverged`] where the loss is no number any more, and from the device and the disk.
     pub fn fit(&mut self, net: &mut Network, train: &Arc<Dataset>, val: &Arc<Dataset>) -> Result<Report> {
+        self.fit_best(net, train, val).map(|(report, _)| report)
+    }
+
+    /// The same, with all that is known of the best epoch.
+    pub(super) fn fit_best(
+        &mut self,
+        net: &mut Network,
+        train: &Arc<Dataset>,
+        val: &Arc<Dataset>,
+    ) -> Result<(Report, Best)> {
         let began = Instant::now();
         self.config.check()?;
         net.set_task(train.task);
@@ -225,17 +230,17 @@ impl<'a> Trainer<'a> {
         if let Some(folder) = self.folder.as_ref().filter(|_| !interrupted) {
             (1..phases.len()).for_each(|number| drop(std::fs::remove_file(beginning(folder, number))));
         }
-        let Best { score: Score { accuracy: val_accuracy, loss: val_loss, .. }, epoch: best_epoch, .. } =
-            handed.best.unwrap_or_default();
-        Ok(Report {
-            val_accuracy,
-            val_loss,
-            best_epoch,
+        let best = handed.best.unwrap_or_default();
+        let report = Report {
+            val_accuracy: best.score.accuracy,
+            val_loss: best.score.loss,
+            best_epoch: best.epoch,
             epochs: handed.epochs,
             seconds: began.elapsed().as_secs_f64(),
             run: self.folder.clone(),
             interrupted,
-        })
+        };
+        Ok((report, best))
     }
 
     /// One phase, from where `net` stands; returns what it hands on, and whether it was stopped.
@@ -363,128 +368,10 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// The head by logistic regression, where that is asked for: its loss and accuracy on the training pictures.
-    fn solve(&mut self, net: &mut Network, source: &Source) -> Result<Option<[f64; 2]>> {
-        let Source::Kept { train, .. } = source else { return Ok(None) };
-        let wanted = self.config.strategy == Strategy::Features && self.config.head_solver == HeadSolver::Lbfgs;
-        if !wanted || self.resumed {
-            return Ok(None);
-        }
-        let mut silent = Silent;
-        let observer: &mut dyn Observer = match &mut self.observer {
-            Some(observer) => *observer,
-            None => &mut silent,
-        };
-        let options = SolverOptions { seed: self.config.seed, ..SolverOptions::default() };
-        let vectors = train.vectors()?;
-        let solved = solve_head(net, self.device, &vectors, &options, observer)?;
-        solved.write(net)?;
-        Ok(Some([solved.loss, solved.accuracy(&vectors)]))
-    }
-
     /// Whether the phase at hand ended before its last epoch.
     fn over(&self, state: &State) -> bool {
         let stale = state.least.map_or(0, |(_, since)| since);
         self.config.patience.is_some_and(|patience| stale >= patience)
-    }
-
-    /// Reads pictures, or has the frozen front's output computed where each is always seen alike; drops what cannot
-    /// be read. With the marks of what is kept.
-    fn source(
-        &mut self,
-        net: &Network,
-        train: &Arc<Dataset>,
-        val: &Arc<Dataset>,
-    ) -> Result<(Source, Vec<Mark>)> {
-        let mut silent = Silent;
-        let observer: &mut dyn Observer = match &mut self.observer {
-            Some(observer) => *observer,
-            None => &mut silent,
-        };
-        let cut = match self.config.keeps() {
-            true => Cut::before_learning(net)?,
-            false => None,
-        };
-        let (source, marks, mut skipped) = match cut {
-            Some(cut) => {
-                let eval = || vec![View::Eval(net.preprocess().clone())];
-                let views = match self.config.copies {
-                    0 => eval(),
-                    n => (0..n as u64).map(|copy| training_view(&self.config, net, copy)).collect(),
-                };
-                let wanted = [Wanted { set: train, views }, Wanted { set: val, views: eval() }];
-                let cache = self.cache.as_deref();
-                let mut sets = extract_until(&cut, self.device, &wanted, cache, observer, self.stop)?;
-                let (Some(kept_val), Some(kept)) = (sets.pop(), sets.pop()) else {
-                    return Err(Error::Data("no features".into()));
-                };
-                let known = kept.kept + kept_val.kept;
-                if known > 0 {
-                    observer.event(&Event::Note(format!(
-                        "features of {known} pictures were kept from an earlier run"
-                    )));
-                }
-                let skipped = [kept.skipped.clone(), kept_val.skipped.clone()].concat();
-                let readable = |set: &Dataset, kept: &Features| {
-                    let samples = kept.indices.iter().map(|&i| set.samples[i].clone()).collect();
-                    Arc::new(Dataset { samples, skipped: Vec::new(), ..set.clone() })
-                };
-                let sets = [readable(train, &kept), readable(val, &kept_val)];
-                if let Some(teacher) = &mut self.teacher {
-                    teacher.look_at(&sets[0])?;
-                }
-                (Source::Kept { train: kept, val: kept_val, sets }, cut.marks, skipped)
-            }
-            None => {
-                observer.event(&Event::progress("reading", 0, train.len() + val.len()));
-                let readable = |set: &Dataset| set.clone().verify(|_, _| {});
-                let (train, val) = (readable(train)?, readable(val)?);
-                observer.event(&Event::progress("reading", train.len() + val.len(), train.len() + val.len()));
-                let skipped = [train.skipped.clone(), val.skipped.clone()].concat();
-                (Source::Pictures { train: train.into(), val: val.into() }, Vec::new(), skipped)
-            }
-        };
-        skipped.retain(|s| !train.skipped.contains(s) && !val.skipped.contains(s));
-        if !skipped.is_empty() {
-            observer.event(&Event::Skipped(skipped));
-        }
-        Ok((source, marks))
-    }
-
-    /// The network on the device, and how many pictures go through it at once: as many as a batch has, or fewer,
-    /// whose gradients then add up, where the device cannot hold as many.
-    fn session(&mut self, net: &Network, source: &Source, marks: &[Mark]) -> Result<(Session, usize)> {
-        let caps = self.device.caps();
-        let objective = self.objective(net);
-        let wanted = self.config.batch(source.len());
-        let accumulate = self.config.accumulate;
-        let mut batch = wanted;
-        if self.resumed {
-            let state = self.state()?;
-            (batch, self.config.accumulate) = (state.batch, state.parts.max(1));
-        } else if marks.is_empty() {
-            batch = fitting_batch(wanted, |batch| training_plan(net, &self.config, batch, &caps))?.0;
-        }
-        loop {
-            if !self.resumed {
-                self.config.accumulate = accumulate * wanted.div_ceil(batch);
-            }
-            let ready = Session::new(self.device, net, &self.config, objective, marks.to_vec())
-                .and_then(|mut session| session.prepare(net, batch).map(|()| session));
-            match ready {
-                Err(Error::Gpu(e)) if batch > 1 && !self.resumed && e.contains("memory") => batch /= 2,
-                ready => {
-                    if batch < wanted && !self.resumed {
-                        let (name, parts) = (self.device.describe(), wanted.div_ceil(batch));
-                        self.tell(&Event::Note(format!(
-                            "{wanted} pictures do not fit {name} at once: {batch} at a time, and one update \
-                             for {parts} such batches"
-                        )));
-                    }
-                    return Ok((ready?, batch));
-                }
-            }
-        }
     }
 
     /// Where the training stands in epoch `epoch` (from 0).
@@ -533,82 +420,6 @@ impl<'a> Trainer<'a> {
         }
         self.drain(session, state, steps, phase)?;
         Ok(true)
-    }
-
-    /// Up to `steps` updates of the phase at hand, at `factor` on its rates; `next` is told each one's loss and says
-    /// the factor of the one to come, or to stop.
-    pub(super) fn each_update(
-        &mut self,
-        net: &Network,
-        sets: [&Arc<Dataset>; 2],
-        steps: usize,
-        mut factor: f64,
-        next: &mut dyn FnMut(usize, Result<f64>) -> Result<Option<f64>>,
-    ) -> Result<()> {
-        let (source, marks) = self.source(net, sets[0], sets[1])?;
-        let (mut session, batch) = self.session(net, &source, &marks)?;
-        let (config, parts) = (self.config.clone(), self.config.accumulate);
-        let weights = source.class_weights(&config);
-        let mut done = 0;
-        for epoch in 0.. {
-            let plan = source.plan(&config, batch, session.pads(), epoch);
-            let mut fed = source.train(&config, net, epoch, plan)?.peekable();
-            while fed.peek().is_some() {
-                if done == steps || self.stopped() {
-                    return Ok(());
-                }
-                let mut group: Vec<Fed> = fed.by_ref().take(parts).collect::<Result<_>>()?;
-                group.retain(|part| part.rows() > 0);
-                if group.is_empty() {
-                    continue;
-                }
-                group.iter_mut().try_for_each(|part| self.complete(net, part, &weights))?;
-                let mut results = Vec::new();
-                session.train(net, &group, batch, factor, done as u64 + 1, &mut |r| results.push(r))?;
-                let outcome = loop {
-                    match session.finish() {
-                        Ok(Some(result)) => results.push(result),
-                        Ok(None) => break Ok(()),
-                        Err(e) => break Err(e),
-                    }
-                };
-                let rows: usize = results.iter().map(|r| r.rows).sum();
-                let loss = results.iter().map(|r| r.loss * r.rows as f64).sum::<f64>() / rows.max(1) as f64;
-                let Some(then) = next(done, outcome.map(|()| loss))? else { return Ok(()) };
-                (factor, done) = (then, done + 1);
-                self.tell(&Event::progress("sweep", done, steps));
-            }
-        }
-        Ok(())
-    }
-
-    /// What a batch lacks that comes from the settings: how much each row counts, softened labels, a teacher's answers.
-    fn complete(&mut self, net: &Network, part: &mut Fed, weights: &[f32]) -> Result<()> {
-        part.weights = part.labels.iter().map(|&label| *weights.get(label as usize).unwrap_or(&1.0)).collect();
-        if self.objective(net).targets == Some(LossKind::Softmax) {
-            part.soften(net.classes().len(), self.config.smoothing);
-        }
-        if let Some(teacher) = &mut self.teacher {
-            part.teacher = teacher.answers(part, self.config.distill.temperature)?;
-        }
-        Ok(())
-    }
-
-    /// What the loss compares the logits with.
-    fn objective(&self, net: &Network) -> Objective {
-        let Config { augment, smoothing, distill, .. } = self.config;
-        let varied = self.config.varies();
-        let targets = match net.config().task {
-            Task::MultiLabel => Some(LossKind::Sigmoid),
-            Task::Regression => Some(LossKind::Squares),
-            Task::Classes => (varied && augment.mixes()).then_some(LossKind::Softmax),
-        };
-        Objective {
-            targets,
-            smoothing,
-            teacher: self.teacher.is_some().then_some((distill.temperature, distill.share)),
-            augmented: varied && augment.on_device(),
-        }
     }
 
     /// Waits for the steps under way.
@@ -662,15 +473,5 @@ impl<'a> Trainer<'a> {
             self.tell(&Event::progress("evaluate", answers.labels.len(), total));
         }
         answers.score(net.config().task, net.classes().len())
-    }
-
-    /// Pictures, or rows of what is kept, that are evaluated at a time.
-    fn eval_batch(&self, net: &Network, source: &Source) -> Result<usize> {
-        let Source::Pictures { val, .. } = source else {
-            return Ok(KEPT_BATCH.min(source.val_len().max(1)));
-        };
-        let caps = self.device.caps();
-        let wanted = self.config.batch.unwrap_or(Config::BATCH).min(val.len());
-        Ok(fitting_batch(wanted, |batch| inference_plan(net, batch, &caps))?.0)
     }
 }

@@ -1,0 +1,103 @@
+//! The experiment that the literature recommends, done for the user: short trials of strategies and rates on the
+//! pictures at hand (Li et al. 2020, arXiv:2002.11770; Kornblith et al. 2019, arXiv:1805.08974), then the best.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::config::{Config, OptimizerKind, Strategy};
+use super::events::{Event, Observer};
+use super::run::Context;
+use super::score::Score;
+use super::trainer::Trainer;
+use crate::data::Splits;
+use crate::models::Network;
+use crate::{Error, Result};
+
+/// Epochs of the network in a trial.
+const EPOCHS: usize = 2;
+
+/// One trial and what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Trial {
+    /// What was tried.
+    pub strategy: Strategy,
+    /// The head's learning rate in the last phase.
+    pub lr: f64,
+    /// What the weights are worth on the validation pictures.
+    pub score: Score,
+    /// Wall time.
+    pub seconds: f64,
+    /// Parameters that learned at the end.
+    pub parameters: usize,
+}
+
+/// Settings of the trials: the head alone, then everything at a third, once and three times the usual rates.
+fn candidates(config: &Config, groups: &[String]) -> Vec<Config> {
+    let head = Config { strategy: Strategy::Features, ..config.clone() };
+    let top = match config.optimizer {
+        OptimizerKind::Adamw => 5e-4,
+        OptimizerKind::Sgd => 5e-3,
+    };
+    let whole = |factor: f64| {
+        let mut own = Config { strategy: Strategy::TwoPhase, epochs: Some(EPOCHS), ..config.clone() };
+        let share = config.layer_decay.unwrap_or(0.2);
+        own.lr = (0..groups.len()).rev().map(|below| factor * top * share.powi(below as i32)).collect();
+        own.layer_decay = None;
+        own
+    };
+    std::iter::once(head).chain([1.0 / 3.0, 1.0, 3.0].map(whole)).collect()
+}
+
+/// Tries strategies and rates, tells what came of each, and returns the settings of the best: the least calibrated
+/// validation loss, and of those within a hundredth of it the cheapest.
+pub(super) fn choose(
+    config: &Config,
+    net: &Network,
+    splits: &Splits,
+    context: &mut Context<'_>,
+) -> Result<(Config, Vec<Trial>)> {
+    let (train, val) = (Arc::new(splits.train.clone()), Arc::new(splits.val.clone()));
+    let mut tried: Vec<(Config, Trial)> = Vec::new();
+    let groups = &net.structure().groups;
+    for candidate in candidates(config, groups) {
+        let mut own = net.clone();
+        let summary = own.freeze(candidate.freeze())?;
+        let mut quiet = Quiet(context.observer);
+        let mut trainer = Trainer::new(context.device, candidate.clone())
+            .observer(&mut quiet)
+            .stop(context.stop)
+            .cache(context.cache.clone());
+        let (report, best) = trainer.fit_best(&mut own, &train, &val)?;
+        if report.interrupted {
+            return Err(Error::Interrupted("interrupted while strategies were tried; nothing was kept".into()));
+        }
+        let last = candidate.phases(groups).pop().unwrap_or_else(|| candidate.clone());
+        let trial = Trial {
+            strategy: candidate.strategy,
+            lr: last.rates(groups)?.last().copied().unwrap_or(0.0),
+            score: best.score,
+            seconds: report.seconds,
+            parameters: summary.total.parameters,
+        };
+        context.observer.event(&Event::Trial(trial.clone()));
+        tried.push((candidate, trial));
+    }
+    let least = tried.iter().map(|(_, trial)| trial.score.rank).fold(f64::INFINITY, f64::min);
+    let good = |(_, trial): &&(Config, Trial)| trial.score.rank <= least * 1.01;
+    let best = tried.iter().filter(good).min_by(|a, b| a.1.seconds.total_cmp(&b.1.seconds));
+    let chosen = best.map_or_else(|| config.clone(), |(candidate, _)| candidate.clone());
+    let chosen = Config { epochs: config.epochs, ..chosen };
+    Ok((chosen, tried.into_iter().map(|(_, trial)| trial).collect()))
+}
+
+/// Passes on what moves, not what each trial's epochs are worth.
+struct Quiet<'a>(&'a mut dyn Observer);
+
+impl Observer for Quiet<'_> {
+    fn event(&mut self, event: &Event) {
+        if matches!(event, Event::Progress { .. } | Event::Warning(_) | Event::Skipped(_)) {
+            self.0.event(event);
+        }
+    }
+}

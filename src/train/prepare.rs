@@ -1,0 +1,177 @@
+//! What a phase needs before its first step: its data in the form that it wants, the network on the device, what the
+//! loss compares with.
+
+use std::sync::Arc;
+
+use super::config::{Config, HeadSolver, Strategy};
+use super::events::{Event, Observer, Silent};
+use super::kept::{Cut, Features, Wanted, extract_until};
+use super::plans::{Objective, fitting_batch, inference_plan, training_plan};
+use super::session::{Fed, Session};
+use super::solver::{SolverOptions, solve_head};
+use super::source::{KEPT_BATCH, Source, training_view};
+use super::trainer::Trainer;
+use crate::data::{Dataset, Task, View};
+use crate::models::Network;
+use crate::ops::LossKind;
+use crate::tape::Mark;
+use crate::{Error, Result};
+
+impl Trainer<'_> {
+    /// Reads pictures, or has the frozen front's output computed where each is always seen alike; drops what cannot
+    /// be read. With the marks of what is kept.
+    pub(super) fn source(
+        &mut self,
+        net: &Network,
+        train: &Arc<Dataset>,
+        val: &Arc<Dataset>,
+    ) -> Result<(Source, Vec<Mark>)> {
+        let mut silent = Silent;
+        let observer: &mut dyn Observer = match &mut self.observer {
+            Some(observer) => *observer,
+            None => &mut silent,
+        };
+        let cut = match self.config.keeps() {
+            true => Cut::before_learning(net)?,
+            false => None,
+        };
+        let (source, marks, mut skipped) = match cut {
+            Some(cut) => {
+                let eval = || vec![View::Eval(net.preprocess().clone())];
+                let views = match self.config.copies {
+                    0 => eval(),
+                    n => (0..n as u64).map(|copy| training_view(&self.config, net, copy)).collect(),
+                };
+                let wanted = [Wanted { set: train, views }, Wanted { set: val, views: eval() }];
+                let cache = self.cache.as_deref();
+                let mut sets = extract_until(&cut, self.device, &wanted, cache, observer, self.stop)?;
+                let (Some(kept_val), Some(kept)) = (sets.pop(), sets.pop()) else {
+                    return Err(Error::Data("no features".into()));
+                };
+                let known = kept.kept + kept_val.kept;
+                if known > 0 {
+                    observer.event(&Event::Note(format!(
+                        "features of {known} pictures were kept from an earlier run"
+                    )));
+                }
+                let skipped = [kept.skipped.clone(), kept_val.skipped.clone()].concat();
+                let readable = |set: &Dataset, kept: &Features| {
+                    let samples = kept.indices.iter().map(|&i| set.samples[i].clone()).collect();
+                    Arc::new(Dataset { samples, skipped: Vec::new(), ..set.clone() })
+                };
+                let sets = [readable(train, &kept), readable(val, &kept_val)];
+                if let Some(teacher) = &mut self.teacher {
+                    teacher.look_at(&sets[0])?;
+                }
+                (Source::Kept { train: kept, val: kept_val, sets }, cut.marks, skipped)
+            }
+            None => {
+                observer.event(&Event::progress("reading", 0, train.len() + val.len()));
+                let readable = |set: &Dataset| set.clone().verify(|_, _| {});
+                let (train, val) = (readable(train)?, readable(val)?);
+                observer.event(&Event::progress("reading", train.len() + val.len(), train.len() + val.len()));
+                let skipped = [train.skipped.clone(), val.skipped.clone()].concat();
+                (Source::Pictures { train: train.into(), val: val.into() }, Vec::new(), skipped)
+            }
+        };
+        skipped.retain(|s| !train.skipped.contains(s) && !val.skipped.contains(s));
+        if !skipped.is_empty() {
+            observer.event(&Event::Skipped(skipped));
+        }
+        Ok((source, marks))
+    }
+
+    /// The network on the device, and how many pictures go through it at once: as many as a batch has, or fewer,
+    /// whose gradients then add up, where the device cannot hold as many.
+    pub(super) fn session(&mut self, net: &Network, source: &Source, marks: &[Mark]) -> Result<(Session, usize)> {
+        let caps = self.device.caps();
+        let objective = self.objective(net);
+        let wanted = self.config.batch(source.len());
+        let accumulate = self.config.accumulate;
+        let mut batch = wanted;
+        if self.resumed {
+            let state = self.state()?;
+            (batch, self.config.accumulate) = (state.batch, state.parts.max(1));
+        } else if marks.is_empty() {
+            batch = fitting_batch(wanted, |batch| training_plan(net, &self.config, batch, &caps))?.0;
+        }
+        loop {
+            if !self.resumed {
+                self.config.accumulate = accumulate * wanted.div_ceil(batch);
+            }
+            let ready = Session::new(self.device, net, &self.config, objective, marks.to_vec())
+                .and_then(|mut session| session.prepare(net, batch).map(|()| session));
+            match ready {
+                Err(Error::Gpu(e)) if batch > 1 && !self.resumed && e.contains("memory") => batch /= 2,
+                ready => {
+                    if batch < wanted && !self.resumed {
+                        let (name, parts) = (self.device.describe(), wanted.div_ceil(batch));
+                        self.tell(&Event::Note(format!(
+                            "{wanted} pictures do not fit {name} at once: {batch} at a time, and one update \
+                             for {parts} such batches"
+                        )));
+                    }
+                    return Ok((ready?, batch));
+                }
+            }
+        }
+    }
+
+    /// The head by logistic regression, where that is asked for: its loss and accuracy on the training pictures.
+    pub(super) fn solve(&mut self, net: &mut Network, source: &Source) -> Result<Option<[f64; 2]>> {
+        let Source::Kept { train, .. } = source else { return Ok(None) };
+        let wanted = self.config.strategy == Strategy::Features && self.config.head_solver == HeadSolver::Lbfgs;
+        if !wanted || self.resumed {
+            return Ok(None);
+        }
+        let mut silent = Silent;
+        let observer: &mut dyn Observer = match &mut self.observer {
+            Some(observer) => *observer,
+            None => &mut silent,
+        };
+        let options = SolverOptions { seed: self.config.seed, ..SolverOptions::default() };
+        let vectors = train.vectors()?;
+        let solved = solve_head(net, self.device, &vectors, &options, observer)?;
+        solved.write(net)?;
+        Ok(Some([solved.loss, solved.accuracy(&vectors)]))
+    }
+
+    /// What a batch lacks that comes from the settings: how much each row counts, softened labels, a teacher's answers.
+    pub(super) fn complete(&mut self, net: &Network, part: &mut Fed, weights: &[f32]) -> Result<()> {
+        part.weights = part.labels.iter().map(|&label| *weights.get(label as usize).unwrap_or(&1.0)).collect();
+        if self.objective(net).targets == Some(LossKind::Softmax) {
+            part.soften(net.classes().len(), self.config.smoothing);
+        }
+        if let Some(teacher) = &mut self.teacher {
+            part.teacher = teacher.answers(part, self.config.distill.temperature)?;
+        }
+        Ok(())
+    }
+
+    /// What the loss compares the logits with.
+    pub(super) fn objective(&self, net: &Network) -> Objective {
+        let Config { augment, smoothing, distill, .. } = self.config;
+        let varied = self.config.varies();
+        let targets = match net.config().task {
+            Task::MultiLabel => Some(LossKind::Sigmoid),
+            Task::Regression => Some(LossKind::Squares),
+            Task::Classes => (varied && augment.mixes()).then_some(LossKind::Softmax),
+        };
+        Objective {
+            targets,
+            smoothing,
+            teacher: self.teacher.is_some().then_some((distill.temperature, distill.share)),
+            augmented: varied && augment.on_device(),
+        }
+    }
+
+    /// Pictures, or rows of what is kept, that are evaluated at a time.
+    pub(super) fn eval_batch(&self, net: &Network, source: &Source) -> Result<usize> {
+        let Source::Pictures { val, .. } = source else {
+            return Ok(KEPT_BATCH.min(source.val_len().max(1)));
+        };
+        let caps = self.device.caps();
+        let wanted = self.config.batch.unwrap_or(Config::BATCH).min(val.len());
+        Ok(fitting_batch(wanted, |batch| inference_plan(net, batch, &caps))?.0)
+    }
+}
