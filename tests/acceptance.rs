@@ -39,6 +39,7 @@ fn teach(config: &Config, out: &Path, cache: &Path) -> (Report, Vec<String>) {
 fn settings(material: &Path, data: &str) -> Config {
     Config {
         data: material.join("data").join(data),
+        strategy: Strategy::Features,
         model: "mobilenet_v2".into(),
         weights: Some(material.join("weights/mobilenet_v2.safetensors")),
         ..Config::default()

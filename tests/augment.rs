@@ -521,7 +521,8 @@ fn wrong_options_are_named() {
         let args = [&base[..], &[option, value]].concat();
         place.run(&args).failed(2, &[option, value.rsplit(',').next().unwrap()]);
     }
-    place.run(&[&base[..6], &["--rotate", "5"]].concat()).failed(2, &["--strategy features", "finetune"]);
+    let features = [&base[..6], &["--strategy", "features", "--rotate", "5"]].concat();
+    place.run(&features).failed(2, &["--strategy features", "--copies", "finetune"]);
     place.run(&["train", "--resume", "runs/x", "--cutmix", "1"]).failed(2, &["--resume", "--cutmix"]);
     assert!(!place.path("runs").exists());
 }

@@ -37,8 +37,18 @@ fn features_are_learned_from_and_kept() {
     let place = Place::new();
     place.photos();
     place.weights();
-    let base =
-        ["train", "photos", "--model", "resnet20", "--weights", "resnet20.safetensors", "--epochs", "8"];
+    let base = [
+        "train",
+        "photos",
+        "--strategy",
+        "features",
+        "--model",
+        "resnet20",
+        "--weights",
+        "resnet20.safetensors",
+        "--epochs",
+        "8",
+    ];
     let base = with(&base, &ADAPTER);
     let first = place.ok(&with(&base, &["--json"]));
     let done = first.done();
@@ -120,8 +130,18 @@ fn a_run_is_never_overwritten() {
     let place = Place::new();
     place.photos();
     place.weights();
-    let base =
-        ["train", "photos", "--model", "resnet20", "--weights", "resnet20.safetensors", "--out", "mine"];
+    let base = [
+        "train",
+        "photos",
+        "--strategy",
+        "features",
+        "--model",
+        "resnet20",
+        "--weights",
+        "resnet20.safetensors",
+        "--out",
+        "mine",
+    ];
     place.ok(&with(&base, &["--epochs", "1", "--device", "cpu"]));
     let before = place.files("mine");
     place.run(&with(&base, &["--device", "cpu"])).failed(2, &["mine", "--resume"]);
@@ -135,7 +155,16 @@ fn a_trained_network_is_evaluated_and_predicts() {
     let place = Place::new();
     place.photos();
     place.weights();
-    let base = ["train", "photos", "--model", "resnet20", "--weights", "resnet20.safetensors"];
+    let base = [
+        "train",
+        "photos",
+        "--strategy",
+        "features",
+        "--model",
+        "resnet20",
+        "--weights",
+        "resnet20.safetensors",
+    ];
     place.ok(&with(&base, &["--epochs", "40", "--lr", "0.1", "--out", "run"]));
 
     let result = place.ok(&["eval", "run", "photos", "--json"]).done();
@@ -340,8 +369,18 @@ fn wrong_usage_exits_with_2_and_says_how_it_is_right() {
     assert!(last["message"].as_str().unwrap().contains("nowhere"));
     assert!(!place.path("runs").exists());
     place.weights();
-    let train =
-        ["train", "photos", "--model", "resnet20", "--weights", "resnet20.safetensors", "--device", "cpu"];
+    let train = [
+        "train",
+        "photos",
+        "--strategy",
+        "features",
+        "--model",
+        "resnet20",
+        "--weights",
+        "resnet20.safetensors",
+        "--device",
+        "cpu",
+    ];
     for (option, value) in
         [("--lr", "-1"), ("--lr", "1,2,3,4,5,6,7"), ("--label-smoothing", "1"), ("--val-fraction", "1.5")]
     {
@@ -483,8 +522,18 @@ fn a_table_trains_and_resumes() {
     let line = |class: &str, i: u32| format!("{class}/{i:02}.png,{class},{}\n", i / 3);
     let lines: String = (0..12).flat_map(|i| [line("blue", i), line("red", i)]).collect();
     fs::write(place.path("photos/labels.csv"), format!("image,label,film\n{lines}")).unwrap();
-    let base =
-        ["train", "photos", "--labels", "labels.csv", "--group-by", "column:film", "--model", "resnet20"];
+    let base = [
+        "train",
+        "photos",
+        "--strategy",
+        "features",
+        "--labels",
+        "labels.csv",
+        "--group-by",
+        "column:film",
+        "--model",
+        "resnet20",
+    ];
     let base = with(&base, &["--weights", "resnet20.safetensors", "--out", "run", "--device", "cpu"]);
     let first = place.ok(&with(&base, &["--epochs", "2", "--stop-after", "1", "--json"]));
     assert_eq!(first.named("data")[0]["val"], 6, "one film of four");

@@ -42,8 +42,16 @@ fn a_head_is_taught_on_the_features_of_every_family() {
     ] {
         let weights = place.path("weights.safetensors");
         small(name, side).save(&weights).unwrap();
-        let args =
-            [data.to_str().unwrap(), "--weights", weights.to_str().unwrap(), "--epochs", "12", "--json"];
+        let args = [
+            data.to_str().unwrap(),
+            "--strategy",
+            "features",
+            "--weights",
+            weights.to_str().unwrap(),
+            "--epochs",
+            "12",
+            "--json",
+        ];
         let out = place.path(name);
         let all = [&["train", "--device", "cpu", "--out", out.to_str().unwrap()][..], &args].concat();
         let mut epochs = place.ok(&all).events();
@@ -99,7 +107,11 @@ fn a_head_can_have_a_hidden_layer() {
     small("resnet18", 32).save(&weights).unwrap();
     let (data, weights) = (data.to_str().unwrap(), weights.to_str().unwrap());
     let out = ["--out", "run", "--epochs", "3", "--device", "cpu"];
-    place.ok(&[&["train", data, "--weights", weights, "--head-hidden", "24"][..], &out].concat());
+    place.ok(&[
+        &["train", data, "--strategy", "features", "--weights", weights, "--head-hidden", "24"][..],
+        &out,
+    ]
+    .concat());
     let run = place.path("run");
     let net = Network::open(run.join("model.safetensors")).unwrap();
     assert_eq!(net.config().hidden, Some(24));

@@ -15,9 +15,11 @@ use serde_json::Value;
 
 /// Trains on `data` with `weights`, on the CPU: nothing here depends on the device.
 fn train(place: &Place, data: &str, weights: &str, more: &[&str]) -> Outcome {
+    let chosen = more.iter().any(|option| *option == "--strategy" || option.starts_with("--freeze"));
+    let strategy: &[&str] = if chosen { &[] } else { &["--strategy", "features"] };
     let base =
         ["train", data, "--model", "resnet20", "--weights", weights, "--device", "cpu", "--epochs", "2"];
-    place.run(&[&base[..], more].concat())
+    place.run(&[&base[..], strategy, more].concat())
 }
 
 /// Nothing of a run is left, and nothing half-written anywhere.
@@ -219,7 +221,17 @@ fn no_adapter_at_all() {
         command.env("VK_ICD_FILENAMES", "/nonexistent.json").env("VK_DRIVER_FILES", "/nonexistent.json");
         Outcome::of(command.output().unwrap())
     };
-    let train = ["train", "photos", "--model", "resnet20", "--weights", "resnet20.safetensors", "--device"];
+    let train = [
+        "train",
+        "photos",
+        "--strategy",
+        "features",
+        "--model",
+        "resnet20",
+        "--weights",
+        "resnet20.safetensors",
+        "--device",
+    ];
     for device in ["gpu", "software", "0"] {
         blind(&[&train[..], &[device]].concat()).failed(1, &["no GPU adapter", "--device cpu"]);
     }
@@ -298,7 +310,16 @@ fn on_a_full_disk(place: &Place, kib: usize, args: &[&str]) -> Outcome {
 fn a_full_disk_while_saving() {
     let place = ready();
     let args = |out| {
-        let base = ["train", "photos", "--model", "resnet20", "--weights", "resnet20.safetensors"];
+        let base = [
+            "train",
+            "photos",
+            "--strategy",
+            "features",
+            "--model",
+            "resnet20",
+            "--weights",
+            "resnet20.safetensors",
+        ];
         [&base[..], &["--device", "cpu", "--epochs", "2", "--out", out]].concat()
     };
     // model.safetensors needs about 1100 KiB, the kept features 8.
@@ -339,8 +360,14 @@ fn a_full_disk_while_saving() {
     let kept = place.files("cache").into_keys().next().unwrap();
     let kept = place.path("cache").join(kept);
     let bytes = fs::read(&kept).unwrap();
+    // Its last picture was not written to the end.
     fs::write(&kept, &bytes[..bytes.len() - 7]).unwrap();
     let outcome = place.ok(&args("repaired"));
+    assert!(outcome.stderr.contains("features of 23 pictures were kept"), "{}", outcome.stderr);
+    assert!(fs::read(&kept).unwrap() == bytes, "{}", text(&kept));
+    // Something else altogether.
+    fs::write(&kept, "x".repeat(1000)).unwrap();
+    let outcome = place.ok(&args("renewed"));
     assert!(outcome.stderr.contains("damaged"), "{}", outcome.stderr);
     assert!(fs::read(&kept).unwrap() == bytes, "{}", text(&kept));
     let saved = Network::open(place.path("repaired/model.safetensors")).unwrap();

@@ -191,7 +191,18 @@ fn a_training_fetches_what_it_needs() {
     let data = data.to_str().unwrap();
     let offline = run(&place, &server, &["train", data, "--model", "mobilenet_v3_small", "--offline"], None);
     assert!(offline.code == 1 && offline.stderr.contains("offline"), "{}", offline.stderr);
-    let args = ["train", data, "--model", "mobilenet_v3_small", "--epochs", "2", "--device", "cpu"];
+    let args = [
+        "train",
+        data,
+        "--strategy",
+        "features",
+        "--model",
+        "mobilenet_v3_small",
+        "--epochs",
+        "2",
+        "--device",
+        "cpu",
+    ];
     let done = run(&place, &server, &args, None);
     assert_eq!(done.code, 0, "{}", done.stderr);
     assert!(done.stderr.contains("fetching timm/"), "{}", done.stderr);

@@ -17,8 +17,18 @@ fn taught() -> Place {
     let place = Place::new();
     place.pictures("photos", &THREE, 12);
     place.weights();
-    let train =
-        ["train", "photos", "--model", "resnet20", "--weights", "resnet20.safetensors", "--out", "run"];
+    let train = [
+        "train",
+        "photos",
+        "--strategy",
+        "features",
+        "--model",
+        "resnet20",
+        "--weights",
+        "resnet20.safetensors",
+        "--out",
+        "run",
+    ];
     place.ok(&[&train[..], &["--epochs", "6", "--lr", "0.02", "--device", "cpu"]].concat());
     place
 }

@@ -11,7 +11,7 @@ use defrost::data::{self, Dataset, OpenOptions};
 use defrost::models::{self, HeadPolicy, Network};
 use defrost::plan::Device;
 use defrost::rng::Stream;
-use defrost::train::{Vectors, Silent, SingleLabel, SolverOptions, extract, solve_head};
+use defrost::train::{Silent, SingleLabel, SolverOptions, Vectors, extract, solve_head};
 
 /// Clouds of features about a centre for each class, drawn.
 fn clouds(dims: usize, classes: usize, each: usize) -> Vectors {

@@ -60,24 +60,24 @@ def pictures(first, each):
 
 
 CASES = {
-    "sgd": {"optimizer": "sgd", "lr": [2e-4], "weight_decay": 0.01, "schedule": "constant"},
+    "sgd": {"optimizer": "sgd", "lr": [1e-5], "weight_decay": 0.01, "schedule": "constant"},
     "sgd_train_norms": {
         "optimizer": "sgd", "lr": [2e-3], "weight_decay": 0.01, "schedule": "constant", "batch_norm": "train",
     },
-    "nesterov_step": {"optimizer": "sgd", "nesterov": True, "lr": [1e-4], "weight_decay": 0.0, "schedule": "step"},
+    "nesterov_step": {"optimizer": "sgd", "nesterov": True, "lr": [1e-5], "weight_decay": 0.0, "schedule": "step"},
     "adamw_cosine_warmup": {
-        "optimizer": "adamw", "lr": [1e-4], "weight_decay": 0.1, "schedule": "cosine", "warmup": 1.0,
+        "optimizer": "adamw", "lr": [2e-5], "weight_decay": 0.1, "schedule": "cosine", "warmup": 1.0,
     },
-    "adamw_one_cycle": {"optimizer": "adamw", "lr": [2e-4], "weight_decay": 0.05, "schedule": "one-cycle"},
+    "adamw_one_cycle": {"optimizer": "adamw", "lr": [4e-5], "weight_decay": 0.05, "schedule": "one-cycle"},
     "layer_decay": {
-        "optimizer": "adamw", "lr": [2e-4], "layer_decay": 0.5, "weight_decay": 0.0, "schedule": "constant",
+        "optimizer": "adamw", "lr": [4e-5], "layer_decay": 0.5, "weight_decay": 0.0, "schedule": "constant",
     },
-    "clip": {"optimizer": "sgd", "lr": [2e-3], "weight_decay": 0.0, "schedule": "constant", "clip": 0.5},
+    "clip": {"optimizer": "sgd", "lr": [5e-4], "weight_decay": 0.0, "schedule": "constant", "clip": 0.5},
     "accumulate": {
-        "optimizer": "sgd", "lr": [2e-4], "weight_decay": 0.0, "schedule": "constant", "batch": 4, "accumulate": 2,
+        "optimizer": "sgd", "lr": [1e-5], "weight_decay": 0.0, "schedule": "constant", "batch": 4, "accumulate": 2,
     },
-    "ema": {"optimizer": "sgd", "lr": [2e-4], "weight_decay": 0.0, "schedule": "constant", "ema": 0.8},
-    "smoothing": {"optimizer": "sgd", "lr": [2e-4], "weight_decay": 0.0, "schedule": "constant", "smoothing": 0.1},
+    "ema": {"optimizer": "sgd", "lr": [1e-5], "weight_decay": 0.0, "schedule": "constant", "ema": 0.8},
+    "smoothing": {"optimizer": "sgd", "lr": [1e-5], "weight_decay": 0.0, "schedule": "constant", "smoothing": 0.1},
 }
 SHARED = {"epochs": 4, "batch": 8, "momentum": 0.9, "seed": SEED}
 # First layers of the layer groups, as `Architecture::groups` has them; the last is the head.

@@ -58,7 +58,8 @@ impl FewshotCommand {
     pub(super) fn run(&self, session: &Session) -> Result<()> {
         let (out, began) = (&session.out, Instant::now());
         let net = self.network(session)?;
-        let options = OpenOptions { val_fraction: self.val_fraction, seed: self.seed, ..OpenOptions::default() };
+        let options =
+            OpenOptions { val_fraction: self.val_fraction, seed: self.seed, ..OpenOptions::default() };
         let splits = data::open(&self.data, &options)?;
         splits.warnings.iter().for_each(|warning| out.warn(warning));
         let device = session.device()?;
@@ -68,7 +69,14 @@ impl FewshotCommand {
         let [train, val] = &sets[..] else { return Err(usage_error("no features")) };
         let (trials, seed) = (self.trials, self.seed);
         let options = FewshotOptions { shots: self.shots.clone(), trials, seed };
-        let found = fewshot(&device, &train.vectors()?, &val.vectors()?, &splits.train.classes, &options, &mut progress)?;
+        let found = fewshot(
+            &device,
+            &train.vectors()?,
+            &val.vectors()?,
+            &splits.train.classes,
+            &options,
+            &mut progress,
+        )?;
         drop(progress);
         let skipped = [&splits.train.skipped[..], &splits.val.skipped, &train.skipped, &val.skipped].concat();
         out.skipped(&skipped);

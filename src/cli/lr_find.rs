@@ -164,7 +164,8 @@ fn svg(sweep: &Sweep) -> String {
         let at = sweep.points.iter().map(|p| place(p.lr, f(p)));
         at.map(|[x, y]| format!("{x:.1},{y:.1}")).collect::<Vec<_>>().join(" ")
     };
-    let line = |points: String, style: &str| format!("<polyline points=\"{points}\" fill=\"none\" {style}/>\n");
+    let line =
+        |points: String, style: &str| format!("<polyline points=\"{points}\" fill=\"none\" {style}/>\n");
     text += &line(points(|p| p.loss), "stroke=\"#bbbbbb\"");
     text += &line(points(|p| p.smoothed), "stroke=\"#1f77b4\" stroke-width=\"2\"");
     let [x, _] = place(sweep.suggestion, 0.0);

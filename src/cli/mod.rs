@@ -173,7 +173,7 @@ pub fn main() -> ExitCode {
     let session = Session { out: Output::new(json, quiet, verbose, color), device, offline };
     let outcome = start_threads(threads).and_then(|()| match cli.command {
         Command::Train(command) => command.run(&session),
-Command::LrFind(command) => command.run(&session),
+        Command::LrFind(command) => command.run(&session),
         Command::Eval(command) => command.run(&session),
         Command::Calibrate(command) => command.run(&session),
         Command::Fewshot(command) => command.run(&session),

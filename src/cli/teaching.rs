@@ -133,4 +133,3 @@ impl Teaching {
         config.seed = self.seed.unwrap_or(config.seed);
     }
 }
-

@@ -1,8 +1,8 @@
 //! Classes of unequal size: weights for the loss, and epochs in which each class is drawn equally often.
 
-use super::dataset::{Dataset};
-use crate::models::Task;
+use super::dataset::Dataset;
 use super::loader::epoch_order;
+use crate::models::Task;
 use crate::rng::{Stream, key_of};
 
 /// The weight of each class in the loss, by inverse frequency: `pictures / (classes * pictures of the class)`, with mean

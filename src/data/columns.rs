@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::models::Task;
 use super::folder::has_picture_extension;
 use super::group::GroupBy;
 use super::options::DataOptions;
 use super::split::Part;
 use super::table::Known;
+use crate::models::Task;
 use crate::{Error, Result, did_you_mean};
 
 const IMAGE: [&str; 7] = ["image", "file", "filename", "path", "name", "fname", "id"];

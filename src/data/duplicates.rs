@@ -16,9 +16,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 
 use super::dataset::{Dataset, Skipped};
-use crate::models::Task;
 use super::decode::Picture;
 use super::resize::resize;
+use crate::models::Task;
 use crate::models::preprocess::Filter;
 use crate::{Error, Result};
 

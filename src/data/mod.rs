@@ -29,9 +29,9 @@ pub mod split;
 pub mod table;
 pub mod transform;
 
+pub use crate::models::Task;
 pub use augment::{Mix, Preset, draws, mix};
 pub use balance::{balanced_order, class_weights};
-pub use crate::models::Task;
 pub use dataset::{Dataset, Sample, Skipped, Source, content_key};
 pub use decode::{Picture, decode, load};
 pub use duplicates::{Duplicates, difference_hash, duplicates, duplicates_with};

@@ -21,13 +21,13 @@ use rayon::prelude::*;
 
 use super::cifar;
 use super::dataset::{Dataset, Sample, Skipped, Source};
-use crate::models::Task;
 use super::folder::{Listing, list, name_of, walk};
 use super::group::{self, GroupBy};
 use super::idx::{IdxPair, find_pairs, read_pair};
 use super::options::{DataOptions, TableFile};
 use super::split::{self, Manifest, Part};
 use super::table::{self, Known, Table};
+use crate::models::Task;
 use crate::{Error, Result, did_you_mean};
 
 /// How to open a folder or table for training.

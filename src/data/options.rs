@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::models::Task;
 use super::group::GroupBy;
+use crate::models::Task;
 use crate::{Error, Result};
 
 /// How to read a data set: kept with a run, so that it is read again in the same way.

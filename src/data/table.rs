@@ -21,10 +21,10 @@ use rayon::prelude::*;
 
 use super::columns::{Columns, Row, read_rows};
 use super::dataset::{Dataset, Sample, Skipped, Source};
-use crate::models::Task;
 use super::folder::{EXTENSIONS, has_picture_extension};
 use super::options::{DataOptions, TableFile};
 use super::split::Part;
+use crate::models::Task;
 use crate::{Error, Result, did_you_mean};
 
 /// Classes that are known already, and how a table's names are looked up among them.

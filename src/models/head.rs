@@ -128,10 +128,16 @@ impl Network {
     /// # Errors
     /// [`Error::Usage`] where it has no bias, or another number of outputs.
     pub fn centre_head(&mut self, outputs: &[f32]) -> Result<()> {
-        let bias = |s: &&ParamSpec| s.kind == Kind::Bias && self.is_head(s.layer_path()) && s.shape == [outputs.len()];
+        let bias = |s: &&ParamSpec| {
+            s.kind == Kind::Bias && self.is_head(s.layer_path()) && s.shape == [outputs.len()]
+        };
         let path = self.specs().iter().rfind(bias).map(|s| s.path.clone());
         let path = path.ok_or_else(|| {
-            Error::Usage(format!("{}: its last layer has no bias for {} numbers", self.config.model, outputs.len()))
+            Error::Usage(format!(
+                "{}: its last layer has no bias for {} numbers",
+                self.config.model,
+                outputs.len()
+            ))
         })?;
         self.set_tensor(&path, outputs.to_vec())
     }

@@ -95,7 +95,13 @@ impl Op for Blend {
     }
 
     fn kernels(&self, io: &Io<'_>, caps: &Caps) -> Vec<Variant> {
-        let launch = launch(Kernel::new(shader!("gradients/blend.wgsl"), "blend"), io, caps, 0.0, io.input(0).numel() / 4);
+        let launch = launch(
+            Kernel::new(shader!("gradients/blend.wgsl"), "blend"),
+            io,
+            caps,
+            0.0,
+            io.input(0).numel() / 4,
+        );
         vec![Variant::single("flat", launch.inputs([1, 2]).write(Operand::Input(0, 0)))]
     }
 
@@ -143,7 +149,10 @@ impl Op for SquaredSum {
 
     fn kernels(&self, io: &Io<'_>, caps: &Caps) -> Vec<Variant> {
         let threads = PARTIALS.min(io.input(0).numel() / 4);
-        let first = launch(Kernel::new(shader!("gradients/squared_sum.wgsl"), "squared_sum"), io, caps, 0.0, threads).inputs([0]).write(Operand::Scratch(0));
+        let first =
+            launch(Kernel::new(shader!("gradients/squared_sum.wgsl"), "squared_sum"), io, caps, 0.0, threads)
+                .inputs([0])
+                .write(Operand::Scratch(0));
         let launches = vec![first, reduce(1, threads, Operand::Output(0, 0), caps)];
         vec![Variant { name: "flat", launches, scratch: vec![threads as u64 * 4] }]
     }
@@ -186,7 +195,13 @@ impl Op for ClipNorm {
     }
 
     fn kernels(&self, io: &Io<'_>, caps: &Caps) -> Vec<Variant> {
-        let launch = launch(Kernel::new(shader!("gradients/clip_norm.wgsl"), "clip_norm"), io, caps, self.max, io.input(0).numel() / 4);
+        let launch = launch(
+            Kernel::new(shader!("gradients/clip_norm.wgsl"), "clip_norm"),
+            io,
+            caps,
+            self.max,
+            io.input(0).numel() / 4,
+        );
         vec![Variant::single("flat", launch.inputs([1]).write(Operand::Input(0, 0)))]
     }
 

@@ -133,7 +133,10 @@ impl TargetLoss {
                         * match kind {
                             LossKind::Softmax => {
                                 let total = log_sum_exp(&scaled);
-                                scaled.iter().zip(targets).fold(T::zero(), |sum, (&x, &t)| sum + t * (total - x))
+                                scaled
+                                    .iter()
+                                    .zip(targets)
+                                    .fold(T::zero(), |sum, (&x, &t)| sum + t * (total - x))
                             }
                             LossKind::Sigmoid => share * each(sigmoid_loss),
                             LossKind::Squares => share * each(|x, t| (x - t) * (x - t)),
@@ -192,9 +195,8 @@ impl Agreement {
         let classes = call.io.input(0)[1];
         let half = T::of(0.5);
         // The first of equals: only something greater takes its place.
-        let largest = |row: &[T]| {
-            row.iter().enumerate().fold(0, |best, (c, x)| if *x > row[best] { c } else { best })
-        };
+        let largest =
+            |row: &[T]| row.iter().enumerate().fold(0, |best, (c, x)| if *x > row[best] { c } else { best });
         let agreed = |logits: &[T], targets: &[T]| -> T {
             let pairs = logits.iter().zip(targets);
             let mean = |sum: T| sum / T::of(classes as f64);
@@ -203,9 +205,7 @@ impl Agreement {
                 LossKind::Sigmoid => {
                     mean(T::of(pairs.filter(|&(&x, &t)| (x > T::zero()) == (t > half)).count() as f64))
                 }
-                LossKind::Squares => {
-                    mean(pairs.fold(T::zero(), |sum, (&x, &t)| sum + (x - t) * (x - t)))
-                }
+                LossKind::Squares => mean(pairs.fold(T::zero(), |sum, (&x, &t)| sum + (x - t) * (x - t))),
             }
         };
         let rows = call.real(0).chunks_exact(classes).zip(call.real(1).chunks_exact(classes));

@@ -50,6 +50,15 @@ pub struct GpuProgram {
 /// One range of a buffer.
 type Bound<'a> = (&'a wgpu::Buffer, u64, u64);
 
+/// Makes all pipelines of a plan, on several threads; the device keeps them.
+pub(super) fn compile_kernels(gpu: &Gpu, plan: &Plan) -> Result<()> {
+    let launches = plan.steps.iter().flat_map(|s| &s.variant.launches);
+    let kernels: HashSet<(&Kernel, (u32, u32))> = launches.map(|l| (&l.kernel, l.access())).collect();
+    kernels
+        .into_par_iter()
+        .try_for_each(|(kernel, (reads, writes))| gpu.pipeline(kernel, reads, writes).map(drop))
+}
+
 impl GpuProgram {
     /// Compiles all pipelines (on several threads), allocates slots, uploads constants, makes all bind
     /// groups.
@@ -58,12 +67,8 @@ impl GpuProgram {
     /// [`Error::Gpu`] where memory does not suffice or a kernel does not compile; from `params`.
     pub fn new(plan: Plan, store: &Arc<GpuStore>, params: &dyn Params) -> Result<Self> {
         let gpu = store.gpu.clone();
+        compile_kernels(&gpu, &plan)?;
         let launches = || plan.steps.iter().flat_map(|s| &s.variant.launches);
-        let kernels: HashSet<(&Kernel, (u32, u32))> = launches().map(|l| (&l.kernel, l.access())).collect();
-        kernels
-            .into_par_iter()
-            .try_for_each(|(kernel, (reads, writes))| gpu.pipeline(kernel, reads, writes).map(drop))?;
-
         let slots = (plan.slots.iter().enumerate())
             .map(|(i, &bytes)| gpu.storage(&format!("slot {i}"), bytes))
             .collect::<Result<Vec<_>>>()?;

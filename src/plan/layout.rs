@@ -71,7 +71,12 @@ pub fn parts(ty: &Type, limit: u64) -> Vec<Range<usize>> {
 impl Layout {
     /// Pages for `trainable` parameters, their gradients and what else is kept of each ([`super::Update::pages`]), and
     /// one for the running statistics `state`.
-    pub fn new(trainable: &[Trainable], state: &[(String, Shape)], kept: &[&'static str], caps: &Caps) -> Self {
+    pub fn new(
+        trainable: &[Trainable],
+        state: &[(String, Shape)],
+        kept: &[&'static str],
+        caps: &Caps,
+    ) -> Self {
         let limit = caps.max_binding.min(caps.max_buffer);
         let page_elements = (limit / 4) as usize / BLOCK * BLOCK;
         let mut layout = Layout::default();

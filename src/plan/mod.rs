@@ -27,7 +27,7 @@ pub use program::{Chosen, Device, Program};
 pub use store::{CpuStore, GpuStore, Params, Store};
 
 use crate::gpu::Caps;
-use crate::ops::{Add, AdamW, Blend, ClipNorm, Sgd, SquaredSum};
+use crate::ops::{AdamW, Add, Blend, ClipNorm, Sgd, SquaredSum};
 use crate::tape::{Cost, Io, IoValue, Node, Op, Operand, Phase, Role, Tape, ValueId, Variant};
 use crate::{Error, Result};
 

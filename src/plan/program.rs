@@ -78,6 +78,17 @@ impl Device {
         }
     }
 
+    /// Makes the kernels of a plan ready ahead of its use; on the CPU there is nothing to do.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where a kernel does not compile.
+    pub fn warm(&self, plan: &Plan) -> Result<()> {
+        match self {
+            Device::Gpu(gpu) => super::gpu::compile_kernels(gpu, plan),
+            Device::Cpu => Ok(()),
+        }
+    }
+
     /// One line for people: adapter, kind, backend and driver, or the CPU with its threads.
     pub fn describe(&self) -> String {
         match self {

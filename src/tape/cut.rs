@@ -44,8 +44,9 @@ impl Tape {
     /// Where the recording can be cut: values that depend on the inputs `steady` and on frozen parameters alone, and
     /// are read by what does not. None where even the inputs themselves are read there.
     pub fn frontier(&self, steady: &[&str]) -> Vec<Mark> {
-        let is_steady_input =
-            |v: ValueId| self.values[v.0].role == Role::Input && steady.contains(&self.values[v.0].name.as_str());
+        let is_steady_input = |v: ValueId| {
+            self.values[v.0].role == Role::Input && steady.contains(&self.values[v.0].name.as_str())
+        };
         let mut front: BTreeSet<ValueId> = BTreeSet::new();
         let mut read: BTreeSet<ValueId> = BTreeSet::new();
         for node in &self.nodes {
@@ -58,7 +59,9 @@ impl Tape {
                 let live = node.outputs.iter().filter(|v| self.values[v.0].live);
                 front.extend(live.copied());
             } else {
-                read.extend(node.inputs.iter().filter(|v| front.contains(v) || is_steady_input(**v)).copied());
+                read.extend(
+                    node.inputs.iter().filter(|v| front.contains(v) || is_steady_input(**v)).copied(),
+                );
             }
         }
         if read.iter().any(|&v| is_steady_input(v)) {

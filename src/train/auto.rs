@@ -70,7 +70,9 @@ pub(super) fn choose(
             .cache(context.cache.clone());
         let (report, best) = trainer.fit_best(&mut own, &train, &val)?;
         if report.interrupted {
-            return Err(Error::Interrupted("interrupted while strategies were tried; nothing was kept".into()));
+            return Err(Error::Interrupted(
+                "interrupted while strategies were tried; nothing was kept".into(),
+            ));
         }
         let last = candidate.phases(groups).pop().unwrap_or_else(|| candidate.clone());
         let trial = Trial {

@@ -274,7 +274,9 @@ impl Config {
             own
         };
         match self.strategy {
-            Strategy::Features | Strategy::Finetune | Strategy::Scratch | Strategy::Auto => vec![self.clone()],
+            Strategy::Features | Strategy::Finetune | Strategy::Scratch | Strategy::Auto => {
+                vec![self.clone()]
+            }
             Strategy::TwoPhase => vec![head(), body(0)],
             Strategy::Gradual => {
                 let stages = (0..groups.len().saturating_sub(1)).rev().map(body);
@@ -421,7 +423,9 @@ impl Config {
         if self.accumulate == 0 {
             return usage("--accumulate 0: an update takes at least one batch".into());
         }
-        if self.head_solver == HeadSolver::Lbfgs && (self.head_hidden.is_some() || self.open.task != Task::Classes) {
+        if self.head_solver == HeadSolver::Lbfgs
+            && (self.head_hidden.is_some() || self.open.task != Task::Classes)
+        {
             return usage(
                 "--head-solver lbfgs solves for one linear layer and single classes; leave --head-hidden and --task away"
                     .into(),
@@ -431,13 +435,17 @@ impl Config {
             return usage("--copies: a copy shows one picture; leave --mixup and --cutmix away".into());
         }
         if self.copies > 0 && self.teacher.is_some() {
-            return usage("--copies and --teacher: the teacher's answers to copies are not kept; leave one away".into());
+            return usage(
+                "--copies and --teacher: the teacher's answers to copies are not kept; leave one away".into(),
+            );
         }
         if self.teacher.is_some() && self.open.task != Task::Classes {
             return usage("--teacher: a teacher's answers are classes; leave --task away".into());
         }
         if self.augment.mixes() && self.open.task != Task::Classes {
-            return usage("--mixup, --cutmix: what is mixed are classes; leave --task away, or the mixing".into());
+            return usage(
+                "--mixup, --cutmix: what is mixed are classes; leave --task away, or the mixing".into(),
+            );
         }
         if self.patience == Some(0) {
             return usage("--patience 0: give it at least one epoch".into());

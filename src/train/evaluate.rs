@@ -174,12 +174,8 @@ impl Predictor {
         let Outputs { logits, labels, targets, skipped, .. } = self.outputs(dataset, observer)?;
         let other = match self.task {
             Task::Classes => None,
-            Task::MultiLabel => {
-                Some(Measures::MultiLabel(MultiLabel::new(&logits, &targets, self.classes)?))
-            }
-            Task::Regression => {
-                Some(Measures::Regression(Regression::new(&logits, &targets, self.classes)?))
-            }
+            Task::MultiLabel => Some(Measures::MultiLabel(MultiLabel::new(&logits, &targets, self.classes)?)),
+            Task::Regression => Some(Measures::Regression(Regression::new(&logits, &targets, self.classes)?)),
         };
         if let Some(measures) = other {
             let seconds = began.elapsed().as_secs_f64();

@@ -261,11 +261,7 @@ mod tests {
     /// Expected: SimpleShot's few lines in numpy.
     #[test]
     fn the_nearest_mean_is_simpleshots() -> Result<()> {
-        let drawn = Vectors {
-            dims: 5,
-            rows: waves(8, 5),
-            labels: vec![0, 1, 2, 3, 0, 1, 2, 3],
-        };
+        let drawn = Vectors { dims: 5, rows: waves(8, 5), labels: vec![0, 1, 2, 3, 0, 1, 2, 3] };
         let rows = waves(60, 5);
         let labels = (0..60).map(|i| (i / 2 % 4) as u32).collect();
         let val = Vectors { dims: 5, rows, labels };

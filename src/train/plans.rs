@@ -58,9 +58,7 @@ pub(super) fn train_request(
         None => tape.input("labels", Type::u32(&[batch])),
     };
     let loss_of = |tape: &mut Tape, logits: ValueId| match objective.targets {
-        Some(kind) => {
-            tape.apply(TargetLoss { kind, temperature: 1.0 }, &[logits, reference, weights])
-        }
+        Some(kind) => tape.apply(TargetLoss { kind, temperature: 1.0 }, &[logits, reference, weights]),
         None => tape.apply(CrossEntropy { smoothing: objective.smoothing }, &[logits, reference, weights]),
     };
     let mut loss = loss_of(&mut tape, logits)?;
@@ -134,7 +132,8 @@ pub(super) fn front_tape(
     let mut tape = Tape::new();
     net.record(&mut tape, training(batch, augmented))?;
     let values = tape.marked(marks);
-    let values = values.ok_or_else(|| Error::Shape("the recording lacks a value that is to be kept".into()))?;
+    let values =
+        values.ok_or_else(|| Error::Shape("the recording lacks a value that is to be kept".into()))?;
     Ok((tape, values))
 }
 

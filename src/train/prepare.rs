@@ -2,6 +2,7 @@
 //! loss compares with.
 
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use super::config::{Config, HeadSolver, Strategy};
 use super::events::{Event, Observer, Silent};
@@ -14,8 +15,30 @@ use super::trainer::Trainer;
 use crate::data::{Dataset, Task, View};
 use crate::models::Network;
 use crate::ops::LossKind;
+use crate::plan::Device;
 use crate::tape::Mark;
 use crate::{Error, Result};
+
+/// Compiles the kernels of a phase to come while another is under way, so that it does not start cold. What fails is
+/// told when the phase begins.
+pub(super) fn warm(
+    device: &Device,
+    net: &Network,
+    config: &Config,
+    pictures: usize,
+) -> Option<JoinHandle<()>> {
+    if matches!(device, Device::Cpu) {
+        return None;
+    }
+    let (device, mut net, config) = (device.clone(), net.clone(), config.clone());
+    let work = move || {
+        let caps = device.caps();
+        let frozen = net.freeze(config.freeze());
+        let plan = frozen.and_then(|_| training_plan(&net, &config, config.batch(pictures), &caps));
+        let _ = plan.and_then(|plan| device.warm(&plan));
+    };
+    std::thread::Builder::new().name("defrost-warm".into()).spawn(work).ok()
+}
 
 impl Trainer<'_> {
     /// Reads pictures, or has the frozen front's output computed where each is always seen alike; drops what cannot
@@ -83,7 +106,12 @@ impl Trainer<'_> {
 
     /// The network on the device, and how many pictures go through it at once: as many as a batch has, or fewer,
     /// whose gradients then add up, where the device cannot hold as many.
-    pub(super) fn session(&mut self, net: &Network, source: &Source, marks: &[Mark]) -> Result<(Session, usize)> {
+    pub(super) fn session(
+        &mut self,
+        net: &Network,
+        source: &Source,
+        marks: &[Mark],
+    ) -> Result<(Session, usize)> {
         let caps = self.device.caps();
         let objective = self.objective(net);
         let wanted = self.config.batch(source.len());
@@ -120,7 +148,8 @@ impl Trainer<'_> {
     /// The head by logistic regression, where that is asked for: its loss and accuracy on the training pictures.
     pub(super) fn solve(&mut self, net: &mut Network, source: &Source) -> Result<Option<[f64; 2]>> {
         let Source::Kept { train, .. } = source else { return Ok(None) };
-        let wanted = self.config.strategy == Strategy::Features && self.config.head_solver == HeadSolver::Lbfgs;
+        let wanted =
+            self.config.strategy == Strategy::Features && self.config.head_solver == HeadSolver::Lbfgs;
         if !wanted || self.resumed {
             return Ok(None);
         }
@@ -138,7 +167,8 @@ impl Trainer<'_> {
 
     /// What a batch lacks that comes from the settings: how much each row counts, softened labels, a teacher's answers.
     pub(super) fn complete(&mut self, net: &Network, part: &mut Fed, weights: &[f32]) -> Result<()> {
-        part.weights = part.labels.iter().map(|&label| *weights.get(label as usize).unwrap_or(&1.0)).collect();
+        part.weights =
+            part.labels.iter().map(|&label| *weights.get(label as usize).unwrap_or(&1.0)).collect();
         if self.objective(net).targets == Some(LossKind::Softmax) {
             part.soften(net.classes().len(), self.config.smoothing);
         }

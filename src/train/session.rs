@@ -17,7 +17,9 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     /// A step that updates, or one whose gradients only add up.
-    Train { apply: bool },
+    Train {
+        apply: bool,
+    },
     Eval,
 }
 
@@ -48,16 +50,16 @@ impl Fed {
     /// Labels as numbers `[rows, classes]`, a share of each spread over all classes, mixed as the pictures are.
     pub(super) fn soften(&mut self, classes: usize, smoothing: f32) {
         let spread = smoothing / classes as f32;
-        let own = |label: u32, class: usize| {
-            spread + if label as usize == class { 1.0 - smoothing } else { 0.0 }
-        };
+        let own =
+            |label: u32, class: usize| spread + if label as usize == class { 1.0 - smoothing } else { 0.0 };
         let (partners, weight) = match &self.mix {
             Some((partners, weight)) => (Some(partners), *weight),
             None => (None, 1.0),
         };
         for (row, &label) in self.labels.iter().enumerate() {
             let partner = partners.map_or(label, |partners| self.labels[partners[row]]);
-            self.targets.extend((0..classes).map(|c| weight * own(label, c) + (1.0 - weight) * own(partner, c)));
+            self.targets
+                .extend((0..classes).map(|c| weight * own(label, c) + (1.0 - weight) * own(partner, c)));
         }
     }
 }
@@ -240,7 +242,8 @@ impl Session {
             labels.resize(size, 0);
             // Seed and step are folded into two words, from which dropout draws.
             let words = [crate::rng::mix(self.seed, i as u64) as u32, step as u32];
-            let (targets, teacher) = (bytemuck::cast_slice(&part.targets), bytemuck::cast_slice(&part.teacher));
+            let (targets, teacher) =
+                (bytemuck::cast_slice(&part.targets), bytemuck::cast_slice(&part.teacher));
             let (targets, teacher) = (padded(targets, rows, size), padded(teacher, rows, size));
             let data: Vec<(&str, Cow<'_, [u8]>)> =
                 part.inputs.iter().map(|(name, bytes)| (name.as_str(), padded(bytes, rows, size))).collect();
@@ -316,7 +319,8 @@ impl Session {
     /// What is worth keeping of the network: parameters, averaged where they are, and running statistics.
     pub(super) fn weights(&self) -> Result<BTreeMap<String, Vec<f32>>> {
         let mut values = self.read(|name| !name.contains(':') || name.starts_with("average:"))?;
-        let averages: Vec<String> = values.keys().filter(|name| name.starts_with("average:")).cloned().collect();
+        let averages: Vec<String> =
+            values.keys().filter(|name| name.starts_with("average:")).cloned().collect();
         for name in averages {
             if let Some(data) = values.remove(&name) {
                 values.insert(name["average:".len()..].to_string(), data);

@@ -92,13 +92,14 @@ impl Shelf {
             memory: Vec::new(),
         };
         if let Some(path) = path {
-            match shelf.attach(path) {
+            match shelf.attach(path, warn) {
                 Ok(()) => return shelf,
                 Err(e) => warn(format!("{e}; what is computed is not kept for the next run")),
             }
         }
         shelf.half = half;
-        shelf.file = tempfile::tempfile().and_then(|mut file| shelf.begin(&mut file).map(|()| Arc::new(file))).ok();
+        shelf.file =
+            tempfile::tempfile().and_then(|mut file| shelf.begin(&mut file).map(|()| Arc::new(file))).ok();
         shelf
     }
 
@@ -110,7 +111,7 @@ impl Shelf {
         file.write_all(&self.number_bytes().to_le_bytes())
     }
 
-    fn attach(&mut self, path: &Path) -> Result<()> {
+    fn attach(&mut self, path: &Path, warn: &mut dyn FnMut(String)) -> Result<()> {
         let failed = |what: &'static str| move |e| Error::io(path, what, e);
         let folder = path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "create folder", e))?;
@@ -140,6 +141,9 @@ impl Shelf {
             // Half a record at the end: a run was killed while it wrote.
             file.set_len(HEADER + self.records * self.record()).map_err(failed("write"))?;
         } else {
+            if file.metadata().is_ok_and(|about| about.len() > 0) {
+                warn(format!("{}: damaged; what it kept is computed again", path.display()));
+            }
             self.begin(&mut file).map_err(failed("write"))?;
         }
         (self.file, self.path) = (Some(Arc::new(file)), Some(path.into()));
@@ -279,6 +283,7 @@ mod tests {
         let mut shelf = Shelf::open(Some(folder.path()), 1, 1, &mut |text| warnings.push(text));
         shelf.add(key(1), &[2.5], &mut |_| {});
         assert_eq!(Arc::new(shelf).rows(vec![Place::Record(0)]).read([0]).expect("a row"), [2.5]);
-        assert!(warnings.len() == 1 && warnings[0].contains("not kept"), "{warnings:?}");
+        assert!(warnings.len() == 2 && warnings[0].contains("damaged"), "{warnings:?}");
+        assert!(warnings[1].contains("not kept"), "{warnings:?}");
     }
 }

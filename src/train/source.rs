@@ -7,9 +7,7 @@ use super::evaluate::AHEAD;
 use super::kept::Features;
 use super::session::Fed;
 use crate::Result;
-use crate::data::{
-    Batch, Dataset, Loader, Task, View, balanced_order, batches, class_weights, epoch_order,
-};
+use crate::data::{Batch, Dataset, Loader, Task, View, balanced_order, batches, class_weights, epoch_order};
 use crate::models::Network;
 
 /// Rows of what is kept that are evaluated at a time.

@@ -65,9 +65,8 @@ impl Teacher {
             false => fed.kept.iter().flat_map(|&i| self.kept[i * classes..][..classes].to_vec()).collect(),
             true => self.run(fed, rows)?,
         };
-        let answer = |row: &[f32]| {
-            softmax(&self.columns.iter().map(|&c| row[c] / temperature).collect::<Vec<f32>>())
-        };
+        let answer =
+            |row: &[f32]| softmax(&self.columns.iter().map(|&c| row[c] / temperature).collect::<Vec<f32>>());
         Ok(logits.chunks_exact(classes).flat_map(answer).collect())
     }
 

@@ -10,16 +10,17 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{beginning, snapshot};
 use super::config::Config;
-use super::schedule::{Schedule, Standing};
 use super::events::{EpochMetrics, Event, Observer, Silent};
+use super::prepare::warm;
+use super::schedule::{Schedule, Standing};
 use super::score::{Answers, Best, Score};
 use super::session::{Fed, Session, StepResult};
 use super::source::Source;
 use super::teacher::Teacher;
+use crate::Result;
 use crate::data::Dataset;
 use crate::models::Network;
 use crate::plan::Device;
-use crate::Result;
 
 /// Between two checkpoints that nothing else asks for.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(20);
@@ -117,7 +118,16 @@ pub struct Trainer<'a> {
 impl<'a> Trainer<'a> {
     /// A trainer with these settings.
     pub fn new(device: &'a Device, config: Config) -> Self {
-        Trainer { device, config, observer: None, stop: None, folder: None, cache: None, resumed: false, teacher: None }
+        Trainer {
+            device,
+            config,
+            observer: None,
+            stop: None,
+            folder: None,
+            cache: None,
+            resumed: false,
+            teacher: None,
+        }
     }
 
     /// Tells `observer` what happens.
@@ -219,7 +229,12 @@ impl<'a> Trainer<'a> {
                 net.save(beginning(folder, number))?;
             }
             self.config = config.clone();
+            let next = phases.get(number + 1);
+            let warming = next.and_then(|next| warm(self.device, net, next, train.len()));
             let outcome = self.phase(net, train, val, phase, handed);
+            if let Some(warming) = warming {
+                let _ = warming.join();
+            }
             (self.config, self.resumed) = (whole.clone(), false);
             (handed, interrupted) = outcome?;
             counted = false;
@@ -277,7 +292,8 @@ impl<'a> Trainer<'a> {
         let epochs = self.config.epochs();
         if let Some(solved) = solved {
             let score = self.evaluate(net, &mut session, &source, eval_batch)?;
-            (state.epoch, state.best) = (epochs, Some(Best { score, epoch: phase.before + epochs, updates: 0 }));
+            (state.epoch, state.best) =
+                (epochs, Some(Best { score, epoch: phase.before + epochs, updates: 0 }));
             best = session.weights()?;
             let lr = 0.0;
             self.finish_epoch(&state, phase, solved, score, lr)?;
@@ -319,7 +335,8 @@ impl<'a> Trainer<'a> {
             self.finish_epoch(&state, phase, [train_loss / count, hits / count], score, lr)?;
             let last = state.epoch == epochs || patience;
             if patience && state.epoch < epochs {
-                let text = format!("the validation loss has not fallen for {} epochs: that is enough", stale.1);
+                let text =
+                    format!("the validation loss has not fallen for {} epochs: that is enough", stale.1);
                 self.tell(&Event::Note(text));
                 epochs_over = true;
             }
@@ -336,7 +353,9 @@ impl<'a> Trainer<'a> {
         *net = snapshot(&initial, &best, state.best)?;
         let moments = match phase.last {
             true => BTreeMap::new(),
-            false => session.everything()?.into_iter().filter(|(name, _)| name.starts_with("moment")).collect(),
+            false => {
+                session.everything()?.into_iter().filter(|(name, _)| name.starts_with("moment")).collect()
+            }
         };
         let updates = session.updates_after(state.updates);
         let (best, epochs) = (state.best, phase.before + state.epoch);
@@ -423,13 +442,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Waits for the steps under way.
-    fn drain(
-        &mut self,
-        session: &mut Session,
-        state: &mut State,
-        steps: usize,
-        phase: Phase,
-    ) -> Result<()> {
+    fn drain(&mut self, session: &mut Session, state: &mut State, steps: usize, phase: Phase) -> Result<()> {
         while let Some(done) = session.finish()? {
             self.count(state, done, steps, phase);
         }
