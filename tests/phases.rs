@@ -19,7 +19,7 @@ fn the_phases_of_a_strategy() {
     let groups: Vec<String> = ["conv1", "layer2", "fc"].map(String::from).into();
     let of = |strategy| Config { strategy, ..Config::default() }.phases(&groups);
     let two = of(Strategy::TwoPhase);
-    assert_eq!((two.len(), two[0].epochs(), two[1].epochs()), (2, 40, 5));
+    assert_eq!((two.len(), two[0].epochs(), two[1].epochs()), (2, 40, 6));
     assert_eq!((two[0].strategy, two[1].strategy), (Strategy::Features, Strategy::Finetune));
     assert!(two[1].lr.windows(2).all(|pair| pair[0] < pair[1]), "{:?}", two[1].lr);
     let gradual = of(Strategy::Gradual);

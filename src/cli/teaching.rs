@@ -27,8 +27,8 @@ fn rates(text: &str) -> Result<Rates, String> {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "How it is taught")]
 pub(super) struct Teaching {
-    /// Passes over the pictures [default: 40 for features, 5 for finetune and two-phase, 2 a stage for gradual, 100 for
-    /// scratch]
+    /// Passes over the pictures [default: 40 for features, 5 for finetune, 6 for two-phase, 2 a stage for gradual, 100
+    /// for scratch]
     #[arg(long, value_name = "N", value_parser = positive)]
     epochs: Option<usize>,
     /// Pictures a step [default: 32 on kept features, else 8 to 32 by the number of pictures]
@@ -55,7 +55,7 @@ pub(super) struct Teaching {
     /// Decay of weights; norms and biases do not decay [default: 0.1 with adamw, 1e-4 with sgd]
     #[arg(long)]
     weight_decay: Option<f64>,
-    /// How the rate goes over the training [default: cosine for features, one-cycle for finetune]
+    /// How the rate goes over the training [default: cosine for features, else one-cycle]
     #[arg(long, value_parser = one_of::<Schedule>(&["constant", "step", "cosine", "one-cycle", "plateau"]))]
     schedule: Option<Schedule>,
     /// Scale gradients down to this norm where they are larger
@@ -64,7 +64,8 @@ pub(super) struct Teaching {
     /// So many batches make one update: their gradients add up
     #[arg(long, value_name = "BATCHES", value_parser = positive)]
     accumulate: Option<usize>,
-    /// Evaluate and keep a moving average of the weights with this decay
+    /// Evaluate and keep a moving average of the weights with this decay; 0 for none [default: 0.98 for two-phase, else
+    /// none]
     #[arg(long, value_name = "DECAY")]
     ema: Option<f64>,
     /// End a phase once the validation loss has not fallen for so many epochs

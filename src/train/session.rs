@@ -119,13 +119,13 @@ impl Session {
         let update = config.update();
         let layout = layout(net, &update, &device.caps());
         let store = device.store(&layout, net)?;
-        let averaged = match config.ema {
-            Some(_) => {
+        let averaged = match update.average {
+            true => {
                 let plain = super::plans::layout(net, &Update { average: false, ..update }, &device.caps());
                 let store = device.store(&plain, net)?;
                 Some((plain, store))
             }
-            None => None,
+            false => None,
         };
         let batch_statistics = net
             .specs()

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{beginning, snapshot};
-use super::config::Config;
+use super::config::{Config, Strategy};
 use super::events::{EpochMetrics, Event, Observer, Silent};
 use super::prepare::warm;
 use super::schedule::{Schedule, Standing};
@@ -18,7 +18,7 @@ use super::session::{Fed, Session, StepResult};
 use super::source::Source;
 use super::teacher::Teacher;
 use crate::Result;
-use crate::data::Dataset;
+use crate::data::{Dataset, Task};
 use crate::models::Network;
 use crate::plan::Device;
 
@@ -314,9 +314,8 @@ impl<'a> Trainer<'a> {
             state.epoch += 1;
             (state.step, state.sums) = (0, [0.0; 3]);
             let number = phase.before + state.epoch;
-            // By loss, not by accuracy: of dozens of epochs the most accurate one is mostly luck, which
-            // flatters the figure and costs a point on pictures never seen (measured on clothing10's test).
-            if state.best.is_none_or(|best| score.rank <= best.score.rank) {
+            let by_accuracy = self.config.strategy != Strategy::Features && train.task == Task::Classes;
+            if state.best.is_none_or(|best| score.beats(&best.score, by_accuracy)) {
                 state.best = Some(Best { score, epoch: number, updates: state.updates });
                 best = session.weights()?;
             }
