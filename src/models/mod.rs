@@ -44,7 +44,7 @@ pub use mobilenet_v3::MobileNetV3;
 pub(crate) use network::mult_adds;
 pub use network::{Config, Network, Task};
 pub use preprocess::{Filter, Preprocess};
-pub use record::{Front, Head, InputKind, Recorded, Recording};
+pub use record::{Front, Head, IMAGE_LAYER, InputKind, Recorded, Recording};
 pub use resnet::Resnet;
 pub use save::Naming;
 pub use squeezenet::SqueezeNet;

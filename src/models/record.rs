@@ -6,6 +6,9 @@ use crate::nn::{Graph, Mode, step_of};
 use crate::ops::{AugmentInput, Draws, ImageInput};
 use crate::tape::{Tape, Type, ValueId};
 
+/// The layer of what happens to a picture before the network.
+pub const IMAGE_LAYER: &str = "image";
+
 /// What a recorded network takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum InputKind {
@@ -132,7 +135,7 @@ impl Network {
 
     fn normalise(&self, g: &mut Graph<'_>, image: ValueId, input: InputKind) -> Result<ValueId> {
         let (scale, shift) = self.config.preprocess.scale_shift();
-        let above = g.tape.set_layer("image");
+        let above = g.tape.set_layer(IMAGE_LAYER);
         let x = match input {
             InputKind::Normalised => Ok(image),
             InputKind::Bytes => g.tape.apply(ImageInput { scale, shift }, &[image]),

@@ -13,7 +13,7 @@ use super::events::{Event, Observer};
 use super::plans::{front, front_tape, frontier};
 use super::shelf::{Key, Rows, Shelf};
 use crate::data::{Dataset, Skipped, View, content_key};
-use crate::models::Network;
+use crate::models::{IMAGE_LAYER, Network};
 use crate::nn::Freeze;
 use crate::ops::Draws;
 use crate::plan::Device;
@@ -40,7 +40,8 @@ impl Cut {
     /// As for [`Network::record`].
     pub fn before_learning(net: &Network) -> Result<Option<Cut>> {
         let marks = frontier(net)?;
-        if marks.is_empty() {
+        // Where the first layer learns, only normalised pictures would be kept.
+        if marks.is_empty() || marks.iter().any(|mark| mark.layer == IMAGE_LAYER) {
             return Ok(None);
         }
         let (tape, values) = front_tape(net, &marks, 2, false)?;

@@ -197,7 +197,12 @@ impl<'a> Trainer<'a> {
         self.config.check()?;
         net.set_task(train.task);
         self.teacher = match &self.config.teacher {
-            Some(path) => Some(Teacher::open(path, net, self.device, self.config.varies())?),
+            Some(path) => Some(Teacher::open(
+                path,
+                net,
+                self.device,
+                self.config.varies() && self.config.augment.on_device(),
+            )?),
             None => None,
         };
         let phases = self.config.phases(&net.structure().groups);
