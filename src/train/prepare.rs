@@ -86,7 +86,7 @@ impl Trainer<'_> {
                 if let Some(teacher) = &mut self.teacher {
                     teacher.look_at(&sets[0])?;
                 }
-                (Source::Kept { train: kept, val: kept_val, sets }, cut.marks, skipped)
+                (Source::Kept { kept: Box::new([kept, kept_val]), sets }, cut.marks, skipped)
             }
             None => {
                 observer.event(&Event::progress("reading", 0, train.len() + val.len()));
@@ -147,7 +147,7 @@ impl Trainer<'_> {
 
     /// The head by logistic regression, where that is asked for: its loss and accuracy on the training pictures.
     pub(super) fn solve(&mut self, net: &mut Network, source: &Source) -> Result<Option<[f64; 2]>> {
-        let Source::Kept { train, .. } = source else { return Ok(None) };
+        let Source::Kept { kept, .. } = source else { return Ok(None) };
         let wanted =
             self.config.strategy == Strategy::Features && self.config.head_solver == HeadSolver::Lbfgs;
         if !wanted || self.resumed {
@@ -159,7 +159,7 @@ impl Trainer<'_> {
             None => &mut silent,
         };
         let options = SolverOptions { seed: self.config.seed, ..SolverOptions::default() };
-        let vectors = train.vectors()?;
+        let vectors = kept[0].vectors()?;
         let solved = solve_head(net, self.device, &vectors, &options, observer)?;
         solved.write(net)?;
         Ok(Some([solved.loss, solved.accuracy(&vectors)]))

@@ -16,7 +16,8 @@ pub(super) const KEPT_BATCH: usize = 256;
 /// The two parts of the data.
 pub(super) enum Source {
     Pictures { train: Arc<Dataset>, val: Arc<Dataset> },
-    Kept { train: Features, val: Features, sets: [Arc<Dataset>; 2] },
+    /// What is kept of training and validation pictures, and their sets.
+    Kept { kept: Box<[Features; 2]>, sets: [Arc<Dataset>; 2] },
 }
 
 /// Batches, decoded ahead of their use.
@@ -38,7 +39,7 @@ impl Source {
     pub(super) fn len(&self) -> usize {
         match self {
             Source::Pictures { train, .. } => train.len(),
-            Source::Kept { train, .. } => train.len(),
+            Source::Kept { kept, .. } => kept[0].len(),
         }
     }
 
@@ -46,7 +47,7 @@ impl Source {
     pub(super) fn val_len(&self) -> usize {
         match self {
             Source::Pictures { val, .. } => val.len(),
-            Source::Kept { val, .. } => val.len(),
+            Source::Kept { kept, .. } => kept[1].len(),
         }
     }
 
@@ -87,8 +88,8 @@ impl Source {
                 let view = training_view(config, net, epoch as u64);
                 Box::new(Loader::new(train.clone(), batches, view, AHEAD)?.map(|batch| Ok(decoded(batch))))
             }
-            Source::Kept { train, sets, .. } => {
-                Box::new(batches.into_iter().map(move |rows| kept(train, &sets[0], &rows, epoch)))
+            Source::Kept { kept, sets } => {
+                Box::new(batches.into_iter().map(move |rows| read(&kept[0], &sets[0], &rows, epoch)))
             }
         })
     }
@@ -102,8 +103,8 @@ impl Source {
                 let view = View::Eval(net.preprocess().clone());
                 Box::new(Loader::new(val.clone(), batches, view, AHEAD)?.map(|batch| Ok(decoded(batch))))
             }
-            Source::Kept { val, sets, .. } => {
-                Box::new(batches.into_iter().map(move |rows| kept(val, &sets[1], &rows, 0)))
+            Source::Kept { kept, sets } => {
+                Box::new(batches.into_iter().map(move |rows| read(&kept[1], &sets[1], &rows, 0)))
             }
         })
     }
@@ -117,7 +118,7 @@ fn decoded(batch: Batch) -> Fed {
     Fed { inputs, labels: batch.labels, targets: batch.targets, mix: batch.mix, ..Fed::default() }
 }
 
-fn kept(features: &Features, set: &Dataset, rows: &[usize], copy: usize) -> Result<Fed> {
+fn read(features: &Features, set: &Dataset, rows: &[usize], copy: usize) -> Result<Fed> {
     let labels: Vec<u32> = rows.iter().map(|&i| features.labels[i]).collect();
     let targets = rows.iter().flat_map(|&i| set.samples[i].targets.iter().copied()).collect();
     Ok(Fed { inputs: features.inputs(rows, copy)?, labels, targets, kept: rows.to_vec(), ..Fed::default() })
