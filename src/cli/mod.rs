@@ -1,5 +1,6 @@
 //! The command `defrost`: options become library calls, results become text or JSON. No logic.
 
+mod adapt;
 mod augment;
 mod bench;
 mod calibrate;
@@ -59,6 +60,7 @@ struct Cli {
 enum Command {
     Train(Box<train::Train>),
     Eval(eval::Eval),
+    Adapt(adapt::Adapt),
     Calibrate(calibrate::Calibrate),
     Fewshot(fewshot::FewshotCommand),
     Predict(predict::Predict),
@@ -172,6 +174,7 @@ pub fn main() -> ExitCode {
     let outcome = start_threads(threads).and_then(|()| match cli.command {
         Command::Train(command) => command.run(&session),
         Command::Eval(command) => command.run(&session),
+        Command::Adapt(command) => command.run(&session),
         Command::Calibrate(command) => command.run(&session),
         Command::Fewshot(command) => command.run(&session),
         Command::Predict(command) => command.run(&session),

@@ -1,10 +1,12 @@
 //! Learning: settings, the trainer with its strategies, evaluation, kept features, run folders.
 
+mod adapt;
 mod bench;
 mod calibration;
 mod certify;
 mod checkpoint;
 mod config;
+mod coral;
 mod evaluate;
 mod events;
 mod fewshot;
@@ -13,6 +15,7 @@ mod lbfgs;
 mod logistic;
 mod measures;
 mod plans;
+mod roots;
 mod run;
 mod schedule;
 mod score;
@@ -26,10 +29,12 @@ mod teacher;
 mod trainer;
 mod workload;
 
+pub use adapt::{AdaptOptions, Adapted, adapt};
 pub use bench::{Measured, Part, Row, Span, bench};
 pub use calibration::{Bin, Calibrated, Calibration, calibrate, fit_temperature};
 pub use certify::{CERTIFIED, Figure, ModelVerdict, certify};
 pub use config::{Config, Distill, HeadSolver, OptimizerKind, Strategy};
+pub use coral::{Aligned, align, align_head};
 pub use evaluate::{Evaluation, Outputs, Predictor, Uncalibrated, evaluate};
 pub use events::{EpochMetrics, Event, Observer, Silent};
 pub use fewshot::{Fewshot, FewshotOptions, Method, fewshot};

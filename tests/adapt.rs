@@ -1,0 +1,170 @@
+//! Networks brought to another domain: statistics beside PyTorch's (`tools/adapt_fixtures.py`), alignment beside
+//! scipy's, and what both are worth on pictures that look otherwise.
+#![allow(clippy::unwrap_used)]
+
+mod command;
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use command::{COLOURS, Place};
+use common::{gpu, material};
+use defrost::data::{self, Dataset, OpenOptions, Sample, Source};
+use defrost::models::{self, Network, Preprocess};
+use defrost::plan::Device;
+use defrost::rng::{self, Stream};
+use defrost::train::{
+    AdaptOptions, Config, Context, Silent, Solved, SolverOptions, Strategy, Vectors, adapt, align, align_head,
+    extract, run, solve_head,
+};
+use image::RgbImage;
+use rayon::prelude::*;
+use serde_json::Value;
+
+/// ResNet-20 filled by rule, for 32x32 pictures.
+fn resnet20(classes: usize) -> Network {
+    let mut net = models::blank("resnet20", classes).unwrap();
+    models::rule_fill(&mut net);
+    net.set_preprocess(Preprocess { mean: [0.5; 3], std: [0.25; 3], ..Preprocess::whole(32) }).unwrap();
+    net
+}
+
+/// The twelve pictures of `tools/adapt_fixtures.py`.
+fn twelve(folder: &Path) -> Dataset {
+    let file = |number: u64| {
+        let key = rng::key_of(&format!("picture {number}"));
+        let byte = |i: u64| (40.0 * (number / 3) as f32 + 120.0 * rng::unit(key, i)).floor() as u8;
+        let path = folder.join(format!("{number:02}.png"));
+        RgbImage::from_raw(32, 32, (0..32 * 32 * 3).map(byte).collect()).unwrap().save(&path).unwrap();
+        path
+    };
+    Dataset::unlabelled((0..12).map(file).collect())
+}
+
+#[test]
+fn statistics_are_pytorchs() {
+    let text = fs::read_to_string("tests/fixtures/adapt.json").unwrap();
+    let cases: serde_json::Map<String, Value> = serde_json::from_str(&text).unwrap();
+    assert_eq!(cases.len(), 5);
+    let folder = tempfile::tempdir().unwrap();
+    let pictures = Arc::new(twelve(folder.path()));
+    for (name, case) in cases {
+        let batch = case["batch"].as_u64().unwrap() as usize;
+        let options = AdaptOptions { mix: case["mix"].as_f64().unwrap(), batch, seed: 0 };
+        let devices = if name == "mixed" { vec![Device::Cpu, Device::Gpu(gpu())] } else { vec![Device::Cpu] };
+        for device in devices {
+            let mut net = resnet20(4);
+            net.set_temperature(Some(2.0)).unwrap();
+            let weights: Vec<f32> = net.tensor("layer1.0.conv1.weight").unwrap().to_vec();
+            let done = adapt(&mut net, &device, pictures.clone(), &options, &mut Silent).unwrap();
+            assert_eq!((done.pictures, done.norms, done.skipped.len()), (12, 21, 0));
+            assert!(done.shift > 0.0 && done.shift < 10.0, "{}", done.shift);
+            assert_eq!(net.tensor("layer1.0.conv1.weight").unwrap(), weights);
+            assert!(net.config().temperature.is_none());
+            let norms = case["norms"].as_object().unwrap();
+            assert_eq!(norms.len(), 21);
+            let mut worst = 0.0f64;
+            for (norm, expected) in norms {
+                let scale = |i: usize| expected[1][i].as_f64().unwrap();
+                for (which, part) in ["running_mean", "running_var"].into_iter().enumerate() {
+                    let found = net.tensor(&format!("{norm}.{part}")).unwrap();
+                    for (i, expected) in expected[which].as_array().unwrap().iter().enumerate() {
+                        let unit = if which == 0 { scale(i).sqrt() } else { scale(i) };
+                        worst = worst.max((f64::from(found[i]) - expected.as_f64().unwrap()).abs() / unit);
+                    }
+                }
+            }
+            println!("{name}: {worst:.1e}");
+            assert!(worst < 1e-4, "{name}: {worst}");
+        }
+    }
+}
+
+#[test]
+fn a_share_of_one_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut net = resnet20(4);
+    let before: Vec<Vec<f32>> = net.tensors().map(|(_, numbers)| numbers.to_vec()).collect();
+    let options = AdaptOptions { mix: 1.0, ..AdaptOptions::default() };
+    adapt(&mut net, &Device::Cpu, Arc::new(twelve(folder.path())), &options, &mut Silent).unwrap();
+    net.tensors().zip(before).for_each(|((spec, after), before)| assert_eq!(after, before, "{}", spec.path));
+}
+
+#[test]
+fn what_cannot_be_adapted_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken.png");
+    fs::write(&broken, "no picture").unwrap();
+    let tried = |net: &mut Network, pictures: Dataset, mix: f64| {
+        let options = AdaptOptions { mix, ..AdaptOptions::default() };
+        adapt(net, &Device::Cpu, Arc::new(pictures), &options, &mut Silent)
+    };
+    let without = tried(&mut models::blank("squeezenet1_1", 2).unwrap(), twelve(folder.path()), 0.0).unwrap_err();
+    assert!(without.exit_code() == 2 && without.to_string().contains("squeezenet1_1"), "{without}");
+    let share = tried(&mut resnet20(4), twelve(folder.path()), 1.5).unwrap_err();
+    assert!(share.exit_code() == 2 && share.to_string().contains("1.5"), "{share}");
+    let none = tried(&mut resnet20(4), Dataset::unlabelled(vec![broken.clone()]), 0.0).unwrap_err();
+    assert!(none.to_string().contains("broken.png"), "{none}");
+    assert!(tried(&mut resnet20(4), Dataset::unlabelled(vec![]), 0.0).is_err());
+    // One among others is left out.
+    let mut some = twelve(folder.path());
+    some.samples.insert(5, Sample::new(Source::File(broken.clone()), 0));
+    let done = tried(&mut resnet20(4), some, 0.0).unwrap();
+    assert_eq!((done.pictures, &done.skipped[0].path), (12, &broken));
+}
+
+/// Rows of waves about different means on different scales.
+fn waves(rows: usize, dims: usize, [a, b, c]: [f64; 3], offset: f64, step: f64) -> Vectors {
+    let number = |at: usize| {
+        let (i, k) = ((at / dims) as f64, (at % dims) as f64);
+        let wave = (3.0 * (a * i + b * k + c * i * k).sin()) as f32;
+        (f64::from(wave) * (1.0 + step * k) + offset * k) as f32
+    };
+    let labels = (0..rows as u32).map(|i| i % 2).collect();
+    Vectors { dims, rows: (0..rows * dims).map(number).collect(), labels }
+}
+
+/// Expected: `(s - mean(s)) @ inv(sqrtm(cov(s) + v I)) @ sqrtm(cov(t) + v I) + mean(t)` with numpy and scipy in f64,
+/// v the mean of the diagonal of cov(s): the first, the middle and the last row. There are more pictures than
+/// features once, and fewer once.
+#[test]
+fn alignment_is_scipys() {
+    let cases: [(usize, usize, usize, &[f64]); 2] = [
+        (50, 40, 6, &[
+            0.056707, 3.31295, -9.582701, 2.089916, -1.812492, -14.959281, -2.930996, 2.948089, -0.799688,
+            -11.129778, 5.268758, -7.875184, 3.079565, -1.679333, -9.455659, -0.140488, 5.261976, -10.743028,
+        ]),
+        (7, 5, 9, &[
+            1.543837, 2.38854, -9.116677, 1.543414, -3.77513, -12.908668, 5.458862, -9.591423, -8.834561,
+            -1.48064, 1.341461, -0.489775, -10.405871, 4.68404, -12.949323, -2.626425, -0.628591, -13.474601,
+            -0.657759, -0.89673, 4.317137, 2.413582, -5.865911, -15.087681, -17.403772, -2.696219, 9.398013,
+        ]),
+    ];
+    for (n, m, dims, expected) in cases {
+        let source = waves(n, dims, [1.7, 2.3, 0.5], 2.0, 1.0);
+        let target = waves(m, dims, [0.9, 1.1, 0.3], -1.0, 0.25);
+        let aligned = align(&source, &target).unwrap();
+        assert_eq!((aligned.dims, &aligned.labels), (dims, &source.labels));
+        let row = |i: usize| &aligned.rows[i * dims..][..dims];
+        let found = [row(0), row(n / 2), row(n - 1)].concat();
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((f64::from(*found) - expected).abs() < 2e-5, "{found} instead of {expected}");
+        }
+        // A domain is at home in itself.
+        let same = align(&source, &source).unwrap();
+        let off = same.rows.iter().zip(&source.rows).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(off < 1e-4, "{off}");
+    }
+    let some = waves(5, 4, [1.0, 2.0, 0.5], 0.0, 1.0);
+    let longer = waves(5, 6, [1.0, 2.0, 0.5], 0.0, 1.0);
+    assert!(align(&some, &longer).unwrap_err().to_string().contains("6 of the target"));
+    let one = Vectors { dims: 4, rows: vec![1.0; 4], labels: vec![0] };
+    assert!(align(&some, &one).unwrap_err().to_string().contains("target pictures: 1"));
+    let alike = Vectors { dims: 4, rows: vec![1.0; 8], labels: vec![0, 0] };
+    assert!(align(&alike, &some).unwrap_err().to_string().contains("same features"));
+    let damaged = Vectors { dims: 4, rows: vec![f32::NAN; 8], labels: vec![0, 0] };
+    assert!(align(&some, &damaged).unwrap_err().to_string().contains("target"));
+}
