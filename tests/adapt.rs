@@ -10,19 +10,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use command::{COLOURS, Place};
+use command::Place;
 use common::{gpu, material};
 use defrost::data::{self, Dataset, OpenOptions, Sample, Source};
 use defrost::models::{self, Network, Preprocess};
 use defrost::plan::Device;
 use defrost::rng::{self, Stream};
 use defrost::train::{
-    AdaptOptions, Config, Context, Silent, Solved, SolverOptions, Strategy, Vectors, adapt, align, align_head,
-    extract, run, solve_head,
+    AdaptOptions, Config, Context, Silent, Solved, SolverOptions, Strategy, Vectors, adapt, align,
+    align_head, extract, run, solve_head,
 };
 use image::RgbImage;
 use rayon::prelude::*;
 use serde_json::Value;
+
+/// Blur in pixels, contrast and noise in levels of fog that real pictures are hard to tell apart in.
+const FOG: [f32; 3] = [1.0, 0.25, 4.0];
 
 /// ResNet-20 filled by rule, for 32x32 pictures.
 fn resnet20(classes: usize) -> Network {
@@ -102,7 +105,8 @@ fn what_cannot_be_adapted_is_told() {
         let options = AdaptOptions { mix, ..AdaptOptions::default() };
         adapt(net, &Device::Cpu, Arc::new(pictures), &options, &mut Silent)
     };
-    let without = tried(&mut models::blank("squeezenet1_1", 2).unwrap(), twelve(folder.path()), 0.0).unwrap_err();
+    let without =
+        tried(&mut models::blank("squeezenet1_1", 2).unwrap(), twelve(folder.path()), 0.0).unwrap_err();
     assert!(without.exit_code() == 2 && without.to_string().contains("squeezenet1_1"), "{without}");
     let share = tried(&mut resnet20(4), twelve(folder.path()), 1.5).unwrap_err();
     assert!(share.exit_code() == 2 && share.to_string().contains("1.5"), "{share}");
@@ -133,15 +137,27 @@ fn waves(rows: usize, dims: usize, [a, b, c]: [f64; 3], offset: f64, step: f64) 
 #[test]
 fn alignment_is_scipys() {
     let cases: [(usize, usize, usize, &[f64]); 2] = [
-        (50, 40, 6, &[
-            0.056707, 3.31295, -9.582701, 2.089916, -1.812492, -14.959281, -2.930996, 2.948089, -0.799688,
-            -11.129778, 5.268758, -7.875184, 3.079565, -1.679333, -9.455659, -0.140488, 5.261976, -10.743028,
-        ]),
-        (7, 5, 9, &[
-            1.543837, 2.38854, -9.116677, 1.543414, -3.77513, -12.908668, 5.458862, -9.591423, -8.834561,
-            -1.48064, 1.341461, -0.489775, -10.405871, 4.68404, -12.949323, -2.626425, -0.628591, -13.474601,
-            -0.657759, -0.89673, 4.317137, 2.413582, -5.865911, -15.087681, -17.403772, -2.696219, 9.398013,
-        ]),
+        (
+            50,
+            40,
+            6,
+            &[
+                0.056707, 3.31295, -9.582701, 2.089916, -1.812492, -14.959281, -2.930996, 2.948089,
+                -0.799688, -11.129778, 5.268758, -7.875184, 3.079565, -1.679333, -9.455659, -0.140488,
+                5.261976, -10.743028,
+            ],
+        ),
+        (
+            7,
+            5,
+            9,
+            &[
+                1.543837, 2.38854, -9.116677, 1.543414, -3.77513, -12.908668, 5.458862, -9.591423, -8.834561,
+                -1.48064, 1.341461, -0.489775, -10.405871, 4.68404, -12.949323, -2.626425, -0.628591,
+                -13.474601, -0.657759, -0.89673, 4.317137, 2.413582, -5.865911, -15.087681, -17.403772,
+                -2.696219, 9.398013,
+            ],
+        ),
     ];
     for (n, m, dims, expected) in cases {
         let source = waves(n, dims, [1.7, 2.3, 0.5], 2.0, 1.0);
@@ -167,4 +183,183 @@ fn alignment_is_scipys() {
     assert!(align(&alike, &some).unwrap_err().to_string().contains("same features"));
     let damaged = Vectors { dims: 4, rows: vec![f32::NAN; 8], labels: vec![0, 0] };
     assert!(align(&some, &damaged).unwrap_err().to_string().contains("target"));
+}
+
+/// Bands of colour with noise: a class has its own direction and hue.
+fn bands(class: usize, number: u64) -> RgbImage {
+    let key = rng::key_of(&format!("picture {class} {number}"));
+    RgbImage::from_fn(32, 32, |x, y| {
+        let along = [x, y, x + y][class % 3];
+        let bright = if (along / 4) % 2 == 0 { 190.0 } else { 60.0 };
+        let noise = |c: u64| 60.0 * rng::unit(key, u64::from(y * 32 + x) * 3 + c);
+        image::Rgb([0, 1, 2].map(|c| (if c == class as u64 { bright } else { 90.0 } + noise(c)) as u8))
+    })
+}
+
+/// As through fog: blurred, of little contrast, bright, with noise.
+fn fog(picture: &RgbImage, [blur, contrast, noise]: [f32; 3], key: u64) -> RgbImage {
+    let mut stream = Stream::new(&[key]);
+    let mut picture = image::imageops::fast_blur(picture, blur);
+    for x in picture.iter_mut() {
+        let dim = 150.0 + contrast * (f32::from(*x) - 128.0) + noise * stream.normal() as f32;
+        *x = dim.clamp(0.0, 255.0) as u8;
+    }
+    picture
+}
+
+/// Share of pictures that the network tells the class of.
+fn accuracy(net: &Network, set: &Dataset, cache: Option<&Path>) -> f64 {
+    let features = extract(net, &Device::Cpu, &[set], cache, &mut Silent).unwrap().remove(0).vectors().unwrap();
+    let head = &net.structure().head;
+    let tensor = |name: &str| net.tensor(&format!("{head}.{name}")).unwrap().to_vec();
+    let head =
+        Solved { weight: tensor("weight"), bias: tensor("bias"), penalty: 0.0, cv: Vec::new(), loss: 0.0 };
+    head.accuracy(&features)
+}
+
+/// `net` as each method brings it from `source` to `target`: batch norm, CORAL, both.
+fn adapted(net: &Network, [source, target]: [&Dataset; 2], seed: u64, cache: Option<&Path>) -> [Network; 3] {
+    let options = AdaptOptions { seed, ..AdaptOptions::default() };
+    let norms = |pictures: &Dataset| {
+        let mut net = net.clone();
+        adapt(&mut net, &Device::Cpu, Arc::new(pictures.clone()), &options, &mut Silent).unwrap();
+        net
+    };
+    let head = |net: &Network, home: &Network| {
+        let mut net = net.clone();
+        let options = SolverOptions { seed, ..SolverOptions::default() };
+        align_head(&mut net, home, &Device::Cpu, [source, target], cache, &options, &mut Silent).unwrap();
+        net
+    };
+    let there = norms(target);
+    [there.clone(), head(net, net), head(&there, &norms(source))]
+}
+
+#[test]
+fn a_small_network_finds_its_way_in_fog() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = |name: &str, numbers: std::ops::Range<u64>, foggy: bool| {
+        let into = folder.path().join(name);
+        fs::create_dir_all(&into).unwrap();
+        let each = numbers.flat_map(|number| (0..3usize).map(move |class| (class, number)));
+        let sample = |(class, number): (usize, u64)| {
+            let mut picture = bands(class, number);
+            if foggy {
+                picture = fog(&picture, [0.6, 0.3, 4.0], number);
+            }
+            let path = into.join(format!("{class}-{number}.png"));
+            picture.save(&path).unwrap();
+            Sample::new(Source::File(path), class as u32)
+        };
+        let classes = ["a", "b", "c"].map(String::from).to_vec();
+        Dataset { classes, samples: each.map(sample).collect(), ..Dataset::default() }
+    };
+    let (source, target) = (set("source", 0..16, false), set("target", 16..32, true));
+    let mut net = resnet20(3);
+    adapt(&mut net, &Device::Cpu, Arc::new(source.clone()), &AdaptOptions::default(), &mut Silent).unwrap();
+    let features = extract(&net, &Device::Cpu, &[&source], None, &mut Silent).unwrap().remove(0);
+    let features = features.vectors().unwrap();
+    let solved = solve_head(&net, &Device::Cpu, &features, &SolverOptions::default(), &mut Silent).unwrap();
+    solved.write(&mut net).unwrap();
+    let before = accuracy(&net, &target, None);
+    let after = adapted(&net, [&source, &target], 0, None).map(|net| accuracy(&net, &target, None));
+    println!("at home {}, in fog {before}; after batch norm, CORAL, both {after:?}", solved.accuracy(&features));
+    assert!(solved.accuracy(&features) > 0.95);
+    after.iter().for_each(|after| assert!(*after > before + 0.2, "{before} to {after}"));
+}
+
+#[test]
+fn a_user_adapts_a_run() {
+    let place = Place::new();
+    place.photos();
+    place.pictures("dusk", &[("blue", [60, 70, 105]), ("red", [105, 66, 63])], 8);
+    place.weights();
+    let train = ["train", "photos", "--model", "resnet20", "--weights", "resnet20.safetensors", "--out", "run"];
+    let cpu = ["--device", "cpu", "--json"];
+    place.ok(&[&train[..], &["--strategy", "features", "--epochs", "4"], &cpu[..2]].concat());
+    place.ok(&["calibrate", "run", "--device", "cpu"]);
+    fs::write(place.path("dusk/blue/broken.png"), "no picture").unwrap();
+    let learned = fs::read(place.path("run/model.safetensors")).unwrap();
+
+    let done = place.ok(&[&["adapt", "run", "dusk"][..], &cpu].concat()).done();
+    assert_eq!((&done["batch_norm"]["pictures"], &done["batch_norm"]["norms"]), (&16.into(), &21.into()));
+    assert!(done["skipped"] == 1 && done["coral"].is_null(), "{done}");
+    let (before, after) = (place.path("run/model.safetensors"), place.path("run/adapted.safetensors"));
+    let (before, after) = (Network::open(before).unwrap(), Network::open(after).unwrap());
+    assert!(before.config().temperature.is_some() && after.config().temperature.is_none());
+    assert_eq!((before.classes(), before.preprocess()), (after.classes(), after.preprocess()));
+    for ((spec, a), (_, b)) in before.tensors().zip(after.tensors()) {
+        assert_eq!(a == b, spec.kind.is_learnable(), "{}", spec.path);
+    }
+    let both = ["adapt", "run", "dusk", "--method", "both", "-o", "far/both.safetensors"];
+    let text = place.ok(&[&both[..], &cpu[..2]].concat());
+    for thing in ["batch norms  21", "aligned with 16", "far/both.safetensors"] {
+        assert!(text.stdout.contains(thing), "{thing}:\n{}", text.stdout);
+    }
+    assert!(text.stderr.contains("broken.png"), "{}", text.stderr);
+    place.ok(&["predict", "far/both.safetensors", "dusk/red/00.png", "--device", "cpu"]);
+    assert_eq!(fs::read(place.path("run/model.safetensors")).unwrap(), learned, "the run is as it was");
+
+    let refused = |args: &[&str], things: &[&str]| place.run(&[&["adapt"], args, &cpu[..2]].concat()).failed(2, things);
+    refused(&["run", "dusk", "--out", "run/model.safetensors"], &["--out run/model.safetensors"]);
+    refused(&["run/model.safetensors", "dusk"], &["--out"]);
+    refused(&["run/model.safetensors", "dusk", "-o", "a.safetensors", "--method", "coral"], &["run folder"]);
+    refused(&["run", "dusk", "--mix", "2"], &["mix 2"]);
+    let mut without = models::blank("squeezenet1_1", 2).unwrap();
+    models::rule_fill(&mut without);
+    without.save(place.path("squeezenet.safetensors")).unwrap();
+    refused(&["squeezenet.safetensors", "dusk", "-o", "a.safetensors"], &["squeezenet1_1", "no batch norm"]);
+    assert!(!place.path("a.safetensors").exists());
+}
+
+/// A copy of a set as through fog, a short side of 256 pixels.
+fn foggy(set: &Dataset, into: &Path, look: [f32; 3]) -> Dataset {
+    fs::create_dir_all(into).unwrap();
+    let copy = |(i, sample): (usize, &Sample)| {
+        let picture = sample.picture().unwrap();
+        let picture = RgbImage::from_raw(picture.width as u32, picture.height as u32, picture.rgb).unwrap();
+        let factor = 256.0 / picture.width().min(picture.height()) as f32;
+        let [width, height] = [picture.width(), picture.height()].map(|side| (side as f32 * factor).round() as u32);
+        let path: PathBuf = into.join(format!("{i:04}.png"));
+        fog(&image::imageops::thumbnail(&picture, width, height), look, i as u64).save(&path).unwrap();
+        Sample::new(Source::File(path), sample.label)
+    };
+    let samples = set.samples.par_iter().enumerate().map(copy).collect();
+    Dataset { samples, ..set.clone() }
+}
+
+/// Measured: see the table that it prints.
+#[test]
+fn real_pictures_in_fog_are_told_apart_again() {
+    let Some(material) = material() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let data = material.join("data/hymenoptera");
+    let splits = data::open(&data, &OpenOptions::default()).unwrap();
+    let target = foggy(&splits.val, &folder.path().join("fog"), FOG);
+    let cache = folder.path().join("cache");
+    let mut means = [0.0; 4];
+    for seed in 0..3 {
+        let config = Config {
+            data: data.clone(),
+            model: "mobilenet_v2".into(),
+            weights: Some(material.join("weights/mobilenet_v2.safetensors")),
+            strategy: Strategy::Features,
+            seed,
+            ..Config::default()
+        };
+        let (out, stop) = (folder.path().join(format!("run{seed}")), AtomicBool::new(false));
+        let context =
+            Context { device: &Device::Cpu, cache: cache.clone(), observer: &mut Silent, stop: &stop };
+        run(&config, &out, context).unwrap();
+        let net = Network::open(out.join("model.safetensors")).unwrap();
+        let clear = accuracy(&net, &splits.val, Some(&cache));
+        let nets = adapted(&net, [&splits.train, &target], seed, Some(&cache));
+        let after = nets.map(|net| accuracy(&net, &target, Some(&cache)));
+        let found = [accuracy(&net, &target, Some(&cache)), after[0], after[1], after[2]];
+        println!("seed {seed}: clear {clear:.4}; in fog, after batch norm, CORAL, both: {found:.4?}");
+        means.iter_mut().zip(found).for_each(|(mean, found)| *mean += found / 3.0);
+    }
+    println!("mean: {means:.4?}");
+    let [before, norms, coral, both] = means;
+    assert!(norms > before + 0.05 && coral > before + 0.05 && both > before + 0.05, "{means:?}");
 }
