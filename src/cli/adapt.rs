@@ -25,14 +25,17 @@ Examples:
 
 PICTURES come from where the network is to be used: another camera, other light. They need no labels.
 
-  batch-norm  statistics of all batch norms are estimated anew on them (Li et al. 2016); no weight changes
-  coral       the head is solved for anew, on the run's training pictures, whose features are first given the mean
-              and covariance of those of PICTURES (CORAL, Sun et al. 2016)
-  both        each domain through batch norms with its own statistics, then coral: the training pictures' statistics
-              are estimated anew, too, since a head that learned with others does not fit
+  batch-norm  statistics of all batch norms are estimated anew on them (Li et al. 2016). The head of a run is solved
+              for anew on the run's training pictures, with statistics of their own: one that learned with others
+              does not fit. With --keep-head, or given a checkpoint, statistics alone change: right for a network that
+              learned with its own (--batch-norm train)
+  coral       the head is solved for anew on the training pictures, whose features are first given the mean and
+              covariance of those of PICTURES (CORAL, Sun et al. 2016)
+  both        as batch-norm, and the features are aligned as for coral
 
 The statistics of few pictures are uncertain: of n, take a --mix of about 16 / (16 + n) (Schneider et al. 2020).
-All classes should be among PICTURES, about as often as they will be met.";
+All classes should be among PICTURES, about as often as they will be met. Where these look like the training
+pictures, there is nothing to win.";
 
 /// Bring a network to pictures that look otherwise, without labels
 #[derive(Debug, Args)]
@@ -47,6 +50,9 @@ pub(super) struct Adapt {
     /// What is adapted
     #[arg(long, value_enum, default_value = "batch-norm")]
     method: Method,
+    /// Leave the head as it is
+    #[arg(long)]
+    keep_head: bool,
     /// The checkpoint to write [default: adapted.safetensors in the run folder]
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -96,7 +102,7 @@ impl Adapt {
         if let Some(source) = &source {
             let cache = self.cache.clone().unwrap_or_else(cache_folder);
             let options = SolverOptions { seed: self.seed, ..SolverOptions::default() };
-            let sets = [source, &target];
+            let sets = (source, (self.method != Method::BatchNorm).then_some(&target));
             let done = align_head(&mut net, &home, &device, sets, Some(&cache), &options, &mut progress)?;
             skipped.extend(done.skipped.iter().filter(|s| !skipped.contains(s)).cloned().collect::<Vec<_>>());
             head = Some(done);
@@ -118,7 +124,7 @@ impl Adapt {
                 "done",
                 json!({
                     "batch_norm": norms,
-                    "coral": head,
+                    "head": head,
                     "skipped": skipped.len(),
                     "file": file.to_string_lossy(),
                     "seconds": seconds,
@@ -134,11 +140,11 @@ impl Adapt {
             ));
         }
         if let Some(Aligned { source, target, .. }) = head {
-            out.line(format_args!(
-                "head         solved for on {} training pictures, aligned with {}",
-                grouped(source),
-                grouped(target)
-            ));
+            let with = match target {
+                0 => String::new(),
+                n => format!(", aligned with {}", grouped(n)),
+            };
+            out.line(format_args!("head         solved for on {} training pictures{with}", grouped(source)));
         }
         out.line(format_args!("{}, {}", file.display(), duration(seconds)));
         Ok(())
@@ -146,7 +152,10 @@ impl Adapt {
 
     /// The network, and the pictures that it was taught with where they are needed.
     fn open(&self) -> Result<(Network, Option<Dataset>)> {
-        if self.method == Method::BatchNorm {
+        if self.keep_head && self.method != Method::BatchNorm {
+            return Err(usage_error("--keep-head: coral is nothing but another head; leave one away"));
+        }
+        if self.method == Method::BatchNorm && (self.keep_head || self.run.is_file()) {
             return Ok((open_source(&self.run)?, None));
         }
         if self.run.is_file() {

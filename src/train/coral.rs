@@ -67,22 +67,23 @@ pub fn align(source: &Vectors, target: &Vectors) -> Result<Vectors> {
     Ok(Vectors { dims, rows, labels: source.labels.clone() })
 }
 
-/// A head that was solved for on aligned features.
+/// A head that was solved for anew.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Aligned {
     /// The head.
     pub solved: Solved,
     /// Pictures of the source.
     pub source: usize,
-    /// Pictures of the target.
+    /// Pictures of the target that they were aligned with.
     pub target: usize,
     /// Pictures that could not be read.
     pub skipped: Vec<Skipped>,
 }
 
-/// Solves for `net`'s head on the features of labelled `source` pictures, aligned with those of `target` pictures
-/// whose labels do not matter, and writes it. The source's features are those of `home`: a copy of `net`, or the same
-/// network with the source's own batch-norm statistics. Features are kept in `cache`, where there is one.
+/// Solves for `net`'s head on the features of labelled `source` pictures, aligned with those of `target` pictures,
+/// where there are any, whose labels do not matter; and writes it. The source's features are those of `home`: a copy of
+/// `net`, or the same network with the source's own batch-norm statistics. Features are kept in `cache`, where there is
+/// one.
 ///
 /// # Errors
 /// As for [`align`], [`extract`] and [`solve_head`]; [`Error::Usage`] for another task than one class each.
@@ -90,7 +91,7 @@ pub fn align_head(
     net: &mut Network,
     home: &Network,
     device: &Device,
-    [source, target]: [&Dataset; 2],
+    (source, target): (&Dataset, Option<&Dataset>),
     cache: Option<&Path>,
     options: &SolverOptions,
     observer: &mut dyn Observer,
@@ -103,10 +104,14 @@ pub fn align_head(
         )));
     }
     let from = extract(home, device, &[source], cache, observer)?.remove(0);
-    let to = extract(net, device, &[target], cache, observer)?.remove(0);
-    let aligned = align(&from.vectors()?, &to.vectors()?)?;
-    let solved = solve_head(net, device, &aligned, options, observer)?;
+    let (mut vectors, mut skipped, mut pictures) = (from.vectors()?, from.skipped.clone(), 0);
+    if let Some(target) = target {
+        let to = extract(net, device, &[target], cache, observer)?.remove(0);
+        vectors = align(&vectors, &to.vectors()?)?;
+        skipped.extend_from_slice(&to.skipped);
+        pictures = to.len();
+    }
+    let solved = solve_head(net, device, &vectors, options, observer)?;
     solved.write(net)?;
-    let skipped = [&from.skipped[..], &to.skipped].concat();
-    Ok(Aligned { solved, source: from.len(), target: to.len(), skipped })
+    Ok(Aligned { solved, source: from.len(), target: pictures, skipped })
 }
