@@ -39,9 +39,9 @@ impl Centred {
     }
 }
 
-/// The source's features with the target's mean and covariance, as far as a symmetric whitening and colouring give them:
-/// `(x - mean_s) C_s^-1/2 C_t^1/2 + mean_t`, where C is the covariance with the source's mean variance added to its
-/// diagonal, as the paper adds 1 to that of features of variance 1. Labels are the source's; the target's do not
+/// The source's features with the target's mean and covariance, as far as a symmetric whitening and colouring give
+/// them: `(x - mean_s) C_s^-1/2 C_t^1/2 + mean_t`, where C is the covariance with the source's mean variance added to
+/// its diagonal, as the paper adds 1 to that of features of variance 1. Labels are the source's; the target's do not
 /// matter. In f64.
 ///
 /// # Errors
