@@ -1,5 +1,6 @@
 //! The command `defrost`: options become library calls, results become text or JSON. No logic.
 
+mod adapt;
 mod augment;
 mod bench;
 mod calibrate;
@@ -61,6 +62,7 @@ enum Command {
     Train(Box<train::Train>),
     LrFind(Box<lr_find::LrFind>),
     Eval(eval::Eval),
+    Adapt(adapt::Adapt),
     Calibrate(calibrate::Calibrate),
     Fewshot(fewshot::FewshotCommand),
     Predict(predict::Predict),
@@ -175,6 +177,7 @@ pub fn main() -> ExitCode {
         Command::Train(command) => command.run(&session),
         Command::LrFind(command) => command.run(&session),
         Command::Eval(command) => command.run(&session),
+        Command::Adapt(command) => command.run(&session),
         Command::Calibrate(command) => command.run(&session),
         Command::Fewshot(command) => command.run(&session),
         Command::Predict(command) => command.run(&session),

@@ -171,6 +171,12 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// Picture files of which nothing is known: all of one class, `pictures`.
+    pub fn unlabelled(files: Vec<PathBuf>) -> Dataset {
+        let samples = files.into_iter().map(|file| Sample::new(Source::file(file), 0)).collect();
+        Dataset { classes: vec!["pictures".into()], samples, ..Dataset::default() }
+    }
+
     /// How many pictures there are.
     pub fn len(&self) -> usize {
         self.samples.len()

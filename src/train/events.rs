@@ -47,7 +47,7 @@ pub enum Event {
     Frozen(FreezeSummary),
     /// Work goes on.
     Progress {
-        /// `reading`, `features`, `train`, `evaluate`, `head`, `trials`.
+        /// `reading`, `features`, `train`, `evaluate`, `head`, `trials`, `adapt`.
         what: &'static str,
         /// Pictures (or steps) done.
         done: usize,

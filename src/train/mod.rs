@@ -1,11 +1,13 @@
 //! Learning: settings, the trainer with its strategies, evaluation, kept features, run folders.
 
+mod adapt;
 mod auto;
 mod bench;
 mod calibration;
 mod certify;
 mod checkpoint;
 mod config;
+mod coral;
 mod evaluate;
 mod events;
 mod fewshot;
@@ -15,6 +17,7 @@ mod logistic;
 mod measures;
 mod plans;
 mod prepare;
+mod roots;
 mod run;
 mod schedule;
 mod score;
@@ -28,11 +31,13 @@ mod teacher;
 mod trainer;
 mod workload;
 
+pub use adapt::{AdaptOptions, Adapted, adapt};
 pub use auto::Trial;
 pub use bench::{Measured, Part, Row, Span, bench};
 pub use calibration::{Bin, Calibrated, Calibration, calibrate, fit_temperature};
 pub use certify::{CERTIFIED, Figure, ModelVerdict, certify};
 pub use config::{Config, Distill, HeadSolver, OptimizerKind, Strategy};
+pub use coral::{Aligned, align, align_head};
 pub use evaluate::{Evaluation, Outputs, Predictor, Uncalibrated, evaluate};
 pub use events::{EpochMetrics, Event, Observer, Silent};
 pub use fewshot::{Fewshot, FewshotOptions, Method, fewshot};

@@ -89,7 +89,7 @@ pub(super) fn train_request(
     Ok(Request { tape: behind(tape, marks)?, outputs, gradients, update: Some(update) })
 }
 
-fn scaled(tape: &mut Tape, value: ValueId, factor: f32) -> Result<ValueId> {
+pub(super) fn scaled(tape: &mut Tape, value: ValueId, factor: f32) -> Result<ValueId> {
     let factor = tape.fill(&[1], factor);
     tape.apply(Mul, &[value, factor])
 }

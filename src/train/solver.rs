@@ -69,7 +69,7 @@ pub struct Solved {
 }
 
 /// Path of the last layer where it is one linear layer on a vector of features.
-fn linear_head(net: &Network) -> Result<&str> {
+pub(super) fn linear_head(net: &Network) -> Result<&str> {
     let mut tape = Tape::new();
     net.record_head(&mut tape, Mode::Eval, 1)?;
     let mut products = tape.nodes.iter().filter(|node| !node.op.is_view());

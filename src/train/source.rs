@@ -15,9 +15,15 @@ pub(super) const KEPT_BATCH: usize = 256;
 
 /// The two parts of the data.
 pub(super) enum Source {
-    Pictures { train: Arc<Dataset>, val: Arc<Dataset> },
+    Pictures {
+        train: Arc<Dataset>,
+        val: Arc<Dataset>,
+    },
     /// What is kept of training and validation pictures, and their sets.
-    Kept { kept: Box<[Features; 2]>, sets: [Arc<Dataset>; 2] },
+    Kept {
+        kept: Box<[Features; 2]>,
+        sets: [Arc<Dataset>; 2],
+    },
 }
 
 /// Batches, decoded ahead of their use.
