@@ -118,7 +118,7 @@ fn what_cannot_be_adapted_is_told() {
     assert!(tried(&mut resnet20(4), Dataset::unlabelled(vec![]), 0.0).is_err());
     // One among others is left out.
     let mut some = twelve(folder.path());
-    some.samples.insert(5, Sample::new(Source::File(broken.clone()), 0));
+    some.samples.insert(5, Sample::new(Source::file(broken.clone()), 0));
     let done = tried(&mut resnet20(4), some, 0.0).unwrap();
     assert_eq!((done.pictures, &done.skipped[0].path), (12, &broken));
 }
@@ -253,7 +253,7 @@ fn a_small_network_finds_its_way_in_fog() {
             }
             let path = into.join(format!("{class}-{number}.png"));
             picture.save(&path).unwrap();
-            Sample::new(Source::File(path), class as u32)
+            Sample::new(Source::file(path), class as u32)
         };
         let classes = ["a", "b", "c"].map(String::from).to_vec();
         Dataset { classes, samples: each.map(sample).collect(), ..Dataset::default() }
@@ -339,7 +339,7 @@ fn shifted(set: &Dataset, into: &Path, look: Look) -> Dataset {
             [picture.width(), picture.height()].map(|side| (side as f32 * factor).round() as u32);
         let path: PathBuf = into.join(format!("{i:04}.png"));
         changed(&image::imageops::thumbnail(&picture, width, height), look, i as u64).save(&path).unwrap();
-        Sample::new(Source::File(path), sample.label)
+        Sample::new(Source::file(path), sample.label)
     };
     let samples = set.samples.par_iter().enumerate().map(copy).collect();
     Dataset { samples, ..set.clone() }
