@@ -46,8 +46,10 @@ fn range(text: &str) -> std::result::Result<(f64, f64), String> {
 impl LrFind {
     pub(super) fn run(&self, session: &Session) -> Result<()> {
         let out = &session.out;
-        if self.train.resumes() {
-            return Err(usage_error("lr-find begins anew: leave --resume away"));
+        if let Some(option) = self.train.beyond_a_sweep() {
+            return Err(usage_error(format!(
+                "lr-find only sweeps the rate and keeps nothing: leave {option} away"
+            )));
         }
         let config = self.train.config(session)?;
         let cache = self.train.cache.clone().unwrap_or_else(cache_folder);

@@ -11,7 +11,7 @@ use super::network::NetworkOptions;
 use super::output::{Output, Style};
 use super::{Session, positive, usage_error};
 use crate::data::{self, list_pictures};
-use crate::models::{Network, imagenet};
+use crate::models::{Network, Task, imagenet};
 use crate::train::Predictor;
 use crate::{Error, Result};
 
@@ -99,6 +99,18 @@ impl Predict {
 
     /// The most likely classes of one picture.
     fn show(&self, out: &Output, net: &Network, path: &std::path::Path, probabilities: &[f32]) {
+        if net.config().task == Task::Regression {
+            let named = net.classes().iter().zip(probabilities);
+            if out.json {
+                let values: Vec<Value> =
+                    named.map(|(name, value)| json!({ "name": name, "value": value })).collect();
+                out.event("prediction", json!({ "path": path.to_string_lossy(), "values": values }));
+            } else {
+                out.line(out.style(Style::Bold, path.display()));
+                named.for_each(|(name, value)| out.line(format_args!("  {value:>12.4}  {name}")));
+            }
+            return;
+        }
         let mut order: Vec<usize> = (0..probabilities.len()).collect();
         order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
         order.truncate(self.top);

@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::output::{Output, count, duration, grouped, percent};
+use crate::models::Task;
 use crate::train::{EpochMetrics, Event, Observer, Trial};
 
 const TEMPLATE: &str = "{prefix:<18} [{bar:28}] {pos}/{len}  {rate}  {left} left  {msg}";
@@ -16,6 +17,8 @@ pub(super) struct Progress<'a> {
     out: &'a Output,
     bars: bool,
     bar: Option<(String, ProgressBar)>,
+    /// What is told of a picture.
+    task: Task,
     /// Validation pictures.
     pub(super) val: usize,
     /// Files that are not used.
@@ -25,7 +28,7 @@ pub(super) struct Progress<'a> {
 impl<'a> Progress<'a> {
     pub(super) fn new(out: &'a Output) -> Self {
         let bars = stderr().is_terminal() && !out.quiet && !out.json;
-        Progress { out, bars, bar: None, val: 0, skipped: 0 }
+        Progress { out, bars, bar: None, task: Task::default(), val: 0, skipped: 0 }
     }
 
     /// Writes lines without the bar in between.
@@ -80,12 +83,12 @@ impl<'a> Progress<'a> {
         } else if !self.out.quiet {
             let strategy = serde_json::to_value(trial.strategy).unwrap_or(Value::Null);
             self.out.aside(format_args!(
-                "tried {:<10} rate {:.1e}  {:>10} parameters  val loss {:.4}  val accuracy {}  {}",
+                "tried {:<10} rate {:.1e}  {:>10} parameters  val loss {:.4}  val {}  {}",
                 strategy.as_str().unwrap_or_default(),
                 trial.lr,
                 grouped(trial.parameters),
                 trial.score.loss,
-                percent(trial.score.accuracy),
+                figure(self.task, trial.score.accuracy, false),
                 duration(trial.seconds)
             ));
         }
@@ -98,13 +101,13 @@ impl<'a> Progress<'a> {
         } else if !self.out.quiet {
             let width = m.epochs.to_string().len();
             self.out.aside(format_args!(
-                "epoch {:>width$}/{}  loss {:.4}  accuracy {}  val loss {:.4}  val accuracy {}  lr {:.2e}  {}",
+                "epoch {:>width$}/{}  loss {:.4}  {}  val loss {:.4}  val {}  lr {:.2e}  {}",
                 m.epoch,
                 m.epochs,
                 m.train_loss,
-                percent(m.train_accuracy),
+                figure(self.task, m.train_accuracy, true),
                 m.val_loss,
-                percent(m.val_accuracy),
+                figure(self.task, m.val_accuracy, false),
                 m.lr,
                 duration(m.seconds)
             ));
@@ -115,8 +118,8 @@ impl<'a> Progress<'a> {
 impl Observer for Progress<'_> {
     fn event(&mut self, event: &Event) {
         match event {
-            Event::Data { train, val, classes, skipped } => {
-                (self.val, self.skipped) = (*val, skipped.len());
+            Event::Data { train, val, classes, task, skipped } => {
+                (self.val, self.skipped, self.task) = (*val, skipped.len(), *task);
                 if self.out.json {
                     let skipped = skipped.len();
                     let fields =
@@ -153,6 +156,7 @@ impl Observer for Progress<'_> {
                 }
                 let name = epoch.map_or_else(|| what.to_string(), |epoch| format!("epoch {epoch} {what}"));
                 let (done, total) = (*done as u64, *total as u64);
+                let accuracy = accuracy.filter(|_| self.task == Task::Classes);
                 let bar = self.bar(name, done, total);
                 if let Some(loss) = loss {
                     let accuracy = accuracy.map_or(String::new(), |a| format!("  accuracy {}", percent(a)));
@@ -173,6 +177,16 @@ impl Observer for Progress<'_> {
 impl Drop for Progress<'_> {
     fn drop(&mut self) {
         self.clear();
+    }
+}
+
+/// How right a network is, by what it tells: with the figure's name.
+pub(super) fn figure(task: Task, value: f64, training: bool) -> String {
+    match task {
+        Task::Classes => format!("accuracy {}", percent(value)),
+        Task::MultiLabel if training => format!("labels right {}", percent(value)),
+        Task::MultiLabel => format!("mAP {}", percent(value)),
+        Task::Regression => format!("R2 {value:.4}"),
     }
 }
 

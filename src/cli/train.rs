@@ -12,11 +12,11 @@ use super::data_options::DataArgs;
 use super::network::is_model;
 use super::options::Freezing;
 use super::output::{Style, duration, percent};
-use super::progress::Progress;
+use super::progress::{Progress, figure};
 use super::teaching::Teaching;
 use super::tune::tune_for;
 use super::{Session, cache_folder, usage_error, weights};
-use crate::models::Network;
+use crate::models::{Network, Task};
 use crate::train::{Config, Context, Report, Strategy, dry_run, interval, resume, run};
 use crate::{Error, Result};
 
@@ -149,9 +149,15 @@ impl Train {
         Ok(())
     }
 
-    /// Whether an earlier run is gone on with.
-    pub(super) fn resumes(&self) -> bool {
-        self.resume.is_some()
+    /// An option that was given and means nothing for a sweep of the rate.
+    pub(super) fn beyond_a_sweep(&self) -> Option<&'static str> {
+        let given = [
+            ("--resume", self.resume.is_some()),
+            ("--out", self.out.is_some()),
+            ("--dry-run", self.dry_run),
+            ("--tune", self.tune.is_some()),
+        ];
+        given.into_iter().find(|(_, given)| *given).map(|(option, _)| option)
     }
 
     pub(super) fn config(&self, session: &Session) -> Result<Config> {
@@ -188,13 +194,22 @@ fn show(session: &Session, report: &Report, val: usize) {
     let right = (report.val_accuracy * val as f64).round() as usize;
     let (low, high) = interval(right, val);
     let Report { best_epoch, epochs, .. } = report;
-    out.line(format_args!(
+    if report.task != Task::Classes {
+        out.line(format_args!(
+            "{} on {val} validation pictures, loss {:.4}, epoch {best_epoch} of {epochs}, {}",
+            out.style(Style::Bold, figure(report.task, report.val_accuracy, false)),
+            report.val_loss,
+            duration(report.seconds)
+        ));
+    } else {
+        out.line(format_args!(
         "{} of {val} validation pictures right (95% interval {} to {}), epoch {best_epoch} of {epochs}, {}",
         out.style(Style::Bold, percent(report.val_accuracy)),
         percent(low),
         percent(high),
         duration(report.seconds)
     ));
+    }
     if let Some(folder) = &report.run {
         let state = if report.interrupted { "stopped; to go on: defrost train --resume " } else { "" };
         out.line(format_args!("{state}{}", folder.display()));

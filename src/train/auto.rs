@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::config::{Config, OptimizerKind, Strategy};
+use super::config::{Config, Strategy};
 use super::events::{Event, Observer};
 use super::run::Context;
 use super::score::Score;
@@ -33,24 +33,24 @@ pub struct Trial {
 }
 
 /// Settings of the trials: the head alone, then everything at a third, once and three times the usual rates.
-fn candidates(config: &Config, groups: &[String]) -> Vec<Config> {
-    let head = Config { strategy: Strategy::Features, ..config.clone() };
-    let top = match config.optimizer {
-        OptimizerKind::Adamw => 5e-4,
-        OptimizerKind::Sgd => 5e-3,
+fn candidates(config: &Config, groups: &[String]) -> Result<Vec<Config>> {
+    let two_phase = Config { strategy: Strategy::TwoPhase, stop_after: None, ..config.clone() };
+    let last = two_phase.phases(groups).pop().unwrap_or_else(|| two_phase.clone());
+    let usual = last.rates(groups)?;
+    let (lr, lr_range, layer_decay) = (Vec::new(), None, None);
+    let head = Config { strategy: Strategy::Features, lr, lr_range, layer_decay, ..two_phase.clone() };
+    let whole = |factor: f64| Config {
+        epochs: Some(EPOCHS),
+        lr: usual.iter().map(|rate| factor * rate).collect(),
+        lr_range: None,
+        layer_decay: None,
+        ..two_phase.clone()
     };
-    let whole = |factor: f64| {
-        let mut own = Config { strategy: Strategy::TwoPhase, epochs: Some(EPOCHS), ..config.clone() };
-        let share = config.layer_decay.unwrap_or(0.2);
-        own.lr = (0..groups.len()).rev().map(|below| factor * top * share.powi(below as i32)).collect();
-        own.layer_decay = None;
-        own
-    };
-    std::iter::once(head).chain([1.0 / 3.0, 1.0, 3.0].map(whole)).collect()
+    Ok(std::iter::once(head).chain([1.0 / 3.0, 1.0, 3.0].map(whole)).collect())
 }
 
 /// Tries strategies and rates, tells what came of each, and returns the settings of the best: the least calibrated
-/// validation loss, and of those within a hundredth of it the cheapest.
+/// validation loss, and of those within a hundredth of it the one with the fewest parameters that learn.
 pub(super) fn choose(
     config: &Config,
     net: &Network,
@@ -60,7 +60,7 @@ pub(super) fn choose(
     let (train, val) = (Arc::new(splits.train.clone()), Arc::new(splits.val.clone()));
     let mut tried: Vec<(Config, Trial)> = Vec::new();
     let groups = &net.structure().groups;
-    for candidate in candidates(config, groups) {
+    for candidate in candidates(config, groups)? {
         let mut own = net.clone();
         let summary = own.freeze(candidate.freeze())?;
         let mut quiet = Quiet(context.observer);
@@ -68,7 +68,14 @@ pub(super) fn choose(
             .observer(&mut quiet)
             .stop(context.stop)
             .cache(context.cache.clone());
-        let (report, best) = trainer.fit_best(&mut own, &train, &val)?;
+        let outcome = trainer.fit_best(&mut own, &train, &val);
+        if let Err(Error::Diverged(_)) = outcome {
+            let last = candidate.lr.last().copied().unwrap_or(0.0);
+            let text = format!("a trial with the rate {last:.1e} left the numbers; it is out");
+            context.observer.event(&Event::Warning(text));
+            continue;
+        }
+        let (report, best) = outcome?;
         if report.interrupted {
             return Err(Error::Interrupted(
                 "interrupted while strategies were tried; nothing was kept".into(),
@@ -87,9 +94,13 @@ pub(super) fn choose(
     }
     let least = tried.iter().map(|(_, trial)| trial.score.rank).fold(f64::INFINITY, f64::min);
     let good = |(_, trial): &&(Config, Trial)| trial.score.rank <= least * 1.01;
-    let best = tried.iter().filter(good).min_by(|a, b| a.1.seconds.total_cmp(&b.1.seconds));
+    let cost = |(_, trial): &&(Config, Trial)| trial.parameters;
+    let order = |a: &&(Config, Trial), b: &&(Config, Trial)| {
+        cost(a).cmp(&cost(b)).then(a.1.score.rank.total_cmp(&b.1.score.rank))
+    };
+    let best = tried.iter().filter(good).min_by(order);
     let chosen = best.map_or_else(|| config.clone(), |(candidate, _)| candidate.clone());
-    let chosen = Config { epochs: config.epochs, ..chosen };
+    let chosen = Config { epochs: config.epochs, stop_after: config.stop_after, ..chosen };
     Ok((chosen, tried.into_iter().map(|(_, trial)| trial).collect()))
 }
 

@@ -8,7 +8,7 @@ use super::evaluate::Predictor;
 use super::events::Observer;
 use super::measures::{Tally, check_labels, log_sum_exp};
 use crate::data::{Dataset, Skipped};
-use crate::models::Network;
+use crate::models::{Network, Task};
 use crate::plan::Device;
 use crate::{Error, Result};
 
@@ -134,6 +134,12 @@ pub fn calibrate(
     batch: usize,
     observer: &mut dyn Observer,
 ) -> Result<Calibrated> {
+    if net.config().task != Task::Classes {
+        return Err(Error::Usage(format!(
+            "a temperature is for single classes, and the network was taught {}",
+            net.config().task.targets()
+        )));
+    }
     let outputs = Predictor::new(device, net, batch.min(dataset.len().max(1)))?.outputs(dataset, observer)?;
     let (labels, classes) = (&outputs.labels, net.classes().len());
     let temperature = fit_temperature(&outputs.logits, labels)?;

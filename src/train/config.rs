@@ -414,6 +414,45 @@ impl Config {
         if let Some(clip) = self.clip.filter(|clip| !(clip.is_finite() && *clip > 0.0)) {
             return usage(format!("--clip {clip}: a norm is a number above 0"));
         }
+        if let Some(clip) = self.clip.filter(|clip| (*clip as f32) < 1e-30) {
+            return usage(format!("--clip {clip}: no gradient would be left"));
+        }
+        if let Some(hidden) = self.head_hidden.filter(|hidden| *hidden > 1 << 20) {
+            return usage(format!("--head-hidden {hidden}: at most {} features", 1 << 20));
+        }
+        if self.copies > 10_000 {
+            return usage(format!("--copies {}: at most 10000", self.copies));
+        }
+        let solves = self.head_solver == HeadSolver::Lbfgs;
+        if solves && !matches!(self.strategy, Strategy::Features | Strategy::TwoPhase | Strategy::Gradual) {
+            return usage(
+                "--head-solver lbfgs: the strategy has no phase of the head alone; leave it away".into(),
+            );
+        }
+        let ignored = [
+            ("--class-weights", self.class_weights),
+            ("--balanced", self.balanced),
+            ("--label-smoothing", self.smoothing > 0.0),
+            ("--teacher", self.teacher.is_some()),
+            ("--copies", self.copies > 0),
+            ("--ema", self.ema.is_some()),
+            ("--clip", self.clip.is_some()),
+            ("--lr", !self.lr.is_empty() || self.lr_range.is_some()),
+        ];
+        if let Some((option, _)) = ignored.iter().find(|(_, given)| *given)
+            && solves
+            && self.strategy == Strategy::Features
+        {
+            return usage(format!(
+                "{option}: a head that is solved for (--head-solver lbfgs) takes no notice of it"
+            ));
+        }
+        let ignored = [("--class-weights", self.class_weights), ("--label-smoothing", self.smoothing > 0.0)];
+        if let Some((option, _)) = ignored.iter().find(|(_, given)| *given)
+            && self.open.task != Task::Classes
+        {
+            return usage(format!("{option} is for single classes; leave it or --task away"));
+        }
         if !(self.warmup.is_finite() && self.warmup >= 0.0) {
             return usage(format!("--warmup {}: epochs are a number from 0 up", self.warmup));
         }
@@ -458,8 +497,9 @@ impl Config {
         if self.patience == Some(0) {
             return usage("--patience 0: give it at least one epoch".into());
         }
-        if !(self.distill.temperature.is_finite() && self.distill.temperature > 0.0) {
-            return usage(format!("--distill-temperature {}: it is above 0", self.distill.temperature));
+        if !(self.distill.temperature > 0.0 && self.distill.temperature <= 1e3) {
+            let temperature = self.distill.temperature;
+            return usage(format!("--distill-temperature {temperature}: it is above 0, and at most 1000"));
         }
         self.augment.check()
     }

@@ -209,7 +209,7 @@ impl Predictor {
         let mut all = Vec::new();
         for group in pictures.chunks(self.batch) {
             let mut logits = self.logits(&group.concat(), group.len())?;
-            if let Some(temperature) = self.temperature {
+            if let Some(temperature) = self.temperature.filter(|_| self.task == Task::Classes) {
                 logits = at_temperature(&logits, temperature);
             }
             all.extend(logits.chunks_exact(self.classes).map(|row| answers(self.task, row)));

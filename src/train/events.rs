@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::auto::Trial;
-use crate::data::Skipped;
+use crate::data::{Skipped, Task};
 use crate::nn::FreezeSummary;
 
 /// Figures of one epoch.
@@ -36,8 +36,10 @@ pub enum Event {
         train: usize,
         /// Validation pictures.
         val: usize,
-        /// Class names.
+        /// Class names, or those of the numbers.
         classes: Vec<String>,
+        /// What is told of a picture.
+        task: Task,
         /// Files that are not used, with reasons.
         skipped: Vec<Skipped>,
     },

@@ -7,15 +7,16 @@ use std::thread::JoinHandle;
 use super::config::{Config, HeadSolver, Strategy};
 use super::events::{Event, Observer, Silent};
 use super::kept::{Cut, Features, Wanted, extract_until};
-use super::plans::{Objective, fitting_batch, inference_plan, training_plan};
+use super::plans::{Objective, eval_request, fitting_batch, layout, train_request, training_plan};
 use super::session::{Fed, Session};
 use super::solver::{SolverOptions, solve_head};
 use super::source::{KEPT_BATCH, Source, training_view};
+use super::teacher::Teacher;
 use super::trainer::Trainer;
 use crate::data::{Dataset, Task, View};
 use crate::models::Network;
 use crate::ops::LossKind;
-use crate::plan::Device;
+use crate::plan::{Device, compile};
 use crate::tape::Mark;
 use crate::{Error, Result};
 
@@ -116,12 +117,15 @@ impl Trainer<'_> {
         let objective = self.objective(net);
         let wanted = self.config.batch(source.len());
         let accumulate = self.config.accumulate;
-        let mut batch = wanted;
+        let mut batch;
         if self.resumed {
             let state = self.state()?;
             (batch, self.config.accumulate) = (state.batch, state.parts.max(1));
-        } else if marks.is_empty() {
-            batch = fitting_batch(wanted, |batch| training_plan(net, &self.config, batch, &caps))?.0;
+        } else {
+            let update = self.config.update();
+            let layout = layout(net, &update, &caps);
+            let plan = |batch| compile(train_request(net, marks, batch, objective, update)?, &layout, &caps);
+            batch = fitting_batch(wanted, plan)?.0;
         }
         loop {
             if !self.resumed {
@@ -143,6 +147,16 @@ impl Trainer<'_> {
                 }
             }
         }
+    }
+
+    /// Opens the teacher, where there is one.
+    pub(super) fn hire(&mut self, net: &Network) -> Result<()> {
+        let augmented = self.config.varies() && self.config.augment.on_device();
+        self.teacher = match &self.config.teacher {
+            Some(path) => Some(Teacher::open(path, net, self.device, augmented)?),
+            None => None,
+        };
+        Ok(())
     }
 
     /// The head by logistic regression, where that is asked for: its loss and accuracy on the training pictures.
@@ -196,12 +210,15 @@ impl Trainer<'_> {
     }
 
     /// Pictures, or rows of what is kept, that are evaluated at a time.
-    pub(super) fn eval_batch(&self, net: &Network, source: &Source) -> Result<usize> {
-        let Source::Pictures { val, .. } = source else {
-            return Ok(KEPT_BATCH.min(source.val_len().max(1)));
-        };
+    pub(super) fn eval_batch(&self, net: &Network, source: &Source, marks: &[Mark]) -> Result<usize> {
         let caps = self.device.caps();
-        let wanted = self.config.batch.unwrap_or(Config::BATCH).min(val.len());
-        Ok(fitting_batch(wanted, |batch| inference_plan(net, batch, &caps))?.0)
+        let wanted = match source {
+            Source::Pictures { .. } => self.config.batch.unwrap_or(Config::BATCH),
+            // Some 16 MiB at a time.
+            Source::Kept { kept, .. } => ((4 << 20) / kept[1].dims().max(1)).clamp(1, KEPT_BATCH),
+        };
+        let layout = layout(net, &self.config.update(), &caps);
+        let plan = |batch| compile(eval_request(net, marks, batch)?, &layout, &caps);
+        Ok(fitting_batch(wanted.min(source.val_len().max(1)), plan)?.0)
     }
 }

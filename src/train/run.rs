@@ -239,6 +239,7 @@ fn announce(net: &mut Network, config: &Config, splits: &Splits, observer: &mut 
         train: splits.train.len(),
         val: splits.val.len(),
         classes: splits.train.classes.clone(),
+        task: splits.train.task,
         skipped: [&splits.train.skipped[..], &splits.val.skipped].concat(),
     });
     for warning in &splits.warnings {
@@ -271,6 +272,7 @@ fn write_description(
         data: absolute(&config.data),
         open: config.open.absolute(&config.data),
         weights: config.weights.as_ref().map(absolute),
+        teacher: config.teacher.as_ref().map(absolute),
         ..config.clone()
     };
     let file = RunFile {

@@ -64,6 +64,18 @@ impl Source {
         }
     }
 
+    /// Variance of the numbers of the training pictures, the mean over them.
+    pub(super) fn variance(&self) -> f64 {
+        let set = self.train_set();
+        let (n, outputs) = (set.len().max(1) as f64, set.classes.len());
+        let variance = |c: usize| {
+            let values = || set.samples.iter().map(|s| f64::from(s.targets[c]));
+            let mean = values().sum::<f64>() / n;
+            values().map(|x| (x - mean).powi(2)).sum::<f64>() / n
+        };
+        (0..outputs).map(variance).sum::<f64>() / outputs.max(1) as f64
+    }
+
     /// How much a picture of each class counts in the loss.
     pub(super) fn class_weights(&self, config: &Config) -> Vec<f32> {
         let set = self.train_set();

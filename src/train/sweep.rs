@@ -74,6 +74,10 @@ impl Trainer<'_> {
         (from, to, steps): (f64, f64, usize),
     ) -> Result<Sweep> {
         let mut net = net.clone();
+        self.config.stop_after = None;
+        if self.config.strategy == Strategy::Auto {
+            self.config.strategy = Strategy::TwoPhase;
+        }
         let mut phases = self.config.phases(&net.structure().groups);
         let last = phases.pop().unwrap_or_else(|| self.config.clone());
         if let Some(head) = phases.into_iter().next() {
@@ -83,8 +87,11 @@ impl Trainer<'_> {
         }
         self.config = last;
         net.freeze(self.config.freeze())?;
+        self.hire(&net)?;
         let proportions = self.config.rates(&net.structure().groups)?;
-        let top = proportions.last().copied().filter(|top| *top > 0.0).unwrap_or(1.0);
+        let Some(top) = proportions.last().copied().filter(|top| *top > 0.0) else {
+            return Err(Error::Usage("--lr 0: there is nothing to sweep; leave it away".into()));
+        };
         let mut points: Vec<SweepPoint> = Vec::new();
         let (mut average, mut least) = (0.0, f64::INFINITY);
         let ratio = (to / from).powf(1.0 / steps.saturating_sub(1).max(1) as f64);
@@ -102,6 +109,12 @@ impl Trainer<'_> {
             let exploded = n > 0 && smoothed > EXPLODED * least;
             Ok((!exploded).then(|| from * ratio.powi(n as i32 + 1) / top))
         })?;
+        if self.stopped() || points.len() < 3 {
+            let what = if self.stopped() { "interrupted" } else { "too few steps" };
+            return Err(Error::Interrupted(format!(
+                "{what}: no rate can be suggested; give it more --steps, or time"
+            )));
+        }
         // As fastai has it: neither the first tenth nor the last five.
         let (first, end) = (points.len() / 10, points.len().saturating_sub(5));
         let inner = points.get(first..end).filter(|p| p.len() > 2).unwrap_or(&points);
@@ -140,14 +153,14 @@ impl Trainer<'_> {
                 }
                 group.iter_mut().try_for_each(|part| self.complete(net, part, &weights))?;
                 let mut results = Vec::new();
-                session.train(net, &group, batch, factor, done as u64 + 1, &mut |r| results.push(r))?;
-                let outcome = loop {
-                    match session.finish() {
-                        Ok(Some(result)) => results.push(result),
-                        Ok(None) => break Ok(()),
-                        Err(e) => break Err(e),
+                let started =
+                    session.train(net, &group, batch, factor, done as u64 + 1, &mut |r| results.push(r));
+                let outcome = started.and_then(|()| {
+                    while let Some(result) = session.finish()? {
+                        results.push(result);
                     }
-                };
+                    Ok(())
+                });
                 let rows: usize = results.iter().map(|r| r.rows).sum();
                 let loss = results.iter().map(|r| r.loss * r.rows as f64).sum::<f64>() / rows.max(1) as f64;
                 let Some(then) = next(done, outcome.map(|()| loss))? else { return Ok(()) };

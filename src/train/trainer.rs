@@ -28,7 +28,10 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(20);
 /// How a training ended.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// Share of right answers on the validation pictures with the weights that are kept, 0 to 1.
+    /// What `val_accuracy` is a figure of.
+    pub task: Task,
+    /// Share of right answers on the validation pictures with the weights that are kept, 0 to 1; mean average precision
+    /// where pictures have several labels, R2 where they have numbers.
     pub val_accuracy: f64,
     /// Their mean loss.
     pub val_loss: f64,
@@ -196,15 +199,7 @@ impl<'a> Trainer<'a> {
         let began = Instant::now();
         self.config.check()?;
         net.set_task(train.task);
-        self.teacher = match &self.config.teacher {
-            Some(path) => Some(Teacher::open(
-                path,
-                net,
-                self.device,
-                self.config.varies() && self.config.augment.on_device(),
-            )?),
-            None => None,
-        };
+        self.hire(net)?;
         let phases = self.config.phases(&net.structure().groups);
         let epochs = phases.iter().map(Config::epochs).sum();
         let whole = self.config.clone();
@@ -217,6 +212,7 @@ impl<'a> Trainer<'a> {
             let file = self.folder.as_ref().map(|folder| beginning(folder, begin));
             if let Some(file) = file.filter(|file| begin > 0 && file.exists()) {
                 *net = Network::open(file)?;
+                net.set_dropout(self.config.dropout)?;
                 counted = false;
             }
         }
@@ -252,6 +248,7 @@ impl<'a> Trainer<'a> {
         }
         let best = handed.best.unwrap_or_default();
         let report = Report {
+            task: train.task,
             val_accuracy: best.score.accuracy,
             val_loss: best.score.loss,
             best_epoch: best.epoch,
@@ -273,7 +270,7 @@ impl<'a> Trainer<'a> {
         handed: Handed,
     ) -> Result<(Handed, bool)> {
         let (source, marks) = self.source(net, train, val)?;
-        let eval_batch = self.eval_batch(net, &source)?;
+        let eval_batch = self.eval_batch(net, &source, &marks)?;
         let solved = self.solve(net, &source)?;
         let (mut session, batch) = self.session(net, &source, &marks)?;
         let incumbent = handed.best.map(|best| Best { updates: 0, ..best });
@@ -305,7 +302,9 @@ impl<'a> Trainer<'a> {
             self.save(net, &session, &state, &best)?;
         }
         let mut saved = Instant::now();
-        let mut interrupted = false;
+        let reached =
+            self.config.stop_after.is_some_and(|stop| state.epoch > 0 && phase.before + state.epoch >= stop);
+        let mut interrupted = solved.is_some() && !phase.last && (reached || self.stopped());
         let mut epochs_over = self.over(&state);
         while state.epoch < epochs && !epochs_over {
             if !self.epoch(&initial, &mut session, &source, &mut state, phase)? {
@@ -336,7 +335,12 @@ impl<'a> Trainer<'a> {
             let patience = self.config.patience.is_some_and(|patience| stale.1 >= patience);
             let count = count.max(1.0);
             let lr = session.head_rate(factor);
-            self.finish_epoch(&state, phase, [train_loss / count, hits / count], score, lr)?;
+            let accuracy = match train.task {
+                // What is counted are squared errors.
+                Task::Regression => 1.0 - hits / count / source.variance().max(f64::MIN_POSITIVE),
+                _ => hits / count,
+            };
+            self.finish_epoch(&state, phase, [train_loss / count, accuracy], score, lr)?;
             let last = state.epoch == epochs || patience;
             if patience && state.epoch < epochs {
                 let text =
@@ -344,7 +348,7 @@ impl<'a> Trainer<'a> {
                 self.tell(&Event::Note(text));
                 epochs_over = true;
             }
-            let asked = self.stopped() || self.config.stop_after == Some(number);
+            let asked = self.stopped() || self.config.stop_after.is_some_and(|stop| number >= stop);
             interrupted = !(last && phase.last) && asked;
             if last || interrupted || saved.elapsed() > CHECKPOINT_EVERY {
                 self.save(&initial, &session, &state, &best)?;
