@@ -288,7 +288,57 @@ fn several_labels_and_numbers() {
     let done = place.ok(&[&base[..], &valued, &out].concat()).done();
     // Begins with the mean of the numbers: nothing has to be climbed first.
     assert!(done["val_loss"].as_f64().unwrap() < 0.1, "{done}");
+    place.run(&["calibrate", "numbers", "--device", "cpu"]).failed(2, &["numbers"]);
+    let guess = place.ok(&["predict", "numbers", "pictures/blue/00.png", "--device", "cpu"]).stdout;
+    assert!(guess.contains("light") && !guess.contains('%'), "{guess}");
+    let text =
+        place.ok(&[&base[..], &valued, &["--strategy", "features", "--epochs", "2", "--out", "r2"]].concat());
+    assert!(text.stdout.contains("R2") && !text.stderr.contains('%'), "{} {}", text.stdout, text.stderr);
     place
         .run(&[&base[..], &valued, &["--mixup", "0.2", "--out", "x"]].concat())
         .failed(2, &["--mixup", "--task"]);
+}
+
+/// What would be ignored, or could not be done, is refused before anything is done.
+#[test]
+fn options_that_mean_nothing_together_are_refused() {
+    let place = place();
+    for (options, named) in [
+        (&["--strategy", "finetune", "--head-solver", "lbfgs"][..], "--head-solver"),
+        (&["--strategy", "features", "--head-solver", "lbfgs", "--class-weights"], "--class-weights"),
+        (&["--strategy", "features", "--head-solver", "lbfgs", "--lr", "1"], "--lr"),
+        (&["--lr", "1e-5..1e-3", "--layer-decay", "0.5"], "--layer-decay"),
+        (&["--lr", "1e-3..x"], "x"),
+        (&["--ema", "1"], "--ema"),
+        (&["--clip", "1e-60"], "--clip"),
+        (&["--warmup", "-1"], "--warmup"),
+        (&["--head-hidden", "1000000000"], "--head-hidden"),
+        (&["--copies", "1000000000"], "--copies"),
+        (&["--teacher", "nowhere", "--distill-temperature", "1e25"], "--distill-temperature"),
+    ] {
+        let run = [&BASE[..], options, &["--out", "run"]].concat();
+        place.run(&run).failed(2, &[named]);
+        assert!(!place.path("run").exists(), "{options:?}");
+    }
+    let sweep: Vec<&str> = std::iter::once("lr-find").chain(BASE[1..].iter().copied()).collect();
+    place.run(&[&sweep[..], &["--dry-run"]].concat()).failed(2, &["--dry-run"]);
+    place.run(&[&sweep[..], &["--strategy", "features", "--lr", "0"]].concat()).failed(2, &["--lr 0"]);
+}
+
+/// The same seed, the same choice, whatever the clock says; and what was chosen can be stopped and gone on with.
+#[test]
+fn auto_chooses_the_same_again() {
+    let place = place();
+    let args = ["--strategy", "auto", "--optimizer", "sgd", "--epochs", "1", "--seed", "3"];
+    let chosen = |run: &str| -> Value {
+        let text = fs::read_to_string(place.path(run).join("config.json")).unwrap();
+        let config: Value = serde_json::from_str(&text).unwrap();
+        config["arguments"]["lr"].clone()
+    };
+    teach(&place, &[&args[..], &["--out", "first"]].concat());
+    teach(&place, &[&args[..], &["--out", "second", "--stop-after", "1"]].concat());
+    assert_eq!(chosen("first"), chosen("second"));
+    place.ok(&["train", "--resume", "second", "--device", "cpu"]);
+    let model = |run: &str| fs::read(place.path(run).join("model.safetensors")).unwrap();
+    assert!(model("first") == model("second"));
 }
