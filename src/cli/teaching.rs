@@ -47,10 +47,10 @@ pub(super) struct Teaching {
     #[arg(long, value_name = "RATES", value_parser = rates, allow_negative_numbers = true)]
     lr: Option<Rates>,
     /// Each layer group learns at this share of the rate of the one above
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     layer_decay: Option<f64>,
     /// Epochs over which the rate climbs from 0 at the beginning [default: 0; one-cycle climbs by itself]
-    #[arg(long, value_name = "EPOCHS")]
+    #[arg(long, value_name = "EPOCHS", allow_negative_numbers = true)]
     warmup: Option<f64>,
     /// Decay of weights; norms and biases do not decay [default: 0.1 with adamw, 1e-4 with sgd]
     #[arg(long)]
@@ -59,14 +59,14 @@ pub(super) struct Teaching {
     #[arg(long, value_parser = one_of::<Schedule>(&["constant", "step", "cosine", "one-cycle", "plateau"]))]
     schedule: Option<Schedule>,
     /// Scale gradients down to this norm where they are larger
-    #[arg(long, value_name = "NORM")]
+    #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
     clip: Option<f64>,
     /// So many batches make one update: their gradients add up
     #[arg(long, value_name = "BATCHES", value_parser = positive)]
     accumulate: Option<usize>,
     /// Evaluate and keep a moving average of the weights with this decay; 0 for none [default: 0.98 for two-phase, else
     /// none]
-    #[arg(long, value_name = "DECAY")]
+    #[arg(long, value_name = "DECAY", allow_negative_numbers = true)]
     ema: Option<f64>,
     /// End a phase once the validation loss has not fallen for so many epochs
     #[arg(long, value_name = "EPOCHS", value_parser = positive)]
