@@ -183,8 +183,8 @@ impl<'a> Trainer<'a> {
     /// several phases, each has its own), and leaves it with the weights of its best epoch.
     ///
     /// # Errors
-    /// [`Error::Usage`] for settings that do not fit, [`Error::Data`] about pictures,
-    /// [`Error::Diverged`] where the loss is no number any more, and from the device and the disk.
+    /// [`crate::Error::Usage`] for settings that do not fit, [`crate::Error::Data`] about pictures,
+    /// [`crate::Error::Diverged`] where the loss is no number any more, and from the device and the disk.
     pub fn fit(&mut self, net: &mut Network, train: &Arc<Dataset>, val: &Arc<Dataset>) -> Result<Report> {
         self.fit_best(net, train, val).map(|(report, _)| report)
     }
