@@ -1,5 +1,5 @@
 //! Twenty updates on fixed batches, as the trainer makes them, beside PyTorch's (`tools/curve_fixtures.py`): update
-//! rules, schedules, rates by layer, clipping, sums over micro-batches, averaged weights, soft labels.
+//! rules, schedules, rates by layer, clipping, sums over micro-batches, averaged weights, soft labels, mixed pictures.
 
 #![allow(clippy::unwrap_used)]
 
@@ -69,7 +69,7 @@ fn curves_are_those_of_pytorch() {
             model: "resnet20".into(),
             weights: Some(weights.clone()),
             strategy: Strategy::Finetune,
-            augment: Augment::none(),
+            augment: Augment { mixup: settings.augment.mixup, ..Augment::none() },
             ..settings
         };
         let (mut curve, stop, device) = (Curve::default(), AtomicBool::new(false), Device::Cpu);

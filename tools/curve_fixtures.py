@@ -35,15 +35,59 @@ def mix(key, counter):
     return z ^ (z >> 31)
 
 
+class Stream:
+    """`rng::Stream`."""
+
+    def __init__(self, *parts):
+        self.key, self.counter = 0x5DEECE66D1CE4E5B, 0
+        for part in parts:
+            self.key = mix(self.key, part)
+
+    def next(self):
+        self.counter += 1
+        return mix(self.key, self.counter - 1)
+
+    def below(self, n):
+        return (self.next() * n) >> 64
+
+    def unit(self):
+        return (self.next() >> 11) / (1 << 53)
+
+    def normal(self):
+        radius = math.sqrt(-2 * math.log(1 - self.unit()))
+        return radius * math.cos(math.tau * self.unit())
+
+    def log_gamma(self, alpha):
+        d = alpha + 1 - 1 / 3
+        c = 1 / math.sqrt(9 * d)
+        while True:
+            x = self.normal()
+            v = (1 + c * x) ** 3
+            u = 1 - self.unit()
+            if v > 0 and math.log(u) < 0.5 * x * x + d - d * v + d * math.log(v):
+                return math.log(d * v) + math.log(1 - self.unit()) / alpha
+
+    def beta(self, alpha):
+        a, b = self.log_gamma(alpha), self.log_gamma(alpha)
+        return 1 / (1 + math.exp(b - a))
+
+
 def epoch_order(n, seed, epoch):
-    key = 0x5DEECE66D1CE4E5B
-    for part in (seed, fixtures.key_of("epoch order"), epoch):
-        key = mix(key, part)
+    stream = Stream(seed, fixtures.key_of("epoch order"), epoch)
     order = list(range(n))
-    for counter, i in enumerate(range(n - 1, 0, -1)):
-        j = (mix(key, counter) * (i + 1)) >> 64
+    for i in range(n - 1, 0, -1):
+        j = stream.below(i + 1)
         order[i], order[j] = order[j], order[i]
     return order
+
+
+def mixed(x, labels, alpha, epoch, batch):
+    """MixUp as `data::mix` draws it: each picture with the one before, one weight a batch."""
+    targets = F.one_hot(labels, CLASSES).double()
+    stream = Stream(SEED, fixtures.key_of("mix"), epoch, batch)
+    stream.unit()
+    own = stream.beta(alpha)
+    return own * x + (1 - own) * x.roll(1, 0), own * targets + (1 - own) * targets.roll(1, 0)
 
 
 def picture(number, label):
@@ -77,6 +121,9 @@ CASES = {
         "optimizer": "sgd", "lr": [1e-5], "weight_decay": 0.0, "schedule": "constant", "batch": 4, "accumulate": 2,
     },
     "ema": {"optimizer": "sgd", "lr": [1e-5], "weight_decay": 0.0, "schedule": "constant", "ema": 0.8},
+    "mixup": {
+        "optimizer": "sgd", "lr": [1e-5], "weight_decay": 0.0, "schedule": "constant", "augment": {"mixup": 0.4},
+    },
     "smoothing": {"optimizer": "sgd", "lr": [1e-5], "weight_decay": 0.0, "schedule": "constant", "smoothing": 0.1},
 }
 SHARED = {"epochs": 4, "batch": 8, "momentum": 0.9, "seed": SEED}
@@ -142,7 +189,10 @@ def curve(settings):
             total = sum(len(b) for b in group)
             whole = 0.0
             for batch in group:
-                loss = loss_of(model(x[batch]), labels[batch]) * len(batch) / total
+                seen, wanted = x[batch], labels[batch]
+                if "augment" in config:
+                    seen, wanted = mixed(seen, wanted, config["augment"]["mixup"], epoch, batch[0])
+                loss = loss_of(model(seen), wanted) * len(batch) / total
                 loss.backward()
                 whole += loss.item()
             losses.append(whole)
@@ -167,11 +217,14 @@ def curve(settings):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     root = pathlib.Path(__file__).resolve().parent.parent
+    parser.add_argument("--only", nargs="*", metavar="CASE", help="make these anew, and leave the others")
     parser.add_argument("--out", type=pathlib.Path, default=root / "tests/fixtures/curves.json")
-    out = parser.parse_args().out
-    curves = {name: curve(settings) for name, settings in CASES.items()}
-    for name, c in curves.items():
-        print(name, *(f"{loss:.4f}" for loss in c["losses"]))
+    args = parser.parse_args()
+    out = args.out
+    curves = json.loads(out.read_text()) if args.only else {}
+    for name in args.only or CASES:
+        curves[name] = curve(CASES[name])
+        print(name, *(f"{loss:.4f}" for loss in curves[name]["losses"]))
     out.write_text(json.dumps(curves, indent=1) + "\n")
 
 
