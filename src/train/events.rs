@@ -49,7 +49,7 @@ pub enum Event {
     Frozen(FreezeSummary),
     /// Work goes on.
     Progress {
-        /// `reading`, `features`, `train`, `evaluate`, `head`, `trials`, `adapt`.
+        /// `reading`, `features`, `train`, `evaluate`, `head`, `trials`, `adapt`, `sweep`.
         what: &'static str,
         /// Pictures (or steps) done.
         done: usize,

@@ -65,11 +65,6 @@ impl Cut {
         self.sizes.iter().sum()
     }
 
-    /// The layer that it lies behind, for people.
-    pub fn layer(&self) -> &str {
-        self.marks.last().map_or("", |mark| &mark.layer)
-    }
-
     /// What the kept numbers depend on beside the picture: weights and preprocessing of the front, where it ends, the
     /// device.
     ///
@@ -160,11 +155,6 @@ impl Features {
     /// Numbers of one picture.
     pub fn dims(&self) -> usize {
         self.sizes.iter().sum()
-    }
-
-    /// Copies of each picture that are kept.
-    pub fn copies(&self) -> usize {
-        self.copies
     }
 
     /// Numbers `[pictures, dims]` of some of the pictures, of copy `copy` modulo the copies.
@@ -374,9 +364,15 @@ impl Extraction<'_> {
                     }
                 }
             }
-            for (label, class) in set.classes.iter().enumerate() {
-                let had = set.samples.iter().any(|s| s.label as usize == label);
-                if had && !labels.iter().any(|&l| l as usize == label) {
+            let count = |labels: &mut dyn Iterator<Item = u32>| {
+                let mut counts = vec![0usize; set.classes.len()];
+                labels.for_each(|label| counts[label as usize] += 1);
+                counts
+            };
+            let had = count(&mut set.samples.iter().map(|s| s.label));
+            let has = count(&mut labels.iter().copied());
+            for (class, (had, has)) in set.classes.iter().zip(had.into_iter().zip(has)) {
+                if had > 0 && has == 0 {
                     return Err(Error::Data(format!(
                         "class '{class}': none of its pictures can be read; replace them or remove the class"
                     )));
