@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use command::{ADAPTER, COLOURS, Outcome, Place};
+use command::{ADAPTER, COLOURS, FEATURES, Outcome, Place};
 use defrost::models::Network;
 use serde_json::Value;
 
@@ -37,18 +37,7 @@ fn features_are_learned_from_and_kept() {
     let place = Place::new();
     place.photos();
     place.weights();
-    let base = [
-        "train",
-        "photos",
-        "--strategy",
-        "features",
-        "--model",
-        "resnet20",
-        "--weights",
-        "resnet20.safetensors",
-        "--epochs",
-        "8",
-    ];
+    let base = [&FEATURES[..], &["--epochs", "8"]].concat();
     let base = with(&base, &ADAPTER);
     let first = place.ok(&with(&base, &["--json"]));
     let done = first.done();
@@ -130,18 +119,7 @@ fn a_run_is_never_overwritten() {
     let place = Place::new();
     place.photos();
     place.weights();
-    let base = [
-        "train",
-        "photos",
-        "--strategy",
-        "features",
-        "--model",
-        "resnet20",
-        "--weights",
-        "resnet20.safetensors",
-        "--out",
-        "mine",
-    ];
+    let base = [&FEATURES[..], &["--out", "mine"]].concat();
     place.ok(&with(&base, &["--epochs", "1", "--device", "cpu"]));
     let before = place.files("mine");
     place.run(&with(&base, &["--device", "cpu"])).failed(2, &["mine", "--resume"]);
@@ -155,16 +133,7 @@ fn a_trained_network_is_evaluated_and_predicts() {
     let place = Place::new();
     place.photos();
     place.weights();
-    let base = [
-        "train",
-        "photos",
-        "--strategy",
-        "features",
-        "--model",
-        "resnet20",
-        "--weights",
-        "resnet20.safetensors",
-    ];
+    let base = FEATURES;
     place.ok(&with(&base, &["--epochs", "40", "--lr", "0.1", "--out", "run"]));
 
     let result = place.ok(&["eval", "run", "photos", "--json"]).done();
@@ -369,18 +338,7 @@ fn wrong_usage_exits_with_2_and_says_how_it_is_right() {
     assert!(last["message"].as_str().unwrap().contains("nowhere"));
     assert!(!place.path("runs").exists());
     place.weights();
-    let train = [
-        "train",
-        "photos",
-        "--strategy",
-        "features",
-        "--model",
-        "resnet20",
-        "--weights",
-        "resnet20.safetensors",
-        "--device",
-        "cpu",
-    ];
+    let train = [&FEATURES[..], &["--device", "cpu"]].concat();
     for (option, value) in
         [("--lr", "-1"), ("--lr", "1,2,3,4,5,6,7"), ("--label-smoothing", "1"), ("--val-fraction", "1.5")]
     {

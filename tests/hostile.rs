@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use command::{COLOURS, Outcome, Place, text};
+use command::{COLOURS, FEATURES, Outcome, Place, text};
 use defrost::models::{self, Network};
 use defrost::nn::{SavedTensor, save_tensors};
 use serde_json::Value;
@@ -221,17 +221,7 @@ fn no_adapter_at_all() {
         command.env("VK_ICD_FILENAMES", "/nonexistent.json").env("VK_DRIVER_FILES", "/nonexistent.json");
         Outcome::of(command.output().unwrap())
     };
-    let train = [
-        "train",
-        "photos",
-        "--strategy",
-        "features",
-        "--model",
-        "resnet20",
-        "--weights",
-        "resnet20.safetensors",
-        "--device",
-    ];
+    let train = [&FEATURES[..], &["--device"]].concat();
     for device in ["gpu", "software", "0"] {
         blind(&[&train[..], &[device]].concat()).failed(1, &["no GPU adapter", "--device cpu"]);
     }
@@ -310,16 +300,7 @@ fn on_a_full_disk(place: &Place, kib: usize, args: &[&str]) -> Outcome {
 fn a_full_disk_while_saving() {
     let place = ready();
     let args = |out| {
-        let base = [
-            "train",
-            "photos",
-            "--strategy",
-            "features",
-            "--model",
-            "resnet20",
-            "--weights",
-            "resnet20.safetensors",
-        ];
+        let base = FEATURES;
         [&base[..], &["--device", "cpu", "--epochs", "2", "--out", out]].concat()
     };
     // model.safetensors needs about 1100 KiB, the kept features 8.

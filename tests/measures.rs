@@ -5,7 +5,7 @@ mod command;
 
 use std::fs;
 
-use command::Place;
+use command::{FEATURES, Place};
 use defrost::models::Network;
 use serde_json::{Value, json};
 
@@ -17,18 +17,7 @@ fn taught() -> Place {
     let place = Place::new();
     place.pictures("photos", &THREE, 12);
     place.weights();
-    let train = [
-        "train",
-        "photos",
-        "--strategy",
-        "features",
-        "--model",
-        "resnet20",
-        "--weights",
-        "resnet20.safetensors",
-        "--out",
-        "run",
-    ];
+    let train = [&FEATURES[..], &["--out", "run"]].concat();
     place.ok(&[&train[..], &["--epochs", "6", "--lr", "0.02", "--device", "cpu"]].concat());
     place
 }

@@ -15,6 +15,9 @@ use tempfile::TempDir;
 /// Two classes that even a network of random weights tells apart.
 pub const COLOURS: [(&str, [u8; 3]); 2] = [("blue", [30, 60, 190]), ("red", [190, 50, 40])];
 
+/// A training of the head alone on [`Place::photos`], with the weights of [`Place::weights`].
+pub const FEATURES: [&str; 8] =
+    ["train", "photos", "--strategy", "features", "--model", "resnet20", "--weights", "resnet20.safetensors"];
 /// The best adapter, which is software Vulkan where there is no GPU: without it, a machine without a GPU runs
 /// on the CPU.
 pub const ADAPTER: [&str; 2] = ["--device", "0"];
