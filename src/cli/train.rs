@@ -15,7 +15,7 @@ use super::output::{Style, duration, percent};
 use super::progress::{Progress, figure};
 use super::teaching::Teaching;
 use super::tune::tune_for;
-use super::{Session, cache_folder, usage_error, weights};
+use super::{Session, cache_folder, positive, usage_error, weights};
 use crate::models::{Network, Task};
 use crate::train::{Config, Context, Report, Strategy, dry_run, interval, resume, run};
 use crate::{Error, Result};
@@ -47,6 +47,9 @@ pub(super) struct Train {
     /// weights of the model, fetched once]
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
+    /// Side of the pictures that the network sees, pixels [default: what its weights were made for]
+    #[arg(long, value_name = "PIXELS", value_parser = positive)]
+    size: Option<usize>,
     /// The run folder [default: runs/DATA-MODEL, numbered where that exists]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -58,7 +61,7 @@ pub(super) struct Train {
         "patience", "class_weights", "balanced", "teacher", "distill_share", "distill_temperature", "head_solver", "copies",
         "augment", "crop_scale", "flip", "vertical_flip", "rotate",
         "jitter", "grey", "blur", "erase", "mixup", "cutmix", "dry_run",
-        "labels", "image_column", "label_column", "label_separator", "task", "group_by",
+        "size", "labels", "image_column", "label_column", "label_separator", "task", "group_by",
     ])]
     resume: Option<PathBuf>,
     /// Train nothing: tell what would be trained, and write a PNG that shows what pictures would become, to --out or
@@ -181,7 +184,7 @@ impl Train {
             }
         };
         let open = self.about.options();
-        let mut config = Config { data, open, model, weights, ..Config::default() };
+        let mut config = Config { data, open, model, weights, size: self.size, ..Config::default() };
         self.freezing.apply(&mut config, Strategy::TwoPhase);
         self.teaching.apply(&mut config);
         self.augmenting.apply(&mut config)?;

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::decode::{Picture, decode, load};
 use super::records::Records;
+use super::scenes::Scenes;
 use crate::models::Task;
 use crate::{Error, Result};
 
@@ -29,6 +30,19 @@ pub enum Source {
         records: Arc<Records>,
         /// Which of them.
         index: usize,
+    },
+    /// A picture that Defrost draws itself.
+    Drawn {
+        /// Of which set.
+        scenes: Scenes,
+        /// Of all its pictures.
+        seed: u64,
+        /// What it shows.
+        class: u32,
+        /// Which of the class.
+        number: u32,
+        /// Width and height, pixels.
+        side: u32,
     },
 }
 
@@ -87,6 +101,7 @@ impl Sample {
         match &self.source {
             Source::File { folder, name } => folder.join(&**name),
             Source::Record { records, index } => format!("{}#{index}", records.path().display()).into(),
+            Source::Drawn { class, number, .. } => format!("drawn {class}#{number}").into(),
         }
     }
 
@@ -98,6 +113,9 @@ impl Sample {
         match &self.source {
             Source::File { folder, name } => load(&folder.join(&**name)),
             Source::Record { records, index } => Ok(records.picture(*index)),
+            Source::Drawn { scenes, seed, class, number, side } => {
+                Ok(scenes.draw(*seed, *class as usize, *number, *side as usize))
+            }
         }
     }
 
@@ -113,8 +131,19 @@ impl Sample {
                 Ok((decode(&bytes, &path)?, Sha256::digest(&bytes).into()))
             }
             Source::Record { records, index } => Ok((records.picture(*index), records.key(*index))),
+            Source::Drawn { .. } => {
+                let picture = self.picture()?;
+                let key = picture_key(&picture);
+                Ok((picture, key))
+            }
         }
     }
+}
+
+/// The key of a picture that lies nowhere.
+fn picture_key(picture: &Picture) -> [u8; 32] {
+    let size = format!("drawn {} x {}:", picture.width, picture.height);
+    Sha256::new().chain_update(size).chain_update(&picture.rgb).finalize().into()
 }
 
 /// SHA-256 of what the picture is made of: a file's bytes, or kind, size and pixels of a record. It names
@@ -130,6 +159,7 @@ pub fn content_key(sample: &Sample) -> Result<[u8; 32]> {
             Ok(Sha256::digest(&bytes).into())
         }
         Source::Record { records, index } => Ok(records.key(*index)),
+        Source::Drawn { .. } => Ok(picture_key(&sample.picture()?)),
     }
 }
 

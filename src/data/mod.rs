@@ -6,6 +6,7 @@
 //! * [`dataset`], [`folder`], [`idx`], [`cifar`], [`records`], [`split`], [`group`]: what is on disk, which class it has,
 //!   what it is used for, and what must stay together.
 //! * [`table`], [`options`]: pictures and labels named in a CSV file; what the data is where its folders do not tell.
+//! * [`scenes`]: pictures that Defrost draws itself.
 //! * [`open`](mod@open): one call from a path to training, validation and test sets.
 //! * [`duplicates`](mod@duplicates): pictures that are there twice; [`balance`]: classes of unequal size.
 //! * [`loader`]: batches, decoded ahead on all cores, the same whatever the number of threads.
@@ -25,6 +26,7 @@ pub mod open;
 pub mod options;
 pub mod records;
 pub mod resize;
+pub mod scenes;
 pub mod split;
 pub mod table;
 pub mod transform;
@@ -41,5 +43,6 @@ pub use loader::{Batch, Loader, View, batches, epoch_order};
 pub use open::{OpenOptions, Splits, by_name, open, open_labelled, open_labelled_with};
 pub use options::DataOptions;
 pub use resize::{Rect, resize};
+pub use scenes::{DrawnSet, Scenes};
 pub use split::{Manifest, Part};
 pub use transform::{Augment, eval, train};

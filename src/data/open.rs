@@ -13,6 +13,8 @@
 //!
 //! A table is a CSV file, given instead of the folder or with it: see [`super::table`].
 //!
+//! The name of a [`DrawnSet`] stands for pictures that Defrost draws itself.
+//!
 //! `test/` never stands in for a missing validation set: what chooses the best epoch cannot also judge it.
 
 use std::path::{Path, PathBuf};
@@ -25,6 +27,7 @@ use super::folder::{Listing, list, name_of, walk};
 use super::group::{self, GroupBy};
 use super::idx::{IdxPair, find_pairs, read_pair};
 use super::options::{DataOptions, TableFile};
+use super::scenes::DrawnSet;
 use super::split::{self, Manifest, Part};
 use super::table::{self, Known, Table};
 use crate::models::Task;
@@ -81,6 +84,9 @@ struct Opened {
 /// a validation class unknown to training, too few pictures to split, a line of a table that cannot be.
 /// [`Error::Io`], [`Error::Usage`].
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Splits> {
+    if let Some(set) = DrawnSet::named(path) {
+        return set.map(|set| set.splits());
+    }
     let table = options.data.table(path)?;
     let root = table.as_ref().map_or(path, |table| &table.root);
     let Opened { all, val, test, groups, warnings } = match &table {

@@ -243,7 +243,8 @@ impl Network {
     pub fn set_preprocess(&mut self, preprocess: Preprocess) -> Result<()> {
         preprocess.check()?;
         self.config.preprocess = preprocess;
-        Ok(())
+        // What the head sees may have another size.
+        self.declare()
     }
 
     /// Changes how convolutions pad.

@@ -57,6 +57,13 @@ impl Preprocess {
         Preprocess { resize: side, crop: side, ..Self::default() }
     }
 
+    /// The same for inputs of `crop` pixels, with the same ratio of resize to crop, as timm rounds it: 256 -> 224 becomes
+    /// 182 -> 160.
+    #[must_use]
+    pub fn at_size(&self, crop: usize) -> Self {
+        Preprocess { resize: crop * self.resize / self.crop, crop, ..self.clone() }
+    }
+
     /// What `ImageInput` computes from a byte: `byte * scale + shift`, a channel.
     pub fn scale_shift(&self) -> ([f32; 3], [f32; 3]) {
         let each = |f: fn(f64, f64) -> f64| {
@@ -90,9 +97,7 @@ impl Preprocess {
             *target = numbers.ok_or_else(|| fail(key, "three numbers, such as 0.485,0.456,0.406"))?;
         }
         if let Some(crop) = side("input")? {
-            // As timm rounds it: 256 -> 224 becomes 182 -> 160.
-            changed.resize = crop * self.resize / self.crop;
-            changed.crop = crop;
+            changed = changed.at_size(crop);
         }
         if let Some(resize) = side("resize")? {
             changed.resize = resize.max(changed.crop);

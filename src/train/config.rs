@@ -85,6 +85,8 @@ pub struct Config {
     pub model: String,
     /// Its pretrained weights.
     pub weights: Option<PathBuf>,
+    /// Side of the pictures that the network sees, pixels; its weights' own where absent.
+    pub size: Option<usize>,
     /// Features of a hidden layer before the last one: linear, ReLU, dropout, linear.
     pub head_hidden: Option<usize>,
     /// Whether the auxiliary heads of GoogLeNet and Inception v3 learn, too, with their share in the loss.
@@ -169,6 +171,7 @@ impl Default for Config {
             open: DataOptions::default(),
             model: String::new(),
             weights: None,
+            size: None,
             head_hidden: None,
             auxiliary: false,
             strategy: Strategy::default(),

@@ -15,7 +15,7 @@ use super::plans::{fitting_batch, inference_plan, training_plan};
 use super::sheet::contact_sheet;
 use super::sweep::Sweep;
 use super::trainer::{Report, Trainer};
-use crate::data::{self, Manifest, Picture, Splits};
+use crate::data::{self, DrawnSet, Manifest, Picture, Splits};
 use crate::gpu::Caps;
 use crate::models::{self, HeadPolicy, Network, Task};
 use crate::plan::{Device, Plan};
@@ -202,6 +202,7 @@ fn open_network(config: &Config) -> Result<Network> {
         }
         None if config.strategy == Strategy::Scratch => {
             let mut net = models::create(&config.model, 2)?;
+            resize(&mut net, config.size)?;
             net.init(config.seed);
             net.set_auxiliary(config.auxiliary, config.seed)?;
             return Ok(net);
@@ -215,10 +216,19 @@ fn open_network(config: &Config) -> Result<Network> {
         }
     };
     let mut net = models::load_with(&config.model, weights, HeadPolicy::Replace)?.0;
+    resize(&mut net, config.size)?;
     if config.auxiliary {
         net.load_auxiliary(weights, config.seed)?;
     }
     Ok(net)
+}
+
+/// Lets the network see pictures of another size, cut out of as much as before.
+fn resize(net: &mut Network, side: Option<usize>) -> Result<()> {
+    let Some(side) = side else { return Ok(()) };
+    let preprocess = net.preprocess().at_size(side);
+    preprocess.check().map_err(|_| Error::Usage(format!("--size {side}: a side is 8 to 4096 pixels")))?;
+    net.set_preprocess(preprocess)
 }
 
 /// A head for these classes; a hidden layer that the network has stays.
@@ -268,8 +278,9 @@ fn write_description(
     device: &Device,
 ) -> Result<()> {
     let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let drawn = DrawnSet::named(&config.data).is_some();
     let arguments = Config {
-        data: absolute(&config.data),
+        data: if drawn { config.data.clone() } else { absolute(&config.data) },
         open: config.open.absolute(&config.data),
         weights: config.weights.as_ref().map(absolute),
         teacher: config.teacher.as_ref().map(absolute),

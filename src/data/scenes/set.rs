@@ -1,0 +1,149 @@
+//! Drawn sets by their names: `drawn:signs,side=96,train=200,val=20,test=0,seed=0`.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use super::Scenes;
+use crate::data::Splits;
+use crate::{Error, Result, did_you_mean};
+
+/// What the names begin with.
+const PREFIX: &str = "drawn:";
+
+/// A drawn set: what it shows, how large its pictures are, how many of each class there are. Where a path to pictures is
+/// wanted for training, its name may stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrawnSet {
+    /// What is drawn.
+    pub scenes: Scenes,
+    /// Width and height of a picture, pixels.
+    pub side: usize,
+    /// Pictures of each class to learn from.
+    pub train: u32,
+    /// Pictures of each class to validate with.
+    pub val: u32,
+    /// Pictures of each class to test with.
+    pub test: u32,
+    /// Of all pictures.
+    pub seed: u64,
+}
+
+impl DrawnSet {
+    /// Pictures of 96x96; of each class 200 to learn from, 20 to validate with.
+    pub fn new(scenes: Scenes) -> Self {
+        DrawnSet { scenes, side: 96, train: 200, val: 20, test: 0, seed: 0 }
+    }
+
+    /// The set that a path names, if it names one.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where it begins like the name of one and is none.
+    pub fn named(path: &Path) -> Option<Result<DrawnSet>> {
+        path.to_str()?.strip_prefix(PREFIX).map(str::parse)
+    }
+
+    /// Its pictures: those to test with, to validate with and to learn from, in this order, so that a larger set to learn
+    /// from is tested on the same pictures.
+    pub fn splits(&self) -> Splits {
+        let set = |from: u32, count: u32| self.scenes.dataset(self.seed, from..from + count, self.side);
+        Splits {
+            train: set(self.test + self.val, self.train),
+            val: set(self.test, self.val),
+            test: (self.test > 0).then(|| set(0, self.test)),
+            manifest: None,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Writes its parts into `folder/train`, `folder/val` and `folder/test`, one folder a class, as PNG.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming what cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let parts = [
+            ("test", 0, self.test),
+            ("val", self.test, self.val),
+            ("train", self.test + self.val, self.train),
+        ];
+        for (name, from, count) in parts.into_iter().filter(|part| part.2 > 0) {
+            self.scenes.write(&folder.join(name), self.seed, from..from + count, self.side)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for DrawnSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let DrawnSet { scenes, side, train, val, test, seed } = self;
+        write!(f, "{PREFIX}{},side={side},train={train},val={val},test={test},seed={seed}", scenes.name())
+    }
+}
+
+impl FromStr for DrawnSet {
+    type Err = Error;
+
+    /// Of the name without `drawn:`.
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = |what: String| {
+            Error::Usage(format!("{PREFIX}{text}: {what}; write it like {}", DrawnSet::new(Scenes::Signs)))
+        };
+        let mut words = text.split(',');
+        let name = words.next().unwrap_or_default();
+        let scenes = Scenes::ALL.into_iter().find(|scenes| scenes.name() == name).ok_or_else(|| {
+            let hint = did_you_mean(name, Scenes::ALL.iter().map(|scenes| scenes.name()));
+            wrong(format!("nothing called '{name}' is drawn{hint}"))
+        })?;
+        let mut set = DrawnSet::new(scenes);
+        for word in words {
+            let (key, value) = word.split_once('=').unwrap_or((word, ""));
+            let number = |most: u64| {
+                let value: Option<u64> = value.parse().ok().filter(|n| *n <= most);
+                value.ok_or_else(|| wrong(format!("{key} is a whole number up to {most}, not '{value:?}'")))
+            };
+            match key {
+                "side" => set.side = number(1024)?.max(8) as usize,
+                "train" => set.train = number(1_000_000)? as u32,
+                "val" => set.val = number(1_000_000)? as u32,
+                "test" => set.test = number(1_000_000)? as u32,
+                "seed" => set.seed = number(u64::MAX)?,
+                _ => return Err(wrong(format!("there is no setting '{key}'"))),
+            }
+        }
+        if set.train == 0 || set.val == 0 {
+            return Err(wrong("train and val are at least 1".into()));
+        }
+        Ok(set)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        let set = DrawnSet { side: 64, test: 50, seed: 7, ..DrawnSet::new(Scenes::Things) };
+        let named = DrawnSet::named(Path::new(&set.to_string()));
+        assert_eq!(named.map(|set| set.ok()), Some(Some(set)));
+        assert_eq!(DrawnSet::named(Path::new("photos")).is_none(), true);
+        let e = DrawnSet::named(Path::new("drawn:sings,side=64")).unwrap().unwrap_err().to_string();
+        assert!(e.contains("did you mean 'signs'"), "{e}");
+        for wrong in ["drawn:signs,size=64", "drawn:signs,side=x", "drawn:signs,train=0"] {
+            assert!(matches!(DrawnSet::named(Path::new(wrong)), Some(Err(Error::Usage(_)))), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn parts_share_no_picture() {
+        let set = DrawnSet { side: 16, train: 2, val: 1, test: 1, ..DrawnSet::new(Scenes::Things) };
+        let splits = set.splits();
+        let all = [&splits.train, &splits.val, splits.test.as_ref().unwrap()];
+        let pictures: Vec<Vec<u8>> =
+            all.iter().flat_map(|part| &part.samples).map(|s| s.picture().unwrap().rgb).collect();
+        assert_eq!(pictures.len(), 32);
+        for (i, picture) in pictures.iter().enumerate() {
+            assert!(pictures[..i].iter().all(|other| other != picture));
+        }
+    }
+}
