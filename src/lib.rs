@@ -38,6 +38,7 @@
 //! | module | what it holds | where to begin |
 //! |---|---|---|
 //! | [`cli`] | the command: options become library calls, results text or JSON | [`cli::main`] |
+//! | [`explain`] | which part of a picture speaks for a class: Grad-CAM, Grad-CAM++, SmoothGrad | [`explain::Explainer`] |
 //! | [`train`] | settings, trainer, kept features, run folders, evaluation | [`train::Trainer`], [`train::Predictor`] |
 //! | [`data`] | folders and files to pictures to batches, decoded ahead on all cores | [`data::open()`], [`data::Loader`] |
 //! | [`models`] | eleven families of CNNs, each written as its paper's table; weights in and out | [`models::load`], [`models::Network`] |
@@ -84,6 +85,7 @@ pub mod tape;
 
 pub mod cli;
 pub mod data;
+pub mod explain;
 pub mod gpu;
 pub mod models;
 pub mod nn;

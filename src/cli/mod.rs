@@ -10,6 +10,7 @@ mod data;
 mod data_options;
 mod devices;
 mod eval;
+mod explain;
 mod fewshot;
 mod inspect;
 mod lr_find;
@@ -40,6 +41,7 @@ Examples:
   defrost train photos/ --model resnet50
   defrost eval runs/photos-resnet50 test/
   defrost predict runs/photos-resnet50 picture.jpg holidays/
+  defrost explain runs/photos-resnet50 picture.jpg -o why.png
   defrost inspect resnet50 --freeze-through layer3
   defrost devices
   defrost certify
@@ -66,6 +68,7 @@ enum Command {
     Calibrate(calibrate::Calibrate),
     Fewshot(fewshot::FewshotCommand),
     Predict(predict::Predict),
+    Explain(explain::Explain),
     Data(data::DataCommand),
     Inspect(inspect::Inspect),
     Devices(devices::Devices),
@@ -181,6 +184,7 @@ pub fn main() -> ExitCode {
         Command::Calibrate(command) => command.run(&session),
         Command::Fewshot(command) => command.run(&session),
         Command::Predict(command) => command.run(&session),
+        Command::Explain(command) => command.run(&session),
         Command::Data(command) => command.run(&session),
         Command::Inspect(command) => command.run(&session),
         Command::Devices(command) => command.run(&session),

@@ -1,6 +1,6 @@
 //! `defrost predict`: what is on these pictures.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
@@ -52,13 +52,7 @@ impl Predict {
                 "give pictures, or folders of pictures: defrost predict RUN PICTURES...",
             ));
         }
-        let (mut pictures, mut failed) = (Vec::new(), Vec::new());
-        for path in paths {
-            match list_pictures(std::slice::from_ref(path)) {
-                Ok(found) => pictures.extend(found),
-                Err(e) => failed.push(e),
-            }
-        }
+        let (pictures, mut failed) = listed(paths);
         failed.iter().for_each(|e| unreadable(out, e));
         let mut done = 0;
         if !pictures.is_empty() {
@@ -66,21 +60,7 @@ impl Predict {
             let batch = self.batch.min(pictures.len());
             let mut predictor = Predictor::new(&device, &net, batch)?.flips(self.flips);
             for group in pictures.chunks(self.batch) {
-                let decode = |path: &PathBuf| data::load(path).map(|p| data::eval(&p, net.preprocess()));
-                let decoded: Vec<Result<Vec<u8>>> = group.par_iter().map(decode).collect();
-                let (mut good, mut crops) = (Vec::new(), Vec::new());
-                for (path, crop) in group.iter().zip(decoded) {
-                    match crop {
-                        Ok(crop) => {
-                            good.push(path);
-                            crops.push(crop);
-                        }
-                        Err(e) => {
-                            unreadable(out, &e);
-                            failed.push(e);
-                        }
-                    }
-                }
+                let (good, crops) = decode(out, &net, group, &mut failed);
                 for (path, probabilities) in good.iter().zip(predictor.predict(&crops)?) {
                     self.show(out, &net, path, &probabilities);
                     done += 1;
@@ -98,7 +78,7 @@ impl Predict {
     }
 
     /// The most likely classes of one picture.
-    fn show(&self, out: &Output, net: &Network, path: &std::path::Path, probabilities: &[f32]) {
+    fn show(&self, out: &Output, net: &Network, path: &Path, probabilities: &[f32]) {
         if net.config().task == Task::Regression {
             let named = net.classes().iter().zip(probabilities);
             if out.json {
@@ -137,7 +117,44 @@ impl Predict {
     }
 }
 
+/// All pictures of files and folders, and what is none.
+pub(super) fn listed(paths: &[PathBuf]) -> (Vec<PathBuf>, Vec<Error>) {
+    let (mut pictures, mut failed) = (Vec::new(), Vec::new());
+    for path in paths {
+        match list_pictures(std::slice::from_ref(path)) {
+            Ok(found) => pictures.extend(found),
+            Err(e) => failed.push(e),
+        }
+    }
+    (pictures, failed)
+}
+
+/// The pictures of a group that can be read, and what the network sees of each. The others are reported.
+pub(super) fn decode<'a>(
+    out: &Output,
+    net: &Network,
+    group: &'a [PathBuf],
+    failed: &mut Vec<Error>,
+) -> (Vec<&'a Path>, Vec<Vec<u8>>) {
+    let decode = |path: &PathBuf| data::load(path).map(|p| data::eval(&p, net.preprocess()));
+    let decoded: Vec<Result<Vec<u8>>> = group.par_iter().map(decode).collect();
+    let (mut good, mut crops) = (Vec::new(), Vec::new());
+    for (path, crop) in group.iter().zip(decoded) {
+        match crop {
+            Ok(crop) => {
+                good.push(path.as_path());
+                crops.push(crop);
+            }
+            Err(e) => {
+                unreadable(out, &e);
+                failed.push(e);
+            }
+        }
+    }
+    (good, crops)
+}
+
 /// A picture, or a path, that nothing can be said about.
-fn unreadable(out: &Output, error: &Error) {
+pub(super) fn unreadable(out: &Output, error: &Error) {
     out.warn(format_args!("skipped {error}"));
 }

@@ -118,7 +118,8 @@ impl Structure {
         layer.or(param).ok_or_else(|| self.unknown(name))
     }
 
-    fn unknown(&self, name: &str) -> Error {
+    /// The error about a layer or parameter that is not there, with the nearest name.
+    pub(crate) fn unknown(&self, name: &str) -> Error {
         let mut names = BTreeSet::new();
         for path in self.layers.iter().map(|l| &l.path).chain(self.specs.iter().map(|s| &s.path)) {
             names.extend(path.match_indices('.').map(|(end, _)| &path[..end]));

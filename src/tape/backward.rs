@@ -3,13 +3,28 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Op, Phase, Role, Tape, ValueId};
+use super::{DType, Op, Phase, Role, Tape, ValueId};
 use crate::{Error, Result};
 
 impl Tape {
+    /// Asks for the gradient with respect to `v`, an input or what a layer computed: [`Tape::backward`] returns it
+    /// beside those of parameters. Whatever was computed from `v` so far takes part, and what will be.
+    pub fn watch(&mut self, v: ValueId) {
+        self.watched.push(v);
+        self.values[v.0].requires_grad = true;
+        for node in self.nodes.iter().filter(|node| node.phase == Phase::Forward) {
+            if node.inputs.iter().any(|input| self.values[input.0].requires_grad) {
+                for output in &node.outputs {
+                    let output = &mut self.values[output.0];
+                    output.requires_grad |= output.ty.dtype == DType::F32;
+                }
+            }
+        }
+    }
+
     /// Records the gradients of the seeds' targets, given their upstream gradients, with respect to
-    /// every trainable parameter they depend on, and returns parameter -> gradient. Nodes are recorded
-    /// only on paths that lead to one: whatever lies below the last trainable parameter costs nothing.
+    /// every trainable parameter and every watched value they depend on, and returns value -> gradient.
+    /// Nodes are recorded only on paths that lead to one: whatever lies below the last of them costs nothing.
     /// `add` is the op that sums two contributions to one gradient.
     ///
     /// # Errors
@@ -52,7 +67,7 @@ impl Tape {
         self.set_layer(layer);
         self.phase = None;
         let is_param = |v: &ValueId| self.values[v.0].role == Role::Param && self.requires_grad(*v);
-        Ok(grads.into_iter().filter(|(v, _)| is_param(v)).collect())
+        Ok(grads.into_iter().filter(|(v, _)| is_param(v) || self.watched.contains(v)).collect())
     }
 
     /// Records a parameter update (an optimizer); not differentiable.

@@ -41,6 +41,11 @@ impl Tape {
         marks
     }
 
+    /// The mark of an output of a forward node.
+    pub fn mark(&self, v: ValueId) -> Option<Mark> {
+        self.marks().into_iter().find(|(_, value)| *value == v).map(|(mark, _)| mark)
+    }
+
     /// Where the recording can be cut: values that depend on the inputs `steady` and on frozen parameters alone, and
     /// are read by what does not. None where even the inputs themselves are read there.
     pub fn frontier(&self, steady: &[&str]) -> Vec<Mark> {

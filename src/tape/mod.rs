@@ -96,6 +96,7 @@ pub struct Tape {
     pub values: Vec<Value>,
     /// All nodes, in an order that respects their operands.
     pub nodes: Vec<Node>,
+    watched: Vec<ValueId>,
     layer: String,
     phase: Option<Phase>,
 }

@@ -208,11 +208,9 @@ impl Predictor {
         }
         let mut all = Vec::new();
         for group in pictures.chunks(self.batch) {
-            let mut logits = self.logits(&group.concat(), group.len())?;
-            if let Some(temperature) = self.temperature.filter(|_| self.task == Task::Classes) {
-                logits = at_temperature(&logits, temperature);
-            }
-            all.extend(logits.chunks_exact(self.classes).map(|row| answers(self.task, row)));
+            let logits = self.logits(&group.concat(), group.len())?;
+            let rows = logits.chunks_exact(self.classes);
+            all.extend(rows.map(|row| answers(self.task, self.temperature, row)));
         }
         Ok(all)
     }
@@ -224,10 +222,14 @@ fn mirrored(pixels: &[u8], side: usize) -> Vec<u8> {
     rows.flat_map(|row| row.chunks_exact(3).rev().flatten()).copied().collect()
 }
 
-/// What the outputs say of one picture: probabilities that add up to 1, or one for each class on its own, or numbers.
-fn answers(task: Task, logits: &[f32]) -> Vec<f32> {
+/// What the outputs say of one picture: probabilities that add up to 1 (at a temperature), or one for each class on
+/// its own, or numbers.
+pub(crate) fn answers(task: Task, temperature: Option<f64>, logits: &[f32]) -> Vec<f32> {
     match task {
-        Task::Classes => softmax(logits),
+        Task::Classes => match temperature {
+            Some(temperature) => softmax(&at_temperature(logits, temperature)),
+            None => softmax(logits),
+        },
         Task::MultiLabel => logits.iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect(),
         Task::Regression => logits.to_vec(),
     }

@@ -38,6 +38,7 @@ pub use calibration::{Bin, Calibrated, Calibration, calibrate, fit_temperature};
 pub use certify::{CERTIFIED, Figure, ModelVerdict, certify};
 pub use config::{Config, Distill, HeadSolver, OptimizerKind, Strategy};
 pub use coral::{Aligned, align, align_head};
+pub(crate) use evaluate::answers;
 pub use evaluate::{Evaluation, Outputs, Predictor, Uncalibrated, evaluate};
 pub use events::{EpochMetrics, Event, Observer, Silent};
 pub use fewshot::{Fewshot, FewshotOptions, Method, fewshot};
@@ -45,6 +46,7 @@ pub use kept::{Cut, Features, Vectors, extract};
 pub use measures::{
     ClassScores, LabelScores, Measures, MultiLabel, OutputErrors, Regression, Scores, SingleLabel, interval,
 };
+pub(crate) use plans::fitting_batch;
 pub use plans::{inference_plan, training_plan};
 pub use run::{Context, busiest_plan, dry_run, find_rate, reopen, resume, run};
 pub use schedule::{Schedule, Standing};

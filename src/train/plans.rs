@@ -176,11 +176,11 @@ pub fn inference_plan(net: &Network, batch: usize, caps: &Caps) -> Result<Plan> 
     compile(eval_request(&net, &[], batch)?, &Arc::default(), caps)
 }
 
-/// The largest batch, from `batch` down by halves, that a plan can be compiled for.
-pub(super) fn fitting_batch(
+/// The largest batch, from `batch` down by halves, that a plan (or several) can be compiled for.
+pub(crate) fn fitting_batch<T>(
     batch: usize,
-    mut plan: impl FnMut(usize) -> Result<Plan>,
-) -> Result<(usize, Plan)> {
+    mut plan: impl FnMut(usize) -> Result<T>,
+) -> Result<(usize, T)> {
     let mut batch = batch.max(1);
     loop {
         match plan(batch) {

@@ -1,0 +1,254 @@
+//! `defrost explain`: which part of a picture speaks for a class.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::network::NetworkOptions;
+use super::output::{Output, Style};
+use super::predict::{decode, listed, unreadable};
+use super::{Session, positive, usage_error};
+use crate::data::Picture;
+use crate::explain::{Explainer, Map, Method, beside, overlay};
+use crate::models::{Network, Task, imagenet};
+use crate::{Error, Result, did_you_mean};
+
+const EXAMPLES: &str = "\
+Examples:
+  defrost explain runs/photos picture.jpg -o why.png
+  defrost explain runs/photos holidays/ --class bees -o bees/
+  defrost explain --model resnet50 picture.jpg --method grad-cam++ --layer layer3
+  defrost explain runs/photos picture.jpg --method smoothgrad --samples 50";
+
+/// Show which part of a picture speaks for a class
+///
+/// Writes a PNG for each picture: beside the crop that the network saw, the same with a map laid over it, from dark to
+/// bright yellow where most speaks for the class. What is frozen makes no difference. Pictures that cannot be read are
+/// reported; the command fails only where none can be.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Explain {
+    /// A run folder or checkpoint (not with --weights), then pictures and folders of pictures
+    #[arg(required = true, value_names = ["RUN", "PICTURES"])]
+    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    network: NetworkOptions,
+    /// Where to write: a .png for one picture, else a folder, in which files are named PICTURE-CLASS-METHOD.png
+    #[arg(short, long, value_name = "FILE.png|FOLDER", default_value = "explained")]
+    out: PathBuf,
+    /// How: grad-cam, grad-cam++ (where a class is there more than once), or smoothgrad (single pixels)
+    #[arg(long, value_enum, default_value = "grad-cam")]
+    method: Choice,
+    /// The class to look for, by name or number [default: the one that the network takes the picture for]
+    #[arg(long, value_name = "NAME|INDEX")]
+    class: Option<String>,
+    /// The layer or module whose maps are looked at, not with smoothgrad [default: the last that has maps]
+    #[arg(long, value_name = "LAYER")]
+    layer: Option<String>,
+    /// Noisy copies of each picture that smoothgrad looks at [default: 25]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    samples: Option<usize>,
+    /// Pictures at a time
+    #[arg(long, value_name = "N", default_value = "16", value_parser = positive)]
+    batch: usize,
+}
+
+/// A method, by its name.
+#[derive(Debug, Clone, Copy)]
+struct Choice(Method);
+
+impl ValueEnum for Choice {
+    fn value_variants<'a>() -> &'a [Self] {
+        const ALL: [Choice; 3] = [Choice(Method::ALL[0]), Choice(Method::ALL[1]), Choice(Method::ALL[2])];
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(clap::builder::PossibleValue::new(self.0.name()))
+    }
+}
+
+impl Explain {
+    pub(super) fn run(&self, session: &Session) -> Result<()> {
+        let (out, began) = (&session.out, Instant::now());
+        let (net, paths) = self.network.open(session, &self.paths)?;
+        if paths.is_empty() {
+            return Err(usage_error(
+                "give pictures, or folders of pictures: defrost explain RUN PICTURES...",
+            ));
+        }
+        let Choice(method) = self.method;
+        if self.samples.is_some() && method != Method::SmoothGrad {
+            return Err(usage_error(format!("--samples belongs to --method {}", Method::SmoothGrad)));
+        }
+        let class = self.class.as_deref().map(|name| class_of(&net, name)).transpose()?;
+        let (pictures, mut failed) = listed(paths);
+        failed.iter().for_each(|e| unreadable(out, e));
+        let mut names = Names::new(&self.out, &pictures)?;
+        let mut done = 0;
+        if !pictures.is_empty() {
+            let device = session.device()?;
+            let batch = match method {
+                Method::SmoothGrad => self.batch,
+                _ => self.batch.min(pictures.len()),
+            };
+            let mut explainer = Explainer::new(&device, &net, method, self.layer.as_deref(), batch)?;
+            if let Some(samples) = self.samples {
+                explainer = explainer.samples(samples);
+            }
+            for group in pictures.chunks(self.batch) {
+                let (good, crops) = decode(out, &net, group, &mut failed);
+                let maps = explainer.maps(&crops, &vec![class; crops.len()])?;
+                for ((path, rgb), map) in good.iter().zip(crops).zip(maps) {
+                    let crop = Picture { width: map.width, height: map.height, rgb };
+                    let to = names.of(path, &net.classes()[map.class], method);
+                    beside(&[&crop, &overlay(&crop, &map)?])?.write_png(&to)?;
+                    self.show(out, &net, path, &to, &map, explainer.layer());
+                    done += 1;
+                }
+            }
+        }
+        if out.json {
+            let seconds = began.elapsed().as_secs_f64();
+            out.event("done", json!({ "count": done, "skipped": failed.len(), "seconds": seconds }));
+        }
+        match failed.len() {
+            n if done == 0 => Err(Error::Data(format!("none of the pictures could be read ({n} tried)"))),
+            _ => Ok(()),
+        }
+    }
+
+    /// What was explained, and where it was written.
+    fn show(&self, out: &Output, net: &Network, path: &Path, to: &Path, map: &Map, layer: Option<&str>) {
+        let (class, Choice(method)) = (&net.classes()[map.class], self.method);
+        let number = net.config().task == Task::Regression;
+        if map.is_empty() {
+            out.warn(format_args!("{}: nothing that {method} can show speaks for '{class}'", path.display()));
+        }
+        if out.json {
+            let mut event = json!({
+                "path": path.to_string_lossy(),
+                "output": to.to_string_lossy(),
+                "method": method.name(),
+                "layer": layer,
+                "class": class,
+                "index": map.class,
+                "logit": map.logit,
+            });
+            event[if number { "value" } else { "probability" }] = map.answer.into();
+            if net.knows_imagenet() {
+                event["wnid"] = imagenet::classes()[map.class].wnid.into();
+            }
+            out.event("explanation", event);
+            return;
+        }
+        out.line(out.style(Style::Bold, path.display()));
+        match number {
+            true => out.line(format_args!("  {:>12.4}  {class}", map.answer)),
+            false => out.line(format_args!("  {:6.2}%  {class}", map.answer * 100.0)),
+        }
+        out.line(format_args!("  {}", to.display()));
+    }
+}
+
+/// The class of this name, ImageNet's wnid or number.
+fn class_of(net: &Network, name: &str) -> Result<usize> {
+    let classes = net.classes();
+    let named = |wanted: &str| classes.iter().position(|class| class.eq_ignore_ascii_case(wanted));
+    let wnid = || imagenet::index_of(name).filter(|_| net.knows_imagenet());
+    let number = || name.parse().ok().filter(|&index: &usize| index < classes.len());
+    let exact = classes.iter().position(|class| class == name);
+    exact.or_else(|| named(name)).or_else(wnid).or_else(number).ok_or_else(|| {
+        let hint = did_you_mean(name, classes.iter().map(String::as_str));
+        let known = match classes.len() {
+            1..=20 => classes.join(", "),
+            n => format!("{n} classes; their numbers are 0 to {}", n - 1),
+        };
+        usage_error(format!("--class {name}: there is no such class{hint}; the network knows {known}"))
+    })
+}
+
+/// Where results go: never over a picture that was given, nor over one another.
+struct Names {
+    out: PathBuf,
+    /// Whether `out` is the one file.
+    file: bool,
+    taken: BTreeSet<PathBuf>,
+}
+
+impl Names {
+    fn new(out: &Path, pictures: &[PathBuf]) -> Result<Self> {
+        let file = out.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) && !out.is_dir();
+        let shown = out.display();
+        if file && pictures.len() > 1 {
+            return Err(usage_error(format!(
+                "--out {shown}: one file for {} pictures; name a folder",
+                pictures.len()
+            )));
+        }
+        if !file && out.is_file() {
+            return Err(usage_error(format!("--out {shown}: results are PNGs; name a .png or a folder")));
+        }
+        let taken: BTreeSet<PathBuf> = pictures.iter().map(|path| resolved(path)).collect();
+        if file && taken.contains(&resolved(out)) {
+            return Err(usage_error(format!("--out {shown}: that is the picture itself; name another file")));
+        }
+        Ok(Names { out: out.into(), file, taken })
+    }
+
+    /// `out/PICTURE-CLASS-METHOD.png`, with a number behind it where that is taken.
+    fn of(&mut self, picture: &Path, class: &str, method: Method) -> PathBuf {
+        if self.file {
+            return self.out.clone();
+        }
+        let stem = picture.file_stem().unwrap_or_default().to_string_lossy();
+        let base = format!("{stem}-{}-{method}", in_file_names(class));
+        let numbered = (2..).map(|n| format!("{base}-{n}.png"));
+        let mut paths = std::iter::once(format!("{base}.png")).chain(numbered).map(|name| self.out.join(name));
+        // The taken names are finite.
+        let free = paths.find(|path| !self.taken.contains(&resolved(path))).unwrap_or_default();
+        self.taken.insert(resolved(&free));
+        free
+    }
+}
+
+/// A path as the system knows it: links followed, as far as there is something.
+fn resolved(path: &Path) -> PathBuf {
+    let whole = path.canonicalize();
+    whole.unwrap_or_else(|_| match (path.parent().map(|p| p.canonicalize()), path.file_name()) {
+        (Some(Ok(folder)), Some(name)) => folder.join(name),
+        _ => std::path::absolute(path).unwrap_or_else(|_| path.into()),
+    })
+}
+
+/// A class as a part of a file's name: what may trouble a file system or a shell becomes `_`.
+fn in_file_names(class: &str) -> String {
+    let safe = |c: char| if c.is_alphanumeric() || "-+.".contains(c) { c } else { '_' };
+    class.chars().take(40).map(safe).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_never_overwrite_a_picture_nor_one_another() {
+        let place = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| place.path().join(name);
+        std::fs::write(at("cat.png"), "").expect("a file");
+        let pictures = [at("cat.png"), at("cat-my_cat-grad-cam.png"), at("b/cat.jpg")];
+        let mut names = Names::new(place.path(), &pictures).expect("a folder");
+        let mut name = |picture: &Path| names.of(picture, "my cat", Method::GradCam);
+        assert_eq!(name(&pictures[0]), at("cat-my_cat-grad-cam-2.png"));
+        assert_eq!(name(&pictures[2]), at("cat-my_cat-grad-cam-3.png"));
+        assert_eq!(name(&pictures[1]), at("cat-my_cat-grad-cam-my_cat-grad-cam.png"));
+
+        assert!(Names::new(&at("why.png"), &pictures).is_err());
+        assert!(Names::new(&at("cat.png"), &pictures[..1]).is_err());
+        let mut one = Names::new(&at("why.png"), &pictures[..1]).expect("one file");
+        assert_eq!(one.of(&pictures[0], "x", Method::SmoothGrad), at("why.png"));
+    }
+}

@@ -1,0 +1,308 @@
+//! The plans that maps are made with, and how they are run.
+//!
+//! Two plans: the first gives the outputs of the network and the maps of the layer, the second the gradient of one
+//! output with respect to these, from the maps on. So the class may be the one that the network takes the picture for,
+//! and of a layer near the end nothing is computed twice.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::cam::{class_map, mean_gradient, plus_plus, saliency};
+use super::{Map, Method};
+use crate::gpu::Caps;
+use crate::models::{IMAGE_LAYER, InputKind, Network, Preprocess, Recording, Task};
+use crate::nn::{Freeze, Mode, lies_in};
+use crate::ops::backward_from;
+use crate::plan::{Device, Plan, Program, Request, compile};
+use crate::rng::Stream;
+use crate::tape::{DType, Phase, Tape, ValueId, kept_input};
+use crate::train::{answers, fitting_batch};
+use crate::{Error, Result};
+
+/// A network ready to say which part of a picture speaks for a class.
+pub struct Explainer {
+    method: Method,
+    layer: Option<String>,
+    front: Program,
+    back: Program,
+    batch: usize,
+    /// Height, width and channels of what is differentiated by.
+    shape: [usize; 3],
+    classes: usize,
+    task: Task,
+    temperature: Option<f64>,
+    preprocess: Preprocess,
+    samples: usize,
+    noise: f64,
+    seed: u64,
+}
+
+/// An output that is to be explained, and what the network says of it.
+struct Asked {
+    class: usize,
+    logit: f32,
+    answer: f32,
+}
+
+impl Explainer {
+    /// Compiles `net` for up to `batch` pictures at a time, fewer where the device cannot hold as many. `layer` is any
+    /// layer or module whose output is a map; where absent, the last one
+    /// ([`crate::models::Architecture::last_map`]). SmoothGrad has none. Everything counts as frozen, whatever the
+    /// network's mask says.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an unknown layer, with the nearest name, and for one whose output is no map; from the
+    /// device.
+    pub fn new(
+        device: &Device,
+        net: &Network,
+        method: Method,
+        layer: Option<&str>,
+        batch: usize,
+    ) -> Result<Self> {
+        let layer = match (method, layer) {
+            (Method::SmoothGrad, None) => None,
+            (Method::SmoothGrad, Some(layer)) => {
+                return Err(Error::Usage(format!(
+                    "layer {layer}: {method} looks at the picture itself; leave the layer out, or choose {} or {}",
+                    Method::GradCam,
+                    Method::GradCamPlusPlus
+                )));
+            }
+            (_, layer) => Some(layer.map_or_else(|| net.architecture().last_map(), String::from)),
+        };
+        let mut net = net.clone();
+        net.freeze(Freeze::all())?;
+        let caps = device.caps();
+        let (batch, (front, back, shape)) =
+            fitting_batch(batch, |batch| plans(&net, layer.as_deref(), batch, &caps))?;
+        let store = device.store(&Arc::default(), &net)?;
+        Ok(Explainer {
+            method,
+            layer,
+            front: Program::new(front, &store, &net)?,
+            back: Program::new(back, &store, &net)?,
+            batch,
+            shape,
+            classes: net.classes().len(),
+            task: net.config().task,
+            temperature: net.config().temperature,
+            preprocess: net.preprocess().clone(),
+            samples: 25,
+            noise: 0.15,
+            seed: 0,
+        })
+    }
+
+    /// How many noisy copies of a picture SmoothGrad looks at, at least 1; otherwise 25.
+    #[must_use]
+    pub fn samples(self, samples: usize) -> Self {
+        Explainer { samples: samples.max(1), ..self }
+    }
+
+    /// SmoothGrad's noise: its standard deviation, as a share of the picture's range from darkest to brightest after
+    /// normalising; otherwise 0.15.
+    #[must_use]
+    pub fn noise(self, share: f64) -> Self {
+        Explainer { noise: share, ..self }
+    }
+
+    /// What the noise is drawn from. It is the same for each picture.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        Explainer { seed, ..self }
+    }
+
+    /// The layer that is looked at; none with SmoothGrad.
+    pub fn layer(&self) -> Option<&str> {
+        self.layer.as_deref()
+    }
+
+    /// A map for each picture, given as its crop's bytes `[crop, crop, 3]`, and a class: an output's number, or none
+    /// for the class that the network takes it for.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a picture of another size; [`Error::Usage`] for a class that there is not, for another
+    /// number of classes than of pictures, and where a network of several numbers is not told which of them; from the
+    /// device.
+    pub fn maps(&mut self, pictures: &[Vec<u8>], classes: &[Option<usize>]) -> Result<Vec<Map>> {
+        let bytes = self.preprocess.crop.pow(2) * 3;
+        if let Some(other) = pictures.iter().find(|p| p.len() != bytes) {
+            return Err(Error::Shape(format!("a picture of {} bytes where {bytes} are wanted", other.len())));
+        }
+        let (found, wanted) = (classes.len(), pictures.len());
+        if found != wanted {
+            return Err(Error::Usage(format!("{found} classes for {wanted} pictures; give one for each")));
+        }
+        if let Some(class) = classes.iter().flatten().find(|&&class| class >= self.classes) {
+            return Err(Error::Usage(format!("class {class}: the network has {}, from 0 on", self.classes)));
+        }
+        if self.task == Task::Regression && self.classes > 1 && classes.contains(&None) {
+            return Err(Error::Usage(format!(
+                "the network tells {} numbers: name the one to explain",
+                self.classes
+            )));
+        }
+        let mut maps = Vec::with_capacity(pictures.len());
+        for (pictures, classes) in pictures.chunks(self.batch).zip(classes.chunks(self.batch)) {
+            maps.extend(match self.layer {
+                Some(_) => self.class_maps(pictures, classes)?,
+                None => self.smooth_maps(pictures, classes)?,
+            });
+        }
+        Ok(maps)
+    }
+
+    /// Grad-CAM and Grad-CAM++ of at most a batch.
+    fn class_maps(&mut self, pictures: &[Vec<u8>], classes: &[Option<usize>]) -> Result<Vec<Map>> {
+        let mut image = pictures.concat();
+        image.resize(self.batch * self.preprocess.crop.pow(2) * 3, 0);
+        let [logits, maps] = &self.front.run(&[("image", &image)])?[..] else { return Err(lost()) };
+        let asked = self.asked(logits, classes);
+        let [height, width, channels] = self.shape;
+        let seed = self.seed_of(asked.iter().map(|a| a.class));
+        let kept = kept_input(0);
+        let inputs: [(&str, &[u8]); 3] = [
+            ("image", &image),
+            (&kept, bytemuck::cast_slice(maps)),
+            ("seed", bytemuck::cast_slice(&seed)),
+        ];
+        let [gradients] = &self.back.run(&inputs)?[..] else { return Err(lost()) };
+        let elements = height * width * channels;
+        let rows = maps.chunks_exact(elements).zip(gradients.chunks_exact(elements));
+        let values = rows.map(|(map, gradient)| {
+            let weights = match self.method {
+                Method::GradCamPlusPlus => plus_plus(map, gradient, channels),
+                _ => mean_gradient(gradient, channels),
+            };
+            class_map(map, &weights, [height, width], [self.preprocess.crop; 2])
+        });
+        Ok(asked.into_iter().zip(values).map(|(asked, values)| self.map(asked, values)).collect())
+    }
+
+    /// SmoothGrad of at most a batch.
+    fn smooth_maps(&mut self, pictures: &[Vec<u8>], classes: &[Option<usize>]) -> Result<Vec<Map>> {
+        let elements = self.preprocess.crop.pow(2) * 3;
+        let (scale, shift) = self.preprocess.scale_shift();
+        let byte = |(i, &v): (usize, &u8)| f32::from(v) * scale[i % 3] + shift[i % 3];
+        let mut image: Vec<f32> = pictures.iter().flat_map(|p| p.iter().enumerate().map(byte)).collect();
+        image.resize(self.batch * elements, 0.0);
+        let [logits] = &self.front.run(&[("image", bytemuck::cast_slice(&image))])?[..] else {
+            return Err(lost());
+        };
+        let asked = self.asked(logits, classes);
+        let mut maps = Vec::with_capacity(asked.len());
+        for (asked, picture) in asked.into_iter().zip(image.chunks_exact(elements)) {
+            let gradient = self.mean_over_noise(picture, asked.class)?;
+            maps.push(self.map(asked, saliency(&gradient, 3)));
+        }
+        Ok(maps)
+    }
+
+    /// The gradient of an output with respect to the picture, a mean over noisy copies of it.
+    fn mean_over_noise(&mut self, picture: &[f32], class: usize) -> Result<Vec<f64>> {
+        let (low, high) = picture.iter().fold((f32::MAX, f32::MIN), |(l, h), &x| (l.min(x), h.max(x)));
+        let (deviation, seed) = (self.noise * f64::from(high - low), self.seed);
+        let noisy = |sample: usize| {
+            let mut stream = Stream::new(&[seed, sample as u64]);
+            let add = |&x: &f32| (f64::from(x) + deviation * stream.normal()) as f32;
+            picture.iter().map(add).collect::<Vec<f32>>()
+        };
+        let samples: Vec<usize> = (0..self.samples).collect();
+        let mut sum = vec![0.0; picture.len()];
+        for group in samples.chunks(self.batch) {
+            let copies: Vec<Vec<f32>> = group.par_iter().map(|&sample| noisy(sample)).collect();
+            let mut image = copies.concat();
+            image.resize(self.batch * picture.len(), 0.0);
+            let output = self.seed_of(group.iter().map(|_| class));
+            let inputs: [(&str, &[u8]); 2] =
+                [("image", bytemuck::cast_slice(&image)), ("seed", bytemuck::cast_slice(&output))];
+            let [gradients] = &self.back.run(&inputs)?[..] else { return Err(lost()) };
+            for gradient in gradients.chunks_exact(picture.len()).take(group.len()) {
+                sum.iter_mut().zip(gradient).for_each(|(sum, &g)| *sum += f64::from(g));
+            }
+        }
+        let share = 1.0 / self.samples as f64;
+        sum.iter_mut().for_each(|g| *g *= share);
+        Ok(sum)
+    }
+
+    /// What is to be explained of each picture.
+    fn asked(&self, logits: &[f32], classes: &[Option<usize>]) -> Vec<Asked> {
+        let rows = logits.chunks_exact(self.classes).zip(classes);
+        let asked = rows.map(|(row, &class)| {
+            let top = || (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a)));
+            let class = class.or_else(top).unwrap_or_default();
+            Asked { class, logit: row[class], answer: answers(self.task, self.temperature, row)[class] }
+        });
+        asked.collect()
+    }
+
+    /// `[batch, classes]`: 1 at each row's class. What is left of the batch is 0.
+    fn seed_of(&self, classes: impl Iterator<Item = usize>) -> Vec<f32> {
+        let mut seed = vec![0.0; self.batch * self.classes];
+        classes.enumerate().for_each(|(row, class)| seed[row * self.classes + class] = 1.0);
+        seed
+    }
+
+    fn map(&self, asked: Asked, values: Vec<f32>) -> Map {
+        let Asked { class, logit, answer } = asked;
+        let side = self.preprocess.crop;
+        Map { width: side, height: side, values, class, logit, answer }
+    }
+}
+
+fn lost() -> Error {
+    Error::Shape("the plan has other outputs than were asked for".into())
+}
+
+/// The plan from pictures to outputs, and to the maps of `layer` where there is one; the plan of the gradient with
+/// respect to these maps, else to the picture; height, width and channels of what is differentiated by.
+fn plans(net: &Network, layer: Option<&str>, batch: usize, caps: &Caps) -> Result<(Plan, Plan, [usize; 3])> {
+    let input = if layer.is_some() { InputKind::Bytes } else { InputKind::Normalised };
+    let mut tape = Tape::new();
+    let recorded = net.record(&mut tape, Recording { input, ..Recording::new(Mode::Eval, batch) })?;
+    let watched = layer.map_or(Ok(recorded.image), |layer| map_of(net, &tape, layer))?;
+    let [_, height, width, channels] = tape.shape(watched).nhwc()?;
+    let mut outputs = vec![("logits", recorded.logits)];
+    outputs.extend(layer.map(|_| ("map", watched)));
+    let front = compile(Request::inference(tape.clone(), &outputs), &Arc::default(), caps)?;
+
+    tape.watch(watched);
+    let seed = tape.input("seed", tape.ty(recorded.logits).clone());
+    let gradients = backward_from(&mut tape, &[(recorded.logits, seed)])?;
+    let Some(&gradient) = gradients.get(&watched) else {
+        return Err(Error::Usage(format!(
+            "layer {}: the classes do not depend on it; {} is the usual choice",
+            layer.unwrap_or(IMAGE_LAYER),
+            net.architecture().last_map()
+        )));
+    };
+    let mark = tape.mark(watched);
+    let tape = match mark {
+        Some(mark) => tape.behind(&[mark]).ok_or_else(lost)?,
+        None => tape,
+    };
+    let back = compile(Request::inference(tape, &[("gradient", gradient)]), &Arc::default(), caps)?;
+    Ok((front, back, [height, width, channels]))
+}
+
+/// The last map that was recorded in a layer or module: what PyTorch's forward hook on it is given.
+fn map_of(net: &Network, tape: &Tape, layer: &str) -> Result<ValueId> {
+    if !net.structure().layers.iter().any(|known| lies_in(&known.path, layer)) {
+        return Err(net.structure().unknown(layer));
+    }
+    let is_map = |&v: &ValueId| {
+        let ty = tape.ty(v);
+        ty.dtype == DType::F32 && ty.shape.nhwc().is_ok_and(|[_, height, width, _]| height * width > 1)
+    };
+    let inside = tape.nodes.iter().filter(|n| n.phase == Phase::Forward && lies_in(&n.layer, layer));
+    let map = inside.rev().find_map(|node| node.outputs.first().copied().filter(|v| is_map(v)));
+    map.ok_or_else(|| {
+        Error::Usage(format!(
+            "layer {layer}: its output is no map of the picture; choose one before the mean, such as {}",
+            net.architecture().last_map()
+        ))
+    })
+}

@@ -1,0 +1,87 @@
+//! Which part of a picture speaks for a class: Grad-CAM, Grad-CAM++, SmoothGrad. What is frozen plays no part.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use defrost::data::{self, Picture};
+//! use defrost::explain::{Explainer, Method, overlay};
+//! use defrost::{models::Network, plan::Device};
+//!
+//! # fn main() -> defrost::Result<()> {
+//! let net = Network::open("runs/photos/model.safetensors")?;
+//! let mut explainer = Explainer::new(&Device::Cpu, &net, Method::GradCam, None, 1)?;
+//! let crop = data::eval(&data::load(Path::new("picture.jpg"))?, net.preprocess());
+//! let map = explainer.maps(&[crop.clone()], &[None])?.remove(0); // of the class that it takes it for
+//! let side = net.preprocess().crop;
+//! let crop = Picture { width: side, height: side, rgb: crop };
+//! overlay(&crop, &map)?.write_png(Path::new("why.png"))?;
+//! println!("{}: {:.1}%", net.classes()[map.class], 100.0 * map.answer);
+//! # Ok(())
+//! # }
+//! ```
+
+mod cam;
+mod explainer;
+mod overlay;
+
+use std::fmt;
+
+pub use explainer::Explainer;
+pub use overlay::{beside, heat, overlay};
+
+/// How a map is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Method {
+    /// Selvaraju et al. 2017, arXiv:1610.02391: the maps of a layer, each weighted by the mean of its gradient.
+    #[default]
+    GradCam,
+    /// Chattopadhyay et al. 2018, arXiv:1710.11063: weighted pixel by pixel, for pictures that show a class more than
+    /// once.
+    GradCamPlusPlus,
+    /// Smilkov et al. 2017, arXiv:1706.03825: the gradient with respect to the picture, a mean over noisy copies.
+    SmoothGrad,
+}
+
+impl Method {
+    /// All of them.
+    pub const ALL: [Method; 3] = [Method::GradCam, Method::GradCamPlusPlus, Method::SmoothGrad];
+
+    /// As the command names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::GradCam => "grad-cam",
+            Method::GradCamPlusPlus => "grad-cam++",
+            Method::SmoothGrad => "smoothgrad",
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How much each pixel of a picture speaks for a class.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Map {
+    /// Columns, as the crop has.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// `[height, width]`, from 0 to 1; 0 everywhere where nothing speaks for the class ([`Map::is_empty`]).
+    pub values: Vec<f32>,
+    /// The class, by its number.
+    pub class: usize,
+    /// What the network's last layer says of it: what was differentiated.
+    pub logit: f32,
+    /// Its probability, at the network's temperature; of a regression the number itself.
+    pub answer: f32,
+}
+
+impl Map {
+    /// Whether nothing speaks for the class: then there is nothing to see.
+    pub fn is_empty(&self) -> bool {
+        self.values.iter().all(|&v| v == 0.0)
+    }
+}
