@@ -28,6 +28,7 @@ mod solver;
 mod source;
 mod sweep;
 mod teacher;
+mod tensorboard;
 mod trainer;
 mod workload;
 
@@ -36,6 +37,7 @@ pub use auto::Trial;
 pub use bench::{Measured, Part, Row, Span, bench};
 pub use calibration::{Bin, Calibrated, Calibration, calibrate, fit_temperature};
 pub use certify::{CERTIFIED, Figure, ModelVerdict, certify};
+pub use checkpoint::{read_metrics, read_state};
 pub use config::{Config, Distill, HeadSolver, OptimizerKind, Strategy};
 pub use coral::{Aligned, align, align_head};
 pub use evaluate::{Evaluation, Outputs, Predictor, Uncalibrated, evaluate};
@@ -46,11 +48,12 @@ pub use measures::{
     ClassScores, LabelScores, Measures, MultiLabel, OutputErrors, Regression, Scores, SingleLabel, interval,
 };
 pub use plans::{inference_plan, training_plan};
-pub use run::{Context, busiest_plan, dry_run, find_rate, reopen, resume, run};
+pub use run::{Context, RunFile, busiest_plan, dry_run, find_rate, reopen, resume, run};
 pub use schedule::{Schedule, Standing};
 pub use score::{Best, Score};
 pub use sheet::contact_sheet;
 pub use solver::{Solved, SolverOptions, Tried, solve_head};
 pub use sweep::{Sweep, SweepPoint, valley};
+pub use tensorboard::TensorBoard;
 pub use trainer::{Report, State, Trainer};
 pub use workload::{Workload, noise};
