@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::network::NetworkOptions;
 use super::output::{Output, Style};
-use super::predict::{decode, listed, unreadable};
+use super::predict::{decode, expand};
 use super::{Session, positive, usage_error};
 use crate::data::Picture;
 use crate::explain::{Explainer, Map, Method, beside, overlay};
@@ -85,10 +85,18 @@ impl Explain {
             return Err(usage_error(format!("--samples belongs to --method {}", Method::SmoothGrad)));
         }
         let class = self.class.as_deref().map(|name| class_of(&net, name)).transpose()?;
-        let (pictures, mut failed) = listed(paths);
-        failed.iter().for_each(|e| unreadable(out, e));
+        let mut pictures = Vec::new();
+        let (mut done, mut failed) = (0, 0);
+        for path in paths.iter().flat_map(|path| expand(path)) {
+            match path {
+                Ok(path) => pictures.push(path),
+                Err(skipped) => {
+                    out.unreadable(&skipped);
+                    failed += 1;
+                }
+            }
+        }
         let mut names = Names::new(&self.out, &pictures)?;
-        let mut done = 0;
         if !pictures.is_empty() {
             let device = session.device()?;
             let batch = match method {
@@ -100,7 +108,8 @@ impl Explain {
                 explainer = explainer.samples(samples);
             }
             for group in pictures.chunks(self.batch) {
-                let (good, crops) = decode(out, &net, group, &mut failed);
+                let (good, crops, unread) = decode(out, &net, group.iter().cloned().map(Ok).collect());
+                failed += unread;
                 let maps = explainer.maps(&crops, &vec![class; crops.len()])?;
                 for ((path, rgb), map) in good.iter().zip(crops).zip(maps) {
                     let crop = Picture { width: map.width, height: map.height, rgb };
@@ -113,9 +122,9 @@ impl Explain {
         }
         if out.json {
             let seconds = began.elapsed().as_secs_f64();
-            out.event("done", json!({ "count": done, "skipped": failed.len(), "seconds": seconds }));
+            out.event("done", json!({ "count": done, "skipped": failed, "seconds": seconds }));
         }
-        match failed.len() {
+        match failed {
             n if done == 0 => Err(Error::Data(format!("none of the pictures could be read ({n} tried)"))),
             _ => Ok(()),
         }
@@ -207,7 +216,8 @@ impl Names {
         let stem = picture.file_stem().unwrap_or_default().to_string_lossy();
         let base = format!("{stem}-{}-{method}", in_file_names(class));
         let numbered = (2..).map(|n| format!("{base}-{n}.png"));
-        let mut paths = std::iter::once(format!("{base}.png")).chain(numbered).map(|name| self.out.join(name));
+        let mut paths =
+            std::iter::once(format!("{base}.png")).chain(numbered).map(|name| self.out.join(name));
         // The taken names are finite.
         let free = paths.find(|path| !self.taken.contains(&resolved(path))).unwrap_or_default();
         self.taken.insert(resolved(&free));

@@ -152,6 +152,14 @@ impl Output {
         }
     }
 
+    /// A picture that nothing can be said about.
+    pub(super) fn unreadable(&self, Skipped { path, reason }: &Skipped) {
+        if self.json {
+            self.event("unreadable", json!({ "path": path.to_string_lossy(), "reason": reason }));
+        }
+        self.warning(format_args!("skipped {}: {reason}", path.display()));
+    }
+
     /// The command's last words where it failed.
     pub(super) fn error(&self, error: &Error) {
         if self.json {

@@ -1,5 +1,6 @@
 //! `defrost predict`: what is on these pictures.
 
+use std::io::{BufRead, stdin};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -8,9 +9,9 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::network::NetworkOptions;
-use super::output::{Output, Style};
+use super::output::{Output, Style, count};
 use super::{Session, positive, usage_error};
-use crate::data::{self, list_pictures};
+use crate::data::{self, Skipped, list_pictures};
 use crate::models::{Network, Task, imagenet};
 use crate::train::Predictor;
 use crate::{Error, Result};
@@ -19,15 +20,21 @@ const EXAMPLES: &str = "\
 Examples:
   defrost predict runs/photos picture.jpg
   defrost predict runs/photos holidays/ --top 3 --json
-  defrost predict --model resnet50 --weights resnet50.safetensors picture.jpg";
+  defrost predict runs/photos holidays/ --csv > holidays.csv
+  find . -name '*.jpg' -print0 | defrost predict runs/photos - --null
+  defrost predict --model resnet50 --weights resnet50.safetensors picture.jpg
+
+- reads paths from standard input, one a line, and answers while they come. --csv writes a line a picture: path, class,
+  probability, then class_2, probability_2 and so on up to --top; the values of a regression under their names.
+Pictures that cannot be read are reported on stderr and, with --json, as events 'unreadable' with path and reason. The
+command fails only where none can be read; with --strict, where any cannot.";
 
 /// Say what is on pictures
-///
-/// Pictures that cannot be read are reported; the command fails only where none can be.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Predict {
-    /// A run folder or checkpoint (not with --weights), then pictures and folders of pictures
+    /// A run folder or checkpoint (not with --weights), then pictures and folders of pictures, or - for a list of
+    /// paths on standard input
     #[arg(required = true, value_names = ["RUN", "PICTURES"])]
     paths: Vec<PathBuf>,
     #[command(flatten)]
@@ -41,40 +48,151 @@ pub(super) struct Predict {
     /// Look at each picture in the mirror, too, and average the logits
     #[arg(long)]
     flips: bool,
+    /// Write a table of comma-separated values instead of text
+    #[arg(long)]
+    csv: bool,
+    /// Paths on standard input end with a zero byte, not with a line, as find -print0 writes them
+    #[arg(short = '0', long)]
+    null: bool,
+    /// Fail where any picture cannot be read; the others are told all the same
+    #[arg(long)]
+    strict: bool,
 }
 
 impl Predict {
     pub(super) fn run(&self, session: &Session) -> Result<()> {
         let (out, began) = (&session.out, Instant::now());
+        if self.csv && out.json {
+            return Err(usage_error("--csv and --json: two forms of one answer; leave one away"));
+        }
         let (net, paths) = self.network.open(session, &self.paths)?;
         if paths.is_empty() {
             return Err(usage_error(
                 "give pictures, or folders of pictures: defrost predict RUN PICTURES...",
             ));
         }
-        let (pictures, mut failed) = listed(paths);
-        failed.iter().for_each(|e| unreadable(out, e));
-        let mut done = 0;
-        if !pictures.is_empty() {
-            let device = session.device()?;
-            let batch = self.batch.min(pictures.len());
-            let mut predictor = Predictor::new(&device, &net, batch)?.flips(self.flips);
-            for group in pictures.chunks(self.batch) {
-                let (good, crops) = decode(out, &net, group, &mut failed);
-                for (path, probabilities) in good.iter().zip(predictor.predict(&crops)?) {
-                    self.show(out, &net, path, &probabilities);
-                    done += 1;
-                }
+        let list = paths.iter().any(|path| is_list(path));
+        if self.null && !list {
+            return Err(usage_error(
+                "--null says how a list on standard input is divided: name the list, too: defrost predict RUN - --null",
+            ));
+        }
+        let mut named = self.pictures(paths);
+        let mut predictor: Option<Predictor> = None;
+        let (mut done, mut failed) = (0, 0);
+        loop {
+            let group: Vec<Result<PathBuf, Skipped>> = named.by_ref().take(self.batch).collect();
+            if group.is_empty() {
+                break;
             }
+            // Only the last group is not full.
+            let batch = group.len();
+            let (good, crops, unread) = decode(out, &net, group);
+            failed += unread;
+            if crops.is_empty() {
+                continue;
+            }
+            let ready = match &mut predictor {
+                Some(ready) => ready,
+                none => none.insert(Predictor::new(&session.device()?, &net, batch)?.flips(self.flips)),
+            };
+            for (path, probabilities) in good.iter().zip(ready.predict(&crops)?) {
+                match self.csv {
+                    true => self.row(out, &net, path, &probabilities, done == 0)?,
+                    false => self.show(out, &net, path, &probabilities),
+                }
+                done += 1;
+            }
+        }
+        if list && done + failed == 0 {
+            return Err(Error::Data(
+                "the list on standard input is empty: write the path of a picture or a folder on each line"
+                    .into(),
+            ));
         }
         if out.json {
             let seconds = began.elapsed().as_secs_f64();
-            out.event("done", json!({ "count": done, "skipped": failed.len(), "seconds": seconds }));
+            out.event("done", json!({ "count": done, "skipped": failed, "seconds": seconds }));
         }
-        match failed.len() {
+        match failed {
             n if done == 0 => Err(Error::Data(format!("none of the pictures could be read ({n} tried)"))),
+            n if n > 0 && self.strict => Err(Error::Data(format!(
+                "{} could not be read, {done} could; without --strict that is no failure",
+                count(n, "picture", "pictures")
+            ))),
             _ => Ok(()),
         }
+    }
+
+    /// The pictures that paths name, one after the other: a list is read while it comes.
+    fn pictures<'a>(
+        &'a self,
+        paths: &'a [PathBuf],
+    ) -> impl Iterator<Item = Result<PathBuf, Skipped>> + use<'a> {
+        let end = if self.null { 0 } else { b'\n' };
+        paths.iter().flat_map(move |path| -> Box<dyn Iterator<Item = Result<PathBuf, Skipped>>> {
+            if !is_list(path) {
+                return Box::new(expand(path).into_iter());
+            }
+            let mut broken = false;
+            let lines = stdin().lock().split(end);
+            let lines = lines.take_while(move |line| !std::mem::replace(&mut broken, line.is_err()));
+            let read = move |line: std::io::Result<Vec<u8>>| match line {
+                Ok(mut line) => {
+                    // As Windows ends lines.
+                    if end == b'\n' && line.last() == Some(&b'\r') {
+                        line.pop();
+                    }
+                    if line.is_empty() { Vec::new() } else { expand(&path_of(line)) }
+                }
+                Err(e) => {
+                    let path = Path::new("standard input");
+                    vec![Err(Skipped::from_error(path, &Error::io(path, "read", e)))]
+                }
+            };
+            Box::new(lines.flat_map(read))
+        })
+    }
+
+    /// A line of the table, and its head before the first.
+    fn row(&self, out: &Output, net: &Network, path: &Path, answers: &[f32], first: bool) -> Result<()> {
+        let numbers = net.config().task == Task::Regression;
+        let mut rows = Vec::new();
+        if first {
+            let mut head = vec!["path".to_string()];
+            match numbers {
+                true => head.extend(net.classes().iter().cloned()),
+                false => (1..=self.top.min(answers.len())).for_each(|k| {
+                    let place = if k == 1 { String::new() } else { format!("_{k}") };
+                    head.extend(["class", "probability"].map(|name| format!("{name}{place}")));
+                }),
+            }
+            rows.push(head);
+        }
+        let mut row = vec![path.to_string_lossy().into_owned()];
+        match numbers {
+            true => row.extend(answers.iter().map(f32::to_string)),
+            false => self
+                .likeliest(answers)
+                .into_iter()
+                .for_each(|class| row.extend([net.classes()[class].clone(), answers[class].to_string()])),
+        }
+        rows.push(row);
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        let written = rows.iter().try_for_each(|row| writer.write_record(row)).map_err(std::io::Error::other);
+        let text = written.and_then(|()| writer.into_inner().map_err(|e| e.into_error()));
+        let text = text.map_err(|e| Error::io("standard output", "write", e))?;
+        let text = String::from_utf8_lossy(&text);
+        out.line(text.strip_suffix('\n').unwrap_or(&text));
+        Ok(())
+    }
+
+    /// The classes that are told of a picture, the likeliest first.
+    fn likeliest(&self, probabilities: &[f32]) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..probabilities.len()).collect();
+        order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
+        order.truncate(self.top);
+        order
     }
 
     /// The most likely classes of one picture.
@@ -91,9 +209,7 @@ impl Predict {
             }
             return;
         }
-        let mut order: Vec<usize> = (0..probabilities.len()).collect();
-        order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
-        order.truncate(self.top);
+        let order = self.likeliest(probabilities);
         if out.json {
             let guess = |&class: &usize| {
                 let mut guess = json!({
@@ -117,44 +233,44 @@ impl Predict {
     }
 }
 
-/// All pictures of files and folders, and what is none.
-pub(super) fn listed(paths: &[PathBuf]) -> (Vec<PathBuf>, Vec<Error>) {
-    let (mut pictures, mut failed) = (Vec::new(), Vec::new());
-    for path in paths {
-        match list_pictures(std::slice::from_ref(path)) {
-            Ok(found) => pictures.extend(found),
-            Err(e) => failed.push(e),
-        }
+/// The pictures of a file or folder, or why there are none.
+pub(super) fn expand(path: &Path) -> Vec<Result<PathBuf, Skipped>> {
+    match list_pictures(&[path.to_path_buf()]) {
+        Ok(found) => found.into_iter().map(Ok).collect(),
+        Err(e) => vec![Err(Skipped::from_error(path, &e))],
     }
-    (pictures, failed)
 }
 
-/// The pictures of a group that can be read, and what the network sees of each. The others are reported.
-pub(super) fn decode<'a>(
+/// The pictures of a group that can be read, what the network sees of each, and how many cannot be read; these are
+/// reported.
+pub(super) fn decode(
     out: &Output,
     net: &Network,
-    group: &'a [PathBuf],
-    failed: &mut Vec<Error>,
-) -> (Vec<&'a Path>, Vec<Vec<u8>>) {
-    let decode = |path: &PathBuf| data::load(path).map(|p| data::eval(&p, net.preprocess()));
-    let decoded: Vec<Result<Vec<u8>>> = group.par_iter().map(decode).collect();
-    let (mut good, mut crops) = (Vec::new(), Vec::new());
-    for (path, crop) in group.iter().zip(decoded) {
-        match crop {
-            Ok(crop) => {
-                good.push(path.as_path());
-                crops.push(crop);
-            }
-            Err(e) => {
-                unreadable(out, &e);
-                failed.push(e);
-            }
+    group: Vec<Result<PathBuf, Skipped>>,
+) -> (Vec<PathBuf>, Vec<Vec<u8>>, usize) {
+    let decode = |path: Result<PathBuf, Skipped>| {
+        let path = path?;
+        match data::load(&path) {
+            Ok(picture) => Ok((path, data::eval(&picture, net.preprocess()))),
+            Err(e) => Err(Skipped::from_error(&path, &e)),
         }
-    }
-    (good, crops)
+    };
+    let decoded: Vec<Result<(PathBuf, Vec<u8>), Skipped>> = group.into_par_iter().map(decode).collect();
+    let (good, failed): (Vec<_>, Vec<_>) = decoded.into_iter().partition(Result::is_ok);
+    failed.iter().flat_map(|failed| failed.as_ref().err()).for_each(|skipped| out.unreadable(skipped));
+    let (paths, crops) = good.into_iter().flatten().unzip();
+    (paths, crops, failed.len())
 }
 
-/// A picture, or a path, that nothing can be said about.
-pub(super) fn unreadable(out: &Output, error: &Error) {
-    out.warn(format_args!("skipped {error}"));
+/// Whether a path stands for a list on standard input.
+fn is_list(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// A path as the system wrote it.
+fn path_of(bytes: Vec<u8>) -> PathBuf {
+    #[cfg(unix)]
+    return PathBuf::from(<std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes));
+    #[cfg(not(unix))]
+    return PathBuf::from(String::from_utf8_lossy(&bytes).into_owned());
 }

@@ -17,7 +17,9 @@ use super::teaching::Teaching;
 use super::tune::tune_for;
 use super::{Session, cache_folder, positive, usage_error, weights};
 use crate::models::{Network, Task};
-use crate::train::{Config, Context, Report, Strategy, dry_run, interval, resume, run};
+use crate::train::{
+    Config, Context, Observer, Report, Strategy, TensorBoard, dry_run, interval, resume, run,
+};
 use crate::{Error, Result};
 
 const EXAMPLES: &str = "\
@@ -68,6 +70,10 @@ pub(super) struct Train {
     /// runs/DATA-MODEL-augmented.png
     #[arg(long, conflicts_with = "tune")]
     dry_run: bool,
+    /// Write the figures of each epoch for TensorBoard, too: an event file in the run folder. A run that is resumed
+    /// goes on with it by itself
+    #[arg(long, conflicts_with = "dry_run")]
+    tensorboard: bool,
     /// Where features are kept between runs [default: the user's cache folder]
     #[arg(long, value_name = "DIR", env = "DEFROST_CACHE", hide_env_values = true)]
     pub(super) cache: Option<PathBuf>,
@@ -93,20 +99,30 @@ impl Train {
         let cache = self.cache.clone().unwrap_or_else(cache_folder);
         let stop = on_interrupt()?;
         let mut progress = Progress::new(out);
-        let report = match &self.resume {
-            Some(folder) => {
-                let device = session.device()?;
-                resume(folder, Context { device: &device, cache, observer: &mut progress, stop })?
-            }
+        let (config, folder) = match &self.resume {
+            Some(folder) => (None, folder.clone()),
             None => {
                 let config = self.config(session)?;
                 let folder = self.out.clone().unwrap_or_else(|| default_out(&config));
-                let device = session.device()?;
-                if let Some(seconds) = self.tune {
-                    tune_for(out, &device, &config, seconds)?;
-                }
-                run(&config, &folder, Context { device: &device, cache, observer: &mut progress, stop })?
+                (Some(config), folder)
             }
+        };
+        let device = session.device()?;
+        let mut board;
+        let goes_on = self.resume.is_some() && TensorBoard::is_in(&folder);
+        let observer: &mut dyn Observer = if self.tensorboard || goes_on {
+            board = TensorBoard::new(&folder, &mut progress);
+            &mut board
+        } else {
+            &mut progress
+        };
+        if let (Some(seconds), Some(config)) = (self.tune, &config) {
+            tune_for(out, &device, config, seconds)?;
+        }
+        let context = Context { device: &device, cache, observer, stop };
+        let report = match config {
+            Some(config) => run(&config, &folder, context)?,
+            None => resume(&folder, context)?,
         };
         let (val, skipped) = (progress.val, progress.skipped);
         drop(progress);
@@ -159,6 +175,7 @@ impl Train {
             ("--out", self.out.is_some()),
             ("--dry-run", self.dry_run),
             ("--tune", self.tune.is_some()),
+            ("--tensorboard", self.tensorboard),
         ];
         given.into_iter().find(|(_, given)| *given).map(|(option, _)| option)
     }

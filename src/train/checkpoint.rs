@@ -11,6 +11,44 @@ use crate::models::Network;
 use crate::nn::{SavedTensor, TensorFile, load_tensors, save_tensors};
 use crate::{Error, Result};
 
+/// Figures of all epochs that `metrics.csv` of a run folder holds.
+///
+/// # Errors
+/// [`Error::Data`] where it cannot be read as such, naming the line.
+pub fn read_metrics(folder: &Path) -> Result<Vec<EpochMetrics>> {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        epoch: usize,
+        train_loss: f64,
+        train_accuracy: f64,
+        val_loss: f64,
+        val_accuracy: f64,
+        lr: f64,
+        seconds: f64,
+    }
+    let path = folder.join("metrics.csv");
+    let wrong = |e: csv::Error| Error::Data(format!("{}: {e}", path.display()));
+    let lines = csv::Reader::from_path(&path).map_err(wrong)?.into_deserialize();
+    let lines = lines.collect::<Result<Vec<Line>, _>>().map_err(wrong)?;
+    let epochs = lines.last().map_or(0, |line| line.epoch);
+    let metrics = |line: Line| {
+        let Line { epoch, train_loss, train_accuracy, val_loss, val_accuracy, lr, seconds } = line;
+        EpochMetrics { epoch, epochs, train_loss, train_accuracy, val_loss, val_accuracy, lr, seconds }
+    };
+    Ok(lines.into_iter().map(metrics).collect())
+}
+
+/// Where the run in a folder stands.
+///
+/// # Errors
+/// [`Error::Io`] and [`Error::Weights`] about its last checkpoint.
+pub fn read_state(folder: &Path) -> Result<State> {
+    let file = TensorFile::open(last_checkpoint(folder))?;
+    let text = file.metadata().get("state");
+    let text = text.ok_or_else(|| file.error("it holds no training state; it cannot be resumed from"))?;
+    serde_json::from_str(text).map_err(|e| file.error(format!("{e}; it cannot be resumed from")))
+}
+
 impl Trainer<'_> {
     /// Appends a line to `metrics.csv`.
     pub(super) fn record(&self, m: &EpochMetrics) -> Result<()> {
@@ -71,10 +109,7 @@ impl Trainer<'_> {
     /// Where the run in the folder stands.
     pub(super) fn state(&self) -> Result<State> {
         let Some(folder) = &self.folder else { return Err(Error::Usage("nothing to resume from".into())) };
-        let file = TensorFile::open(last_checkpoint(folder))?;
-        let text = file.metadata().get("state");
-        let text = text.ok_or_else(|| file.error("it holds no training state; it cannot be resumed from"))?;
-        serde_json::from_str(text).map_err(|e| file.error(format!("{e}; it cannot be resumed from")))
+        read_state(folder)
     }
 
     /// Reads `last.safetensors` back into the store; `before` epochs lie before its phase.

@@ -34,16 +34,38 @@ pub struct Context<'a> {
 }
 
 /// `config.json` of a run folder.
-#[derive(Debug, Serialize, Deserialize)]
-struct RunFile {
-    schema_version: u32,
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunFile {
+    /// Of this description: 1.
+    pub schema_version: u32,
     /// Defrost's version that wrote it.
-    defrost: String,
-    device: String,
-    arguments: Config,
-    model: models::Config,
-    train_pictures: usize,
-    val_pictures: usize,
+    pub defrost: String,
+    /// What it began on.
+    pub device: String,
+    /// All settings.
+    pub arguments: Config,
+    /// The network.
+    pub model: models::Config,
+    /// Pictures to learn from.
+    pub train_pictures: usize,
+    /// Pictures to validate with.
+    pub val_pictures: usize,
+}
+
+impl RunFile {
+    /// Of the run in `folder`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where there is no run, [`Error::Data`] where the file is damaged.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join("config.json");
+        if !path.exists() {
+            return Err(Error::Usage(format!("{}: no run: there is no config.json in it", folder.display())));
+        }
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, "read", e))?;
+        serde_json::from_str(&text)
+            .map_err(|e| Error::Data(format!("{}: damaged: {e}; begin a new run", path.display())))
+    }
 }
 
 /// Trains as `config` says and writes the run folder `out`, which must not hold a run yet. Nothing is
@@ -146,13 +168,7 @@ fn prepare(config: &Config, observer: &mut dyn Observer) -> Result<(Network, Spl
 /// # Errors
 /// [`Error::Usage`] where there is no run, [`Error::Data`] where the data changed; from files.
 pub fn reopen(folder: &Path) -> Result<(Config, Network, Splits)> {
-    let path = folder.join("config.json");
-    if !path.exists() {
-        return Err(Error::Usage(format!("{}: no run: there is no config.json in it", folder.display())));
-    }
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, "read", e))?;
-    let file: RunFile = serde_json::from_str(&text)
-        .map_err(|e| Error::Data(format!("{}: damaged: {e}; begin a new run", path.display())))?;
+    let file = RunFile::read(folder)?;
     let config = Config { stop_after: None, ..file.arguments };
     let split = folder.join("split.json");
     let manifest = if split.exists() { Some(Manifest::read(&split)?) } else { None };
