@@ -91,6 +91,7 @@ pub mod models;
 pub mod nn;
 pub mod ops;
 pub mod plan;
+pub mod report;
 pub mod rng;
 pub mod train;
 

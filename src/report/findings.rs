@@ -1,0 +1,226 @@
+//! What a run's network makes of its validation pictures: the figures and pictures of a report.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::picture::thumbnail;
+use crate::data::{Dataset, Picture, View};
+use crate::explain::{Explainer, Method, overlay};
+use crate::models::{Network, Task};
+use crate::plan::Device;
+use crate::train::{Event, Measures, MultiLabel, Observer, Outputs, Predictor, Regression, SingleLabel};
+use crate::{Error, Result};
+
+/// Pictures that are looked at; of more, as many are picked evenly.
+const MOST: usize = 20_000;
+/// Mistakes that are shown large, with what the network looked at.
+const LARGE: usize = 8;
+/// Mistakes that are shown small.
+const SMALL: usize = 120;
+/// Sides, pixels.
+const LARGE_SIDE: usize = 192;
+const SMALL_SIDE: usize = 64;
+
+/// A picture that the network is wrong about.
+#[derive(Debug, Clone)]
+pub(super) struct Mistake {
+    pub(super) name: String,
+    /// What it is, and what the network says; of numbers, both in words.
+    pub(super) class: String,
+    pub(super) answer: String,
+    /// Numbers of the classes, where they are classes.
+    pub(super) cell: Option<(usize, usize)>,
+    pub(super) loss: f64,
+    pub(super) picture: String,
+    /// What speaks for the answer, and what for the class.
+    pub(super) maps: Vec<String>,
+}
+
+/// All that was found.
+pub(super) struct Findings {
+    /// Validation pictures there are.
+    pub(super) of: usize,
+    pub(super) measures: Measures,
+    pub(super) unreadable: usize,
+    /// A picture of each class, by its number.
+    pub(super) examples: BTreeMap<usize, String>,
+    /// The worst first.
+    pub(super) large: Vec<Mistake>,
+    pub(super) small: Vec<Mistake>,
+}
+
+/// Looks at all validation pictures.
+pub(super) fn look(
+    device: &Device,
+    net: &Network,
+    val: &Arc<Dataset>,
+    observer: &mut dyn Observer,
+) -> Result<Findings> {
+    let of = val.len();
+    let mut set = Dataset::clone(val);
+    if of > MOST {
+        let all = std::mem::take(&mut set.samples);
+        set.samples = (0..MOST).map(|i| all[i * of / MOST].clone()).collect();
+    }
+    let set = Arc::new(set);
+    let classes = net.classes().len();
+    let mut predictor = Predictor::new(device, net, 32.min(set.len().max(1)))?;
+    let outputs = predictor.outputs(set.clone(), observer)?;
+    let Outputs { logits, labels, targets, indices, skipped } = &outputs;
+    let measures = match set.task {
+        Task::Classes => Measures::SingleLabel(SingleLabel::new(logits, labels, classes)?),
+        Task::MultiLabel => Measures::MultiLabel(MultiLabel::new(logits, targets, classes)?),
+        Task::Regression => Measures::Regression(Regression::new(logits, targets, classes)?),
+    };
+    let mut examples = BTreeMap::new();
+    if set.task == Task::Classes {
+        for (&label, &index) in labels.iter().zip(indices) {
+            if let std::collections::btree_map::Entry::Vacant(entry) = examples.entry(label as usize) {
+                entry.insert(thumbnail(&crop(net, &set, index)?, SMALL_SIDE)?);
+            }
+        }
+    }
+    let mut wrong: Vec<Wrong> =
+        (0..indices.len()).filter_map(|row| Wrong::of(&outputs, set.task, row, classes)).collect();
+    wrong.sort_by(|a, b| b.loss.total_cmp(&a.loss));
+    let mut small = Vec::new();
+    for wrong in wrong.iter().take(SMALL) {
+        let picture = thumbnail(&crop(net, &set, indices[wrong.row])?, SMALL_SIDE)?;
+        small.push(wrong.told(net, &set, &outputs, picture));
+    }
+    observer.event(&Event::Progress {
+        what: "explain",
+        done: 0,
+        total: LARGE,
+        epoch: None,
+        loss: None,
+        accuracy: None,
+    });
+    let large = large(device, net, &set, &outputs, &wrong)?;
+    Ok(Findings { of, measures, unreadable: skipped.len(), examples, large, small })
+}
+
+/// The worst mistakes, with what the network looked at where there are classes.
+fn large(
+    device: &Device,
+    net: &Network,
+    set: &Arc<Dataset>,
+    outputs: &Outputs,
+    wrong: &[Wrong],
+) -> Result<Vec<Mistake>> {
+    let worst = &wrong[..wrong.len().min(LARGE)];
+    let crops: Vec<Picture> =
+        worst.iter().map(|w| crop(net, set, outputs.indices[w.row])).collect::<Result<_>>()?;
+    let mut explained: Vec<Vec<String>> = vec![Vec::new(); worst.len()];
+    if set.task == Task::Classes && !worst.is_empty() {
+        // Of a network whose last map is a single point there is nothing to show.
+        if let Ok(mut explainer) = Explainer::new(device, net, Method::GradCam, None, worst.len()) {
+            let pixels: Vec<Vec<u8>> = crops.iter().map(|crop| crop.rgb.clone()).collect();
+            for side in [|w: &Wrong| w.answer, |w: &Wrong| w.class] {
+                let asked: Vec<Option<usize>> = worst.iter().map(|w| Some(side(w))).collect();
+                for ((map, crop), to) in
+                    explainer.maps(&pixels, &asked)?.iter().zip(&crops).zip(&mut explained)
+                {
+                    to.push(thumbnail(&overlay(crop, map)?, LARGE_SIDE)?);
+                }
+            }
+        }
+    }
+    let all = worst.iter().zip(&crops).zip(explained);
+    all.map(|((wrong, crop), maps)| {
+        Ok(Mistake { maps, ..wrong.told(net, set, outputs, thumbnail(crop, LARGE_SIDE)?) })
+    })
+    .collect()
+}
+
+/// What the network sees of a picture.
+fn crop(net: &Network, set: &Dataset, index: usize) -> Result<Picture> {
+    let side = net.preprocess().crop;
+    let rgb = View::Eval(net.preprocess().clone()).picture(set, index)?;
+    Ok(Picture { width: side, height: side, rgb })
+}
+
+/// A row of the outputs that is wrong, and by how much.
+struct Wrong {
+    row: usize,
+    class: usize,
+    answer: usize,
+    loss: f64,
+}
+
+impl Wrong {
+    fn of(outputs: &Outputs, task: Task, row: usize, classes: usize) -> Option<Wrong> {
+        let part = |all: &'_ [f32]| -> Vec<f64> {
+            all.get(row * classes..(row + 1) * classes)
+                .unwrap_or_default()
+                .iter()
+                .map(|&x| x.into())
+                .collect()
+        };
+        let (logits, targets) = (part(&outputs.logits), part(&outputs.targets));
+        match task {
+            Task::Classes => {
+                let class = outputs.labels[row] as usize;
+                let answer = (0..classes).max_by(|&a, &b| logits[a].total_cmp(&logits[b]).then(b.cmp(&a)))?;
+                let top = logits[answer];
+                let loss = logits.iter().map(|x| (x - top).exp()).sum::<f64>().ln() + top - logits[class];
+                (answer != class).then_some(Wrong { row, class, answer, loss })
+            }
+            Task::MultiLabel => {
+                // Binary cross-entropy, summed over the labels.
+                let entropy = |(x, t): (&f64, &f64)| x.max(0.0) - x * t + (-x.abs()).exp().ln_1p();
+                let wrong = logits.iter().zip(&targets).any(|(x, t)| (*x > 0.0) != (*t > 0.5));
+                let loss = logits.iter().zip(&targets).map(entropy).sum();
+                wrong.then_some(Wrong { row, class: 0, answer: 0, loss })
+            }
+            Task::Regression => {
+                let loss = logits.iter().zip(&targets).map(|(x, t)| (x - t).powi(2)).sum();
+                Some(Wrong { row, class: 0, answer: 0, loss })
+            }
+        }
+    }
+
+    fn told(&self, net: &Network, set: &Dataset, outputs: &Outputs, picture: String) -> Mistake {
+        let names = net.classes();
+        let row = self.row * names.len()..(self.row + 1) * names.len();
+        let numbers = |all: &[f32], is: fn(f32) -> bool, labels: bool| {
+            let values = names.iter().zip(all.get(row.clone()).unwrap_or_default());
+            let told: Vec<String> = values
+                .filter(|(_, v)| !labels || is(**v))
+                .map(|(name, v)| if labels { name.clone() } else { format!("{name} {v:.3}") })
+                .collect();
+            if told.is_empty() { "none".to_string() } else { told.join(", ") }
+        };
+        let (class, answer) = match set.task {
+            Task::Classes => (names[self.class].clone(), names[self.answer].clone()),
+            task => {
+                let labels = task == Task::MultiLabel;
+                (
+                    numbers(&outputs.targets, |t| t > 0.5, labels),
+                    numbers(&outputs.logits, |x| x > 0.0, labels),
+                )
+            }
+        };
+        let cell = (set.task == Task::Classes).then_some((self.class, self.answer));
+        let name = set.samples[outputs.indices[self.row]].name().display().to_string();
+        Mistake { name, class, answer, cell, loss: self.loss, picture, maps: Vec::new() }
+    }
+}
+
+/// The confusion matrix as comma-separated values: a row for each class, a column for what its pictures were taken for.
+///
+/// # Errors
+/// Where a name cannot be written.
+pub(super) fn confusion_csv(measures: &SingleLabel, classes: &[String]) -> Result<String> {
+    let failed =
+        |e: &dyn std::fmt::Display| Error::Data(format!("the confusion matrix cannot be written: {e}"));
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let head = std::iter::once("class".to_string()).chain(classes.iter().cloned());
+    writer.write_record(head).map_err(|e| failed(&e))?;
+    for (name, row) in classes.iter().zip(&measures.confusion) {
+        let row = std::iter::once(name.clone()).chain(row.iter().map(usize::to_string));
+        writer.write_record(row).map_err(|e| failed(&e))?;
+    }
+    let bytes = writer.into_inner().map_err(|e| failed(&e))?;
+    String::from_utf8(bytes).map_err(|e| failed(&e))
+}

@@ -1,0 +1,29 @@
+//! Pictures inside a page.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use image::codecs::jpeg::JpegEncoder;
+
+use crate::data::{Picture, resize};
+use crate::models::preprocess::Filter;
+use crate::{Error, Result};
+
+/// As a `data:` address: a JPEG that needs no other file.
+pub(super) fn embedded(picture: &Picture) -> Result<String> {
+    let mut bytes = Vec::new();
+    let (width, height) = (picture.width as u32, picture.height as u32);
+    JpegEncoder::new_with_quality(&mut bytes, 85)
+        .encode(&picture.rgb, width, height, image::ExtendedColorType::Rgb8)
+        .map_err(|e| Error::Data(format!("a picture of the report cannot be written: {e}")))?;
+    Ok(format!("data:image/jpeg;base64,{}", STANDARD.encode(bytes)))
+}
+
+/// The same, `side` pixels wide and high at most.
+pub(super) fn thumbnail(picture: &Picture, side: usize) -> Result<String> {
+    let long = picture.width.max(picture.height).max(1);
+    if long <= side {
+        return embedded(picture);
+    }
+    let scaled = |n: usize| (n * side / long).max(1);
+    embedded(&resize(picture, scaled(picture.width), scaled(picture.height), Filter::Bilinear))
+}

@@ -1,0 +1,83 @@
+//! What was frozen in each phase of a training, and what that saved.
+
+use crate::Result;
+use crate::models::Network;
+use crate::nn::Freeze;
+use crate::plan::{Device, Plan};
+use crate::train::{Config, Strategy, Workload, training_plan};
+
+/// Pictures of the steps that are timed: more would only take longer.
+const BATCH: usize = 8;
+
+/// A training step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct StepCost {
+    /// Parameters that learn.
+    pub(super) learning: usize,
+    /// Arithmetic of a step, floating-point operations.
+    pub(super) flops: f64,
+    /// Bytes of memory.
+    pub(super) bytes: u64,
+    /// Wall seconds, measured; of the faster of two.
+    pub(super) seconds: f64,
+}
+
+/// A phase and what a step of it costs.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct PhaseCost {
+    /// Whether only the head learns, on features that are computed once.
+    pub(super) keeps: bool,
+    /// As the first line of what learns.
+    pub(super) what: String,
+    pub(super) step: StepCost,
+}
+
+/// What steps cost.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Savings {
+    /// Pictures of a step.
+    pub(super) batch: usize,
+    pub(super) phases: Vec<PhaseCost>,
+    /// The same step where everything learns.
+    pub(super) everything: StepCost,
+}
+
+/// Measures a step of each phase, and one where everything learns. None where nothing is frozen in any phase, or the device
+/// cannot hold a step of everything.
+pub(super) fn savings(device: &Device, net: &Network, config: &Config) -> Result<Option<Savings>> {
+    let phases = config.phases(&net.structure().groups);
+    let masks = phases.iter().map(|phase| {
+        let mut net = net.clone();
+        net.freeze(phase.freeze()).map(|summary| (phase, net, summary))
+    });
+    let masks = masks.collect::<Result<Vec<_>>>()?;
+    if masks.iter().all(|(.., summary)| summary.total.parameters == summary.total.of) {
+        return Ok(None);
+    }
+    let batch =
+        masks.iter().map(|(phase, ..)| phase.batch.unwrap_or(BATCH)).min().unwrap_or(BATCH).clamp(1, BATCH);
+    let mut open = net.clone();
+    let all = open.freeze(Freeze::none().norm(config.batch_norm()))?;
+    let Ok(plan) = training_plan(&open, config, batch, &device.caps()) else { return Ok(None) };
+    let everything = cost(device, &open, plan, all.total.parameters)?;
+    let mut costs = Vec::new();
+    for (phase, net, summary) in masks {
+        let keeps = phase.strategy == Strategy::Features;
+        let what = summary.to_string().lines().next().unwrap_or_default().to_string();
+        let learning = summary.total.parameters;
+        let step = match learning == summary.total.of {
+            true => everything,
+            false => cost(device, &net, training_plan(&net, phase, batch, &device.caps())?, learning)?,
+        };
+        costs.push(PhaseCost { keeps, what, step });
+    }
+    Ok(Some(Savings { batch, phases: costs, everything }))
+}
+
+fn cost(device: &Device, net: &Network, plan: Plan, learning: usize) -> Result<StepCost> {
+    let (flops, bytes) = (plan.cost().flops, plan.memory().total());
+    let mut work = Workload::new(device, net, plan, 0.0)?;
+    work.run()?;
+    let seconds = work.run()?.min(work.run()?);
+    Ok(StepCost { learning, flops, bytes, seconds })
+}
