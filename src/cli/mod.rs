@@ -8,6 +8,7 @@ mod certify;
 mod convert;
 mod data;
 mod data_options;
+mod demo;
 mod devices;
 mod eval;
 mod explain;
@@ -19,7 +20,9 @@ mod network;
 mod options;
 mod output;
 mod predict;
+mod pretrain;
 mod progress;
+mod report;
 mod teaching;
 mod train;
 mod tune;
@@ -61,6 +64,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::DemoCommand),
     Train(Box<train::Train>),
     LrFind(Box<lr_find::LrFind>),
     Eval(eval::Eval),
@@ -69,6 +73,7 @@ enum Command {
     Fewshot(fewshot::FewshotCommand),
     Predict(predict::Predict),
     Explain(explain::Explain),
+    Report(report::ReportCommand),
     Data(data::DataCommand),
     Inspect(inspect::Inspect),
     Devices(devices::Devices),
@@ -78,6 +83,7 @@ enum Command {
     Models(models::Models),
     Weights(weights::WeightsCommand),
     Convert(convert::Convert),
+    Pretrain(pretrain::PretrainCommand),
 }
 
 /// Options of every command.
@@ -177,6 +183,7 @@ pub fn main() -> ExitCode {
     let Global { device, threads, offline, json, color, quiet, verbose } = cli.global;
     let session = Session { out: Output::new(json, quiet, verbose, color), device, offline };
     let outcome = start_threads(threads).and_then(|()| match cli.command {
+        Command::Demo(command) => command.run(&session),
         Command::Train(command) => command.run(&session),
         Command::LrFind(command) => command.run(&session),
         Command::Eval(command) => command.run(&session),
@@ -185,6 +192,7 @@ pub fn main() -> ExitCode {
         Command::Fewshot(command) => command.run(&session),
         Command::Predict(command) => command.run(&session),
         Command::Explain(command) => command.run(&session),
+        Command::Report(command) => command.run(&session),
         Command::Data(command) => command.run(&session),
         Command::Inspect(command) => command.run(&session),
         Command::Devices(command) => command.run(&session),
@@ -194,6 +202,7 @@ pub fn main() -> ExitCode {
         Command::Models(command) => command.run(&session),
         Command::Weights(command) => command.run(&session),
         Command::Convert(command) => command.run(&session),
+        Command::Pretrain(command) => command.run(&session),
     });
     match outcome.and_then(|()| session.out.finish()) {
         Ok(()) => ExitCode::SUCCESS,

@@ -27,6 +27,7 @@ mod record;
 pub mod registry;
 pub mod resnet;
 mod save;
+pub mod shipped;
 pub mod squeezenet;
 mod timm;
 pub mod vgg;

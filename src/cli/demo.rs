@@ -1,0 +1,131 @@
+//! `defrost demo`: transfer learning in half a minute, with nothing at hand.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::output::{Style, duration, grouped, mib, percent, table};
+use super::progress::Progress;
+use super::train::on_interrupt;
+use super::{Session, cache_folder};
+use crate::data::Scenes;
+use crate::train::{Context, Demo, demo};
+use crate::{Result, report};
+
+const EXAMPLES: &str = "\
+Examples:
+  defrost demo
+  defrost demo --seed 7 --out elsewhere/
+
+Needs neither network nor GPU. Everything that it draws and trains stays in the folder, to be looked at.";
+
+/// Show what transfer learning is, in half a minute
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct DemoCommand {
+    /// Where pictures and runs go
+    #[arg(long, value_name = "DIR", default_value = "demo")]
+    out: PathBuf,
+    /// Of everything random, the pictures too
+    #[arg(long, default_value = "0")]
+    seed: u64,
+}
+
+impl DemoCommand {
+    pub(super) fn run(&self, session: &Session) -> Result<()> {
+        let out = &session.out;
+        let stop = on_interrupt()?;
+        let device = session.device()?;
+        let mut progress = Progress::new(out);
+        let context = Context { device: &device, cache: cache_folder(), observer: &mut progress, stop };
+        let shown = demo(&self.out, self.seed, context)?;
+        let page = match shown.rows.last() {
+            Some(row) => Some(report::write(&row.run, &device, &mut progress)?),
+            None => None,
+        };
+        drop(progress);
+        if out.json {
+            let mut fields = serde_json::to_value(&shown).unwrap_or_default();
+            fields["report"] = json!(page);
+            out.event("done", fields);
+            return Ok(());
+        }
+        let number = |share: f64| format!("{:.1}%", 100.0 * share);
+        let mut rows = vec![
+            ["", "test right", "95% interval", "training", "memory", "learns"].map(String::from).to_vec(),
+        ];
+        rows.extend(shown.rows.iter().map(|row| {
+            vec![
+                row.name.to_string(),
+                number(row.right as f64 / row.count.max(1) as f64),
+                format!("{} to {}", number(row.interval.0), number(row.interval.1)),
+                duration(row.seconds),
+                mib(row.memory),
+                grouped(row.learning),
+            ]
+        }));
+        out.line("");
+        for (i, line) in table(&rows, &[false, true, true, true, true, true]).into_iter().enumerate() {
+            out.line(if i == 0 { out.style(Style::Bold, line) } else { line });
+        }
+        out.line("");
+        tell(session, &shown);
+        if let Some(page) = page {
+            out.line(format_args!("The report, for a browser: {}", page.display()));
+        }
+        Ok(())
+    }
+}
+
+/// What happened, in plain words, and what to type next.
+fn tell(session: &Session, shown: &Demo) {
+    let out = &session.out;
+    let share = |i: usize| shown.rows.get(i).map_or(0.0, |row| row.right as f64 / row.count.max(1) as f64);
+    let set = &shown.set;
+    let classes = set.scenes.classes();
+    let folder = shown.pictures.parent().unwrap_or(&shown.pictures).display();
+    let lines = [
+        format!(
+            "Each of the three saw the same {} pictures: {} of each of {} things ({}).",
+            grouped((set.train + set.val) as usize * classes.len()),
+            set.train + set.val,
+            classes.len(),
+            classes.join(", ")
+        ),
+        format!(
+            "They were tested on {} others, all drawn by Defrost: {}",
+            grouped(set.test as usize * classes.len()),
+            shown.pictures.display()
+        ),
+        format!(
+            "From scratch the network learned from these pictures alone: {} right, where guessing gives {}.",
+            percent(share(0)),
+            percent(1.0 / classes.len() as f64)
+        ),
+        format!(
+            "The other two began with a network that had learned to tell {} drawn signs apart and had",
+            Scenes::Signs.classes().len()
+        ),
+        "never seen any of these things. What it knows was kept:".to_string(),
+        format!(
+            "  features:   all of it frozen, only a new last layer learned: {} right.",
+            percent(share(1))
+        ),
+        format!(
+            "  fine-tuned: then everything learned on, carefully:           {} right.",
+            percent(share(2))
+        ),
+        String::new(),
+        "Now with your own pictures, a folder for each class (pretrained weights are fetched once):"
+            .to_string(),
+        "  defrost train photos/ --model mobilenet_v2".to_string(),
+        "Or look closer at what was made here:".to_string(),
+        format!("  defrost predict {folder}/fine-tuned {}/fish", shown.pictures.join("test").display()),
+        format!(
+            "  defrost explain {folder}/fine-tuned {}/fish/0000.png -o why.png",
+            shown.pictures.join("test").display()
+        ),
+    ];
+    lines.iter().for_each(|line| out.line(line));
+}

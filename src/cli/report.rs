@@ -1,0 +1,40 @@
+//! `defrost report`: a run as a page for a browser.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::Session;
+use super::progress::Progress;
+use crate::{Result, report};
+
+const EXAMPLES: &str = "\
+Examples:
+  defrost report runs/photos
+
+`defrost train` writes the report at its end; this writes it again, or for the first time.";
+
+/// Write the report of a run: one page, report.html, that needs no other file
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct ReportCommand {
+    /// The run folder
+    run: PathBuf,
+}
+
+impl ReportCommand {
+    pub(super) fn run(&self, session: &Session) -> Result<()> {
+        let out = &session.out;
+        let device = session.device()?;
+        let mut progress = Progress::new(out);
+        let path = report::write(&self.run, &device, &mut progress)?;
+        drop(progress);
+        if out.json {
+            out.event("done", json!({ "report": path }));
+        } else {
+            out.line(path.display());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,151 @@
+//! Transfer learning shown on a small scale: three trainings on a few pictures of things that the shipped network has never
+//! seen.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::config::{Config, HeadSolver, Strategy};
+use super::evaluate::evaluate;
+use super::measures::Measures;
+use super::plans::{inference_plan, training_plan};
+use super::run::{Context, run};
+use crate::data::{self, DrawnSet, Scenes};
+use crate::models::{Network, shipped};
+use crate::plan::Device;
+use crate::{Error, Result};
+
+/// Pictures at a time.
+const BATCH: usize = 16;
+
+/// One of the trainings.
+#[derive(Debug, Clone, Serialize)]
+pub struct DemoRow {
+    /// `from scratch`, `features`, `fine-tuned`.
+    pub name: &'static str,
+    /// Its strategy.
+    pub strategy: Strategy,
+    /// Test pictures that it gets right, and all.
+    pub right: usize,
+    /// All test pictures.
+    pub count: usize,
+    /// 95% interval of the share.
+    pub interval: (f64, f64),
+    /// Wall time of the training.
+    pub seconds: f64,
+    /// Memory planned on the device, bytes.
+    pub memory: u64,
+    /// Parameters that learn.
+    pub learning: usize,
+    /// The run folder.
+    pub run: PathBuf,
+}
+
+/// What was shown.
+#[derive(Debug, Clone, Serialize)]
+pub struct Demo {
+    /// Where the drawn pictures lie, as `train/`, `val/` and `test/`.
+    pub pictures: PathBuf,
+    /// The shipped network's weights.
+    pub weights: PathBuf,
+    /// The set that was drawn.
+    #[serde(skip)]
+    pub set: DrawnSet,
+    /// From scratch, features, fine-tuned.
+    pub rows: Vec<DemoRow>,
+    /// Wall time of everything.
+    pub seconds: f64,
+}
+
+/// The pictures of the demonstration: of each of eight things 12 to learn from, three of which validate, and 50 to test with.
+pub fn demo_set(seed: u64) -> DrawnSet {
+    DrawnSet { side: 64, train: 9, val: 3, test: 50, seed, ..DrawnSet::new(Scenes::Things) }
+}
+
+/// The trainings, by name.
+fn trainings(pictures: &Path, weights: &Path, seed: u64) -> [(&'static str, Config); 3] {
+    let common = Config { data: pictures.into(), batch: Some(BATCH), seed, ..Config::default() };
+    let taught = |strategy, epochs| Config {
+        model: shipped::MODEL.into(),
+        weights: Some(weights.into()),
+        strategy,
+        epochs,
+        ..common.clone()
+    };
+    let scratch = Config {
+        model: shipped::MODEL.into(),
+        size: Some(64),
+        strategy: Strategy::Scratch,
+        epochs: Some(30),
+        ..common.clone()
+    };
+    let features = Config { head_solver: HeadSolver::Lbfgs, ..taught(Strategy::Features, None) };
+    [("from scratch", scratch), ("features", features), ("fine-tuned", taught(Strategy::TwoPhase, Some(15)))]
+}
+
+/// Draws pictures into `folder/things`, writes the shipped weights beside them, and trains three times: from scratch, the head
+/// on frozen features, and everything.
+///
+/// # Errors
+/// [`Error::Usage`] where there is a demonstration in the folder already; as for [`run`].
+pub fn demo(folder: &Path, seed: u64, context: Context<'_>) -> Result<Demo> {
+    let began = Instant::now();
+    let Context { device, cache, observer, stop } = context;
+    let (pictures, weights) = (folder.join("things"), folder.join(shipped::FILE));
+    if pictures.exists() {
+        return Err(Error::Usage(format!(
+            "{}: there is a demonstration in it; remove the folder, or name another with --out",
+            folder.display()
+        )));
+    }
+    let set = demo_set(seed);
+    set.write(&pictures)?;
+    shipped::write(&weights)?;
+    let test = Arc::new(data::open_labelled(
+        &pictures.join("test"),
+        &set.scenes.classes(),
+        data::by_name(&set.scenes.classes()),
+    )?);
+    let mut rows = Vec::new();
+    for (name, config) in trainings(&pictures, &weights, seed) {
+        let out = folder.join(name.replace(' ', "-"));
+        let inner = Context { device, cache: cache.clone(), observer: &mut *observer, stop };
+        let report = run(&config, &out, inner)?;
+        if report.interrupted {
+            return Err(Error::Interrupted("interrupted; the demonstration is not over".into()));
+        }
+        let net = Network::open(out.join("model.safetensors"))?;
+        let found = evaluate(&net, device, test.clone(), 2 * BATCH, observer)?;
+        let Measures::SingleLabel(measures) = found.measures else {
+            return Err(Error::Data("what is drawn has classes".into()));
+        };
+        let (memory, learning) = planned(device, &net, &config)?;
+        rows.push(DemoRow {
+            name,
+            strategy: config.strategy,
+            right: measures.right(),
+            count: measures.count,
+            interval: measures.top1_interval,
+            seconds: report.seconds,
+            memory,
+            learning,
+            run: out,
+        });
+    }
+    Ok(Demo { pictures, weights, set, rows, seconds: began.elapsed().as_secs_f64() })
+}
+
+/// Memory that the last phase plans for, and what learns in it. Of a head on kept features it is that of the front.
+fn planned(device: &Device, net: &Network, config: &Config) -> Result<(u64, usize)> {
+    let mut net = net.clone();
+    let phases = config.phases(&net.structure().groups);
+    let phase = phases.last().unwrap_or(config);
+    let learning = net.freeze(phase.freeze())?.total.parameters;
+    let plan = match phase.strategy {
+        Strategy::Features => inference_plan(&net, BATCH, &device.caps())?,
+        _ => training_plan(&net, phase, BATCH, &device.caps())?,
+    };
+    Ok((plan.memory().total(), learning))
+}

@@ -1,0 +1,122 @@
+//! Pre-training on pictures that Defrost draws itself: how the network in `weights/` was made.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::config::{Config, Strategy};
+use super::measures::{Measures, SingleLabel};
+use super::run::{Context, resume, run};
+use super::{checkpoint::last_checkpoint, evaluate};
+use crate::data::{self, Augment, DrawnSet, Scenes};
+use crate::gpu::Host;
+use crate::models::Network;
+use crate::nn::{convert, write_atomically};
+use crate::{Error, Result};
+
+/// The record of a pre-training, written beside its file.
+#[derive(Debug, Clone, Serialize)]
+pub struct Pretrained {
+    /// Of this description: 1.
+    pub schema_version: u32,
+    /// Defrost's version.
+    pub defrost: String,
+    /// Share of the validation pictures that the network in the file gets right, 0 to 1.
+    pub accuracy: f64,
+    /// Its 95% interval.
+    pub interval: (f64, f64),
+    /// Their mean loss.
+    pub loss: f64,
+    /// Validation pictures.
+    pub pictures: usize,
+    /// Classes.
+    pub classes: usize,
+    /// Epochs done.
+    pub epochs: usize,
+    /// Wall time of the training.
+    pub seconds: f64,
+    /// What it ran on.
+    pub device: String,
+    /// The machine's processor and its threads.
+    pub processor: (String, usize),
+    /// Size of the file.
+    pub bytes: u64,
+    /// Of the file.
+    pub sha256: String,
+    /// All settings.
+    pub arguments: Config,
+}
+
+/// The settings that the network in `weights/` was made with.
+pub fn pretraining() -> Config {
+    let set = DrawnSet { side: 64, train: 400, ..DrawnSet::new(Scenes::Signs) };
+    Config {
+        data: set.to_string().into(),
+        model: "mobilenet_v2_050".into(),
+        size: Some(64),
+        strategy: Strategy::Scratch,
+        epochs: Some(10),
+        batch: Some(64),
+        lr: vec![3e-3],
+        weight_decay: Some(0.05),
+        smoothing: 0.1,
+        augment: Augment { scale: (0.6, 1.0), ..Augment::default() },
+        ..Config::default()
+    }
+}
+
+/// Trains a network as `config` says in the run folder `folder`, or goes on with a training there; then writes it in half
+/// precision to `file` and the record beside it, as `.json`. Where the training is interrupted, nothing is written.
+///
+/// # Errors
+/// As for [`run`] and [`resume`]; [`Error::Interrupted`].
+pub fn pretrain(config: &Config, folder: &Path, file: &Path, context: Context<'_>) -> Result<Pretrained> {
+    let Context { device, cache, observer, stop } = context;
+    let inner = Context { device, cache, observer: &mut *observer, stop };
+    let report = match last_checkpoint(folder).exists() {
+        true => resume(folder, inner)?,
+        false => run(config, folder, inner)?,
+    };
+    if report.interrupted {
+        return Err(Error::Interrupted(format!(
+            "interrupted; the training is saved in {}: the same command goes on with it",
+            folder.display()
+        )));
+    }
+    if let Some(parent) = file.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent).map_err(|e| Error::io(parent, "create folder", e))?;
+    }
+    convert(folder.join("model.safetensors"), file, true)?;
+    let val = Arc::new(data::open(&config.data, &config.open_options(None))?.val);
+    let pictures = val.len();
+    let net = Network::open(file)?;
+    let found = evaluate(&net, device, val, 64, observer)?;
+    let Measures::SingleLabel(SingleLabel { top1, top1_interval, loss, .. }) = found.measures else {
+        return Err(Error::Data("what is drawn has classes".into()));
+    };
+    let bytes = std::fs::read(file).map_err(|e| Error::io(file, "read", e))?;
+    let host = Host::new();
+    let digest = Sha256::digest(&bytes);
+    let record = Pretrained {
+        schema_version: 1,
+        defrost: env!("CARGO_PKG_VERSION").into(),
+        accuracy: top1,
+        interval: top1_interval,
+        loss,
+        pictures,
+        classes: net.classes().len(),
+        epochs: report.epochs,
+        seconds: report.seconds,
+        device: device.describe(),
+        processor: (host.name, host.threads),
+        bytes: bytes.len() as u64,
+        sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+        arguments: config.clone(),
+    };
+    let text = serde_json::to_string_pretty(&record).map_err(|e| Error::Data(e.to_string()))? + "\n";
+    write_atomically(file.with_extension("json"), |out| out.write_all(text.as_bytes()))?;
+    Ok(record)
+}
