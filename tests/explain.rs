@@ -203,7 +203,7 @@ fn the_class_is_the_predicted_one_in_batches_of_any_size() {
     let net = network("resnet20", 32);
     let answers = Predictor::new(&Device::Cpu, &net, 3).unwrap().predict(&pictures).unwrap();
     for method in Method::ALL {
-        let mut maps = |batch: usize| {
+        let maps = |batch: usize| {
             let mut explainer = Explainer::new(&Device::Cpu, &net, method, None, batch).unwrap().samples(3);
             explainer.maps(&pictures, &[None; 3]).unwrap()
         };
