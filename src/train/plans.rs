@@ -177,10 +177,7 @@ pub fn inference_plan(net: &Network, batch: usize, caps: &Caps) -> Result<Plan> 
 }
 
 /// The largest batch, from `batch` down by halves, that a plan (or several) can be compiled for.
-pub(crate) fn fitting_batch<T>(
-    batch: usize,
-    mut plan: impl FnMut(usize) -> Result<T>,
-) -> Result<(usize, T)> {
+pub(crate) fn fitting_batch<T>(batch: usize, mut plan: impl FnMut(usize) -> Result<T>) -> Result<(usize, T)> {
     let mut batch = batch.max(1);
     loop {
         match plan(batch) {
