@@ -25,8 +25,8 @@ Examples:
 
 /// Show which part of a picture speaks for a class
 ///
-/// Writes a PNG for each picture: beside the crop that the network saw, the same with a map laid over it, from dark to
-/// bright yellow where most speaks for the class. What is frozen makes no difference. Pictures that cannot be read are
+/// Writes a PNG for each picture: beside the crop that the network saw, the same in grey with a map laid over it, from
+/// dark to bright yellow where most speaks for the class. What is frozen makes no difference. Pictures that cannot be read are
 /// reported; the command fails only where none can be.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -48,7 +48,7 @@ pub(super) struct Explain {
     /// The layer or module whose maps are looked at, not with smoothgrad [default: the last that has maps]
     #[arg(long, value_name = "LAYER")]
     layer: Option<String>,
-    /// Noisy copies of each picture that smoothgrad looks at [default: 25]
+    /// Noisy copies of each picture that smoothgrad looks at, which takes so many times as long [default: 25]
     #[arg(long, value_name = "N", value_parser = positive)]
     samples: Option<usize>,
     /// Pictures at a time
@@ -99,14 +99,14 @@ impl Explain {
         let mut names = Names::new(&self.out, &pictures)?;
         if !pictures.is_empty() {
             let device = session.device()?;
+            let samples = self.samples.unwrap_or(Explainer::SAMPLES);
             let batch = match method {
-                Method::SmoothGrad => self.batch,
+                // The noisy copies of a picture in equal batches.
+                Method::SmoothGrad => samples.div_ceil(samples.div_ceil(self.batch)),
                 _ => self.batch.min(pictures.len()),
             };
-            let mut explainer = Explainer::new(&device, &net, method, self.layer.as_deref(), batch)?;
-            if let Some(samples) = self.samples {
-                explainer = explainer.samples(samples);
-            }
+            let explainer = Explainer::new(&device, &net, method, self.layer.as_deref(), batch)?;
+            let mut explainer = explainer.samples(samples);
             for group in pictures.chunks(self.batch) {
                 let (good, crops, unread) = decode(out, &net, group.iter().cloned().map(Ok).collect());
                 failed += unread;
@@ -185,7 +185,9 @@ struct Names {
     out: PathBuf,
     /// Whether `out` is the one file.
     file: bool,
-    taken: BTreeSet<PathBuf>,
+    pictures: BTreeSet<PathBuf>,
+    /// Names given so far, in small letters: some file systems know no others.
+    given: BTreeSet<String>,
 }
 
 impl Names {
@@ -201,11 +203,11 @@ impl Names {
         if !file && out.is_file() {
             return Err(usage_error(format!("--out {shown}: results are PNGs; name a .png or a folder")));
         }
-        let taken: BTreeSet<PathBuf> = pictures.iter().map(|path| resolved(path)).collect();
-        if file && taken.contains(&resolved(out)) {
+        let pictures: BTreeSet<PathBuf> = pictures.iter().map(|path| resolved(path)).collect();
+        if file && pictures.contains(&resolved(out)) {
             return Err(usage_error(format!("--out {shown}: that is the picture itself; name another file")));
         }
-        Ok(Names { out: out.into(), file, taken })
+        Ok(Names { out: out.into(), file, pictures, given: BTreeSet::new() })
     }
 
     /// `out/PICTURE-CLASS-METHOD.png`, with a number behind it where that is taken.
@@ -215,13 +217,14 @@ impl Names {
         }
         let stem = picture.file_stem().unwrap_or_default().to_string_lossy();
         let base = format!("{stem}-{}-{method}", in_file_names(class));
-        let numbered = (2..).map(|n| format!("{base}-{n}.png"));
-        let mut paths =
-            std::iter::once(format!("{base}.png")).chain(numbered).map(|name| self.out.join(name));
-        // The taken names are finite.
-        let free = paths.find(|path| !self.taken.contains(&resolved(path))).unwrap_or_default();
-        self.taken.insert(resolved(&free));
-        free
+        let (mut name, mut number) = (format!("{base}.png"), 1);
+        while self.pictures.contains(&resolved(&self.out.join(&name)))
+            || !self.given.insert(name.to_lowercase())
+        {
+            number += 1;
+            name = format!("{base}-{number}.png");
+        }
+        self.out.join(name)
     }
 }
 

@@ -46,6 +46,9 @@ struct Asked {
 }
 
 impl Explainer {
+    /// Noisy copies that SmoothGrad looks at where nobody says how many.
+    pub const SAMPLES: usize = 25;
+
     /// Compiles `net` for up to `batch` pictures at a time, fewer where the device cannot hold as many. `layer` is any
     /// layer or module whose output is a map; where absent, the last one
     /// ([`crate::models::Architecture::last_map`]). SmoothGrad has none. Everything counts as frozen, whatever the
@@ -89,13 +92,13 @@ impl Explainer {
             task: net.config().task,
             temperature: net.config().temperature,
             preprocess: net.preprocess().clone(),
-            samples: 25,
+            samples: Self::SAMPLES,
             noise: 0.15,
             seed: 0,
         })
     }
 
-    /// How many noisy copies of a picture SmoothGrad looks at, at least 1; otherwise 25.
+    /// How many noisy copies of a picture SmoothGrad looks at, at least 1; otherwise [`Explainer::SAMPLES`].
     #[must_use]
     pub fn samples(self, samples: usize) -> Self {
         Explainer { samples: samples.max(1), ..self }

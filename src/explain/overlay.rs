@@ -32,7 +32,8 @@ pub fn heat(map: &Map) -> Picture {
     Picture { width: map.width, height: map.height, rgb }
 }
 
-/// The crop that the network saw, and the map laid over it: half of each.
+/// The crop that the network saw, and the map laid over it: half of each. The crop is grey, so that all colour is the
+/// map's.
 ///
 /// # Errors
 /// [`Error::Shape`] where they differ in size.
@@ -43,8 +44,12 @@ pub fn overlay(crop: &Picture, map: &Map) -> Result<Picture> {
             map.width, map.height, crop.width, crop.height
         )));
     }
-    let mix = |(&pixel, heat): (&u8, f32)| (f32::from(pixel) * (1.0 - SHARE) + heat * SHARE).round() as u8;
-    let rgb = crop.rgb.iter().zip(map.values.iter().flat_map(|&v| colour(v))).map(mix).collect();
+    let mix = |(pixel, &value): (&[u8], &f32)| {
+        // ITU-R BT.601, as Pillow's "L".
+        let grey: f32 = pixel.iter().zip([0.299, 0.587, 0.114]).map(|(&p, w)| f32::from(p) * w).sum();
+        colour(value).map(|heat| (grey * (1.0 - SHARE) + heat * SHARE).round() as u8)
+    };
+    let rgb = crop.rgb.chunks_exact(3).zip(&map.values).flat_map(mix).collect();
     Ok(Picture { width: crop.width, height: crop.height, rgb })
 }
 
@@ -82,6 +87,17 @@ mod tests {
         assert_eq!(colour(1.0), [252.0, 255.0, 164.0]);
         // Between the stops 4 and 5.
         assert_eq!(colour(0.45).map(f32::round), [168.0, 47.0, 94.0]);
+    }
+
+    #[test]
+    fn an_overlay_is_half_grey_picture_and_half_map() {
+        let map = Map { width: 2, height: 1, values: vec![0.0, 1.0], class: 0, logit: 0.0, answer: 0.0 };
+        let crop = Picture { width: 2, height: 1, rgb: vec![255, 0, 0, 100, 100, 100] };
+        // 0.299 of 255 is 76.2.
+        assert_eq!(overlay(&crop, &map).expect("one size").rgb, [38, 38, 40, 176, 178, 132]);
+        assert_eq!(heat(&map).rgb, [0, 0, 4, 252, 255, 164]);
+        let other = Picture { width: 1, height: 2, ..crop };
+        assert!(overlay(&other, &map).is_err_and(|e| e.to_string().contains("2x1")));
     }
 
     #[test]
