@@ -38,6 +38,7 @@
 //! | module | what it holds | where to begin |
 //! |---|---|---|
 //! | [`cli`] | the command: options become library calls, results text or JSON | [`cli::main`] |
+//! | [`report`] | what a run tells people: model cards | [`report::Card`] |
 //! | [`train`] | settings, trainer, kept features, run folders, evaluation | [`train::Trainer`], [`train::Predictor`] |
 //! | [`data`] | folders and files to pictures to batches, decoded ahead on all cores | [`data::open()`], [`data::Loader`] |
 //! | [`models`] | eleven families of CNNs, each written as its paper's table; weights in and out | [`models::load`], [`models::Network`] |
@@ -89,6 +90,7 @@ pub mod models;
 pub mod nn;
 pub mod ops;
 pub mod plan;
+pub mod report;
 pub mod rng;
 pub mod train;
 

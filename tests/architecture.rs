@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The floors, lowest first. `error.rs` and `rng.rs` lie below all of them, `lib.rs` and `main.rs` above.
-const FLOORS: &[&str] = &["gpu", "tape", "ops", "plan", "nn", "models", "data", "train", "cli"];
+const FLOORS: &[&str] =
+    &["gpu", "tape", "ops", "plan", "nn", "models", "data", "train", "explain", "report", "cli"];
 const BELOW: &[&str] = &["error.rs", "rng.rs"];
 const ABOVE: &[&str] = &["lib.rs", "main.rs"];
 

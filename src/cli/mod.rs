@@ -5,11 +5,13 @@ mod augment;
 mod bench;
 mod calibrate;
 mod certify;
+mod completions;
 mod convert;
 mod data;
 mod data_options;
 mod devices;
 mod eval;
+mod export;
 mod fewshot;
 mod inspect;
 mod lr_find;
@@ -75,6 +77,10 @@ enum Command {
     Models(models::Models),
     Weights(weights::WeightsCommand),
     Convert(convert::Convert),
+    Export(export::Export),
+    Completions(completions::Completions),
+    #[command(name = "man")]
+    Manual(completions::Manual),
 }
 
 /// Options of every command.
@@ -190,6 +196,9 @@ pub fn main() -> ExitCode {
         Command::Models(command) => command.run(&session),
         Command::Weights(command) => command.run(&session),
         Command::Convert(command) => command.run(&session),
+        Command::Export(command) => command.run(&session),
+        Command::Completions(command) => command.run(&session),
+        Command::Manual(command) => command.run(&session),
     });
     match outcome.and_then(|()| session.out.finish()) {
         Ok(()) => ExitCode::SUCCESS,

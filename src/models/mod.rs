@@ -46,7 +46,7 @@ pub use network::{Config, Network, Task};
 pub use preprocess::{Filter, Preprocess};
 pub use record::{Front, Head, IMAGE_LAYER, InputKind, Recorded, Recording};
 pub use resnet::Resnet;
-pub use save::Naming;
+pub use save::{Naming, Precision};
 pub use squeezenet::SqueezeNet;
 pub use vgg::Vgg;
 

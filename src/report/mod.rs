@@ -1,0 +1,6 @@
+//! What a run tells people, as files.
+
+mod card;
+mod python;
+
+pub use card::{Card, Exported};
