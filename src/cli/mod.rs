@@ -42,6 +42,7 @@ Examples:
   defrost train photos/ --model resnet50
   defrost eval runs/photos-resnet50 test/
   defrost predict runs/photos-resnet50 picture.jpg holidays/
+  defrost export runs/photos-resnet50 photos-net/
   defrost inspect resnet50 --freeze-through layer3
   defrost devices
   defrost certify
@@ -108,7 +109,7 @@ struct Global {
     /// Only results, warnings and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// Tell more: every skipped file, the plan's size
+    /// Tell more: the device, every file that is not used, every class
     #[arg(short, long, global = true)]
     verbose: bool,
 }

@@ -130,8 +130,7 @@ pub fn rule_fill(net: &mut Network) {
 }
 
 /// A usage error about a name.
-fn unknown<'a>(what: &str, given: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> Error {
-    let hint = crate::did_you_mean(given, known.clone());
-    let known: Vec<&str> = known.into_iter().collect();
-    Error::Usage(format!("unknown {what} '{given}'{hint}; known are {}", known.join(", ")))
+fn unknown<'a>(what: &str, given: &str, known: impl IntoIterator<Item = &'a str>) -> Error {
+    let hint = crate::did_you_mean(given, known);
+    Error::Usage(format!("unknown {what} '{given}'{hint}; defrost models lists them all"))
 }
