@@ -33,7 +33,7 @@ impl Observer for Steps {
                 let now = Instant::now();
                 // Within an epoch: between two lies an evaluation.
                 if let (Some((before, then)), Some(phase)) = (self.last, self.phases.last_mut())
-                    && *done == before + 1
+                    && *done > before
                 {
                     phase.push(1e3 * (now - then).as_secs_f64());
                 }

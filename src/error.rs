@@ -14,7 +14,7 @@ pub enum Error {
     #[error("{0}")]
     Usage(String),
     /// A file or folder could not be read or written.
-    #[error("{path}: cannot {action}: {source}", path = path.display())]
+    #[error("{path}: cannot {action}: {source}{advice}", path = path.display(), advice = advice(source))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -56,6 +56,18 @@ impl Error {
             Error::Interrupted(_) => 130,
             _ => 1,
         }
+    }
+}
+
+/// What to do about a system's answer, where that can be said.
+fn advice(source: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind as E;
+    match source.kind() {
+        E::NotFound => "; is the name right?",
+        E::PermissionDenied | E::ReadOnlyFilesystem => "; ask for the right to, or name another place",
+        E::AlreadyExists | E::NotADirectory => "; a file is in the way: name another place",
+        E::StorageFull | E::QuotaExceeded => "; make room, and do it again",
+        _ => "",
     }
 }
 

@@ -38,6 +38,7 @@
 //! | module | what it holds | where to begin |
 //! |---|---|---|
 //! | [`cli`] | the command: options become library calls, results text or JSON | [`cli::main`] |
+//! | [`report`] | what a run tells people: `report.html`, model cards | [`report::write`], [`report::Card`] |
 //! | [`explain`] | which part of a picture speaks for a class: Grad-CAM, Grad-CAM++, SmoothGrad | [`explain::Explainer`] |
 //! | [`train`] | settings, trainer, kept features, run folders, evaluation | [`train::Trainer`], [`train::Predictor`] |
 //! | [`data`] | folders and files to pictures to batches, decoded ahead on all cores | [`data::open()`], [`data::Loader`] |

@@ -41,10 +41,20 @@ pub(super) struct Convert {
     half: bool,
 }
 
+/// Whose names tensors get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Names {
+pub(super) enum Names {
     Torchvision,
     Timm,
+}
+
+impl From<Names> for Naming {
+    fn from(names: Names) -> Self {
+        match names {
+            Names::Torchvision => Naming::Torchvision,
+            Names::Timm => Naming::Timm,
+        }
+    }
 }
 
 impl Convert {
@@ -56,10 +66,7 @@ impl Convert {
         let tensors = match &self.model {
             Some(model) => {
                 let net = models::load(model, &self.from)?;
-                let naming = match self.names {
-                    Names::Torchvision => Naming::Torchvision,
-                    Names::Timm => Naming::Timm,
-                };
+                let naming = self.names.into();
                 net.save_as(&self.to, naming)?;
                 if naming == Naming::Timm {
                     net.save_timm_config(self.to.with_file_name("config.json"))?;

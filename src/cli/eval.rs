@@ -29,8 +29,7 @@ calibration error), and for each class: precision, of those called so the share 
 the share that is called so; F1, their harmonic mean. --json has the whole confusion matrix, too.
 
 DATA holds a folder of pictures for each class, or some of the classes, or is a table of labels (.csv). For a network
-of ImageNet's 1000
-classes the folders bear their WordNet ids (n01440764).";
+of ImageNet's 1000 classes the folders bear their WordNet ids (n01440764).";
 
 /// Measure a network on labelled pictures
 #[derive(Debug, Args)]

@@ -34,7 +34,8 @@ pub(super) struct FewshotCommand {
     /// The network: resnet50, mobilenet_v2, ... Not needed for a checkpoint of Defrost's
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// Its pretrained weights [default: published weights of the model, fetched once]
+    /// Its pretrained weights: torchvision's, timm's or Defrost's, as safetensors or PyTorch's .pth [default: published
+    /// weights of the model, fetched once]
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Pictures a class
@@ -43,10 +44,10 @@ pub(super) struct FewshotCommand {
     /// How often they are drawn
     #[arg(long, value_name = "N", default_value = "20", value_parser = positive)]
     trials: usize,
-    /// Share of pictures held out where the data has no validation part
+    /// Share of the pictures that validates where DATA has no val/
     #[arg(long, value_name = "SHARE", default_value = "0.2")]
     val_fraction: f64,
-    /// Of the draws, and of the division where the data has no validation part
+    /// Of the draws, and of the split where DATA has no val/
     #[arg(long, default_value = "0")]
     seed: u64,
     /// Where features are kept between runs [default: the user's cache folder]

@@ -5,6 +5,7 @@ mod augment;
 mod bench;
 mod calibrate;
 mod certify;
+mod completions;
 mod convert;
 mod data;
 mod data_options;
@@ -12,6 +13,7 @@ mod demo;
 mod devices;
 mod eval;
 mod explain;
+mod export;
 mod fewshot;
 mod inspect;
 mod lr_find;
@@ -45,6 +47,7 @@ Examples:
   defrost eval runs/photos-resnet50 test/
   defrost predict runs/photos-resnet50 picture.jpg holidays/
   defrost explain runs/photos-resnet50 picture.jpg -o why.png
+  defrost export runs/photos-resnet50 photos-net/
   defrost inspect resnet50 --freeze-through layer3
   defrost devices
   defrost certify
@@ -84,6 +87,10 @@ enum Command {
     Weights(weights::WeightsCommand),
     Convert(convert::Convert),
     Pretrain(pretrain::PretrainCommand),
+    Export(export::Export),
+    Completions(completions::Completions),
+    #[command(name = "man")]
+    Manual(completions::Manual),
 }
 
 /// Options of every command.
@@ -111,7 +118,7 @@ struct Global {
     /// Only results, warnings and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// Tell more: every skipped file, the plan's size
+    /// Tell more: the device, every file that is not used, every class
     #[arg(short, long, global = true)]
     verbose: bool,
 }
@@ -203,6 +210,9 @@ pub fn main() -> ExitCode {
         Command::Weights(command) => command.run(&session),
         Command::Convert(command) => command.run(&session),
         Command::Pretrain(command) => command.run(&session),
+        Command::Export(command) => command.run(&session),
+        Command::Completions(command) => command.run(&session),
+        Command::Manual(command) => command.run(&session),
     });
     match outcome.and_then(|()| session.out.finish()) {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,7 +10,10 @@ use super::output::{Output, count, duration, grouped, percent};
 use crate::models::Task;
 use crate::train::{EpochMetrics, Event, Observer, Trial};
 
-const TEMPLATE: &str = "{prefix:<18} [{bar:28}] {pos}/{len}  {rate}  {left} left  {msg}";
+/// On a narrow terminal the bar gives way to the figures.
+const TEMPLATE: &str = "{prefix}  [{wide_bar}] {pos}/{len}  {rate}  {left} left  {msg}";
+/// What is counted in steps; all else in pictures.
+const STEPS: [&str; 3] = ["head", "trials", "sweep"];
 
 /// Watches a training or an evaluation.
 pub(super) struct Progress<'a> {
@@ -45,8 +48,8 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// The bar of the work called `name`, which has come to `done`; that of other work is taken away.
-    fn bar(&mut self, name: String, done: u64, total: u64) -> &ProgressBar {
+    /// The bar of the work called `name`, which has come to `done` things; that of other work is taken away.
+    fn bar(&mut self, name: String, things: &'static str, done: u64, total: u64) -> &ProgressBar {
         if self.bar.as_ref().is_none_or(|(shown, _)| *shown != name) {
             self.clear();
         }
@@ -58,7 +61,7 @@ impl<'a> Progress<'a> {
                 s.pos().saturating_sub(done) as f64 / s.elapsed().as_secs_f64().max(0.1)
             };
             let speed = move |s: &ProgressState, text: &mut dyn Write| {
-                let _ = write!(text, "{:.1}/s", rate(s));
+                let _ = write!(text, "{:.1} {things}/s", rate(s));
             };
             let left = move |s: &ProgressState, text: &mut dyn Write| {
                 let seconds = s.len().unwrap_or(0).saturating_sub(s.pos()) as f64 / rate(s);
@@ -154,10 +157,15 @@ impl Observer for Progress<'_> {
                 if !self.bars {
                     return;
                 }
-                let name = epoch.map_or_else(|| what.to_string(), |epoch| format!("epoch {epoch} {what}"));
+                let name = match (epoch, *what) {
+                    (Some(epoch), "train") => format!("epoch {epoch}"),
+                    (Some(epoch), what) => format!("epoch {epoch} {what}"),
+                    (None, what) => what.to_string(),
+                };
+                let things = if STEPS.contains(what) { "steps" } else { "pictures" };
                 let (done, total) = (*done as u64, *total as u64);
                 let accuracy = accuracy.filter(|_| self.task == Task::Classes);
-                let bar = self.bar(name, done, total);
+                let bar = self.bar(name, things, done, total);
                 if let Some(loss) = loss {
                     let accuracy = accuracy.map_or(String::new(), |a| format!("  accuracy {}", percent(a)));
                     bar.set_message(format!("loss {loss:.4}{accuracy}"));

@@ -278,9 +278,10 @@ fn list_root(path: &Path) -> Result<Listing> {
             "{}: a file; give the folder that holds a folder of pictures for each class, or a table (.csv)",
             path.display()
         ))),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            Err(Error::Data(format!("{}: there is no such folder", path.display())))
-        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::Data(format!(
+            "{}: there is no such folder; give the one that holds a folder of pictures for each class",
+            path.display()
+        ))),
         Err(e) => Err(Error::io(path, "open", e)),
     }
 }

@@ -54,7 +54,10 @@ pub(crate) struct Table {
 pub(crate) fn read(table: &TableFile, options: &DataOptions, known: Option<&Known<'_>>) -> Result<Table> {
     let file = &table.file;
     if !table.root.as_os_str().is_empty() && !table.root.is_dir() {
-        return Err(Error::Data(format!("{}: there is no such folder", table.root.display())));
+        return Err(Error::Data(format!(
+            "{}: there is no such folder; is the name right?",
+            table.root.display()
+        )));
     }
     let (columns, mut rows) = read_rows(file, options, known)?;
     rows.par_iter_mut().for_each(|row| {

@@ -95,7 +95,8 @@ impl Hub {
         }
         if self.offline {
             return Err(Error::Weights(format!(
-                "{repo}: {file} is not in {} and must not be fetched (offline)",
+                "{repo}: {file} is not in {} and must not be fetched (offline); fetch it once without --offline and \
+                 HF_HUB_OFFLINE, or name a file with --weights",
                 self.cache.display()
             )));
         }

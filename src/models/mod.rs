@@ -47,7 +47,7 @@ pub use network::{Config, Network, Task};
 pub use preprocess::{Filter, Preprocess};
 pub use record::{Front, Head, IMAGE_LAYER, InputKind, Recorded, Recording};
 pub use resnet::Resnet;
-pub use save::Naming;
+pub use save::{Naming, Precision};
 pub use squeezenet::SqueezeNet;
 pub use vgg::Vgg;
 
@@ -131,8 +131,7 @@ pub fn rule_fill(net: &mut Network) {
 }
 
 /// A usage error about a name.
-fn unknown<'a>(what: &str, given: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> Error {
-    let hint = crate::did_you_mean(given, known.clone());
-    let known: Vec<&str> = known.into_iter().collect();
-    Error::Usage(format!("unknown {what} '{given}'{hint}; known are {}", known.join(", ")))
+fn unknown<'a>(what: &str, given: &str, known: impl IntoIterator<Item = &'a str>) -> Error {
+    let hint = crate::did_you_mean(given, known);
+    Error::Usage(format!("unknown {what} '{given}'{hint}; defrost models lists them all"))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::Network;
-use crate::nn::{ParamSpec, SavedTensor, save_tensors};
+use crate::nn::{PaddingStyle, ParamSpec, SavedTensor, save_tensors};
 use crate::{Error, Result};
 
 /// Whose names a file's tensors bear.
@@ -15,6 +15,16 @@ pub enum Naming {
     Torchvision,
     /// timm's.
     Timm,
+}
+
+/// How exactly a file's numbers are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// 32 bits: as they are.
+    #[default]
+    Single,
+    /// 16 bits (f16), as PyTorch's `.half()` rounds them: half the size. Batch counters stay whole numbers.
+    Half,
 }
 
 impl Network {
@@ -41,6 +51,42 @@ impl Network {
         }
     }
 
+    /// What keeps a library from loading this network, saved under its names, with `strict=True`; nothing where it can.
+    pub fn obstacle(&self, naming: Naming) -> Option<&'static str> {
+        let model = self.config.model.as_str();
+        let same = self.config.padding == PaddingStyle::TfSame;
+        let small = ["resnet20", "resnet32", "resnet44", "resnet56"].contains(&model);
+        let unknown = small
+            || match naming {
+                Naming::Torchvision => {
+                    ["mobilenet_v1", "efficientnet_lite0", "bn_inception"].contains(&model)
+                }
+                Naming::Timm => {
+                    ["googlenet", "bn_inception"].contains(&model) || model.starts_with("squeezenet")
+                }
+            };
+        let pads = match naming {
+            Naming::Torchvision => false,
+            Naming::Timm => model.starts_with("mobilenet") || model.starts_with("efficientnet"),
+        };
+        let width = (self.config.width * 100.0).round() as u32;
+        let widths: &[u32] = match model {
+            "mobilenet_v1" => &[100, 125],
+            "mobilenet_v2" => &[35, 50, 75, 100, 140],
+            "mobilenet_v3_large" => &[75, 100],
+            "mobilenet_v3_small" => &[50, 75, 100],
+            _ => &[100],
+        };
+        match naming {
+            _ if unknown => Some("it has no such network"),
+            _ if self.config.hidden.is_some() => Some("its networks have no hidden layer in the head"),
+            _ if same && !pads => Some("its convolutions do not pad as TensorFlow's"),
+            Naming::Timm if self.config.auxiliary => Some("it is without the auxiliary heads"),
+            Naming::Timm if !widths.contains(&width) => Some("it has no such width"),
+            _ => None,
+        }
+    }
+
     /// Saves it as safetensors that PyTorch loads with `strict=True`, and [`Network::open`] without
     /// being told anything. Written whole or not at all.
     ///
@@ -55,11 +101,24 @@ impl Network {
     /// # Errors
     /// As for [`Network::save`].
     pub fn save_as(&self, path: impl AsRef<Path>, naming: Naming) -> Result<()> {
+        self.save_with(path, naming, Precision::Single)
+    }
+
+    /// The same with numbers of this precision.
+    ///
+    /// # Errors
+    /// As for [`Network::save`]; [`Error::Weights`] naming a tensor that half precision cannot hold.
+    pub fn save_with(&self, path: impl AsRef<Path>, naming: Naming, precision: Precision) -> Result<()> {
         let shapes = self.manifest(naming);
         let mut tensors = BTreeMap::new();
         for (spec, numbers) in self.tensors() {
             let (name, _) = self.name_and_shape(spec, naming);
-            tensors.insert(name.clone(), SavedTensor::F32(&shapes[&name], numbers));
+            let shape = &shapes[&name];
+            let tensor = match precision {
+                Precision::Single => SavedTensor::F32(shape, numbers),
+                Precision::Half => SavedTensor::F16(shape, numbers),
+            };
+            tensors.insert(name.clone(), tensor);
         }
         for (layer, &count) in &self.batches {
             tensors.insert(self.counter_name(layer, naming), SavedTensor::I64(count));

@@ -255,12 +255,21 @@ pub enum SavedTensor<'a> {
 /// by type, then by name, and metadata by key. `{"format": "pt"}` is added for Python's loaders.
 ///
 /// # Errors
-/// [`Error::Io`] naming the file; what was there before is untouched.
+/// [`Error::Io`] naming the file, [`Error::Weights`] naming a tensor that half precision cannot hold; what was there
+/// before is untouched.
 pub fn save_tensors(
     path: impl AsRef<Path>,
     tensors: &BTreeMap<String, SavedTensor<'_>>,
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
+    for (name, tensor) in tensors {
+        let SavedTensor::F16(_, data) = tensor else { continue };
+        if let Some(wide) = data.iter().find(|x| x.is_finite() && f16::from_f32(**x).is_infinite()) {
+            return Err(Error::Weights(format!(
+                "tensor '{name}' holds {wide}, and half precision ends at 65504; leave --half away"
+            )));
+        }
+    }
     let mut header = Map::new();
     let mut about: BTreeMap<&str, &str> = metadata.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     about.insert("format", "pt");

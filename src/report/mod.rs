@@ -1,80 +1,13 @@
-//! What a run tells people, as files.
+//! What a run tells people, as files: `report.html`, and the card of an exported network.
 
+mod card;
 mod chart;
 mod findings;
+mod html;
 mod page;
 mod picture;
+mod python;
 mod savings;
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use askama::Template;
-
-use crate::data::{Augment, Splits, Task};
-use crate::nn::write_atomically;
-use crate::plan::Device;
-use crate::train::{Measures, Observer, RunFile, contact_sheet, read_metrics, read_state, reopen};
-use crate::{Error, Result};
-use findings::{confusion_csv, look};
-use page::{Material, Page};
-use savings::savings;
-
-/// Writes `report.html` of the run in `folder`, a page that needs no other file and no network: figures, curves, each
-/// class, what is taken for what, the worst mistakes and what the network looked at in them, what was frozen and what that
-/// saved, settings. Beside it `confusion.csv` and, where pictures were varied, `augmented.png`. Returns its path.
-///
-/// # Errors
-/// As for [`reopen`]; [`Error::Data`] where no validation picture can be read; from the device and the disk.
-pub fn write(folder: &Path, device: &Device, observer: &mut dyn Observer) -> Result<PathBuf> {
-    let file = RunFile::read(folder)?;
-    let (config, mut net, Splits { train, val, .. }) = reopen(folder)?;
-    let (train, val) = (Arc::new(train), Arc::new(val));
-    let metrics = read_metrics(folder)?;
-    let best_epoch = read_state(folder)?.best.map_or(0, |best| best.epoch);
-    let findings = look(device, &net, &val, observer)?;
-    let phases = config.phases(&net.structure().groups);
-    let frozen = phases.iter().map(|phase| net.freeze(phase.freeze()).map(|summary| summary.to_string()));
-    let frozen: Vec<String> = frozen.collect::<Result<_>>()?;
-    let frozen = match &frozen[..] {
-        [only] => only.clone(),
-        all => {
-            let phase = |(i, text): (usize, &String)| format!("phase {}: {text}", i + 1);
-            all.iter().enumerate().map(phase).collect::<Vec<_>>().join("\n\n")
-        }
-    };
-    // The head alone is taught on pictures as they are, unless copies were asked for.
-    let varied = config.augment != Augment::none() && phases.iter().any(|phase| phase.varies());
-    let sheet = match varied {
-        true => {
-            let sheet = contact_sheet(&net, &train, &config.augment, config.seed)?;
-            sheet.write_png(&folder.join("augmented.png"))?;
-            Some(picture::embedded(&sheet)?)
-        }
-        false => None,
-    };
-    if let (Task::Classes, Measures::SingleLabel(measures)) = (net.config().task, &findings.measures) {
-        let table = confusion_csv(measures, net.classes())?;
-        write_atomically(folder.join("confusion.csv"), |file| file.write_all(table.as_bytes()))?;
-    }
-    let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned();
-    let savings = savings(device, &net, &config)?;
-    let material = Material {
-        name,
-        file: &file,
-        net: &net,
-        metrics: &metrics,
-        best_epoch,
-        findings,
-        savings,
-        frozen,
-        sheet,
-    };
-    let page = Page::new(material)?
-        .render()
-        .map_err(|e| Error::Data(format!("{}: the report cannot be set: {e}", folder.display())))?;
-    let path = folder.join("report.html");
-    write_atomically(path.clone(), |file| file.write_all(page.as_bytes()))?;
-    Ok(path)
-}
+pub use card::{Card, Exported};
+pub use html::write;

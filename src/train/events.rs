@@ -51,7 +51,7 @@ pub enum Event {
     Progress {
         /// `reading`, `features`, `train`, `evaluate`, `head`, `trials`, `adapt`, `sweep`.
         what: &'static str,
-        /// Pictures (or steps) done.
+        /// Pictures done; steps of `head`, `trials` and `sweep`.
         done: usize,
         /// Of how many.
         total: usize,

@@ -420,7 +420,7 @@ impl<'a> Trainer<'a> {
     ) -> Result<bool> {
         let parts = state.parts.max(1);
         let plan = source.plan(&self.config, state.batch, session.pads(), state.epoch);
-        let steps = plan.len().div_ceil(parts);
+        let pictures = plan.iter().map(Vec::len).sum();
         let ahead = plan[(state.step * parts).min(plan.len())..].to_vec();
         let weights = source.class_weights(&self.config);
         let mut at = self.standing(source, session, state, state.epoch);
@@ -428,7 +428,7 @@ impl<'a> Trainer<'a> {
         let mut fed = source.train(&config, net, state.epoch, ahead)?.peekable();
         while fed.peek().is_some() {
             if self.stopped() {
-                self.drain(session, state, steps, phase)?;
+                self.drain(session, state, pictures, phase)?;
                 return Ok(false);
             }
             let mut group: Vec<Fed> = fed.by_ref().take(parts).collect::<Result<_>>()?;
@@ -443,30 +443,36 @@ impl<'a> Trainer<'a> {
             let (factor, batch, updates) = (config.factor(at), state.batch, state.updates);
             let mut done = Vec::new();
             session.train(net, &group, batch, factor, updates, &mut |result| done.push(result))?;
-            done.into_iter().for_each(|result| self.count(state, result, steps, phase));
+            done.into_iter().for_each(|result| self.count(state, result, pictures, phase));
         }
-        self.drain(session, state, steps, phase)?;
+        self.drain(session, state, pictures, phase)?;
         Ok(true)
     }
 
     /// Waits for the steps under way.
-    fn drain(&mut self, session: &mut Session, state: &mut State, steps: usize, phase: Phase) -> Result<()> {
+    fn drain(
+        &mut self,
+        session: &mut Session,
+        state: &mut State,
+        pictures: usize,
+        phase: Phase,
+    ) -> Result<()> {
         while let Some(done) = session.finish()? {
-            self.count(state, done, steps, phase);
+            self.count(state, done, pictures, phase);
         }
         Ok(())
     }
 
-    fn count(&mut self, state: &mut State, done: StepResult, steps: usize, phase: Phase) {
+    fn count(&mut self, state: &mut State, done: StepResult, pictures: usize, phase: Phase) {
         let [loss, hits, count] = &mut state.sums;
         *loss += done.loss * done.rows as f64;
         *hits += done.hits;
         *count += done.rows as f64;
-        let accuracy = *hits / *count;
+        let (seen, accuracy) = (*count as usize, *hits / *count);
         self.tell(&Event::Progress {
             what: "train",
-            done: state.step,
-            total: steps,
+            done: seen,
+            total: pictures,
             epoch: Some(phase.before + state.epoch + 1),
             loss: Some(done.loss),
             accuracy: Some(accuracy),

@@ -1,0 +1,444 @@
+//! The card of an exported network: what it is, what it was taught, how good it is and how to use it, in the form that
+//! the Hugging Face hub shows (front matter in YAML, then Markdown).
+
+use std::path::{Component, Path};
+
+use askama::Template;
+
+use super::python::program;
+use crate::data::GroupBy;
+use crate::models::manifest::{self, Weights};
+use crate::models::{Filter, Naming, Network, Precision, Task, registry};
+use crate::nn::PaddingStyle;
+use crate::nn::freeze::grouped;
+use crate::train::{Best, Config, HeadSolver, RunFile, Strategy, interval, read_metrics, read_state};
+use crate::{Error, Result};
+
+/// Classes that are named.
+const NAMED: usize = 100;
+
+/// A file that was exported.
+#[derive(Debug, Clone, Copy)]
+pub struct Exported<'a> {
+    /// Where it lies.
+    pub file: &'a Path,
+    /// Whose names its tensors bear.
+    pub naming: Naming,
+    /// How exactly it keeps numbers.
+    pub precision: Precision,
+}
+
+impl Exported<'_> {
+    pub(super) fn name(&self) -> String {
+        self.file.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+}
+
+/// A name and what is said of it.
+type Row = (&'static str, String);
+
+/// What a card says.
+#[derive(Debug, Template)]
+#[template(path = "card.md", escape = "none")]
+pub struct Card {
+    /// SPDX in lower case, where it is known.
+    licence: Option<String>,
+    library: &'static str,
+    /// Repository of the weights that it began with, where it is known.
+    base_model: Option<String>,
+    classifies: bool,
+    tags: Vec<String>,
+    title: String,
+    what: String,
+    network: Vec<Row>,
+    /// Heading of the classes.
+    outputs: &'static str,
+    classes: Vec<String>,
+    more_classes: usize,
+    data: Vec<Row>,
+    origin: String,
+    teaching: Vec<Row>,
+    measures: Vec<Row>,
+    preprocessing: String,
+    file: String,
+    python: Option<String>,
+    /// Why there is no Python.
+    obstacle: String,
+    limits: Vec<String>,
+}
+
+impl Card {
+    /// Of `net` as it was exported, with what its run folder knows.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Data`] and [`Error::Weights`] about files of the run.
+    pub fn new(net: &Network, run: Option<&Path>, exported: Exported<'_>) -> Result<Self> {
+        let run = run.map(Run::read).transpose()?;
+        let (task, classes) = (net.config().task, net.classes());
+        let count = grouped(classes.len());
+        let obstacle = net.obstacle(exported.naming);
+        let library = match (exported.naming, obstacle) {
+            (_, Some(_)) => "defrost",
+            (Naming::Torchvision, _) => "torchvision",
+            (Naming::Timm, _) => "timm",
+        };
+        let told = match task {
+            Task::Classes => format!("tells which of {count} classes a picture shows"),
+            Task::MultiLabel => {
+                format!("tells which of {count} labels belong to a picture: none, one or several")
+            }
+            Task::Regression => {
+                format!("tells {count} number{} of a picture", if classes.len() == 1 { "" } else { "s" })
+            }
+        };
+        let architecture = &net.config().model;
+        let subject = run.as_ref().map_or_else(|| "pictures".to_string(), Run::subject);
+        let base = run.as_ref().and_then(|run| base(&run.file.arguments));
+        let mut tags: Vec<String> = vec!["defrost".into(), "transfer-learning".into(), architecture.clone()];
+        if task != Task::Regression {
+            tags.insert(0, "image-classification".into());
+        }
+        Ok(Card {
+            licence: base.map(|base| base.licence.clone()),
+            library,
+            base_model: base.map(|base| base.repository.clone()),
+            classifies: task != Task::Regression,
+            tags,
+            title: format!("{architecture} for {subject}"),
+            what: format!(
+                "This network {told}. It is a {architecture} taught with \
+                 [Defrost](https://crates.io/crates/defrost)."
+            ),
+            network: network(net, library, exported)?,
+            outputs: if task == Task::Regression { "Numbers" } else { "Classes" },
+            classes: classes.iter().take(NAMED).map(|class| plain(class)).collect(),
+            more_classes: classes.len().saturating_sub(NAMED),
+            data: run.as_ref().map_or(Vec::new(), Run::data),
+            origin: origin(run.as_ref(), base),
+            teaching: run.as_ref().map_or(Vec::new(), Run::teaching),
+            measures: run.as_ref().map_or(Vec::new(), |run| run.measures(net)),
+            preprocessing: preprocessing(net),
+            file: exported.name(),
+            python: if obstacle.is_none() { Some(program(net, exported)?) } else { None },
+            obstacle: obstacle.map_or(String::new(), |why| {
+                let library = if exported.naming == Naming::Timm { "timm" } else { "torchvision" };
+                format!("It does not load into {library}: {why}.")
+            }),
+            limits: limits(net, run.as_ref(), exported.precision),
+        })
+    }
+
+    /// As Markdown.
+    ///
+    /// # Errors
+    /// [`Error::Data`], which a card of [`Card::new`] does not give.
+    pub fn markdown(&self) -> Result<String> {
+        let text =
+            self.render().map_err(|e| Error::Data(format!("the model card cannot be written: {e}")))?;
+        Ok(text.trim_end().to_string() + "\n")
+    }
+}
+
+/// What a run folder knows of the network in it.
+struct Run {
+    file: RunFile,
+    best: Option<Best>,
+    /// Whether the validation part was drawn, for want of one.
+    drawn: bool,
+    /// Epochs done, and the accuracy on the training pictures in the epoch that was kept.
+    epochs: usize,
+    train_accuracy: Option<f64>,
+}
+
+impl Run {
+    fn read(folder: &Path) -> Result<Self> {
+        let file = RunFile::read(folder)?;
+        // A run that was cleaned up has no last checkpoint.
+        let best = match read_state(folder) {
+            Ok(state) => state.best,
+            Err(Error::Io { .. }) => None,
+            Err(e) => return Err(e),
+        };
+        let metrics = if folder.join("metrics.csv").exists() { read_metrics(folder)? } else { Vec::new() };
+        let kept = metrics.iter().find(|m| best.is_some_and(|best| best.epoch == m.epoch));
+        let train_accuracy = kept.map(|m| m.train_accuracy);
+        let drawn = folder.join("split.json").exists();
+        Ok(Run { file, best, drawn, epochs: metrics.last().map_or(0, |m| m.epoch), train_accuracy })
+    }
+
+    /// What it was taught on, by the name of its folder or table; where that lay is nobody's business.
+    fn subject(&self) -> String {
+        let data = &self.file.arguments.data;
+        let name =
+            if data.extension().is_some_and(|e| e == "csv") { data.file_stem() } else { data.file_name() };
+        name.map_or_else(|| "pictures".into(), |name| plain(&name.to_string_lossy()))
+    }
+
+    fn data(&self) -> Vec<Row> {
+        let Config { open, val_fraction, seed, .. } = &self.file.arguments;
+        let mut rows = vec![
+            ("data", self.subject()),
+            ("pictures to learn from", grouped(self.file.train_pictures)),
+            ("pictures to validate with", grouped(self.file.val_pictures)),
+        ];
+        let together = match &open.group_by {
+            None => String::new(),
+            Some(GroupBy::Parent) => "; pictures of one folder stay together".into(),
+            Some(rule) => format!("; pictures of one group ({}) stay together", plain(&rule.to_string())),
+        };
+        let division = match self.drawn {
+            true => format!("{}% held out at random (seed {seed}){together}", val_fraction * 100.0),
+            false => "the data's own".into(),
+        };
+        rows.push(("division", division));
+        rows
+    }
+
+    fn teaching(&self) -> Vec<Row> {
+        let config = &self.file.arguments;
+        let strategy = match config.strategy {
+            Strategy::Features => {
+                "features: the head alone, on what the frozen network makes of each picture"
+            }
+            Strategy::Finetune => "finetune: everything that is not frozen, on varied pictures",
+            Strategy::TwoPhase => "two-phase: first the head alone, then everything that is not frozen",
+            Strategy::Gradual => "gradual: first the head, then one layer group after the other from the top",
+            Strategy::Scratch => "scratch: everything, from first weights",
+            Strategy::Auto => "auto: the best of short trials",
+        };
+        let mut rows = vec![("strategy", strategy.to_string())];
+        rows.extend(frozen(config).map(|frozen| ("frozen", frozen)));
+        if let Some(best) = self.best {
+            rows.push(("epochs", format!("{}; the weights of epoch {} are kept", self.epochs, best.epoch)));
+        }
+        let solved = config.head_solver == HeadSolver::Lbfgs;
+        rows.extend([
+            ("head", if solved { "solved for by L-BFGS" } else { "steps of the optimizer" }.to_string()),
+            ("optimizer", name_of(&config.optimizer)),
+        ]);
+        if let Some(teacher) = config.teacher.as_ref().and_then(|teacher| teacher.file_name()) {
+            rows.push(("teacher", plain(&teacher.to_string_lossy())));
+        }
+        rows.extend([
+            ("seed", config.seed.to_string()),
+            ("device", plain(&self.file.device)),
+            ("Defrost", self.file.defrost.clone()),
+        ]);
+        rows
+    }
+
+    fn measures(&self, net: &Network) -> Vec<Row> {
+        let Some(Best { score, .. }) = self.best else { return Vec::new() };
+        let pictures = self.file.val_pictures;
+        let mut rows = Vec::new();
+        match net.config().task {
+            Task::Classes => {
+                let right = (score.accuracy * pictures as f64).round() as usize;
+                let (low, high) = interval(right, pictures);
+                rows.push((
+                    "validation accuracy",
+                    format!(
+                        "{} of {} pictures, 95% interval {} to {}",
+                        percent(score.accuracy),
+                        grouped(pictures),
+                        percent(low),
+                        percent(high)
+                    ),
+                ));
+                let training = self.train_accuracy.map(percent);
+                rows.extend(
+                    training.map(|share| {
+                        ("training accuracy", format!("{share}, on pictures as they were varied"))
+                    }),
+                );
+            }
+            Task::MultiLabel => rows.push((
+                "validation mAP",
+                format!("{} on {} pictures", percent(score.accuracy), grouped(pictures)),
+            )),
+            Task::Regression => rows
+                .push(("validation R2", format!("{:.4} on {} pictures", score.accuracy, grouped(pictures)))),
+        }
+        rows.push(("validation loss", format!("{:.4}", score.loss)));
+        rows
+    }
+}
+
+/// The published weights that a training began with, where they came from the hub.
+fn base(config: &Config) -> Option<&'static Weights> {
+    let names = config.weights.as_ref()?.components().filter_map(|part| match part {
+        Component::Normal(name) => name.to_str(),
+        _ => None,
+    });
+    // models--timm--resnet50.tv_in1k, as the hub's cache names its folders.
+    let mut repositories =
+        names.filter_map(|name| Some(name.strip_prefix("models--")?.replacen("--", "/", 1)));
+    repositories.find_map(|repository| manifest::all().iter().find(|w| w.repository == repository))
+}
+
+fn origin(run: Option<&Run>, base: Option<&Weights>) -> String {
+    let Some(Run { file: RunFile { arguments, .. }, .. }) = run else {
+        return "That is not known: it was exported from a checkpoint without its run.".into();
+    };
+    match (base, &arguments.weights) {
+        (Some(Weights { repository, licence, .. }), _) => format!(
+            "It began with the weights [{repository}](https://huggingface.co/{repository}), whose licence is {licence}."
+        ),
+        (None, Some(weights)) => format!(
+            "It began with weights from the file {}; where that came from, and under which licence, Defrost does not \
+             know.",
+            plain(&weights.file_name().unwrap_or_default().to_string_lossy())
+        ),
+        (None, None) => "It began with first weights: nothing was learned before.".into(),
+    }
+}
+
+fn network(net: &Network, library: &str, exported: Exported<'_>) -> Result<Vec<Row>> {
+    let Exported { file, precision, .. } = exported;
+    let config = net.config();
+    let about = registry::find(&config.model)?.model.about.split(';').next().unwrap_or_default();
+    let mut rows = vec![("architecture", format!("{} ({about})", config.model))];
+    if config.width != 1.0 {
+        rows.push(("width", config.width.to_string()));
+    }
+    if let Some(hidden) = config.hidden {
+        rows.push(("hidden layer of the head", format!("{} features", grouped(hidden))));
+    }
+    if config.padding == PaddingStyle::TfSame {
+        rows.push(("padding", "as TensorFlow pads (SAME)".into()));
+    }
+    let bytes = std::fs::metadata(file).map_err(|e| Error::io(file, "read", e))?.len();
+    let numbers = if precision == Precision::Half { "f16" } else { "f32" };
+    rows.extend([
+        ("parameters", grouped(net.parameters())),
+        ("multiply-adds", format!("{:.1} million a picture", net.mult_adds()? / 1e6)),
+        (
+            "file",
+            format!(
+                "{:.1} MiB, {numbers}, tensors under the names of {library}",
+                bytes as f64 / f64::from(1 << 20)
+            ),
+        ),
+    ]);
+    if let Some(temperature) = config.temperature {
+        rows.push((
+            "temperature",
+            format!("{temperature:.3}: what its outputs are divided by for probabilities"),
+        ));
+    }
+    Ok(rows)
+}
+
+fn preprocessing(net: &Network) -> String {
+    let p = net.preprocess();
+    let filter = match p.filter {
+        Filter::Bilinear => "bilinear",
+        Filter::Bicubic => "bicubic",
+    };
+    format!(
+        "It is turned upright (EXIF), its short side resized to {} pixels ({filter}, antialiased), and the middle square \
+         of {} pixels cut out. Of each channel (red, green, blue, from 0 to 1) the mean {:?} is taken away, and what is \
+         left divided by {:?}.",
+        p.resize, p.crop, p.mean, p.std
+    )
+}
+
+/// What was asked to be frozen throughout.
+fn frozen(config: &Config) -> Option<String> {
+    let mut parts = Vec::new();
+    if let Some(layer) = &config.freeze_through {
+        parts.push(format!("up to and including {layer}"));
+    }
+    parts.extend(config.freeze.iter().cloned());
+    if !config.freeze_groups.is_empty() {
+        let groups: Vec<String> = config.freeze_groups.iter().map(usize::to_string).collect();
+        parts.push(format!("layer groups {}", groups.join(", ")));
+    }
+    if parts.is_empty() && config.strategy == Strategy::Features {
+        return Some("all but the head".into());
+    }
+    (!parts.is_empty()).then(|| plain(&parts.join(", ")))
+}
+
+fn limits(net: &Network, run: Option<&Run>, precision: Precision) -> Vec<String> {
+    let mut limits = Vec::new();
+    if net.config().task == Task::Classes {
+        limits.push(
+            "Whatever a picture shows, the answer is one of the classes above: there is no \"none of them\"."
+                .into(),
+        );
+    }
+    if run.is_some_and(|run| run.best.is_some()) {
+        limits.push(
+            "The validation pictures chose the epoch that is kept, so that the figures flatter a little: pictures that \
+             nobody has looked at tell more."
+                .into(),
+        );
+    }
+    limits.push(
+        "Pictures from another camera, place or season than those it learned from may fare worse. Measure before you rely \
+         on it: `defrost eval`."
+            .into(),
+    );
+    if net.config().task == Task::Classes && net.config().temperature.is_none() {
+        limits.push(
+            "Its probabilities were not calibrated: 90% need not mean right nine times out of ten (`defrost calibrate`)."
+                .into(),
+        );
+    }
+    if precision == Precision::Half {
+        limits.push(
+            "Its numbers are rounded to half precision: outputs differ in the third or fourth digit.".into(),
+        );
+    }
+    limits.push(
+        "It has the leanings of the pictures and weights that it comes from; nobody has looked for them. Rights to those \
+         pictures are not a part of this card."
+            .into(),
+    );
+    limits
+}
+
+/// The name that a setting has in `config.json`.
+fn name_of(setting: &impl serde::Serialize) -> String {
+    serde_json::to_value(setting).ok().and_then(|value| Some(value.as_str()?.to_string())).unwrap_or_default()
+}
+
+/// Text that Markdown takes as it is: of one line, with its signs escaped.
+fn plain(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            c if c.is_control() => out.push(' '),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '#' => out.extend(['\\', c]),
+            '&' => out.push_str("&amp;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.2}%", share * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_break_the_card() {
+        assert_eq!(plain("ants & bees"), "ants &amp; bees");
+        assert_eq!(plain("a|b\n# <b>_"), "a\\|b \\# \\<b\\>\\_");
+    }
+
+    #[test]
+    fn weights_from_the_hub_are_known_by_their_path() {
+        let path = "/x/hub/models--timm--resnet50.tv_in1k/snapshots/0123abcd/model.safetensors";
+        let config = |path: &str| Config { weights: Some(path.into()), ..Config::default() };
+        assert_eq!(base(&config(path)).map(|w| w.licence.as_str()), Some("bsd-3-clause"));
+        assert_eq!(base(&config("/x/models--me--resnet50.tv_in1k/model.safetensors")), None);
+        assert_eq!(base(&config("resnet50.safetensors")), None);
+        assert_eq!(base(&Config::default()), None);
+    }
+}

@@ -1,0 +1,92 @@
+//! The lines of Python that load an exported network and ask it about a picture.
+
+use askama::Template;
+
+use super::card::Exported;
+use crate::models::{Filter, Naming, Network, Task};
+use crate::{Error, Result};
+
+#[derive(Template)]
+#[template(path = "torchvision.py", escape = "none")]
+struct Torchvision<'a> {
+    file: &'a str,
+    architecture: &'a str,
+    arguments: String,
+    /// Of the batch norms, where it is not the library's own.
+    eps: Option<f32>,
+    resize: usize,
+    crop: usize,
+    filter: &'static str,
+    mean: String,
+    std: String,
+    answer: String,
+}
+
+#[derive(Template)]
+#[template(path = "timm.py", escape = "none")]
+struct Timm {
+    answer: String,
+}
+
+/// A program that prints what is on `picture.jpg`, run in the folder of the exported file.
+pub(super) fn program(net: &Network, exported: Exported<'_>) -> Result<String> {
+    let rendered = match exported.naming {
+        Naming::Torchvision => torchvision(net, &exported.name()).render(),
+        Naming::Timm => Timm { answer: answer(net) }.render(),
+    };
+    rendered
+        .map(|text| text.trim_end().to_string())
+        .map_err(|e| Error::Data(format!("the model card cannot be written: {e}")))
+}
+
+fn torchvision<'a>(net: &'a Network, file: &'a str) -> Torchvision<'a> {
+    let config = net.config();
+    let mut arguments = String::new();
+    if config.width != 1.0 {
+        arguments += &format!(", width_mult={}", config.width);
+    }
+    if net.architecture().auxiliary().is_some() {
+        let there = if config.auxiliary { "True" } else { "False" };
+        arguments += &format!(", aux_logits={there}, init_weights=False");
+    }
+    let preprocess = net.preprocess();
+    Torchvision {
+        file,
+        architecture: &config.model,
+        arguments,
+        eps: Some(config.norm.eps).filter(|eps| *eps != net.architecture().norm().eps),
+        resize: preprocess.resize,
+        crop: preprocess.crop,
+        filter: match preprocess.filter {
+            Filter::Bilinear => "BILINEAR",
+            Filter::Bicubic => "BICUBIC",
+        },
+        mean: format!("{:?}", preprocess.mean),
+        std: format!("{:?}", preprocess.std),
+        answer: answer(net),
+    }
+}
+
+/// From a picture to what is told of it.
+fn answer(net: &Network) -> String {
+    let outputs = match (net.config().task, net.config().temperature) {
+        (Task::Classes, None) => "net(picture)[0].softmax(0)".to_string(),
+        (Task::Classes, Some(temperature)) => format!("(net(picture)[0] / {temperature}).softmax(0)"),
+        (Task::MultiLabel, _) => "net(picture)[0].sigmoid()".to_string(),
+        (Task::Regression, _) => "net(picture)[0]".to_string(),
+    };
+    let told = match net.config().task {
+        Task::Regression => {
+            "for name, value in zip(classes, outputs.tolist()):\n    print(f\"{value:12.4f}  {name}\")"
+        }
+        _ => {
+            "for index in outputs.argsort(descending=True)[:5].tolist():\n    \
+             print(f\"{outputs[index]:8.2%}  {classes[index]}\")"
+        }
+    };
+    format!(
+        "picture = ImageOps.exif_transpose(Image.open(\"picture.jpg\")).convert(\"RGB\")\n\
+         picture = prepare(picture).unsqueeze(0)\n\
+         with torch.no_grad():\n    outputs = {outputs}\n{told}"
+    )
+}
