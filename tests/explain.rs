@@ -23,6 +23,9 @@ use serde_json::Value;
 
 /// Of maps from 0 to 1.
 const TOLERANCE: f64 = 1e-4;
+/// What the fixture has.
+const NAMES: [&str; 5] =
+    ["resnet20", "mobilenet_v2_035", "mobilenet_v3_small", "squeezenet1_1", "densenet121"];
 
 fn fixture() -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/explain.json");
@@ -107,15 +110,14 @@ fn check_cams(device: &Device, names: &[&str]) {
 
 #[test]
 fn cams_are_pytorch_grad_cams_on_the_cpu() {
-    let names = ["resnet20", "mobilenet_v2_035", "mobilenet_v3_small", "squeezenet1_1", "densenet121"];
     let known: BTreeSet<String> = fixture()["networks"].as_object().unwrap().keys().cloned().collect();
-    assert_eq!(known, names.map(String::from).into());
-    check_cams(&Device::Cpu, &names);
+    assert_eq!(known, NAMES.map(String::from).into());
+    check_cams(&Device::Cpu, &NAMES);
 }
 
 #[test]
 fn cams_are_pytorch_grad_cams_on_the_adapter() {
-    check_cams(&Device::Gpu(gpu()), &["resnet20", "mobilenet_v2_035"]);
+    check_cams(&Device::Gpu(gpu()), &NAMES);
 }
 
 fn check_smooth(device: &Device, names: &[&str], batch: usize) {
@@ -140,12 +142,11 @@ fn check_smooth(device: &Device, names: &[&str], batch: usize) {
 
 #[test]
 fn smoothgrad_is_the_mean_of_pytorchs_gradients() {
-    let names = ["resnet20", "mobilenet_v2_035", "mobilenet_v3_small", "squeezenet1_1", "densenet121"];
-    check_smooth(&Device::Cpu, &names, 3);
+    check_smooth(&Device::Cpu, &NAMES, 3);
     check_smooth(&Device::Gpu(gpu()), &["resnet20", "mobilenet_v2_035"], 4);
 }
 
-/// The gradient in every direction, by differences: what no framework takes part in.
+/// Of z = (x w)^2, y = x w being watched: y and w have a gradient, the input x has none.
 #[test]
 fn a_watched_value_has_its_gradient_beside_the_parameters() {
     let record = || {
