@@ -17,6 +17,7 @@ use super::teaching::Teaching;
 use super::tune::tune_for;
 use super::{Session, cache_folder, positive, usage_error, weights};
 use crate::models::{Network, Task};
+use crate::report::write as write_report;
 use crate::train::{
     Config, Context, Observer, Report, Strategy, TensorBoard, dry_run, interval, resume, run,
 };
@@ -70,6 +71,9 @@ pub(super) struct Train {
     /// runs/DATA-MODEL-augmented.png
     #[arg(long, conflicts_with = "tune")]
     dry_run: bool,
+    /// Write no report.html into the run folder at the end
+    #[arg(long, conflicts_with = "dry_run")]
+    no_report: bool,
     /// Write the figures of each epoch for TensorBoard, too: an event file in the run folder. A run that is resumed
     /// goes on with it by itself
     #[arg(long, conflicts_with = "dry_run")]
@@ -125,15 +129,26 @@ impl Train {
             None => resume(&folder, context)?,
         };
         let (val, skipped) = (progress.val, progress.skipped);
+        let page = match report.interrupted || self.no_report {
+            true => None,
+            // The network is there all the same.
+            false => write_report(&folder, &device, &mut progress)
+                .inspect_err(|e| out.warn(format_args!("no report was written: {e}")))
+                .ok(),
+        };
         drop(progress);
         let pressed = report.interrupted && stop.load(Ordering::SeqCst);
         if out.json {
             let name = if pressed { "interrupted" } else { "done" };
             let mut fields = serde_json::to_value(&report).unwrap_or(Value::Null);
             fields["skipped"] = skipped.into();
+            fields["report"] = json!(page);
             out.event(name, fields);
         } else {
             show(session, &report, val);
+            if let Some(page) = page {
+                out.note(format_args!("report: {}", page.display()));
+            }
         }
         if pressed {
             let folder = report.run.unwrap_or_default();
