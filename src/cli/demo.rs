@@ -10,7 +10,7 @@ use super::progress::Progress;
 use super::train::on_interrupt;
 use super::{Session, cache_folder};
 use crate::data::Scenes;
-use crate::train::{Context, Demo, demo};
+use crate::train::{Context, Demo, Event, Observer, demo};
 use crate::{Result, report};
 
 const EXAMPLES: &str = "\
@@ -37,14 +37,15 @@ impl DemoCommand {
         let out = &session.out;
         let stop = on_interrupt()?;
         let device = session.device()?;
-        let mut progress = Progress::new(out);
-        let context = Context { device: &device, cache: cache_folder(), observer: &mut progress, stop };
+        let mut brief = Brief { progress: Progress::new(out), all: out.verbose || out.json };
+        let context = Context { device: &device, cache: cache_folder(), observer: &mut brief, stop };
         let shown = demo(&self.out, self.seed, context)?;
+        let test = shown.pictures.join("test");
         let page = match shown.rows.last() {
-            Some(row) => Some(report::write(&row.run, &device, &mut progress)?),
+            Some(row) => Some(report::write(&row.run, Some(&test), &device, &mut brief)?),
             None => None,
         };
-        drop(progress);
+        drop(brief);
         if out.json {
             let mut fields = serde_json::to_value(&shown).unwrap_or_default();
             fields["report"] = json!(page);
@@ -75,6 +76,20 @@ impl DemoCommand {
             out.line(format_args!("The report, for a browser: {}", page.display()));
         }
         Ok(())
+    }
+}
+
+/// Three trainings in few lines: bars, notes and warnings, and with -v the rest.
+struct Brief<'a> {
+    progress: Progress<'a>,
+    all: bool,
+}
+
+impl Observer for Brief<'_> {
+    fn event(&mut self, event: &Event) {
+        if self.all || matches!(event, Event::Progress { .. } | Event::Note(_) | Event::Warning(_)) {
+            self.progress.event(event);
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{Result, report};
 const EXAMPLES: &str = "\
 Examples:
   defrost report runs/photos
+  defrost report runs/photos --data photos/test
 
 `defrost train` writes the report at its end; this writes it again, or for the first time.";
 
@@ -21,6 +22,9 @@ Examples:
 pub(super) struct ReportCommand {
     /// The run folder
     run: PathBuf,
+    /// Report on these labelled pictures, not on those that validated the run: a folder of class folders, or a table (.csv)
+    #[arg(long, value_name = "DATA")]
+    data: Option<PathBuf>,
 }
 
 impl ReportCommand {
@@ -28,7 +32,7 @@ impl ReportCommand {
         let out = &session.out;
         let device = session.device()?;
         let mut progress = Progress::new(out);
-        let path = report::write(&self.run, &device, &mut progress)?;
+        let path = report::write(&self.run, self.data.as_deref(), &device, &mut progress)?;
         drop(progress);
         if out.json {
             out.event("done", json!({ "report": path }));

@@ -132,7 +132,7 @@ impl Train {
         let page = match report.interrupted || self.no_report {
             true => None,
             // The network is there all the same.
-            false => write_report(&folder, &device, &mut progress)
+            false => write_report(&folder, None, &device, &mut progress)
                 .inspect_err(|e| out.warn(format_args!("no report was written: {e}")))
                 .ok(),
         };

@@ -117,6 +117,11 @@ impl Explainer {
         Explainer { seed, ..self }
     }
 
+    /// Rows and columns of what is differentiated by, before it is enlarged.
+    pub fn map_size(&self) -> [usize; 2] {
+        [self.shape[0], self.shape[1]]
+    }
+
     /// The layer that is looked at; none with SmoothGrad.
     pub fn layer(&self) -> Option<&str> {
         self.layer.as_deref()

@@ -6,7 +6,7 @@ use crate::{Error, Result};
 
 /// Of the training pictures, of the validation pictures: readable on white and on black.
 pub(super) const COLOURS: [RGBColor; 2] = [RGBColor(224, 122, 31), RGBColor(46, 134, 222)];
-const SIZE: (u32, u32) = (520, 300);
+const SIZE: (u32, u32) = (400, 270);
 
 /// A colour as the page writes it.
 pub(super) fn hex(RGBColor(r, g, b): RGBColor) -> String {
@@ -42,8 +42,8 @@ impl Chart<'_> {
         let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
         let mut chart = ChartBuilder::on(&root)
             .margin(8)
-            .x_label_area_size(40)
-            .y_label_area_size(52)
+            .x_label_area_size(38)
+            .y_label_area_size(50)
             .build_cartesian_2d(self.x[0]..self.x[1], self.y[0]..self.y[1])?;
         let whole = self.x[1] - self.x[0] > 2.0;
         chart
@@ -52,7 +52,7 @@ impl Chart<'_> {
             .y_desc(self.labels[1])
             .bold_line_style(BLACK.mix(0.12))
             .light_line_style(BLACK.mix(0.0))
-            .x_labels(8)
+            .x_labels(7)
             .y_labels(6)
             .x_label_formatter(&|x| if whole { format!("{x:.0}") } else { format!("{x:.1}") })
             .label_style(("sans-serif", 13))

@@ -113,8 +113,7 @@ fn large(
         worst.iter().map(|w| crop(net, set, outputs.indices[w.row])).collect::<Result<_>>()?;
     let mut explained: Vec<Vec<String>> = vec![Vec::new(); worst.len()];
     if set.task == Task::Classes && !worst.is_empty() {
-        // Of a network whose last map is a single point there is nothing to show.
-        if let Ok(mut explainer) = Explainer::new(device, net, Method::GradCam, None, worst.len()) {
+        if let Some(mut explainer) = explainer(device, net, worst.len())? {
             let pixels: Vec<Vec<u8>> = crops.iter().map(|crop| crop.rgb.clone()).collect();
             for side in [|w: &Wrong| w.answer, |w: &Wrong| w.class] {
                 let asked: Vec<Option<usize>> = worst.iter().map(|w| Some(side(w))).collect();
@@ -131,6 +130,28 @@ fn large(
         Ok(Mistake { maps, ..wrong.told(net, set, outputs, thumbnail(crop, LARGE_SIDE)?) })
     })
     .collect()
+}
+
+/// Grad-CAM at the last layer whose map has at least four columns: of small pictures the usual one is a point or two. None
+/// where there is no such layer.
+fn explainer(device: &Device, net: &Network, batch: usize) -> Result<Option<Explainer>> {
+    const COLUMNS: usize = 4;
+    let usual = match Explainer::new(device, net, Method::GradCam, None, batch) {
+        Ok(usual) => usual,
+        Err(Error::Usage(_) | Error::Shape(_)) => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    if usual.map_size()[1] >= COLUMNS {
+        return Ok(Some(usual));
+    }
+    for layer in net.structure().layers.iter().rev() {
+        // A layer without a map cannot be asked.
+        match Explainer::new(device, net, Method::GradCam, Some(&layer.path), batch) {
+            Ok(found) if found.map_size()[1] >= COLUMNS => return Ok(Some(found)),
+            _ => {}
+        }
+    }
+    Ok(None)
 }
 
 /// What the network sees of a picture.

@@ -9,7 +9,7 @@ use askama::Template;
 use super::findings::{confusion_csv, look};
 use super::page::{Material, Page};
 use super::savings::savings;
-use crate::data::{Augment, Splits, Task};
+use crate::data::{Augment, Splits, Task, by_name, open_labelled_with};
 use crate::nn::write_atomically;
 use crate::plan::Device;
 use crate::train::{Measures, Observer, RunFile, contact_sheet, read_metrics, read_state, reopen};
@@ -17,16 +17,30 @@ use crate::{Error, Result};
 
 /// Writes `report.html` of the run in `folder`, a page that needs no other file and no network: figures, curves, each
 /// class, what is taken for what, the worst mistakes and what the network looked at in them, what was frozen and what that
-/// saved, settings. Beside it `confusion.csv` and, where pictures were varied, `augmented.png`. Returns its path.
+/// saved, settings. Beside it `confusion.csv` and, where pictures were varied, `augmented.png`. Returns its path. The figures
+/// are those of the validation pictures, or of the labelled pictures in the folder or table `data`.
 ///
 /// # Errors
 /// As for [`reopen`]; [`Error::Data`] where no validation picture can be read; from the device and the disk.
-pub fn write(folder: &Path, device: &Device, observer: &mut dyn Observer) -> Result<PathBuf> {
+pub fn write(
+    folder: &Path,
+    data: Option<&Path>,
+    device: &Device,
+    observer: &mut dyn Observer,
+) -> Result<PathBuf> {
     let file = RunFile::read(folder)?;
     let (config, mut net, Splits { train, val, .. }) = reopen(folder)?;
     let (train, val) = (Arc::new(train), Arc::new(val));
     let metrics = read_metrics(folder)?;
     let best_epoch = read_state(folder)?.best.map_or(0, |best| best.epoch);
+    let (val, set) = match data {
+        None => (val, "validation pictures".to_string()),
+        Some(path) => {
+            let classes = by_name(net.classes());
+            let pictures = open_labelled_with(path, &config.open, net.classes(), classes)?;
+            (Arc::new(pictures), format!("pictures of {}", path.display()))
+        }
+    };
     let findings = look(device, &net, &val, observer)?;
     let phases = config.phases(&net.structure().groups);
     let frozen = phases.iter().map(|phase| net.freeze(phase.freeze()).map(|summary| summary.to_string()));
@@ -55,6 +69,7 @@ pub fn write(folder: &Path, device: &Device, observer: &mut dyn Observer) -> Res
     let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned();
     let savings = savings(device, &net, &config)?;
     let material = Material {
+        set,
         name,
         file: &file,
         net: &net,

@@ -92,6 +92,8 @@ pub(super) struct Page {
 /// What a page is made of.
 pub(super) struct Material<'a> {
     pub(super) name: String,
+    /// Which pictures were looked at.
+    pub(super) set: String,
     pub(super) file: &'a RunFile,
     pub(super) net: &'a Network,
     pub(super) metrics: &'a [EpochMetrics],
@@ -126,7 +128,7 @@ fn word(value: &impl serde::Serialize) -> String {
 
 impl Page {
     pub(super) fn new(from: Material<'_>) -> Result<Page> {
-        let Material { name, file, net, metrics, best_epoch, findings, savings, frozen, sheet } = from;
+        let Material { name, set, file, net, metrics, best_epoch, findings, savings, frozen, sheet } = from;
         let task = net.config().task;
         let config = &file.arguments;
         let names = net.classes();
@@ -176,14 +178,15 @@ impl Page {
         };
         let (class_head, classes) = class_rows(&measures, names, &examples);
         let seen = if count < of - unreadable.min(of) {
-            format!(" ({} of {} looked at)", grouped(count), grouped(of))
+            format!(", {} of them", grouped(count))
         } else {
             String::new()
         };
         let mut data = vec![
             ("pictures".to_string(), config.data.display().to_string()),
             ("to learn from".into(), grouped(file.train_pictures)),
-            ("to validate with".into(), format!("{}{seen}", grouped(of))),
+            ("to validate with".into(), grouped(file.val_pictures)),
+            ("looked at here".into(), format!("{} {set}{seen}", grouped(of))),
         ];
         if unreadable > 0 {
             data.push(("unreadable".into(), grouped(unreadable)));
@@ -201,7 +204,7 @@ impl Page {
         let (savings_head, savings, savings_said) = savings.as_ref().map_or_else(Default::default, told);
         Ok(Page {
             under: format!(
-                "{} on {} validation pictures, {}, strategy {}",
+                "{} on {} {set}, {}, strategy {}",
                 net.config().model,
                 grouped(count),
                 plural(names.len(), task),
@@ -231,7 +234,7 @@ impl Page {
             environment: vec![
                 ("Defrost".to_string(), file.defrost.clone()),
                 ("device".into(), file.device.clone()),
-                ("system".into(), format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
+                ("system".into(), file.system.clone()),
                 ("seed".into(), config.seed.to_string()),
             ],
             style: include_str!("../../templates/report.css"),
@@ -306,7 +309,7 @@ fn figures(
             svg: chart.svg()?,
             legend: vec![(
                 hex(COLOURS[1]),
-                "validation pictures; on the diagonal, 80% sure means right in 80 of 100",
+                "these pictures; on the diagonal, 80% sure means right in 80 of 100",
             )],
         });
     }

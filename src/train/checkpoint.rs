@@ -50,35 +50,27 @@ pub fn read_state(folder: &Path) -> Result<State> {
 }
 
 impl Trainer<'_> {
-    /// Appends a line to `metrics.csv`.
+    /// Appends a line to `metrics.csv`, and one to `metrics.jsonl`.
     pub(super) fn record(&self, m: &EpochMetrics) -> Result<()> {
-        use std::io::Write;
         let Some(folder) = &self.folder else { return Ok(()) };
-        let path = folder.join("metrics.csv");
-        let failed = |e| Error::io(&path, "write", e);
-        let fresh = !path.exists();
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
-        if fresh {
-            writeln!(file, "epoch,train_loss,train_accuracy,val_loss,val_accuracy,lr,seconds")
-                .map_err(failed)?;
-        }
         let numbers = [m.train_loss, m.train_accuracy, m.val_loss, m.val_accuracy, m.lr];
         let numbers: Vec<String> = numbers.iter().map(|x| format!("{x:.6}")).collect();
-        writeln!(file, "{},{},{:.3}", m.epoch, numbers.join(","), m.seconds).map_err(failed)
+        let line = format!("{},{},{:.3}", m.epoch, numbers.join(","), m.seconds);
+        append(&folder.join("metrics.csv"), METRICS, &line)?;
+        let line = serde_json::to_string(m).map_err(|e| Error::Data(e.to_string()))?;
+        append(&folder.join("metrics.jsonl"), "", &line)
     }
 
-    /// Takes epochs out of `metrics.csv` that came after the checkpoint: they are gone through again.
+    /// Takes epochs out of the tables of metrics that came after the checkpoint: they are gone through again.
     fn trim_metrics(&self, epochs: usize) -> Result<()> {
-        let path = self.folder.as_ref().map(|folder| folder.join("metrics.csv"));
-        let Some(path) = path.filter(|path| path.exists()) else { return Ok(()) };
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, "read", e))?;
-        let epoch = |line: &str| line.split(',').next().and_then(|n| n.parse::<usize>().ok());
-        let known = |line: &&str| epoch(line).is_none_or(|epoch| epoch <= epochs);
-        let kept: String = text.lines().filter(known).flat_map(|line| [line, "\n"]).collect();
-        if kept == text {
-            return Ok(());
-        }
-        crate::nn::write_atomically(path, |out| std::io::Write::write_all(out, kept.as_bytes()))
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let of_csv = |line: &str| line.split(',').next().and_then(|n| n.parse().ok());
+        let of_json = |line: &str| {
+            let fields: serde_json::Value = serde_json::from_str(line).ok()?;
+            fields["epoch"].as_u64().map(|epoch| epoch as usize)
+        };
+        trim(&folder.join("metrics.csv"), epochs, of_csv)?;
+        trim(&folder.join("metrics.jsonl"), epochs, of_json)
     }
 
     /// Writes `model.safetensors` (the best epoch's weights) and `last.safetensors` (where it stands).
@@ -135,6 +127,35 @@ impl Trainer<'_> {
         }
         Ok((state, best))
     }
+}
+
+/// Head of `metrics.csv`.
+const METRICS: &str = "epoch,train_loss,train_accuracy,val_loss,val_accuracy,lr,seconds";
+
+/// Appends a line to a file, and `head` before the first.
+fn append(path: &Path, head: &str, line: &str) -> Result<()> {
+    use std::io::Write;
+    let failed = |e| Error::io(path, "write", e);
+    let fresh = !path.exists();
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).map_err(failed)?;
+    if fresh && !head.is_empty() {
+        writeln!(file, "{head}").map_err(failed)?;
+    }
+    writeln!(file, "{line}").map_err(failed)
+}
+
+/// Keeps those lines of a file whose epoch is not above `epochs`, and those without one.
+fn trim(path: &Path, epochs: usize, epoch: impl Fn(&str) -> Option<usize>) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", e))?;
+    let known = |line: &&str| epoch(line).is_none_or(|epoch| epoch <= epochs);
+    let kept: String = text.lines().filter(known).flat_map(|line| [line, "\n"]).collect();
+    if kept == text {
+        return Ok(());
+    }
+    crate::nn::write_atomically(path, |out| std::io::Write::write_all(out, kept.as_bytes()))
 }
 
 /// The file that a run is resumed from.

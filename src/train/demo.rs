@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::config::{Config, HeadSolver, Strategy};
 use super::evaluate::evaluate;
+use super::events::Event;
 use super::measures::Measures;
 use super::plans::{inference_plan, training_plan};
 use super::run::{Context, run};
@@ -78,7 +79,7 @@ fn trainings(pictures: &Path, weights: &Path, seed: u64) -> [(&'static str, Conf
         model: shipped::MODEL.into(),
         size: Some(64),
         strategy: Strategy::Scratch,
-        epochs: Some(30),
+        epochs: Some(60),
         ..common.clone()
     };
     let features = Config { head_solver: HeadSolver::Lbfgs, ..taught(Strategy::Features, None) };
@@ -109,7 +110,10 @@ pub fn demo(folder: &Path, seed: u64, context: Context<'_>) -> Result<Demo> {
         data::by_name(&set.scenes.classes()),
     )?);
     let mut rows = Vec::new();
-    for (name, config) in trainings(&pictures, &weights, seed) {
+    let all = trainings(&pictures, &weights, seed);
+    let count = all.len();
+    for (i, (name, config)) in all.into_iter().enumerate() {
+        observer.event(&Event::Note(format!("{} of {count}: {name}", i + 1)));
         let out = folder.join(name.replace(' ', "-"));
         let inner = Context { device, cache: cache.clone(), observer: &mut *observer, stop };
         let report = run(&config, &out, inner)?;

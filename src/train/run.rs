@@ -16,7 +16,7 @@ use super::sheet::contact_sheet;
 use super::sweep::Sweep;
 use super::trainer::{Report, Trainer};
 use crate::data::{self, DrawnSet, Manifest, Picture, Splits};
-use crate::gpu::Caps;
+use crate::gpu::{Caps, Host};
 use crate::models::{self, HeadPolicy, Network, Task};
 use crate::plan::{Device, Plan};
 use crate::{Error, Result};
@@ -42,6 +42,9 @@ pub struct RunFile {
     pub defrost: String,
     /// What it began on.
     pub device: String,
+    /// System, architecture and processor of the machine.
+    #[serde(default)]
+    pub system: String,
     /// All settings.
     pub arguments: Config,
     /// The network.
@@ -96,7 +99,9 @@ pub fn run(config: &Config, out: &Path, mut context: Context<'_>) -> Result<Repo
         .and_then(|()| fit(config, out, net, splits, context, false));
     if outcome.is_err() && !last_checkpoint(out).exists() {
         // Nothing to go on from: leave no half-written run behind.
-        for name in ["config.json", "split.json", "metrics.csv", "model.safetensors", "trials.json"] {
+        for name in
+            ["config.json", "split.json", "metrics.csv", "metrics.jsonl", "model.safetensors", "trials.json"]
+        {
             let _ = std::fs::remove_file(out.join(name));
         }
         if created {
@@ -306,6 +311,7 @@ fn write_description(
         schema_version: 1,
         defrost: env!("CARGO_PKG_VERSION").into(),
         device: device.describe(),
+        system: format!("{} {}, {}", std::env::consts::OS, std::env::consts::ARCH, Host::new().name),
         arguments,
         model: net.config().clone(),
         train_pictures: splits.train.len(),
