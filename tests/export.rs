@@ -4,13 +4,16 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod command;
 mod common;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::process::Command;
 
+use command::Place;
 use common::logits;
-use defrost::models::{self, InputKind, Naming};
+use defrost::models::{self, InputKind, Naming, Preprocess};
 use defrost::nn::{PaddingStyle, SavedTensor, save_tensors};
 use defrost::plan::Device;
 use defrost::rng;
@@ -68,7 +71,7 @@ fn checkpoints_load_strictly_into_torchvision_and_timm() {
         let dialects = [("torchvision", Naming::Torchvision), ("timm", Naming::Timm)];
         for (dialect, naming) in dialects.into_iter().take(1 + usize::from(timm)) {
             let place = folder.path().join(dialect);
-            std::fs::create_dir(&place).unwrap();
+            fs::create_dir(&place).unwrap();
             let file = place.join("model.safetensors");
             net.save_as(&file, naming).unwrap();
             if naming == Naming::Timm {
@@ -85,6 +88,65 @@ fn checkpoints_load_strictly_into_torchvision_and_timm() {
                 + &String::from_utf8_lossy(&outcome.stderr);
             println!("{name} {dialect} {}: {}", if same { "SAME" } else { "" }, said.trim());
             assert!(outcome.status.success(), "{name} as {dialect}: {said}");
+        }
+    }
+}
+
+/// Networks whose cards name a program of Python for both libraries or one: arguments of the constructor, constants of
+/// batch norms, padding.
+const CARDS: [(&str, &str, &[&str]); 5] = [
+    ("resnet18", "", &["torchvision", "timm"]),
+    ("mobilenet_v2_050", "--half", &["torchvision", "timm"]),
+    ("mobilenet_v3_small", "", &["torchvision", "timm"]),
+    ("googlenet", "--half", &["torchvision"]),
+    ("tf_efficientnet_lite0", "", &["timm"]),
+];
+
+#[test]
+fn the_program_of_a_model_card_says_what_predict_says() {
+    let Some(python) = std::env::var_os("DEFROST_PYTHON") else {
+        println!("skipped: DEFROST_PYTHON names no Python with torch, torchvision, timm and safetensors");
+        return;
+    };
+    let place = Place::new();
+    let picture =
+        image::RgbImage::from_fn(90, 70, |x, y| image::Rgb([(2 * x) as u8, (3 * y) as u8, (x ^ y) as u8]));
+    for (name, half, libraries) in CARDS {
+        let mut net = models::create(name, 4).unwrap();
+        models::rule_fill(&mut net);
+        let usual = models::registry::find(name).unwrap();
+        net.set_padding(usual.padding);
+        net.set_norm(usual.norm.unwrap_or(net.config().norm));
+        net.set_preprocess(Preprocess { resize: 72, crop: 64, ..usual.preprocess }).unwrap();
+        net.set_temperature(Some(1.7)).unwrap();
+        net.save(place.path("net.safetensors")).unwrap();
+        for library in libraries {
+            let folder = format!("{name}-{library}");
+            let half = if half.is_empty() { &[][..] } else { &[half] };
+            place.ok(&[&["export", "net.safetensors", &folder, "--names", library], half].concat());
+            // Neither library looks at the name; Defrost neither.
+            picture
+                .save_with_format(place.path(&folder).join("picture.jpg"), image::ImageFormat::Png)
+                .unwrap();
+            let card = fs::read_to_string(place.path(&folder).join("README.md")).unwrap();
+            let program = card.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
+            let mut command = Command::new(&python);
+            let said = command.args(["-c", program]).current_dir(place.path(&folder)).output().unwrap();
+            let answer = String::from_utf8_lossy(&said.stdout).into_owned();
+            let complaint = String::from_utf8_lossy(&said.stderr).into_owned();
+            assert!(said.status.success(), "{folder}: {complaint}\n{program}");
+            let file = format!("{folder}/model.safetensors");
+            let own =
+                place.ok(&["predict", &file, &format!("{folder}/picture.jpg"), "--json", "--device", "cpu"]);
+            let own = own.named("prediction")[0]["predictions"].clone();
+            println!("{folder}: {answer}");
+            assert_eq!(answer.lines().count(), 4, "{folder}: {answer}");
+            for line in answer.lines() {
+                let (share, class) = line.trim().split_once("%  ").unwrap();
+                let own = own.as_array().unwrap().iter().find(|guess| guess["class"] == class).unwrap();
+                let off = share.parse::<f64>().unwrap() - 100.0 * own["probability"].as_f64().unwrap();
+                assert!(off.abs() < 0.03, "{folder}: {line}, {own}");
+            }
         }
     }
 }

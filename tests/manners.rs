@@ -92,7 +92,7 @@ fn predictions_as_a_table() {
     let columns = ["--label-column", "height", "--label-column", "width, m", "--task", "regression"];
     let base = [
         "train",
-        "many",
+        "many/labels.csv",
         "--strategy",
         "features",
         "--model",
@@ -101,8 +101,9 @@ fn predictions_as_a_table() {
         "resnet20.safetensors",
     ];
     place.ok(&[&base[..], &CPU, &columns, &["--epochs", "1", "--out", "numbers"]].concat());
-    let (head, rows) =
-        table(&place.ok(&[&["predict", "numbers", "many", "--csv"], &CPU[..]].concat()).stdout);
+    let (head, rows) = table(
+        &place.ok(&[&["predict", "numbers", "many", "--csv", "--batch", "4"], &CPU[..]].concat()).stdout,
+    );
     assert_eq!(head, ["path", "height", "width, m"]);
     assert!(rows.len() == 6 && rows.iter().all(|row| row[1..].iter().all(|x| x.parse::<f32>().is_ok())));
 }
@@ -248,7 +249,7 @@ fn bash_completes() {
     let place = Place::new();
     fs::write(place.path("script"), place.ok(&["completions", "bash"]).stdout).unwrap();
     // What bash does when a person presses Tab behind `defrost train --freeze-t`.
-    let press = "source ./script; COMP_WORDS=(defrost train --freeze-t); COMP_CWORD=2; _defrost; echo \"${COMPREPLY[@]}\"";
+    let press = "source ./script; COMP_WORDS=(defrost train --freeze-t); COMP_CWORD=2; _defrost defrost --freeze-t train; echo \"${COMPREPLY[@]}\"";
     let mut command = Command::new("bash");
     command.args(["-c", press]);
     place.prepare(&mut command);
@@ -447,8 +448,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
 }
 
 fn masked(bytes: &[u8]) -> u32 {
-    let crc = crc32c(bytes);
-    (crc >> 15 | crc << 17).wrapping_add(0xa282_ead8)
+    crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 /// The messages of an event file, whose frames must be sound.

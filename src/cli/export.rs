@@ -77,7 +77,7 @@ impl Export {
             let files =
                 sizes.iter().map(|(path, size)| json!({ "path": path.to_string_lossy(), "bytes": size }));
             out.event(
-                "exported",
+                "done",
                 json!({ "from": self.run.to_string_lossy(), "files": files.collect::<Vec<_>>() }),
             );
         } else {

@@ -20,9 +20,12 @@ Examples:
 Teaches as `defrost train` would with the same options, while the rate grows from step to step until the loss explodes,
 and suggests the rate of the head in the middle of the steepest stretch (fastai's valley rule). Nothing is kept.";
 
+/// Options of `defrost train` that mean nothing here: they are refused.
+const BEYOND: [&str; 5] = ["resume", "out", "dry_run", "tune", "tensorboard"];
+
 /// Find a learning rate
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, mut_args(|arg| if BEYOND.contains(&arg.get_id().as_str()) { arg.hide(true) } else { arg }))]
 pub(super) struct LrFind {
     #[command(flatten)]
     train: Train,
