@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::output::{Style, duration, grouped, mib, percent, table};
 use super::progress::Progress;
-use super::train::on_interrupt;
+use super::train::{numbered, on_interrupt};
 use super::{Session, cache_folder};
 use crate::data::Scenes;
 use crate::train::{Context, Demo, Event, Observer, demo};
@@ -24,9 +24,9 @@ Needs neither network nor GPU. Everything that it draws and trains stays in the 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct DemoCommand {
-    /// Where pictures and runs go
-    #[arg(long, value_name = "DIR", default_value = "demo")]
-    out: PathBuf,
+    /// Where pictures and runs go [default: demo, numbered where that exists]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     /// Of everything random, the pictures too
     #[arg(long, default_value = "0")]
     seed: u64,
@@ -39,7 +39,8 @@ impl DemoCommand {
         let device = session.device()?;
         let mut brief = Brief { progress: Progress::new(out), all: out.verbose || out.json };
         let context = Context { device: &device, cache: cache_folder(), observer: &mut brief, stop };
-        let shown = demo(&self.out, self.seed, context)?;
+        let folder = self.out.clone().unwrap_or_else(|| numbered("demo".into()));
+        let shown = demo(&folder, self.seed, context)?;
         let test = shown.pictures.join("test");
         let page = match shown.rows.last() {
             Some(row) => Some(report::write(&row.run, Some(&test), &device, &mut brief)?),

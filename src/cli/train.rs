@@ -16,6 +16,7 @@ use super::progress::{Progress, figure};
 use super::teaching::Teaching;
 use super::tune::tune_for;
 use super::{Session, cache_folder, positive, usage_error, weights};
+use crate::data::DrawnSet;
 use crate::models::{Network, Task};
 use crate::report::write as write_report;
 use crate::train::{
@@ -253,16 +254,22 @@ fn show(session: &Session, report: &Report, val: usize) {
 
 /// `runs/DATA-MODEL`, or the first of `-2`, `-3`, ... that does not exist.
 fn default_out(config: &Config) -> PathBuf {
-    let data = config.data.canonicalize().unwrap_or_else(|_| config.data.clone());
+    let drawn = DrawnSet::named(&config.data).and_then(Result::ok);
+    let named = drawn.map_or_else(|| config.data.clone(), |set| set.scenes.name().into());
+    let data = named.canonicalize().unwrap_or(named);
     // A table is named without its extension.
     let name = if data.is_file() { data.file_stem() } else { data.file_name() };
     let name = name.map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned());
     // A tag of weights or a path in the model's name must not lead anywhere else.
     let model: String = config.model.chars().map(|c| if c == '/' || c == '\\' { '-' } else { c }).collect();
-    let base = format!("{name}-{model}");
-    let numbered = (2..).map(|n| format!("{base}-{n}"));
-    let mut names = std::iter::once(base.clone()).chain(numbered).map(|name| Path::new("runs").join(name));
-    names.find(|folder| !folder.exists()).unwrap_or_else(|| Path::new("runs").join(&base))
+    numbered(Path::new("runs").join(format!("{name}-{model}")))
+}
+
+/// A folder, or the first of FOLDER-2, FOLDER-3, ... that does not exist.
+pub(super) fn numbered(folder: PathBuf) -> PathBuf {
+    let others = (2..).map(|n| PathBuf::from(format!("{}-{n}", folder.display())));
+    let mut names = std::iter::once(folder.clone()).chain(others);
+    names.find(|folder| !folder.exists()).unwrap_or(folder)
 }
 
 /// `RUN-augmented.png` beside a run folder.
