@@ -45,7 +45,12 @@ impl Chart<'_> {
             .x_label_area_size(38)
             .y_label_area_size(50)
             .build_cartesian_2d(self.x[0]..self.x[1], self.y[0]..self.y[1])?;
-        let whole = self.x[1] - self.x[0] > 2.0;
+        // Epochs are whole numbers; shares are not.
+        let label = |x: &f64| match self.diagonal {
+            true => format!("{x:.1}"),
+            false if (x - x.round()).abs() < 1e-6 => format!("{x:.0}"),
+            false => String::new(),
+        };
         chart
             .configure_mesh()
             .x_desc(self.labels[0])
@@ -54,7 +59,7 @@ impl Chart<'_> {
             .light_line_style(BLACK.mix(0.0))
             .x_labels(7)
             .y_labels(6)
-            .x_label_formatter(&|x| if whole { format!("{x:.0}") } else { format!("{x:.1}") })
+            .x_label_formatter(&label)
             .label_style(("sans-serif", 13))
             .axis_desc_style(("sans-serif", 13))
             .draw()?;
