@@ -18,5 +18,5 @@ pub const WEIGHTS: &[u8] = include_bytes!("../../weights/signs.safetensors");
 /// # Errors
 /// [`crate::Error::Io`].
 pub fn write(path: &Path) -> Result<()> {
-    write_atomically(path.to_path_buf(), |file| file.write_all(WEIGHTS))
+    write_atomically(path, |file| file.write_all(WEIGHTS))
 }

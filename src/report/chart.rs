@@ -113,7 +113,7 @@ mod tests {
         };
         let svg = chart.svg().unwrap();
         assert!(svg.starts_with("<svg") && svg.contains("currentColor") && !svg.contains("#000000"), "{svg}");
-        assert_eq!(svg.matches("<polyline").count() >= 2, true, "{svg}");
+        assert!(svg.matches("<polyline").count() >= 2, "{svg}");
         assert!(!svg.contains("http://") || svg.matches("http").count() == 1, "only the name space: {svg}");
     }
 

@@ -112,16 +112,16 @@ fn large(
     let crops: Vec<Picture> =
         worst.iter().map(|w| crop(net, set, outputs.indices[w.row])).collect::<Result<_>>()?;
     let mut explained: Vec<Vec<String>> = vec![Vec::new(); worst.len()];
-    if set.task == Task::Classes && !worst.is_empty() {
-        if let Some(mut explainer) = explainer(device, net, worst.len())? {
-            let pixels: Vec<Vec<u8>> = crops.iter().map(|crop| crop.rgb.clone()).collect();
-            for side in [|w: &Wrong| w.answer, |w: &Wrong| w.class] {
-                let asked: Vec<Option<usize>> = worst.iter().map(|w| Some(side(w))).collect();
-                for ((map, crop), to) in
-                    explainer.maps(&pixels, &asked)?.iter().zip(&crops).zip(&mut explained)
-                {
-                    to.push(thumbnail(&overlay(crop, map)?, LARGE_SIDE)?);
-                }
+    if set.task == Task::Classes
+        && !worst.is_empty()
+        && let Some(mut explainer) = explainer(device, net, worst.len())?
+    {
+        let pixels: Vec<Vec<u8>> = crops.iter().map(|crop| crop.rgb.clone()).collect();
+        for side in [|w: &Wrong| w.answer, |w: &Wrong| w.class] {
+            let asked: Vec<Option<usize>> = worst.iter().map(|w| Some(side(w))).collect();
+            let maps = explainer.maps(&pixels, &asked)?;
+            for ((map, crop), to) in maps.iter().zip(&crops).zip(&mut explained) {
+                to.push(thumbnail(&overlay(crop, map)?, LARGE_SIDE)?);
             }
         }
     }

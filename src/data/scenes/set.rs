@@ -126,7 +126,7 @@ mod tests {
         let set = DrawnSet { side: 64, test: 50, seed: 7, ..DrawnSet::new(Scenes::Things) };
         let named = DrawnSet::named(Path::new(&set.to_string()));
         assert_eq!(named.map(|set| set.ok()), Some(Some(set)));
-        assert_eq!(DrawnSet::named(Path::new("photos")).is_none(), true);
+        assert!(DrawnSet::named(Path::new("photos")).is_none());
         let e = DrawnSet::named(Path::new("drawn:sings,side=64")).unwrap().unwrap_err().to_string();
         assert!(e.contains("did you mean 'signs'"), "{e}");
         for wrong in ["drawn:signs,size=64", "drawn:signs,side=x", "drawn:signs,train=0"] {
