@@ -43,13 +43,15 @@ impl DemoCommand {
         let shown = demo(&folder, self.seed, context)?;
         let test = shown.pictures.join("test");
         let page = match shown.rows.last() {
-            Some(row) => Some(report::write(&row.run, Some(&test), &device, &mut brief)?),
+            Some(row) => report::write(&row.run, Some(&test), &device, &mut brief)
+                .inspect_err(|e| out.warn(format_args!("no report was written: {e}")))
+                .ok(),
             None => None,
         };
         drop(brief);
         if out.json {
             let mut fields = serde_json::to_value(&shown).unwrap_or_default();
-            fields["report"] = json!(page);
+            fields["report"] = json!(page.as_ref().map(|page| page.to_string_lossy()));
             out.event("done", fields);
             return Ok(());
         }

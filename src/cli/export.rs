@@ -13,6 +13,7 @@ use super::{Session, usage_error};
 use crate::models::{Naming, Precision};
 use crate::nn::write_atomically;
 use crate::report::{Card, Exported};
+use crate::train::RunFile;
 use crate::{Error, Result};
 
 const EXAMPLES: &str = "\
@@ -58,7 +59,12 @@ impl Export {
         }
         let files = self.files(naming)?;
         let [file, card, config] = &files;
-        let run = self.run.is_dir().then_some(self.run.as_path());
+        // An exported folder holds weights, and nothing of a run.
+        let run = match RunFile::read(&self.run) {
+            Ok(_) => Some(self.run.as_path()),
+            Err(e) if self.run.join("metrics.csv").exists() => return Err(e),
+            Err(_) => None,
+        };
         net.save_with(file, naming, precision)?;
         let mut written = vec![file];
         if naming == Naming::Timm {

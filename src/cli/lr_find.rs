@@ -21,7 +21,7 @@ Teaches as `defrost train` would with the same options, while the rate grows fro
 and suggests the rate of the head in the middle of the steepest stretch (fastai's valley rule). Nothing is kept.";
 
 /// Options of `defrost train` that mean nothing here: they are refused.
-const BEYOND: [&str; 5] = ["resume", "out", "dry_run", "tune", "tensorboard"];
+const BEYOND: [&str; 6] = ["no_report", "resume", "out", "dry_run", "tune", "tensorboard"];
 
 /// Find a learning rate
 #[derive(Debug, Args)]

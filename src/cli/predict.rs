@@ -24,7 +24,7 @@ Examples:
   find . -name '*.jpg' -print0 | defrost predict runs/photos - --null
   defrost predict --model resnet50 --weights resnet50.safetensors picture.jpg
 
-- reads paths from standard input, one a line, and answers while they come. --csv writes a line a picture: path, class,
+- reads paths from standard input, one a line, and answers by groups of --batch. --csv writes a line a picture: path, class,
   probability, then class_2, probability_2 and so on up to --top; the values of a regression under their names.
 Pictures that cannot be read are reported on stderr and, with --json, as events 'unreadable' with path and reason. The
 command fails only where none can be read; with --strict, where any cannot.";

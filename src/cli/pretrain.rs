@@ -33,10 +33,10 @@ pub(super) struct PretrainCommand {
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
     /// Side of the pictures, pixels
-    #[arg(long, value_name = "PIXELS", value_parser = positive)]
-    size: Option<usize>,
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(8..=1024))]
+    size: Option<u32>,
     /// Pictures of each of the 108 classes to learn from
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pictures: Option<u32>,
     /// Passes over them
     #[arg(long, value_name = "N", value_parser = positive)]
@@ -62,7 +62,7 @@ impl PretrainCommand {
         let mut set =
             DrawnSet::named(&config.data).transpose()?.unwrap_or(DrawnSet::new(crate::data::Scenes::Signs));
         config.model = self.model.clone().unwrap_or(config.model);
-        config.size = self.size.or(config.size);
+        config.size = self.size.map(|size| size as usize).or(config.size);
         set.side = config.size.unwrap_or(set.side);
         set.train = self.pictures.unwrap_or(set.train);
         (config.epochs, config.batch) = (self.epochs.or(config.epochs), self.batch.or(config.batch));

@@ -35,7 +35,7 @@ impl ReportCommand {
         let path = report::write(&self.run, self.data.as_deref(), &device, &mut progress)?;
         drop(progress);
         if out.json {
-            out.event("done", json!({ "report": path }));
+            out.event("done", json!({ "report": path.to_string_lossy() }));
         } else {
             out.line(path.display());
         }

@@ -35,7 +35,8 @@ Examples:
   defrost train --resume runs/photos
 
 DATA holds a folder of pictures for each class (part of them validates), or train/ and val/ with such
-folders, or MNIST's IDX files; or it is a table (.csv) that names pictures and labels. Ctrl-C saves the run, which --resume then goes on with; once more ends at once.";
+folders, or MNIST's IDX files; or it is a table (.csv) that names pictures and labels; or drawn:things or drawn:signs,
+pictures that Defrost draws itself (drawn:signs,side=64,train=200,val=20). Ctrl-C saves the run, which --resume then goes on with; once more ends at once.";
 
 /// Teach a pretrained network your own classes
 #[derive(Debug, Args)]
@@ -143,7 +144,7 @@ impl Train {
             let name = if pressed { "interrupted" } else { "done" };
             let mut fields = serde_json::to_value(&report).unwrap_or(Value::Null);
             fields["skipped"] = skipped.into();
-            fields["report"] = json!(page);
+            fields["report"] = json!(page.as_ref().map(|page| page.to_string_lossy()));
             out.event(name, fields);
         } else {
             show(session, &report, val);
@@ -190,6 +191,7 @@ impl Train {
             ("--resume", self.resume.is_some()),
             ("--out", self.out.is_some()),
             ("--dry-run", self.dry_run),
+            ("--no-report", self.no_report),
             ("--tune", self.tune.is_some()),
             ("--tensorboard", self.tensorboard),
         ];

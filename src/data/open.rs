@@ -85,6 +85,7 @@ struct Opened {
 /// [`Error::Io`], [`Error::Usage`].
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Splits> {
     if let Some(set) = DrawnSet::named(path) {
+        options.data.suit_drawn(path)?;
         return set.map(|set| set.splits());
     }
     let table = options.data.table(path)?;
@@ -216,7 +217,7 @@ pub fn by_name(classes: &[String]) -> impl Fn(&str) -> Option<u32> + '_ {
 /// Opens a folder whose classes are known already, for evaluation: it holds folders of all or some of the
 /// classes, matched by `lookup` ([`by_name`], or a table of wnids). Where none of its folders is a class and
 /// there is a `val/` (`valid/`, `validation/`), that one is opened. Of IDX files and tables the test part is
-/// preferred, then the validation part; of CIFAR's, the test part.
+/// preferred, then the validation part, and so of drawn sets; of CIFAR's, the test part.
 ///
 /// # Errors
 /// [`Error::Data`] names a folder or label that is no class (and a similar class), or says that there is no picture.
@@ -239,6 +240,11 @@ pub fn open_labelled_with(
     classes: &[String],
     lookup: impl Fn(&str) -> Option<u32>,
 ) -> Result<Dataset> {
+    if let Some(set) = DrawnSet::named(path) {
+        options.suit_drawn(path)?;
+        let Splits { val, test, .. } = set?.splits();
+        return relabel(test.unwrap_or(val), path, classes, &lookup);
+    }
     if let Some(table) = options.table(path)? {
         let known = Known { classes, lookup: &lookup };
         let Table { all, parts, .. } = table::read(&table, options, Some(&known))?;

@@ -65,6 +65,25 @@ impl DataOptions {
         }
     }
 
+    /// Drawn pictures are what they are: options that say otherwise are wrong.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming such an option.
+    pub(crate) fn suit_drawn(&self, data: &Path) -> Result<()> {
+        let option = match self {
+            DataOptions { labels: Some(_), .. } => Some("--labels"),
+            DataOptions { group_by: Some(_), .. } => Some("--group-by"),
+            _ => self.needs_table(),
+        };
+        match option {
+            Some(option) => Err(Error::Usage(format!(
+                "{}: {option} means nothing for pictures that are drawn; leave it away",
+                data.display()
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// An option that means nothing without a table.
     fn needs_table(&self) -> Option<&'static str> {
         match self {

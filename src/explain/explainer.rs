@@ -117,9 +117,21 @@ impl Explainer {
         Explainer { seed, ..self }
     }
 
-    /// Rows and columns of what is differentiated by, before it is enlarged.
-    pub fn map_size(&self) -> [usize; 2] {
-        [self.shape[0], self.shape[1]]
+    /// The usual layer ([`crate::models::Architecture::last_map`]) where its map has at least `columns` columns, else the
+    /// last one before it that has; none where there is no such layer.
+    ///
+    /// # Errors
+    /// As for [`Network::record`].
+    pub fn last_layer(net: &Network, columns: usize) -> Result<Option<String>> {
+        let mut tape = Tape::new();
+        net.record(&mut tape, Recording::new(Mode::Eval, 1))?;
+        let wide = |layer: &str| {
+            let map = map_of(net, &tape, layer).and_then(|map| tape.shape(map).nhwc());
+            map.is_ok_and(|[_, _, width, _]| width >= columns)
+        };
+        let usual = net.architecture().last_map();
+        let others = net.structure().layers.iter().rev().map(|layer| layer.path.clone());
+        Ok(std::iter::once(usual).chain(others).find(|layer| wide(layer)))
     }
 
     /// The layer that is looked at; none with SmoothGrad.

@@ -242,9 +242,9 @@ impl Network {
     /// Where the numbers are out of range.
     pub fn set_preprocess(&mut self, preprocess: Preprocess) -> Result<()> {
         preprocess.check()?;
-        self.config.preprocess = preprocess;
+        let before = std::mem::replace(&mut self.config.preprocess, preprocess);
         // What the head sees may have another size.
-        self.declare()
+        self.declare().inspect_err(|_| self.config.preprocess = before)
     }
 
     /// Changes how convolutions pad.

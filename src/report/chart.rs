@@ -35,7 +35,11 @@ impl Chart<'_> {
             .map_err(|e| Error::Data(format!("the chart of {} cannot be drawn: {e}", self.labels[1])))?;
         // Ink and paper are the page's; the size is what there is room for.
         let fixed = format!("width=\"{}\" height=\"{}\"", SIZE.0, SIZE.1);
-        Ok(svg.replace("#000000", "currentColor").replacen(&fixed, "role=\"img\"", 1))
+        Ok(svg.replace("#000000", "currentColor").replacen(
+            &fixed,
+            &format!("role=\"img\" aria-label=\"{} by {}\"", self.labels[1], self.labels[0]),
+            1,
+        ))
     }
 
     fn draw(&self, svg: &mut String) -> std::result::Result<(), Box<dyn std::error::Error>> {

@@ -1,6 +1,6 @@
 //! What a run's network makes of its validation pictures: the figures and pictures of a report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::picture::thumbnail;
@@ -15,8 +15,9 @@ use crate::{Error, Result};
 const MOST: usize = 20_000;
 /// Mistakes that are shown large, with what the network looked at.
 const LARGE: usize = 8;
-/// Mistakes that are shown small.
+/// Mistakes that are shown small, and kinds of mistakes of which one is.
 const SMALL: usize = 120;
+const KINDS: usize = 400;
 /// Sides, pixels.
 const LARGE_SIDE: usize = 192;
 const SMALL_SIDE: usize = 64;
@@ -47,6 +48,8 @@ pub(super) struct Findings {
     /// The worst first.
     pub(super) large: Vec<Mistake>,
     pub(super) small: Vec<Mistake>,
+    /// How many pictures the network is wrong about; of numbers, all.
+    pub(super) wrong: usize,
 }
 
 /// Looks at all validation pictures.
@@ -83,8 +86,14 @@ pub(super) fn look(
     let mut wrong: Vec<Wrong> =
         (0..indices.len()).filter_map(|row| Wrong::of(&outputs, set.task, row, classes)).collect();
     wrong.sort_by(|a, b| b.loss.total_cmp(&a.loss));
+    // Each kind of mistake has a picture; for the rest it is the worst that count.
+    let mut kinds = BTreeSet::new();
+    let first = wrong.iter().map(|w| kinds.insert((w.class, w.answer)) && kinds.len() <= KINDS);
+    let first: Vec<bool> = first.collect();
     let mut small = Vec::new();
-    for wrong in wrong.iter().take(SMALL) {
+    for (wrong, _) in
+        wrong.iter().zip(first).enumerate().filter(|(i, (_, first))| *i < SMALL || *first).map(|(_, w)| w)
+    {
         let picture = thumbnail(&crop(net, &set, indices[wrong.row])?, SMALL_SIDE)?;
         small.push(wrong.told(net, &set, &outputs, picture));
     }
@@ -97,7 +106,7 @@ pub(super) fn look(
         accuracy: None,
     });
     let large = large(device, net, &set, &outputs, &wrong)?;
-    Ok(Findings { of, measures, unreadable: skipped.len(), examples, large, small })
+    Ok(Findings { of, measures, unreadable: skipped.len(), examples, large, small, wrong: wrong.len() })
 }
 
 /// The worst mistakes, with what the network looked at where there are classes.
@@ -136,22 +145,8 @@ fn large(
 /// where there is no such layer.
 fn explainer(device: &Device, net: &Network, batch: usize) -> Result<Option<Explainer>> {
     const COLUMNS: usize = 4;
-    let usual = match Explainer::new(device, net, Method::GradCam, None, batch) {
-        Ok(usual) => usual,
-        Err(Error::Usage(_) | Error::Shape(_)) => return Ok(None),
-        Err(e) => return Err(e),
-    };
-    if usual.map_size()[1] >= COLUMNS {
-        return Ok(Some(usual));
-    }
-    for layer in net.structure().layers.iter().rev() {
-        // A layer without a map cannot be asked.
-        match Explainer::new(device, net, Method::GradCam, Some(&layer.path), batch) {
-            Ok(found) if found.map_size()[1] >= COLUMNS => return Ok(Some(found)),
-            _ => {}
-        }
-    }
-    Ok(None)
+    let layer = Explainer::last_layer(net, COLUMNS)?;
+    layer.map(|layer| Explainer::new(device, net, Method::GradCam, Some(&layer), batch)).transpose()
 }
 
 /// What the network sees of a picture.

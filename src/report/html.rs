@@ -9,7 +9,7 @@ use askama::Template;
 use super::findings::{confusion_csv, look};
 use super::page::{Material, Page};
 use super::savings::savings;
-use crate::data::{Augment, Splits, Task, by_name, open_labelled_with};
+use crate::data::{Augment, DataOptions, Splits, Task, by_name, open_labelled_with};
 use crate::nn::write_atomically;
 use crate::plan::Device;
 use crate::train::{Measures, Observer, RunFile, contact_sheet, read_metrics, read_state, reopen};
@@ -31,13 +31,20 @@ pub fn write(
     let file = RunFile::read(folder)?;
     let (config, mut net, Splits { train, val, .. }) = reopen(folder)?;
     let (train, val) = (Arc::new(train), Arc::new(val));
-    let metrics = read_metrics(folder)?;
-    let best_epoch = read_state(folder)?.best.map_or(0, |best| best.epoch);
+    // A run that was cleaned up lacks the one or the other.
+    let metrics = if folder.join("metrics.csv").exists() { read_metrics(folder)? } else { Vec::new() };
+    let state = match read_state(folder) {
+        Err(Error::Io { .. }) => None,
+        state => state?.best,
+    };
+    let best_epoch = state.map(|best| best.epoch);
     let (val, set) = match data {
         None => (val, "validation pictures".to_string()),
         Some(path) => {
             let classes = by_name(net.classes());
-            let pictures = open_labelled_with(path, &config.open, net.classes(), classes)?;
+            // The run's own table names its own pictures.
+            let options = DataOptions { labels: None, group_by: None, ..config.open.clone() };
+            let pictures = open_labelled_with(path, &options, net.classes(), classes)?;
             (Arc::new(pictures), format!("pictures of {}", path.display()))
         }
     };

@@ -4,7 +4,7 @@ use askama::Template;
 
 use super::chart::{COLOURS, Chart, around, hex};
 use super::findings::{Findings, Mistake};
-use super::savings::{Savings, StepCost};
+use super::savings::{Measured, Savings, StepCost};
 use crate::Result;
 use crate::data::Task;
 use crate::models::Network;
@@ -36,6 +36,8 @@ struct ClassRow {
 
 struct Cell {
     count: usize,
+    /// Whether pictures of it are shown.
+    shown: bool,
     /// Share of the class's pictures, per cent.
     share: u32,
     right: bool,
@@ -73,6 +75,8 @@ pub(super) struct Page {
     left_out: usize,
     pairs: Vec<Pair>,
     classifies: bool,
+    /// Whether there are maps.
+    explained: bool,
     large: Vec<Mistake>,
     small: Vec<Mistake>,
     mistakes: String,
@@ -97,9 +101,9 @@ pub(super) struct Material<'a> {
     pub(super) file: &'a RunFile,
     pub(super) net: &'a Network,
     pub(super) metrics: &'a [EpochMetrics],
-    pub(super) best_epoch: usize,
+    pub(super) best_epoch: Option<usize>,
     pub(super) findings: Findings,
-    pub(super) savings: Option<Savings>,
+    pub(super) savings: Savings,
     pub(super) frozen: String,
     pub(super) sheet: Option<String>,
 }
@@ -132,7 +136,7 @@ impl Page {
         let task = net.config().task;
         let config = &file.arguments;
         let names = net.classes();
-        let Findings { of, measures, unreadable, examples, large, small } = findings;
+        let Findings { of, measures, unreadable, examples, large, small, wrong } = findings;
         let seconds = metrics.last().map_or(0.0, |m| m.seconds);
         let mut cards = Vec::new();
         let mut add =
@@ -162,18 +166,22 @@ impl Page {
                 (format!("R2 {:.3}", m.average.r2), m.count)
             }
         };
-        add("best epoch", best_epoch.to_string(), &format!("of {}", metrics.last().map_or(0, |m| m.epoch)));
-        add("training took", duration(seconds), &file.device);
+        if let (Some(best), Some(last)) = (best_epoch, metrics.last()) {
+            add("best epoch", best.to_string(), &format!("of {}", last.epoch));
+        }
+        if seconds > 0.0 {
+            add("training took", duration(seconds), &file.device);
+        }
         let single = match &measures {
             Measures::SingleLabel(m) => Some(m),
             _ => None,
         };
-        let (matrix, left_out) = single.map_or_else(Default::default, |m| matrix(m, names, &examples));
+        let (matrix, left_out) =
+            single.map_or_else(Default::default, |m| matrix(m, names, &examples, &small));
         let pairs = single.map_or_else(Vec::new, |m| pairs(m, names, &examples, &small));
-        let wrong = single.map_or(0, |m| m.count - m.right());
         let mistakes = match task {
             Task::Regression => "the pictures with the largest errors".to_string(),
-            _ if wrong > small.len() => format!("the worst {} of {}", small.len(), grouped(wrong)),
+            _ if wrong > small.len() => format!("{} of {}, the worst first", small.len(), grouped(wrong)),
             _ => format!("all {}, the worst first", small.len()),
         };
         let (class_head, classes) = class_rows(&measures, names, &examples);
@@ -201,7 +209,16 @@ impl Page {
             ("mean (red, green, blue)".into(), format!("{:?}", p.mean)),
             ("deviation".into(), format!("{:?}", p.std)),
         ];
-        let (savings_head, savings, savings_said) = savings.as_ref().map_or_else(Default::default, told);
+        let (savings_head, savings, savings_said) = match &savings {
+            Savings::Nothing => {
+                (String::new(), Vec::new(), "Nothing was frozen, so nothing was saved.".to_string())
+            }
+            Savings::Everything => {
+                let said = "A step where everything learns does not fit this device: there is nothing to compare with.";
+                (String::new(), Vec::new(), said.to_string())
+            }
+            Savings::Measured(measured) => told(measured),
+        };
         Ok(Page {
             under: format!(
                 "{} on {} {set}, {}, strategy {}",
@@ -220,6 +237,7 @@ impl Page {
             left_out,
             pairs,
             classifies: single.is_some(),
+            explained: large.iter().any(|mistake| !mistake.maps.is_empty()),
             large,
             small,
             mistakes,
@@ -254,7 +272,7 @@ fn plural(n: usize, task: Task) -> String {
 
 fn figures(
     metrics: &[EpochMetrics],
-    best_epoch: usize,
+    best_epoch: Option<usize>,
     task: Task,
     single: Option<&SingleLabel>,
 ) -> Result<Vec<Figure>> {
@@ -284,7 +302,7 @@ fn figures(
                 x: [1.0, last.max(2.0)],
                 y: around(curves.iter().flatten().map(|point| point.1)),
                 curves: curves.into(),
-                mark: Some(best_epoch as f64),
+                mark: best_epoch.map(|epoch| epoch as f64),
                 diagonal: false,
             };
             figures.push(Figure {
@@ -329,11 +347,12 @@ fn class_rows(
                 let (right, class) = (m.confusion[c][c], &m.classes[c]);
                 let (low, high) = interval(right, class.support);
                 let s = class.scores;
+                let known = |x: f64| if class.support > 0 { share(x) } else { number(-1.0, "-".into()) };
                 let cells = vec![
                     number(class.support as f64, grouped(class.support)),
-                    share(s.precision),
-                    share(s.recall),
-                    share(s.f1),
+                    known(s.precision),
+                    known(s.recall),
+                    known(s.f1),
                 ];
                 let bar =
                     (class.support > 0).then(|| [s.recall, low, high].map(|x| (1e3 * x).round() / 10.0));
@@ -377,6 +396,7 @@ fn matrix(
     measures: &SingleLabel,
     names: &[String],
     examples: &std::collections::BTreeMap<usize, String>,
+    small: &[Mistake],
 ) -> (Vec<MatrixRow>, usize) {
     let mut shown: Vec<usize> = (0..names.len()).collect();
     if names.len() > MATRIX {
@@ -391,14 +411,16 @@ fn matrix(
         let support: usize = measures.confusion[c].iter().sum();
         let cell = |&answer: &usize| {
             let count = measures.confusion[c][answer];
-            Cell { count, share: (100 * count / support.max(1)) as u32, right: answer == c }
+            let shown = small.iter().any(|mistake| mistake.cell == Some((c, answer)));
+            Cell { count, shown, share: (100 * count / support.max(1)) as u32, right: answer == c }
         };
         MatrixRow {
             name: names[c].clone(),
             example: examples.get(&c).cloned(),
             number: c,
             support,
-            recall: (1000 * measures.confusion[c][c] / support.max(1)) as u32,
+            // A class without pictures comes last.
+            recall: (1000 * measures.confusion[c][c]).checked_div(support).unwrap_or(1001) as u32,
             cells: shown.iter().map(cell).collect(),
         }
     };
@@ -424,7 +446,7 @@ fn pairs(
 }
 
 /// The table of what steps cost, and what it comes to.
-fn told(savings: &Savings) -> (String, Vec<[String; 5]>, String) {
+fn told(savings: &Measured) -> (String, Vec<[String; 5]>, String) {
     let all = savings.everything;
     let row = |what: String, step: &StepCost| {
         [
@@ -447,10 +469,11 @@ fn told(savings: &Savings) -> (String, Vec<[String; 5]>, String) {
         }
         let less = |a: f64, b: f64| 100.0 * (1.0 - a / b);
         let name = if savings.phases.len() > 1 { format!("In phase {} a", i + 1) } else { "A".into() };
+        let [time, memory] =
+            [less(phase.step.seconds, all.seconds), less(phase.step.bytes as f64, all.bytes as f64)]
+                .map(|x| x.max(0.0));
         said += &format!(
-            "{name} step took {:.0}% less time and {:.0}% less memory than one where everything learns. ",
-            less(phase.step.seconds, all.seconds),
-            less(phase.step.bytes as f64, all.bytes as f64),
+            "{name} step took {time:.0}% less time and {memory:.0}% less memory than one where everything learns. "
         );
         if phase.keeps {
             said += "And the frozen part was not run at every step: what it makes of a picture was computed once and kept. ";

@@ -32,9 +32,20 @@ pub(super) struct PhaseCost {
     pub(super) step: StepCost,
 }
 
+/// What is known of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Savings {
+    /// Nothing was frozen in any phase.
+    Nothing,
+    /// The device cannot hold a step where everything learns.
+    Everything,
+    /// Steps were timed.
+    Measured(Measured),
+}
+
 /// What steps cost.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Savings {
+pub(super) struct Measured {
     /// Pictures of a step.
     pub(super) batch: usize,
     pub(super) phases: Vec<PhaseCost>,
@@ -42,9 +53,8 @@ pub(super) struct Savings {
     pub(super) everything: StepCost,
 }
 
-/// Measures a step of each phase, and one where everything learns. None where nothing is frozen in any phase, or the device
-/// cannot hold a step of everything.
-pub(super) fn savings(device: &Device, net: &Network, config: &Config) -> Result<Option<Savings>> {
+/// Measures a step of each phase, and one where everything learns.
+pub(super) fn savings(device: &Device, net: &Network, config: &Config) -> Result<Savings> {
     let phases = config.phases(&net.structure().groups);
     let masks = phases.iter().map(|phase| {
         let mut net = net.clone();
@@ -52,13 +62,15 @@ pub(super) fn savings(device: &Device, net: &Network, config: &Config) -> Result
     });
     let masks = masks.collect::<Result<Vec<_>>>()?;
     if masks.iter().all(|(.., summary)| summary.total.parameters == summary.total.of) {
-        return Ok(None);
+        return Ok(Savings::Nothing);
     }
     let batch =
         masks.iter().map(|(phase, ..)| phase.batch.unwrap_or(BATCH)).min().unwrap_or(BATCH).clamp(1, BATCH);
     let mut open = net.clone();
     let all = open.freeze(Freeze::none().norm(config.batch_norm()))?;
-    let Ok(plan) = training_plan(&open, config, batch, &device.caps()) else { return Ok(None) };
+    let Ok(plan) = training_plan(&open, config, batch, &device.caps()) else {
+        return Ok(Savings::Everything);
+    };
     let everything = cost(device, &open, plan, all.total.parameters)?;
     let mut costs = Vec::new();
     for (phase, net, summary) in masks {
@@ -71,7 +83,7 @@ pub(super) fn savings(device: &Device, net: &Network, config: &Config) -> Result
         };
         costs.push(PhaseCost { keeps, what, step });
     }
-    Ok(Some(Savings { batch, phases: costs, everything }))
+    Ok(Savings::Measured(Measured { batch, phases: costs, everything }))
 }
 
 fn cost(device: &Device, net: &Network, plan: Plan, learning: usize) -> Result<StepCost> {

@@ -153,7 +153,7 @@ fn planned(device: &Device, net: &Network, config: &Config) -> Result<(u64, usiz
     let learning = net.freeze(phase.freeze())?.total.parameters;
     let plan = match phase.strategy {
         Strategy::Features => inference_plan(&net, BATCH, &device.caps())?,
-        _ => training_plan(&net, phase, BATCH, &device.caps())?,
+        _ => training_plan(&net, phase, config.batch.unwrap_or(BATCH), &device.caps())?,
     };
     Ok((plan.memory().total(), learning))
 }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::checkpoint::{last_checkpoint, read_metrics};
 use super::config::{Config, Strategy};
+use super::evaluate;
 use super::measures::{Measures, SingleLabel};
-use super::run::{Context, resume, run};
-use super::{checkpoint::last_checkpoint, evaluate};
+use super::run::{Context, RunFile, resume, run};
 use crate::data::{self, Augment, DrawnSet, Scenes};
 use crate::gpu::Host;
 use crate::models::Network;
@@ -74,9 +75,25 @@ pub fn pretraining() -> Config {
 /// # Errors
 /// As for [`run`] and [`resume`]; [`Error::Interrupted`].
 pub fn pretrain(config: &Config, folder: &Path, file: &Path, context: Context<'_>) -> Result<Pretrained> {
+    if file.extension().is_none_or(|extension| extension != "safetensors") {
+        return Err(Error::Usage(format!(
+            "{}: weights are written as .safetensors: name it so",
+            file.display()
+        )));
+    }
+    if let Some(parent) = file.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent).map_err(|e| Error::io(parent, "create folder", e))?;
+    }
     let Context { device, cache, observer, stop } = context;
+    let goes_on = last_checkpoint(folder).exists();
+    if goes_on && RunFile::read(folder)?.arguments != (Config { stop_after: None, ..config.clone() }) {
+        return Err(Error::Usage(format!(
+            "{}: there is a run with other settings in it; name another folder with --out",
+            folder.display()
+        )));
+    }
     let inner = Context { device, cache, observer: &mut *observer, stop };
-    let report = match last_checkpoint(folder).exists() {
+    let report = match goes_on {
         true => resume(folder, inner)?,
         false => run(config, folder, inner)?,
     };
@@ -85,9 +102,6 @@ pub fn pretrain(config: &Config, folder: &Path, file: &Path, context: Context<'_
             "interrupted; the training is saved in {}: the same command goes on with it",
             folder.display()
         )));
-    }
-    if let Some(parent) = file.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        std::fs::create_dir_all(parent).map_err(|e| Error::io(parent, "create folder", e))?;
     }
     convert(folder.join("model.safetensors"), file, true)?;
     let val = Arc::new(data::open(&config.data, &config.open_options(None))?.val);
@@ -109,7 +123,7 @@ pub fn pretrain(config: &Config, folder: &Path, file: &Path, context: Context<'_
         pictures,
         classes: net.classes().len(),
         epochs: report.epochs,
-        seconds: report.seconds,
+        seconds: read_metrics(folder)?.last().map_or(report.seconds, |m| m.seconds),
         device: device.describe(),
         processor: (host.name, host.threads),
         bytes: bytes.len() as u64,

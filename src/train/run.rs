@@ -249,7 +249,9 @@ fn resize(net: &mut Network, side: Option<usize>) -> Result<()> {
     let Some(side) = side else { return Ok(()) };
     let preprocess = net.preprocess().at_size(side);
     preprocess.check().map_err(|_| Error::Usage(format!("--size {side}: a side is 8 to 4096 pixels")))?;
+    let model = net.config().model.clone();
     net.set_preprocess(preprocess)
+        .map_err(|e| Error::Usage(format!("--size {side} does not suit {model}: {e}")))
 }
 
 /// A head for these classes; a hidden layer that the network has stays.

@@ -1,5 +1,5 @@
 //! Pictures that Defrost draws itself: signs to learn to see with, and things that are learned afterwards. Each picture is a
-//! function of seed, class and number, so a set of any size needs no disk and no memory.
+//! function of seed, class and number, so a set needs no disk, and no memory for its pixels.
 
 mod outline;
 mod paint;

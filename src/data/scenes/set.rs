@@ -98,17 +98,20 @@ impl FromStr for DrawnSet {
         for word in words {
             let (key, value) = word.split_once('=').unwrap_or((word, ""));
             let number = |most: u64| {
-                let value: Option<u64> = value.parse().ok().filter(|n| *n <= most);
-                value.ok_or_else(|| wrong(format!("{key} is a whole number up to {most}, not '{value:?}'")))
+                let number: Option<u64> = value.parse().ok().filter(|n| *n <= most);
+                number.ok_or_else(|| wrong(format!("{key} is a whole number up to {most}, not '{value}'")))
             };
             match key {
-                "side" => set.side = number(1024)?.max(8) as usize,
-                "train" => set.train = number(1_000_000)? as u32,
-                "val" => set.val = number(1_000_000)? as u32,
-                "test" => set.test = number(1_000_000)? as u32,
+                "side" => set.side = number(1024)? as usize,
+                "train" => set.train = number(100_000)? as u32,
+                "val" => set.val = number(100_000)? as u32,
+                "test" => set.test = number(100_000)? as u32,
                 "seed" => set.seed = number(u64::MAX)?,
                 _ => return Err(wrong(format!("there is no setting '{key}'"))),
             }
+        }
+        if set.side < 8 {
+            return Err(wrong(format!("side={}: a picture has at least 8 pixels", set.side)));
         }
         if set.train == 0 || set.val == 0 {
             return Err(wrong("train and val are at least 1".into()));
