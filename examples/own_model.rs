@@ -1,5 +1,5 @@
 //! A network of one's own: an [`Architecture`] written like the paper's table. It learns from nothing, then its first layers
-//! are frozen and it learns something else; all strategies, plans and savings are those of Defrost's own networks.
+//! are frozen and it learns on; all strategies, plans and savings are those of Defrost's own networks.
 //!
 //! cargo run --release --example own_model
 
@@ -16,6 +16,7 @@ use defrost::tape::ValueId;
 use defrost::train::{Config, Event, Observer, Strategy, Trainer, training_plan};
 
 const SIDE: usize = 32;
+const BATCH: usize = 16;
 
 /// Stages of two 3x3 convolutions with batch norm, each stage at half the size and twice as wide; then the mean of all
 /// places, and a linear layer.
@@ -86,7 +87,7 @@ fn teach(device: &Device, net: &mut Network, splits: Splits, epochs: usize) -> R
     let config = Config {
         strategy: Strategy::Finetune,
         epochs: Some(epochs),
-        batch: Some(32),
+        batch: Some(BATCH),
         lr: vec![5e-3],
         augment: Augment { scale: (0.8, 1.0), ..Augment::default() },
         ..Config::default()
@@ -98,26 +99,23 @@ fn teach(device: &Device, net: &mut Network, splits: Splits, epochs: usize) -> R
 
 fn main() -> Result<()> {
     let device = Device::open(&GpuOptions::default())?;
-    let drawn = |scenes, train| DrawnSet { side: SIDE, train, val: 5, ..DrawnSet::new(scenes) }.splits();
-
-    let signs = drawn(Scenes::Signs, 20);
+    let drawn = |train, seed| DrawnSet { side: SIDE, train, seed, ..DrawnSet::new(Scenes::Things) }.splits();
+    let things = drawn(100, 0);
     let tiny = Arc::new(Tiny { channels: [16, 32, 64] });
     let mut net =
-        Network::custom("tiny", tiny.clone(), Preprocess::whole(SIDE), signs.train.classes.clone())?;
+        Network::custom("tiny", tiny.clone(), Preprocess::whole(SIDE), things.train.classes.clone())?;
     println!("{} parameters, {:.1} M multiply-adds", net.parameters(), net.mult_adds()? / 1e6);
-    println!("first {} drawn signs, from nothing:", signs.train.classes.len());
+    println!("{} things, from nothing:", things.train.classes.len());
     net.freeze(Freeze::none().norm(NormMode::Train))?;
-    teach(&device, &mut net, signs, 3)?;
+    teach(&device, &mut net, things, 8)?;
 
-    let things = drawn(Scenes::Things, 20);
-    net.replace_head_for(things.train.classes.clone(), 0)?;
-    println!("then {} things, the first stage frozen:", things.train.classes.len());
+    println!("the same on other pictures, the first stage frozen:");
     println!("{}", net.freeze(Freeze::through("stage0").norm(NormMode::Train))?);
-    let plan = training_plan(&net, &Config::default(), 32, &Caps::webgpu_defaults())?;
+    let plan = training_plan(&net, &Config::default(), BATCH, &Caps::webgpu_defaults())?;
     let learning = plan.steps.iter().filter(|step| step.is_training()).count();
     println!("{learning} of the {} steps of its plan are there for learning", plan.steps.len());
     let frozen = net.tensor("stage0.0.conv.weight")?.to_vec();
-    teach(&device, &mut net, things, 5)?;
+    teach(&device, &mut net, drawn(100, 1), 4)?;
     assert_eq!(net.tensor("stage0.0.conv.weight")?, frozen, "what is frozen keeps its bytes");
 
     // A file of it does not say how its layers are built: the program does.

@@ -46,9 +46,10 @@ impl Line {
         self.text.split_whitespace().find(|word| !sets(word)).unwrap_or_default()
     }
 
-    /// The word behind an option.
+    /// The word behind an option of the program itself.
     fn option(&self, name: &str) -> Option<&str> {
-        self.text.split_whitespace().skip_while(|word| *word != name).nth(1)
+        let words = self.text.split_whitespace().take_while(|word| *word != "--");
+        words.skip_while(|word| *word != name).nth(1)
     }
 }
 
@@ -68,13 +69,17 @@ fn commands(path: &Path) -> Vec<Line> {
             None => line.starts_with("    "),
         };
         let mut command = Line { at: format!("{name}:{}", number + 1), text: line.trim().to_string() };
-        // What `--version` prints, and `certify` first, is no command.
+        // What `--version` prints, and `certify` first, is no command; nor is what `lr-find` proposes.
         let version = command
             .text
             .strip_prefix("defrost ")
             .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
         let program = command.program();
-        if !code || version || !(program == "defrost" || program == "cargo" || program.starts_with("tools/"))
+        let shortened = command.text.contains(" ... ");
+        if !code
+            || version
+            || shortened
+            || !(program == "defrost" || program == "cargo" || program.starts_with("tools/"))
         {
             continue;
         }
@@ -282,7 +287,7 @@ fn examples_run() {
 fn commands_are_found() {
     let folder = tempfile::tempdir_in(root().join("target")).unwrap();
     let path = folder.path().join("doc.md");
-    fs::write(&path, "Say `defrost train`.\n\n    defrost demo # draws\n\n    defrost 0.1.0, linux\n```sh\nA=1 defrost x \\\n  --y\ntools/test\n```\n```rust\ndefrost z\n```\n").unwrap();
+    fs::write(&path, "Say `defrost train`.\n\n    defrost demo # draws\n\n    defrost 0.1.0, linux\n    defrost train ... --lr 1\n```sh\nA=1 defrost x \\\n  --y\ntools/test\n```\n```rust\ndefrost z\n```\n").unwrap();
     let found: Vec<String> = commands(&path).into_iter().map(|line| line.text).collect();
     assert_eq!(found, ["defrost demo # draws", "A=1 defrost x \\\n  --y", "tools/test"]);
 }

@@ -21,6 +21,18 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// As for [`reopen`]; [`Error::Data`] where no validation picture can be read; from the device and the disk.
+///
+/// ```no_run
+/// use std::path::Path;
+///
+/// use defrost::{plan::Device, report, train::Silent};
+///
+/// # fn main() -> defrost::Result<()> {
+/// let page = report::write(Path::new("runs/photos"), &Device::Cpu, &mut Silent)?;
+/// println!("open {} in a browser", page.display());
+/// # Ok(())
+/// # }
+/// ```
 pub fn write(folder: &Path, device: &Device, observer: &mut dyn Observer) -> Result<PathBuf> {
     let file = RunFile::read(folder)?;
     let (config, mut net, Splits { train, val, .. }) = reopen(folder)?;
