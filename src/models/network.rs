@@ -144,7 +144,7 @@ impl Network {
     /// A network of an architecture of your own, with first weights, to be trained from nothing or filled by
     /// [`Network::load_weights`]. Everything takes it as it takes the networks of the registry; but a file of it does not
     /// say how its layers are built, so the command and [`Network::open`] cannot read it. `name` is what messages and
-    /// files call it.
+    /// files call it. `examples/own_model.rs` is a whole program.
     ///
     /// # Errors
     /// [`Error::Usage`] for a name of the registry, and for no class; [`Error::Shape`] where the layers do not fit
