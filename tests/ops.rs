@@ -155,59 +155,15 @@ fn real(data: &Data<f64>) -> &[f64] {
     if let Data::Real(values) = data { values } else { &[] }
 }
 
-/// The first output times the upstream gradient, summed, with one element of one input moved.
-fn moved(recorded: &Recorded, base: &Values<f64>, input: usize, at: usize, by: f64) -> f64 {
-    let mut values = base.clone();
-    if let Some(Data::Real(x)) = values.get_mut(&recorded.inputs[input]) {
-        x[at] += by;
-    }
-    probe::interpret(&recorded.tape, recorded.forward, &mut values).expect("it ran before");
-    let upstream = recorded.upstream.expect("something is trainable");
-    real(&values[&recorded.outputs[0]]).iter().zip(real(&values[&upstream])).map(|(y, g)| y * g).sum()
-}
-
 /// The gradient of every differentiable input against central differences in f64, under a random
-/// upstream gradient. Two step sizes must agree, else a kink lies between them and the element does
-/// not count; at most half of the elements may be lost so.
+/// upstream gradient.
 #[test]
 fn gradients_match_finite_differences() {
-    const SAMPLES: usize = 40;
     let (mut bad, mut checked) = (Vec::new(), 0);
     for case in REGISTRY.iter().flat_map(|family| (family.cases)()) {
-        if case.differentiable.is_empty() {
-            continue;
-        }
-        let label = case.label();
-        let (recorded, values) = interpreted(&case, &case.differentiable);
-        let base = recorded.values::<f64>(&case);
-        for &input in &case.differentiable {
-            let Some(grad) = recorded.grads.get(&recorded.inputs[input]) else {
-                bad.push(format!("{label}: input {input} has no gradient"));
-                continue;
-            };
-            let grad = real(&values[grad]);
-            let largest = grad.iter().fold(1e-3_f64, |m, g| m.max(g.abs()));
-            // A step that is prime to every extent visits all rows, columns and channels.
-            let places = grad.len().min(SAMPLES);
-            let stride = if grad.len() <= SAMPLES { 1 } else { grad.len() / SAMPLES * 7919 + 1 };
-            let mut kinks = 0;
-            for at in (0..places).map(|i| i * stride % grad.len()) {
-                checked += 1;
-                let slope = |step: f64| {
-                    let [high, low] = [step, -step].map(|by| moved(&recorded, &base, input, at, by));
-                    (high - low) / (2.0 * step)
-                };
-                let (wide, narrow) = (slope(case.epsilon), slope(case.epsilon * 0.6));
-                if (wide - narrow).abs() > 1e-6 * largest {
-                    kinks += 1;
-                } else if (wide - grad[at]).abs() > 1e-5 * largest {
-                    bad.push(format!("{label}: gradient {input}[{at}] is {}, slope {wide}", grad[at]));
-                }
-            }
-            if kinks * 2 > places {
-                bad.push(format!("{label}: gradient {input} meets kinks at {kinks} of {places} places"));
-            }
-        }
+        let (places, wrong) = certify::slopes(&case).unwrap_or_else(|e| panic!("{}: {e}", case.label()));
+        checked += places;
+        bad.extend(wrong);
     }
     report(&bad, checked);
 }

@@ -261,10 +261,67 @@ fn usage_error(message: impl Into<String>) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use std::path::Path;
+
+    use clap::error::ErrorKind;
+    use clap::{CommandFactory, Parser};
+
+    use super::Cli;
 
     #[test]
     fn the_options_are_consistent() {
-        super::Cli::command().debug_assert();
+        Cli::command().debug_assert();
+    }
+
+    /// What the parser says of a line of a shell: of `defrost` in it, up to a pipe, a redirection or a comment.
+    fn complaint(line: &str) -> Option<clap::Error> {
+        let words = line.split_whitespace().skip_while(|word| *word != "defrost");
+        let words = words.take_while(|word| !["|", ">", ">>", "#"].contains(word));
+        Cli::try_parse_from(words.map(|word| word.trim_matches('\''))).err()
+    }
+
+    #[test]
+    fn every_example_is_understood() {
+        let mut examples = 0;
+        let commands = Cli::command();
+        for command in std::iter::once(&commands).chain(commands.get_subcommands()) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let block = help.split("Examples:\n").nth(1).and_then(|rest| rest.split("\n\n").next());
+            for line in block.unwrap_or_default().replace("\\\n", " ").lines() {
+                examples += 1;
+                assert!(line.contains("defrost "), "{}: no example: {line}", command.get_name());
+                if let Some(e) = complaint(line) {
+                    panic!("help of {}: {}\n{e}", command.get_name(), line.trim());
+                }
+            }
+        }
+        assert!(examples > 50, "only {examples} examples were found");
+    }
+
+    /// Those that stand on lines of their own are run, by `tests/docs.rs`.
+    #[test]
+    fn commands_within_sentences_are_understood() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let guide = root.join("docs/guide").read_dir().unwrap().map(|entry| entry.unwrap().path());
+        let mut found = 0;
+        for path in guide.chain(["README.md", "CONTRIBUTING.md"].map(|name| root.join(name))) {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let spans = text.split('`').skip(1).step_by(2).filter(|span| span.starts_with("defrost "));
+            for span in spans.filter(|span| !span.contains("...")) {
+                found += 1;
+                let shortened = |e: &clap::Error| {
+                    matches!(
+                        e.kind(),
+                        ErrorKind::MissingRequiredArgument
+                            | ErrorKind::MissingSubcommand
+                            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+                    )
+                };
+                if let Some(e) = complaint(span).filter(|e| !shortened(e)) {
+                    panic!("{}: `{span}`\n{e}", path.display());
+                }
+            }
+        }
+        assert!(found > 10, "only {found} commands were found");
     }
 }

@@ -21,6 +21,21 @@ use crate::train::{answers, fitting_batch};
 use crate::{Error, Result};
 
 /// A network ready to say which part of a picture speaks for a class.
+///
+/// ```
+/// use defrost::data::{Scenes, eval};
+/// use defrost::explain::{Explainer, Method};
+/// use defrost::{models, plan::Device};
+///
+/// # fn main() -> defrost::Result<()> {
+/// let net = models::create("resnet20", 8)?;
+/// let picture = eval(&Scenes::Things.draw(0, 2, 0, 32), net.preprocess());
+/// let mut explainer = Explainer::new(&Device::Cpu, &net, Method::GradCam, Some("layer2"), 1)?;
+/// let map = explainer.maps(&[picture], &[Some(2)])?.remove(0);
+/// assert_eq!(map.class, 2);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Explainer {
     method: Method,
     layer: Option<String>,

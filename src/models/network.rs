@@ -137,6 +137,48 @@ impl Network {
         if !(0.05..=4.0).contains(&config.width) || (config.width != 1.0 && !model.widths) {
             return Err(Error::Usage(format!("{} does not come in width {}", model.name, config.width)));
         }
+        let architecture = model.build(config.width);
+        Self::built(config, architecture)
+    }
+
+    /// A network of an architecture of your own, with first weights, to be trained from nothing or filled by
+    /// [`Network::load_weights`]. Everything takes it as it takes the networks of the registry; but a file of it does not
+    /// say how its layers are built, so the command and [`Network::open`] cannot read it. `name` is what messages and
+    /// files call it. `examples/own_model.rs` is a whole program.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a name of the registry, and for no class; [`Error::Shape`] where the layers do not fit
+    /// together.
+    pub fn custom(
+        name: &str,
+        architecture: Arc<dyn Architecture>,
+        preprocess: Preprocess,
+        classes: Vec<String>,
+    ) -> Result<Self> {
+        if registry::find(name).is_ok() {
+            return Err(Error::Usage(format!("'{name}' is a network of Defrost's: give yours another name")));
+        }
+        let mut net = Self::built(
+            Config {
+                version: 1,
+                model: name.into(),
+                width: 1.0,
+                padding: PaddingStyle::default(),
+                norm: architecture.norm(),
+                preprocess,
+                classes,
+                task: Task::default(),
+                auxiliary: false,
+                hidden: None,
+                temperature: None,
+            },
+            architecture,
+        )?;
+        net.init(0);
+        Ok(net)
+    }
+
+    fn built(config: Config, architecture: Arc<dyn Architecture>) -> Result<Self> {
         let Norm { eps, momentum } = config.norm;
         if !(eps > 0.0 && eps < 1.0 && (0.0..=1.0).contains(&momentum)) {
             return Err(Error::Weights(format!(
@@ -145,7 +187,6 @@ impl Network {
         }
         config.preprocess.check()?;
         check_temperature(config.temperature)?;
-        let architecture = model.build(config.width);
         let mut net = Network {
             config,
             architecture,

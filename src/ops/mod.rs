@@ -100,8 +100,9 @@ pub fn backward_from(tape: &mut Tape, seeds: &[(ValueId, ValueId)]) -> Result<BT
 /// Workgroup size of every kernel, as `lib/index.wgsl` has it.
 pub(crate) const WORKGROUP: u32 = 64;
 
-/// Workgroups for `threads` threads, folded into two dimensions; see `lib/index.wgsl`.
-pub(crate) fn groups(threads: usize, caps: &Caps) -> [u32; 3] {
+/// Workgroups of 64 for `threads` threads, folded into two dimensions; see `lib/index.wgsl`, which a shader of your own
+/// may import, too.
+pub fn groups(threads: usize, caps: &Caps) -> [u32; 3] {
     groups_of(WORKGROUP, threads, caps)
 }
 

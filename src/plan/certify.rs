@@ -159,6 +159,65 @@ impl Checks {
     }
 }
 
+/// Places of an input at which its gradient is compared with the slope.
+const PLACES: usize = 40;
+
+/// Floats of a value; none where it is of another type.
+fn real(data: &Data<f64>) -> &[f64] {
+    if let Data::Real(values) = data { values } else { &[] }
+}
+
+/// The gradient of every differentiable input of a case against central differences in f64, under a random upstream
+/// gradient: how many places were looked at, and what is wrong. Two step sizes must agree, else a kink lies between them
+/// and the place does not count; at most half of them may be lost so.
+///
+/// # Errors
+/// [`Error::Shape`] where the case's operands do not fit.
+pub fn slopes(case: &Case) -> Result<(usize, Vec<String>)> {
+    let (mut bad, mut checked) = (Vec::new(), 0);
+    let label = case.label();
+    let (recorded, values) = probe::interpreted(case, &case.differentiable)?;
+    let base = recorded.values::<f64>(case);
+    // The first output times the upstream gradient, summed, with one element of one input moved.
+    let moved = |input: usize, at: usize, by: f64| -> Result<f64> {
+        let mut values = base.clone();
+        if let Some(Data::Real(x)) = values.get_mut(&recorded.inputs[input]) {
+            x[at] += by;
+        }
+        probe::interpret(&recorded.tape, recorded.forward, &mut values)?;
+        let upstream = recorded.upstream.and_then(|v| values.get(&v)).map_or(&[][..], real);
+        Ok(real(&values[&recorded.outputs[0]]).iter().zip(upstream).map(|(y, g)| y * g).sum())
+    };
+    for &input in &case.differentiable {
+        let Some(grad) = recorded.grads.get(&recorded.inputs[input]) else {
+            bad.push(format!("{label}: input {input} has no gradient"));
+            continue;
+        };
+        let grad = real(&values[grad]);
+        let largest = grad.iter().fold(1e-3_f64, |m, g| m.max(g.abs()));
+        // A step that is prime to every extent visits all rows, columns and channels.
+        let places = grad.len().min(PLACES);
+        let stride = if grad.len() <= PLACES { 1 } else { grad.len() / PLACES * 7919 + 1 };
+        let mut kinks = 0;
+        for at in (0..places).map(|i| i * stride % grad.len()) {
+            checked += 1;
+            let slope = |step: f64| -> Result<f64> {
+                Ok((moved(input, at, step)? - moved(input, at, -step)?) / (2.0 * step))
+            };
+            let (wide, narrow) = (slope(case.epsilon)?, slope(case.epsilon * 0.6)?);
+            if (wide - narrow).abs() > 1e-6 * largest {
+                kinks += 1;
+            } else if (wide - grad[at]).abs() > 1e-5 * largest {
+                bad.push(format!("{label}: gradient {input}[{at}] is {}, slope {wide}", grad[at]));
+            }
+        }
+        if kinks * 2 > places {
+            bad.push(format!("{label}: gradient {input} meets kinks at {kinks} of {places} places"));
+        }
+    }
+    Ok((checked, bad))
+}
+
 /// Which ops: all, whole families (`conv`) with their gradients, or single ones (`conv.grad_weight`).
 #[derive(Debug, Default)]
 pub struct Selection {

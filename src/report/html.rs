@@ -22,6 +22,18 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// As for [`reopen`]; [`Error::Data`] where no validation picture can be read; from the device and the disk.
+///
+/// ```no_run
+/// use std::path::Path;
+///
+/// use defrost::{plan::Device, report, train::Silent};
+///
+/// # fn main() -> defrost::Result<()> {
+/// let page = report::write(Path::new("runs/photos"), None, &Device::Cpu, &mut Silent)?;
+/// println!("open {} in a browser", page.display());
+/// # Ok(())
+/// # }
+/// ```
 pub fn write(
     folder: &Path,
     data: Option<&Path>,

@@ -14,7 +14,8 @@ use crate::gpu::{Caps, Kernel};
 pub type GradRule = Vec<Option<ValueId>>;
 
 /// One operation with its attributes. An op is one file of `ops/`: geometry, shape rule, gradient
-/// rule, kernels, cost, the CPU implementation, and its cases.
+/// rule, kernels, cost, the CPU implementation, and its cases. An op may as well lie in another crate:
+/// `examples/own_op.rs` has one, and checks it.
 pub trait Op: Debug + Send + Sync + Any {
     /// `family.direction`, as plans and benches print it: `conv.forward`, `conv.grad_weight`.
     fn name(&self) -> &'static str;

@@ -107,6 +107,29 @@ struct Handed {
 }
 
 /// Teaches a network. Build it, then [`Trainer::fit`].
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use defrost::data::{DrawnSet, Scenes};
+/// use defrost::models;
+/// use defrost::nn::Freeze;
+/// use defrost::plan::Device;
+/// use defrost::train::{Config, Strategy, Trainer};
+///
+/// # fn main() -> defrost::Result<()> {
+/// let set = DrawnSet { side: 32, train: 2, val: 1, ..DrawnSet::new(Scenes::Things) }.splits();
+/// let mut net = models::create("resnet20", 8)?;
+/// net.freeze(Freeze::through("layer2"))?;
+/// let frozen = net.tensor("conv1.weight")?.to_vec();
+///
+/// let config = Config { strategy: Strategy::Finetune, epochs: Some(1), ..Config::default() };
+/// let report = Trainer::new(&Device::Cpu, config).fit(&mut net, &Arc::new(set.train), &Arc::new(set.val))?;
+/// assert_eq!(report.epochs, 1);
+/// assert_eq!(net.tensor("conv1.weight")?, frozen);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Trainer<'a> {
     pub(super) device: &'a Device,
     pub(super) config: Config,

@@ -1,6 +1,8 @@
 //! The command `defrost` as a user has it: a folder of one's own, pictures, weights, exit codes.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod server;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

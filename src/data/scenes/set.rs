@@ -13,6 +13,21 @@ const PREFIX: &str = "drawn:";
 
 /// A drawn set: what it shows, how large its pictures are, how many of each class there are. Where a path to pictures is
 /// wanted for training, its name may stand.
+///
+/// ```
+/// use defrost::data::{DrawnSet, Scenes};
+///
+/// # fn main() -> defrost::Result<()> {
+/// let set = DrawnSet { side: 64, train: 9, val: 3, test: 50, ..DrawnSet::new(Scenes::Things) };
+/// assert_eq!(set.to_string(), "drawn:things,side=64,train=9,val=3,test=50,seed=0");
+///
+/// let splits = set.splits(); // drawn whenever they are looked at: no disk, no memory
+/// assert_eq!((splits.train.len(), splits.val.len()), (72, 24));
+/// let picture = splits.train.samples[0].picture()?;
+/// assert_eq!((picture.width, picture.height), (64, 64));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrawnSet {
     /// What is drawn.

@@ -1,0 +1,40 @@
+//! Transfer learning in thirty lines, with nothing at hand: pictures that Defrost draws, the network that comes with it,
+//! a new head on kept features, and what that is worth on pictures never seen.
+//!
+//! cargo run --release --example things
+
+use std::sync::Arc;
+
+use defrost::data::{DrawnSet, Scenes, eval};
+use defrost::gpu::GpuOptions;
+use defrost::models::{Network, shipped};
+use defrost::nn::Freeze;
+use defrost::plan::Device;
+use defrost::train::{Config, Measures, Predictor, Silent, Strategy, Trainer, evaluate};
+
+fn main() -> defrost::Result<()> {
+    let device = Device::open(&GpuOptions::default())?;
+    let set = DrawnSet { side: 64, train: 25, val: 5, test: 25, ..DrawnSet::new(Scenes::Things) }.splits();
+    let (train, val, test) = (Arc::new(set.train), Arc::new(set.val), Arc::new(set.test.unwrap_or_default()));
+
+    let weights = std::env::temp_dir().join(shipped::FILE);
+    shipped::write(&weights)?;
+    let mut net = Network::open(&weights)?;
+    net.replace_head_for(train.classes.clone(), 0)?;
+    println!("{}", net.freeze(Freeze::all_but_head())?);
+
+    let config = Config { strategy: Strategy::Features, ..Config::default() };
+    let report = Trainer::new(&device, config).fit(&mut net, &train, &val)?;
+    println!("{} epochs of the head in {:.1} s on {}", report.epochs, report.seconds, device.describe());
+
+    if let Measures::SingleLabel(found) = evaluate(&net, &device, test.clone(), 32, &mut Silent)?.measures {
+        let (low, high) = found.top1_interval;
+        println!("{:.1}% of {} others right", 100.0 * found.top1, found.count);
+        println!("95% interval {:.1}% to {:.1}%", 100.0 * low, 100.0 * high);
+    }
+    let picture = eval(&test.samples[0].picture()?, net.preprocess());
+    let answer = Predictor::new(&device, &net, 1)?.predict(&[picture])?.remove(0);
+    println!("the first, a {}:", test.classes[test.samples[0].label as usize]);
+    net.classes().iter().zip(answer).for_each(|(class, p)| println!("  {class:10}{p:.3}"));
+    Ok(())
+}
