@@ -118,6 +118,47 @@ fn pretraining_is_repeatable_and_goes_on() {
     let record: Value = serde_json::from_slice(&bytes("b.json")).unwrap();
     assert_eq!(record["sha256"], hex(&bytes("b.safetensors")));
 
+    // Other settings are another run; a file is named as what it is.
+    let other = ["pretrain", "c.safetensors", "--out", "runs/b", "--device", "cpu", "--seed", "1"];
+    place.run(&[&other[..], &small].concat()).failed(2, &["runs/b", "other settings", "--out"]);
+    place.run(&["pretrain", "c.json", "--device", "cpu"]).failed(2, &["c.json", ".safetensors"]);
+    assert!(!place.path("c.safetensors").exists());
+
     place.photos();
     place.ok(&["train", "photos", "--weights", "a.safetensors", "--strategy", "features", "--device", "cpu"]);
+}
+
+/// Drawn pictures by their name, wherever pictures are read.
+#[test]
+fn drawn_pictures_have_names() {
+    let place = Place::new();
+    shipped::write(&place.path("signs.safetensors")).unwrap();
+    let set = "drawn:things,side=64,train=4,val=2,test=3";
+    let train = ["train", set, "--weights", "signs.safetensors", "--strategy", "features", "--epochs", "2"];
+    place.ok(&[&train[..], &["--device", "cpu", "--out", "run"]].concat());
+    let eval = place.ok(&["eval", "run", set, "--device", "cpu", "--json"]);
+    assert_eq!(eval.done()["count"], 24, "the test part of three pictures a class");
+    place.ok(&["data", set]);
+
+    let cpu = ["--device", "cpu", "--out", "other"];
+    place.run(&[&train[..], &["--group-by", "parent"], &cpu].concat()).failed(2, &["--group-by", "drawn"]);
+    place.run(&["data", "drawn:sings"]).failed(2, &["sings", "signs"]);
+    place.run(&["data", "drawn:signs,side=x"]).failed(2, &["'x'", "side"]);
+    place.run(&["data", "drawn:signs,side=2"]).failed(2, &["at least 8"]);
+    let small = [&train[..], &["--size", "3"], &cpu].concat();
+    place.run(&small).failed(2, &["--size 3"]);
+}
+
+/// A folder too high is the commonest mistake of all.
+#[test]
+fn a_folder_one_level_too_high_is_recognised() {
+    let place = Place::new();
+    let set = DrawnSet {
+        side: 32,
+        train: 2,
+        val: 2,
+        ..DrawnSet::named(Path::new("drawn:things")).unwrap().unwrap()
+    };
+    set.write(&place.path("up/things")).unwrap();
+    place.run(&["data", "up"]).failed(1, &["up", "did you mean", "up/things"]);
 }

@@ -92,6 +92,19 @@ fn a_run_has_a_page_that_needs_nothing_else() {
     assert!(config["system"].as_str().unwrap().contains(std::env::consts::ARCH));
 }
 
+/// After `calibrate` the page says what `eval` says.
+#[test]
+fn probabilities_are_those_of_the_temperature() {
+    let place = place();
+    train(&place, "things", &["--strategy", "features", "--epochs", "5"]);
+    place.ok(&["calibrate", "run", "--device", "cpu"]);
+    place.ok(&["report", "run", "--device", "cpu"]);
+    let eval = place.ok(&["eval", "run", "things/val", "--device", "cpu", "--json"]);
+    let loss = eval.done()["loss"].as_f64().unwrap();
+    let page = page(&place);
+    assert!(page.contains(&format!("<b>{loss:.3}</b>")) && page.contains("temperature"), "{loss}");
+}
+
 #[test]
 fn a_report_can_be_of_other_pictures_and_can_be_left_away() {
     let place = place();

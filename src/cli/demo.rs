@@ -42,12 +42,12 @@ impl DemoCommand {
         let folder = self.out.clone().unwrap_or_else(|| numbered("demo".into()));
         let shown = demo(&folder, self.seed, context)?;
         let test = shown.pictures.join("test");
-        let page = match shown.rows.last() {
-            Some(row) => report::write(&row.run, Some(&test), &device, &mut brief)
+        let mut page = None;
+        for row in &shown.rows {
+            page = report::write(&row.run, Some(&test), &device, &mut brief)
                 .inspect_err(|e| out.warn(format_args!("no report was written: {e}")))
-                .ok(),
-            None => None,
-        };
+                .ok();
+        }
         drop(brief);
         if out.json {
             let mut fields = serde_json::to_value(&shown).unwrap_or_default();
@@ -135,8 +135,9 @@ fn tell(session: &Session, shown: &Demo) {
             percent(share(2))
         ),
         String::new(),
-        "Now with your own pictures, a folder for each class (pretrained weights are fetched once):"
+        "Now with your own pictures: photos/ being a folder with one folder for each class in it (pretrained"
             .to_string(),
+        "weights are fetched once):".to_string(),
         "  defrost train photos/ --model mobilenet_v2".to_string(),
         "Or look closer at what was made here:".to_string(),
         format!("  defrost predict {folder}/fine-tuned {}/fish", shown.pictures.join("test").display()),

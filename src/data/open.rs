@@ -138,6 +138,16 @@ fn open_folder(path: &Path, group_by: Option<&GroupBy>) -> Result<Opened> {
         (all, None, test)
     } else {
         let layout = Layout::of(path, &listing)?;
+        // One level too high.
+        let whole = |folder: &&PathBuf| folder.join("train").is_dir() && !path.join("train").is_dir();
+        if let Some(below) = listing.folders.iter().find(whole) {
+            return Err(Error::Data(format!(
+                "{}: {} in it holds train/: did you mean {}?",
+                path.display(),
+                name_of(below),
+                below.display()
+            )));
+        }
         warnings.extend(
             layout
                 .unused

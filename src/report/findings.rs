@@ -8,7 +8,9 @@ use crate::data::{Dataset, Picture, View};
 use crate::explain::{Explainer, Method, overlay};
 use crate::models::{Network, Task};
 use crate::plan::Device;
-use crate::train::{Event, Measures, MultiLabel, Observer, Outputs, Predictor, Regression, SingleLabel};
+use crate::train::{
+    Event, Measures, MultiLabel, Observer, Outputs, Predictor, Regression, SingleLabel, at_temperature,
+};
 use crate::{Error, Result};
 
 /// Pictures that are looked at; of more, as many are picked evenly.
@@ -68,7 +70,10 @@ pub(super) fn look(
     let set = Arc::new(set);
     let classes = net.classes().len();
     let mut predictor = Predictor::new(device, net, 32.min(set.len().max(1)))?;
-    let outputs = predictor.outputs(set.clone(), observer)?;
+    let mut outputs = predictor.outputs(set.clone(), observer)?;
+    if let Some(temperature) = net.config().temperature.filter(|_| set.task == Task::Classes) {
+        outputs.logits = at_temperature(&outputs.logits, temperature);
+    }
     let Outputs { logits, labels, targets, indices, skipped } = &outputs;
     let measures = match set.task {
         Task::Classes => Measures::SingleLabel(SingleLabel::new(logits, labels, classes)?),

@@ -209,6 +209,15 @@ impl Page {
             ("mean (red, green, blue)".into(), format!("{:?}", p.mean)),
             ("deviation".into(), format!("{:?}", p.std)),
         ];
+        let mut environment = vec![
+            ("Defrost".to_string(), file.defrost.clone()),
+            ("device".into(), file.device.clone()),
+            ("system".into(), file.system.clone()),
+            ("seed".into(), config.seed.to_string()),
+        ];
+        if let Some(temperature) = net.config().temperature {
+            environment.push(("temperature of the probabilities".into(), format!("{temperature:.3}")));
+        }
         let (savings_head, savings, savings_said) = match &savings {
             Savings::Nothing => {
                 (String::new(), Vec::new(), "Nothing was frozen, so nothing was saved.".to_string())
@@ -249,12 +258,7 @@ impl Page {
             data,
             preprocessing,
             settings: settings(file),
-            environment: vec![
-                ("Defrost".to_string(), file.defrost.clone()),
-                ("device".into(), file.device.clone()),
-                ("system".into(), file.system.clone()),
-                ("seed".into(), config.seed.to_string()),
-            ],
+            environment,
             style: include_str!("../../templates/report.css"),
             script: include_str!("../../templates/report.js"),
         })

@@ -66,7 +66,7 @@ impl Calibration {
 }
 
 /// Logits divided by a temperature: the same classes, more or less sure of them.
-pub(super) fn at_temperature(logits: &[f32], temperature: f64) -> Vec<f32> {
+pub fn at_temperature(logits: &[f32], temperature: f64) -> Vec<f32> {
     logits.iter().map(|&x| (f64::from(x) / temperature) as f32).collect()
 }
 

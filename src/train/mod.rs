@@ -37,7 +37,7 @@ mod workload;
 pub use adapt::{AdaptOptions, Adapted, adapt};
 pub use auto::Trial;
 pub use bench::{Measured, Part, Row, Span, bench};
-pub use calibration::{Bin, Calibrated, Calibration, calibrate, fit_temperature};
+pub use calibration::{Bin, Calibrated, Calibration, at_temperature, calibrate, fit_temperature};
 pub use certify::{CERTIFIED, Figure, ModelVerdict, certify};
 pub use checkpoint::{read_metrics, read_state};
 pub use config::{Config, Distill, HeadSolver, OptimizerKind, Strategy};

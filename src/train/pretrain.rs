@@ -81,6 +81,9 @@ pub fn pretrain(config: &Config, folder: &Path, file: &Path, context: Context<'_
             file.display()
         )));
     }
+    if file.is_dir() {
+        return Err(Error::Usage(format!("{}: a folder: name the file of weights in it", file.display())));
+    }
     if let Some(parent) = file.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         std::fs::create_dir_all(parent).map_err(|e| Error::io(parent, "create folder", e))?;
     }
@@ -103,7 +106,13 @@ pub fn pretrain(config: &Config, folder: &Path, file: &Path, context: Context<'_
             folder.display()
         )));
     }
-    convert(folder.join("model.safetensors"), file, true)?;
+    convert(folder.join("model.safetensors"), file, true).map_err(|e| match e {
+        Error::Weights(message) => Error::Diverged(format!(
+            "the training in {} diverged: {message}; remove the folder, and choose a smaller --lr",
+            folder.display()
+        )),
+        e => e,
+    })?;
     let val = Arc::new(data::open(&config.data, &config.open_options(None))?.val);
     let pictures = val.len();
     let net = Network::open(file)?;
