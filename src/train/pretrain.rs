@@ -89,7 +89,8 @@ pub fn pretrain(config: &Config, folder: &Path, file: &Path, context: Context<'_
     }
     let Context { device, cache, observer, stop } = context;
     let goes_on = last_checkpoint(folder).exists();
-    if goes_on && RunFile::read(folder)?.arguments != (Config { stop_after: None, ..config.clone() }) {
+    let whole = |config: &Config| Config { stop_after: None, ..config.clone() };
+    if goes_on && whole(&RunFile::read(folder)?.arguments) != whole(config) {
         return Err(Error::Usage(format!(
             "{}: there is a run with other settings in it; name another folder with --out",
             folder.display()
