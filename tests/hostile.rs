@@ -266,7 +266,7 @@ fn damaged_run_folders() {
     let resume = || place.run(&["train", "--resume", "run", "--device", "cpu"]);
     for (file, bytes) in &files {
         let path = place.path("run").join(file);
-        if file == "metrics.csv" {
+        if file.starts_with("metrics.") {
             continue;
         }
         fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
@@ -319,7 +319,9 @@ fn a_full_disk_while_saving() {
     let outcome = on_a_full_disk(&place, 500, &["train", "--resume", "run", "--device", "cpu"]);
     outcome.failed(1, &["model.safetensors", "cannot write"]);
     let mut after = place.files("run");
-    after.insert("metrics.csv".into(), before["metrics.csv"].clone());
+    for metrics in ["metrics.csv", "metrics.jsonl"] {
+        after.insert(metrics.into(), before[metrics].clone());
+    }
     assert!(before == after, "checkpoints are as they were, and nothing else is there");
     place.ok(&["train", "--resume", "run", "--device", "cpu"]);
     let (run, whole) = (place.files("run"), place.files("whole"));

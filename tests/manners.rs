@@ -205,7 +205,9 @@ fn predict_and_eval_agree() {
 fn subcommands(place: &Place) -> Vec<String> {
     let help = place.ok(&["--help"]).stdout;
     let listed = help.lines().skip_while(|l| *l != "Commands:").skip(1).take_while(|l| !l.is_empty());
-    let named = listed.filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next());
+    // What is indented further goes on with a description.
+    let named = listed.filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
+    let named = named.filter_map(|line| line.split_whitespace().next());
     let named: Vec<String> = named.filter(|name| *name != "help").map(String::from).collect();
     assert!(named.len() > 15, "{help}");
     named
