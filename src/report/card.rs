@@ -11,7 +11,7 @@ use crate::models::manifest::{self, Weights};
 use crate::models::{Filter, Naming, Network, Precision, Task, registry};
 use crate::nn::PaddingStyle;
 use crate::nn::freeze::grouped;
-use crate::train::{Best, Config, HeadSolver, RunFile, Strategy, interval, read_metrics, read_state};
+use crate::train::{Best, Config, HeadSolver, RunFile, Strategy, interval, read_best, read_metrics};
 use crate::{Error, Result};
 
 /// Classes that are named.
@@ -153,13 +153,7 @@ struct Run {
 impl Run {
     fn read(folder: &Path) -> Result<Self> {
         let file = RunFile::read(folder)?;
-        // A run that was cleaned up has no last checkpoint.
-        let best = match read_state(folder) {
-            Ok(state) => state.best,
-            Err(Error::Io { .. }) => None,
-            Err(e) => return Err(e),
-        };
-        let metrics = if folder.join("metrics.csv").exists() { read_metrics(folder)? } else { Vec::new() };
+        let (best, metrics) = (read_best(folder)?, read_metrics(folder)?);
         let kept = metrics.iter().find(|m| best.is_some_and(|best| best.epoch == m.epoch));
         let train_accuracy = kept.map(|m| m.train_accuracy);
         let drawn = folder.join("split.json").exists();

@@ -9,7 +9,8 @@ use crate::explain::{Explainer, Method, overlay};
 use crate::models::{Network, Task};
 use crate::plan::Device;
 use crate::train::{
-    Event, Measures, MultiLabel, Observer, Outputs, Predictor, Regression, SingleLabel, at_temperature,
+    Measures, MultiLabel, Observer, Outputs, Predictor, Regression, SingleLabel, answer, at_temperature,
+    log_sum_exp,
 };
 use crate::{Error, Result};
 
@@ -92,24 +93,14 @@ pub(super) fn look(
         (0..indices.len()).filter_map(|row| Wrong::of(&outputs, set.task, row, classes)).collect();
     wrong.sort_by(|a, b| b.loss.total_cmp(&a.loss));
     // Each kind of mistake has a picture; for the rest it is the worst that count.
-    let mut kinds = BTreeSet::new();
-    let first = wrong.iter().map(|w| kinds.insert((w.class, w.answer)) && kinds.len() <= KINDS);
-    let first: Vec<bool> = first.collect();
-    let mut small = Vec::new();
-    for (wrong, _) in
-        wrong.iter().zip(first).enumerate().filter(|(i, (_, first))| *i < SMALL || *first).map(|(_, w)| w)
-    {
-        let picture = thumbnail(&crop(net, &set, indices[wrong.row])?, SMALL_SIDE)?;
-        small.push(wrong.told(net, &set, &outputs, picture));
+    let (mut kinds, mut small) = (BTreeSet::new(), Vec::new());
+    for (i, wrong) in wrong.iter().enumerate() {
+        let first = kinds.len() < KINDS && kinds.insert((wrong.class, wrong.answer));
+        if i < SMALL || first {
+            let picture = thumbnail(&crop(net, &set, indices[wrong.row])?, SMALL_SIDE)?;
+            small.push(wrong.told(net, &set, &outputs, picture));
+        }
     }
-    observer.event(&Event::Progress {
-        what: "explain",
-        done: 0,
-        total: LARGE,
-        epoch: None,
-        loss: None,
-        accuracy: None,
-    });
     let large = large(device, net, &set, &outputs, &wrong)?;
     Ok(Findings { of, measures, unreadable: skipped.len(), examples, large, small, wrong: wrong.len() })
 }
@@ -171,20 +162,16 @@ struct Wrong {
 
 impl Wrong {
     fn of(outputs: &Outputs, task: Task, row: usize, classes: usize) -> Option<Wrong> {
-        let part = |all: &'_ [f32]| -> Vec<f64> {
-            all.get(row * classes..(row + 1) * classes)
-                .unwrap_or_default()
-                .iter()
-                .map(|&x| x.into())
-                .collect()
+        let row_of = |all: &'_ [f32]| -> Vec<f64> {
+            let row = all.get(row * classes..(row + 1) * classes).unwrap_or_default();
+            row.iter().map(|&x| x.into()).collect()
         };
-        let (logits, targets) = (part(&outputs.logits), part(&outputs.targets));
+        let (logits, targets) = (row_of(&outputs.logits), row_of(&outputs.targets));
         match task {
             Task::Classes => {
                 let class = outputs.labels[row] as usize;
-                let answer = (0..classes).max_by(|&a, &b| logits[a].total_cmp(&logits[b]).then(b.cmp(&a)))?;
-                let top = logits[answer];
-                let loss = logits.iter().map(|x| (x - top).exp()).sum::<f64>().ln() + top - logits[class];
+                let answer = answer(&outputs.logits[row * classes..][..classes], class);
+                let loss = log_sum_exp(logits.iter().copied()) - logits[class];
                 (answer != class).then_some(Wrong { row, class, answer, loss })
             }
             Task::MultiLabel => {

@@ -12,7 +12,7 @@ use super::savings::savings;
 use crate::data::{Augment, DataOptions, Splits, Task, by_name, open_labelled_with};
 use crate::nn::write_atomically;
 use crate::plan::Device;
-use crate::train::{Measures, Observer, RunFile, contact_sheet, read_metrics, read_state, reopen};
+use crate::train::{Measures, Observer, RunFile, contact_sheet, read_best, read_metrics, reopen};
 use crate::{Error, Result};
 
 /// Writes `report.html` of the run in `folder`, a page that needs no other file and no network: figures, curves, each
@@ -43,13 +43,8 @@ pub fn write(
     let file = RunFile::read(folder)?;
     let (config, mut net, Splits { train, val, .. }) = reopen(folder)?;
     let (train, val) = (Arc::new(train), Arc::new(val));
-    // A run that was cleaned up lacks the one or the other.
-    let metrics = if folder.join("metrics.csv").exists() { read_metrics(folder)? } else { Vec::new() };
-    let state = match read_state(folder) {
-        Err(Error::Io { .. }) => None,
-        state => state?.best,
-    };
-    let best_epoch = state.map(|best| best.epoch);
+    let metrics = read_metrics(folder)?;
+    let best_epoch = read_best(folder)?.map(|best| best.epoch);
     let (val, set) = match data {
         None => (val, "validation pictures".to_string()),
         Some(path) => {

@@ -27,8 +27,6 @@ pub(super) struct StepCost {
 pub(super) struct PhaseCost {
     /// Whether only the head learns, on features that are computed once.
     pub(super) keeps: bool,
-    /// As the first line of what learns.
-    pub(super) what: String,
     pub(super) step: StepCost,
 }
 
@@ -75,13 +73,12 @@ pub(super) fn savings(device: &Device, net: &Network, config: &Config) -> Result
     let mut costs = Vec::new();
     for (phase, net, summary) in masks {
         let keeps = phase.strategy == Strategy::Features;
-        let what = summary.to_string().lines().next().unwrap_or_default().to_string();
         let learning = summary.total.parameters;
         let step = match learning == summary.total.of {
             true => everything,
             false => cost(device, &net, training_plan(&net, phase, batch, &device.caps())?, learning)?,
         };
-        costs.push(PhaseCost { keeps, what, step });
+        costs.push(PhaseCost { keeps, step });
     }
     Ok(Savings::Measured(Measured { batch, phases: costs, everything }))
 }

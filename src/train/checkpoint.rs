@@ -11,7 +11,7 @@ use crate::models::Network;
 use crate::nn::{SavedTensor, TensorFile, load_tensors, save_tensors};
 use crate::{Error, Result};
 
-/// Figures of all epochs that `metrics.csv` of a run folder holds.
+/// Figures of all epochs that `metrics.csv` of a run folder holds; none where there is no such file.
 ///
 /// # Errors
 /// [`Error::Data`] where it cannot be read as such, naming the line.
@@ -27,6 +27,9 @@ pub fn read_metrics(folder: &Path) -> Result<Vec<EpochMetrics>> {
         seconds: f64,
     }
     let path = folder.join("metrics.csv");
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
     let wrong = |e: csv::Error| Error::Data(format!("{}: {e}", path.display()));
     let lines = csv::Reader::from_path(&path).map_err(wrong)?.into_deserialize();
     let lines = lines.collect::<Result<Vec<Line>, _>>().map_err(wrong)?;
@@ -38,11 +41,19 @@ pub fn read_metrics(folder: &Path) -> Result<Vec<EpochMetrics>> {
     Ok(lines.into_iter().map(metrics).collect())
 }
 
+/// The epoch that the run in a folder keeps; none where it has no last checkpoint any more.
+///
+/// # Errors
+/// [`Error::Weights`] about a damaged checkpoint.
+pub fn read_best(folder: &Path) -> Result<Option<Best>> {
+    if last_checkpoint(folder).exists() { Ok(read_state(folder)?.best) } else { Ok(None) }
+}
+
 /// Where the run in a folder stands.
 ///
 /// # Errors
 /// [`Error::Io`] and [`Error::Weights`] about its last checkpoint.
-pub fn read_state(folder: &Path) -> Result<State> {
+fn read_state(folder: &Path) -> Result<State> {
     let file = TensorFile::open(last_checkpoint(folder))?;
     let text = file.metadata().get("state");
     let text = text.ok_or_else(|| file.error("it holds no training state; it cannot be resumed from"))?;

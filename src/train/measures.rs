@@ -137,8 +137,16 @@ fn rank(row: &[f32], label: usize) -> Option<usize> {
     (!own.is_nan()).then(|| row.iter().enumerate().filter(above).count())
 }
 
+/// The class that logits take a picture of `label` for.
+pub(crate) fn answer(row: &[f32], label: usize) -> usize {
+    match rank(row, label) {
+        Some(0) => label,
+        _ => (0..row.len()).find(|&c| c != label && rank(row, c).is_none_or(|r| r == 0)).unwrap_or(label),
+    }
+}
+
 /// log of the sum of exponentials.
-pub(super) fn log_sum_exp(row: impl Iterator<Item = f64> + Clone) -> f64 {
+pub(crate) fn log_sum_exp(row: impl Iterator<Item = f64> + Clone) -> f64 {
     let top = row.clone().fold(f64::NEG_INFINITY, f64::max);
     top + row.map(|x| (x - top).exp()).sum::<f64>().ln()
 }
@@ -247,13 +255,7 @@ impl SingleLabel {
         let mut confusion = vec![vec![0; classes]; classes];
         for (row, &label) in logits.chunks_exact(classes).zip(labels) {
             let label = label as usize;
-            let answer = match rank(row, label) {
-                Some(0) => label,
-                _ => {
-                    (0..classes).find(|&c| c != label && rank(row, c).is_none_or(|r| r == 0)).unwrap_or(label)
-                }
-            };
-            confusion[label][answer] += 1;
+            confusion[label][answer(row, label)] += 1;
         }
         let mut predicted = vec![0; classes];
         confusion.iter().for_each(|row| predicted.iter_mut().zip(row).for_each(|(sum, n)| *sum += n));

@@ -39,10 +39,10 @@ pub use auto::Trial;
 pub use bench::{Measured, Part, Row, Span, bench};
 pub use calibration::{Bin, Calibrated, Calibration, at_temperature, calibrate, fit_temperature};
 pub use certify::{CERTIFIED, Figure, ModelVerdict, certify};
-pub use checkpoint::{read_metrics, read_state};
+pub use checkpoint::{read_best, read_metrics};
 pub use config::{Config, Distill, HeadSolver, OptimizerKind, Strategy};
 pub use coral::{Aligned, align, align_head};
-pub use demo::{Demo, DemoRow, demo, demo_set};
+pub use demo::{Demo, DemoRow, demo};
 pub(crate) use evaluate::answers;
 pub use evaluate::{Evaluation, Outputs, Predictor, Uncalibrated, evaluate};
 pub use events::{EpochMetrics, Event, Observer, Silent};
@@ -51,6 +51,7 @@ pub use kept::{Cut, Features, Vectors, extract};
 pub use measures::{
     ClassScores, LabelScores, Measures, MultiLabel, OutputErrors, Regression, Scores, SingleLabel, interval,
 };
+pub(crate) use measures::{answer, log_sum_exp};
 pub(crate) use plans::fitting_batch;
 pub use plans::{inference_plan, training_plan};
 pub use pretrain::{Pretrained, pretrain, pretraining};

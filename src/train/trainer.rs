@@ -35,7 +35,7 @@ pub struct Report {
     pub val_accuracy: f64,
     /// Their mean loss.
     pub val_loss: f64,
-    /// The epoch whose weights are kept, from 1: the one of the least validation loss.
+    /// The epoch whose weights are kept, from 1 ([`Best`]).
     pub best_epoch: usize,
     /// Epochs done.
     pub epochs: usize,
