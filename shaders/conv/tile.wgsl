@@ -1,6 +1,6 @@
 // Convolution as an implicit matrix product: y [pixels, out_channels] = patches [pixels, taps * in_channels]
 // times w [taps * in_channels, out_channels], where the patches are read in place and never stored.
-// One thread holds 8 consecutive output pixels x 16 output channels. Activations NHWC, w HWIO.
+// One thread holds 8 neighbouring output pixels x 16 output channels. Activations NHWC, w HWIO.
 // Needs groups = 1, in_channels and out_channels multiples of 4. Dispatch: a thread a tile, channels fastest.
 
 // import lib/index.wgsl
@@ -15,10 +15,10 @@
 @group(0) @binding(5) var<storage, read> residual: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>;
 
-fn store(value: vec4<f32>, row: u32, rows: u32, quad: u32) {
+fn store(value: vec4<f32>, p: Pixel, quad: u32) {
     let quads = params.out_channels / 4u;
-    if row >= rows || quad >= quads { return; }
-    let i = row * quads + quad;
+    if behind(p, params.out_height) || quad >= quads { return; }
+    let i = index_of(p, params.out_height, params.out_width) * quads + quad;
     y[i] = finish4(value, quad, quads, i);
 }
 
@@ -61,6 +61,7 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups
             let o5 = input_under(p5, kh, kw) * scale;
             let o6 = input_under(p6, kh, kw) * scale;
             let o7 = input_under(p7, kh, kw) * scale;
+            if BY_PLACE && all(max(vec4(o0, o1, o2, o3), vec4(o4, o5, o6, o7)) < vec4(0)) { continue; }
             let tap = (kh * KERNEL_W + kw) * params.in_channels * quads;
             for (var k = 0u; k < depth; k++) {
                 let k0 = tap + k * 4u * quads;
@@ -77,12 +78,12 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups
             }
         }
     }
-    store(t.c00, row + 0u, rows, quad + 0u); store(t.c01, row + 0u, rows, quad + 1u); store(t.c02, row + 0u, rows, quad + 2u); store(t.c03, row + 0u, rows, quad + 3u);
-    store(t.c10, row + 1u, rows, quad + 0u); store(t.c11, row + 1u, rows, quad + 1u); store(t.c12, row + 1u, rows, quad + 2u); store(t.c13, row + 1u, rows, quad + 3u);
-    store(t.c20, row + 2u, rows, quad + 0u); store(t.c21, row + 2u, rows, quad + 1u); store(t.c22, row + 2u, rows, quad + 2u); store(t.c23, row + 2u, rows, quad + 3u);
-    store(t.c30, row + 3u, rows, quad + 0u); store(t.c31, row + 3u, rows, quad + 1u); store(t.c32, row + 3u, rows, quad + 2u); store(t.c33, row + 3u, rows, quad + 3u);
-    store(t.c40, row + 4u, rows, quad + 0u); store(t.c41, row + 4u, rows, quad + 1u); store(t.c42, row + 4u, rows, quad + 2u); store(t.c43, row + 4u, rows, quad + 3u);
-    store(t.c50, row + 5u, rows, quad + 0u); store(t.c51, row + 5u, rows, quad + 1u); store(t.c52, row + 5u, rows, quad + 2u); store(t.c53, row + 5u, rows, quad + 3u);
-    store(t.c60, row + 6u, rows, quad + 0u); store(t.c61, row + 6u, rows, quad + 1u); store(t.c62, row + 6u, rows, quad + 2u); store(t.c63, row + 6u, rows, quad + 3u);
-    store(t.c70, row + 7u, rows, quad + 0u); store(t.c71, row + 7u, rows, quad + 1u); store(t.c72, row + 7u, rows, quad + 2u); store(t.c73, row + 7u, rows, quad + 3u);
+    store(t.c00, p0, quad + 0u); store(t.c01, p0, quad + 1u); store(t.c02, p0, quad + 2u); store(t.c03, p0, quad + 3u);
+    store(t.c10, p1, quad + 0u); store(t.c11, p1, quad + 1u); store(t.c12, p1, quad + 2u); store(t.c13, p1, quad + 3u);
+    store(t.c20, p2, quad + 0u); store(t.c21, p2, quad + 1u); store(t.c22, p2, quad + 2u); store(t.c23, p2, quad + 3u);
+    store(t.c30, p3, quad + 0u); store(t.c31, p3, quad + 1u); store(t.c32, p3, quad + 2u); store(t.c33, p3, quad + 3u);
+    store(t.c40, p4, quad + 0u); store(t.c41, p4, quad + 1u); store(t.c42, p4, quad + 2u); store(t.c43, p4, quad + 3u);
+    store(t.c50, p5, quad + 0u); store(t.c51, p5, quad + 1u); store(t.c52, p5, quad + 2u); store(t.c53, p5, quad + 3u);
+    store(t.c60, p6, quad + 0u); store(t.c61, p6, quad + 1u); store(t.c62, p6, quad + 2u); store(t.c63, p6, quad + 3u);
+    store(t.c70, p7, quad + 0u); store(t.c71, p7, quad + 1u); store(t.c72, p7, quad + 2u); store(t.c73, p7, quad + 3u);
 }

@@ -1,7 +1,7 @@
 // Gradient of a convolution with respect to its input, as an implicit matrix product: a row is an input
 // pixel, a column an input channel; the sum runs over taps and output channels. With a stride, input pixels of equal
 // remainder, a phase, lie under the same taps: each phase is a dispatch of its own, and does no work for the others.
-// One thread holds 8 consecutive input pixels of a phase x 16 input channels. NHWC, w HWIO.
+// One thread holds 8 neighbouring input pixels of a phase x 16 input channels. NHWC, w HWIO.
 // Needs groups = 1, in_channels and out_channels multiples of 4. Dispatch: a thread a tile, channels fastest.
 
 // import lib/index.wgsl
@@ -26,9 +26,8 @@ fn placed(p: Pixel) -> Pixel {
 
 fn store(value: vec4<f32>, p: Pixel, quad: u32) {
     let quads = params.in_channels / 4u;
-    if p.n >= params.batch || quad >= quads { return; }
-    let q = placed(p);
-    grad_x[((q.n * params.in_height + q.h) * params.in_width + q.w) * quads + quad] = value;
+    if behind(p, phase_height()) || quad >= quads { return; }
+    grad_x[index_of(placed(p), params.in_height, params.in_width) * quads + quad] = value;
 }
 
 // Whether a tap lies over pixels of the phase: `kernel` and `padding` of one axis. Nothing is subtracted below 0.
@@ -79,6 +78,7 @@ fn grad_input(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgro
             let o5 = output_over(placed(p5), kh, kw) * scale;
             let o6 = output_over(placed(p6), kh, kw) * scale;
             let o7 = output_over(placed(p7), kh, kw) * scale;
+            if BY_PLACE && all(max(vec4(o0, o1, o2, o3), vec4(o4, o5, o6, o7)) < vec4(0)) { continue; }
             let tap = (kh * KERNEL_W + kw) * params.in_channels * quads;
             let w0 = tap + c0;
             let w1 = tap + c1;

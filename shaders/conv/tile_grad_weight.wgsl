@@ -50,21 +50,23 @@ fn grad_weight(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgr
     var p = pixel(begin, params.out_height, params.out_width);
     var t: Tile;
     for (var row = begin; row < end; row += 4u) {
-        // Pixels beyond the end count as zero on the left, so the right may repeat the last one.
-        let p1 = next(p, params.out_height, params.out_width);
+        let p0 = p;
+        let p1 = next(p0, params.out_height, params.out_width);
         let p2 = next(p1, params.out_height, params.out_width);
         let p3 = next(p2, params.out_height, params.out_width);
-        let o0 = input_under(p, kh, kw) * scale;
+        let o0 = input_under(p0, kh, kw) * scale;
         let o1 = select(-1, input_under(p1, kh, kw), row + 1u < end) * scale;
         let o2 = select(-1, input_under(p2, kh, kw), row + 2u < end) * scale;
         let o3 = select(-1, input_under(p3, kh, kw), row + 3u < end) * scale;
         p = next(p3, params.out_height, params.out_width);
+        if BY_PLACE && all(vec4(o0, o1, o2, o3) < vec4(0)) { continue; }
         let l = transpose(mat4x4<f32>(load_x(o0, left), load_x(o1, left), load_x(o2, left), load_x(o3, left)));
         let r = transpose(mat4x4<f32>(load_x(o0, right), load_x(o1, right), load_x(o2, right), load_x(o3, right)));
-        let y0 = row * quads;
-        let y1 = min(row + 1u, end - 1u) * quads;
-        let y2 = min(row + 2u, end - 1u) * quads;
-        let y3 = min(row + 3u, end - 1u) * quads;
+        // Pixels beyond the end count as zero on the left, so the right may repeat the first one.
+        let y0 = index_of(p0, params.out_height, params.out_width) * quads;
+        let y1 = select(y0, index_of(p1, params.out_height, params.out_width) * quads, row + 1u < end);
+        let y2 = select(y0, index_of(p2, params.out_height, params.out_width) * quads, row + 2u < end);
+        let y3 = select(y0, index_of(p3, params.out_height, params.out_width) * quads, row + 3u < end);
         multiply(&t, Rows(l[0], l[1], l[2], l[3], r[0], r[1], r[2], r[3]),
             mat4x4<f32>(grad_y[y0 + q0], grad_y[y1 + q0], grad_y[y2 + q0], grad_y[y3 + q0]),
             mat4x4<f32>(grad_y[y0 + q1], grad_y[y1 + q1], grad_y[y2 + q1], grad_y[y3 + q1]),

@@ -63,7 +63,10 @@ fn walk_1(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups)
     var a0 = vec4<f32>(0.0); var a1 = vec4<f32>(0.0); var a2 = vec4<f32>(0.0); var a3 = vec4<f32>(0.0);
     var b0 = vec4<f32>(0.0); var b1 = vec4<f32>(0.0); var b2 = vec4<f32>(0.0); var b3 = vec4<f32>(0.0);
     let end = min(s.row + params.split_rows, params.out_height) + 2u;
-    for (var h = s.row; h < end; h++) {
+    // No row of the padding is loaded.
+    let first = max(s.row, params.pad_top);
+    let last = clamp(params.in_height + params.pad_top, first, end);
+    for (var h = first; h < last; h++) {
         let x0 = load_x(s.n, h, s.column, s.c);
         let x1 = load_x(s.n, h, s.column + 1u, s.c);
         let x2 = load_x(s.n, h, s.column + 2u, s.c);
@@ -85,6 +88,17 @@ fn walk_1(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups)
         b1 = x1 * w0 + x2 * w1 + x3 * w2;
         b2 = x2 * w0 + x3 * w1 + x4 * w2;
         b3 = x3 * w0 + x4 * w1 + x5 * w2;
+    }
+    for (var h = last; h < end; h++) {
+        if h >= s.row + 2u {
+            let row = h - 2u;
+            store(a0, s.n, row, s.column, s.c);
+            store(a1, s.n, row, s.column + 1u, s.c);
+            store(a2, s.n, row, s.column + 2u, s.c);
+            store(a3, s.n, row, s.column + 3u, s.c);
+        }
+        a0 = b0; a1 = b1; a2 = b2; a3 = b3;
+        b0 = vec4<f32>(0.0); b1 = vec4<f32>(0.0); b2 = vec4<f32>(0.0); b3 = vec4<f32>(0.0);
     }
 }
 

@@ -25,10 +25,11 @@ fn update(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups)
     let i = linear_index(id, groups);
     if i >= params.quads { return; }
     let rate = rates[blocks[i / 16u]];
+    let before = p[i];
     let g = grad[i];
     let first = params.a * m[i] + (1.0 - params.a) * g;
     let second = params.b * v[i] + (1.0 - params.b) * g * g;
     m[i] = first;
     v[i] = second;
-    p[i] = p[i] * (1.0 - rate.x * rate.y) - rate.x / rate.z * first / (sqrt(second) / rate.w + params.c);
+    p[i] = before * (1.0 - rate.x * rate.y) - rate.x / rate.z * first / (sqrt(second) / rate.w + params.c);
 }

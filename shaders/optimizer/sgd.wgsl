@@ -25,8 +25,9 @@ fn update(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups)
     let i = linear_index(id, groups);
     if i >= params.quads { return; }
     let rate = rates[blocks[i / 16u]];
-    let g = grad[i] + rate.y * p[i];
+    let before = p[i];
+    let g = grad[i] + rate.y * before;
     let moved = params.a * m[i] + g;
     m[i] = moved;
-    p[i] -= rate.x * select(moved, g + params.a * moved, NESTEROV);
+    p[i] = before - rate.x * select(moved, g + params.a * moved, NESTEROV);
 }

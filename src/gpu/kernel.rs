@@ -43,6 +43,7 @@ static LIBRARY: &[Source] = &[
     Source { path: "lib/multiply_add.wgsl", text: include_str!("../../shaders/lib/multiply_add.wgsl") },
     Source { path: "lib/norm.wgsl", text: include_str!("../../shaders/lib/norm.wgsl") },
     Source { path: "lib/random.wgsl", text: include_str!("../../shaders/lib/random.wgsl") },
+    Source { path: "lib/row.wgsl", text: include_str!("../../shaders/lib/row.wgsl") },
     Source { path: "lib/shift.wgsl", text: include_str!("../../shaders/lib/shift.wgsl") },
     Source { path: "lib/tile.wgsl", text: include_str!("../../shaders/lib/tile.wgsl") },
     Source { path: "lib/window.wgsl", text: include_str!("../../shaders/lib/window.wgsl") },

@@ -51,6 +51,11 @@ fn walks(window: &Window, channels: usize) -> Option<&'static str> {
     }
 }
 
+/// Whether `shaders/depthwise/rows*.wgsl` serve a window on a map of this shape: whole rows, one thread a picture.
+fn takes_rows(window: &Window, x: &Shape) -> bool {
+    *window == Window::square(3, 1, 1) && x[2] <= 8 && x[3].is_multiple_of(4)
+}
+
 /// Threads that walk over many pixels each: so many keep a device busy.
 fn long_threads(caps: &Caps) -> usize {
     if caps.software { 256 } else { 1 << 15 }
@@ -64,6 +69,27 @@ fn walk(kernel: Kernel, mut params: Params, [pictures, rows, across]: [usize; 3]
     let splits = rows.div_ceil(each);
     (params.splits, params.split_rows) = (splits as u32, each as u32);
     launch_tiles(kernel, &params, pictures * splits * across, caps)
+}
+
+/// `rows` before `walk` where its fewer threads keep a device busy.
+fn in_order(
+    x: &Shape,
+    rows: Option<Variant>,
+    walk: Option<Variant>,
+    caps: &Caps,
+) -> impl Iterator<Item = Variant> {
+    let enough = x[0] * x[3] / 4 >= long_threads(caps);
+    let both = if enough { [rows, walk] } else { [walk, rows] };
+    both.into_iter().flatten()
+}
+
+/// The dispatch of `shaders/depthwise/rows.wgsl` on inputs 0 and 1: a thread a picture and four channels.
+fn rows(x: &Shape, params: Params, epilogue: Epilogue, flipped: bool, caps: &Caps) -> Variant {
+    let kernel = Kernel::new(shader!("depthwise/rows.wgsl"), "forward")
+        .with(&epilogue.constants())
+        .with(&[("FLIPPED", flipped.into()), ("WIDTH", x[2] as u32)]);
+    let launch = launch_tiles(kernel, &params, x[0] * x[3] / 4, caps).inputs([0, 1]);
+    Variant::single("rows", epilogue.bind(2, launch).output(0))
 }
 
 /// Along `axis`, every place of the output, every place of the input under its window, and the tap.
@@ -201,13 +227,15 @@ impl Op for Depthwise {
             Variant::single(name, self.epilogue.bind(2, launch).output(0))
         };
         let mut all = Vec::new();
-        if let Some(entry) = walks(&self.window, x[3]) {
+        let walk = walks(&self.window, x[3]).map(|entry| {
             let kernel = Kernel::new(shader!("depthwise/walk.wgsl"), entry)
                 .with(&self.window.constants())
                 .with(&self.epilogue.constants());
             let launch = walk(kernel, params, [y[0], y[1], y[2].div_ceil(4) * x[3] / 4], caps);
-            all.push(Variant::single("walk", self.epilogue.bind(2, launch.inputs([0, 1])).output(0)));
-        }
+            Variant::single("walk", self.epilogue.bind(2, launch.inputs([0, 1])).output(0))
+        });
+        let rows = takes_rows(&self.window, x).then(|| rows(x, params, self.epilogue, false, caps));
+        all.extend(in_order(x, rows, walk, caps));
         if x[3] % 4 == 0 {
             all.push(variant("strip", shader!("depthwise/strip.wgsl"), y.rows().div_ceil(4) * x[3] / 4));
         }
@@ -278,7 +306,8 @@ impl Op for DepthwiseGradInput {
             Variant::single(name, launch.inputs([0, 1]).output(0))
         };
         let mut all = Vec::new();
-        all.extend(self.walk(y, caps));
+        let rows = takes_rows(&self.window, x).then(|| rows(x, params, Epilogue::default(), true, caps));
+        all.extend(in_order(x, rows, self.walk(y, caps), caps));
         if x[3] % 4 == 0 {
             let strips = x.rows().div_ceil(4) * x[3] / 4;
             all.push(variant("strip", shader!("depthwise/strip_grad_input.wgsl"), strips));
@@ -366,22 +395,29 @@ impl Op for DepthwiseGradWeight {
             let first = Launch::new(kernel, &params, groups(threads * splits, caps)).inputs([0, 1]);
             with_splits(name, first, Operand::Output(0, 0), elements, splits, caps)
         };
-        let mut all = Vec::new();
-        if let Some(entry) = walks(&self.window, x[3]) {
+        // Threads that walk down `strips` beside one another, through some pictures each.
+        let walk = |name, kernel: Kernel, strips: usize| {
             let mut params = Params::new(&self.window, x[3], x, y);
-            let threads = y[2].div_ceil(4) * x[3] / 4;
+            let threads = strips * x[3] / 4;
             let splits = (long_threads(caps) / threads).clamp(1, x[0]);
             let pictures = x[0].div_ceil(splits);
             let splits = x[0].div_ceil(pictures);
             (params.splits, params.split_rows) = (splits as u32, pictures as u32);
-            let partials = splits * y[2].div_ceil(4);
-            let kernel =
-                Kernel::new(shader!("depthwise/walk_grad_weight.wgsl"), entry).with(&self.window.constants());
+            let partials = splits * strips;
             let first = launch_tiles(kernel, &params, threads * splits, caps).inputs([0, 1]);
-            if (partials * elements * 4) as u64 <= caps.max_binding {
-                all.push(with_splits("walk", first, Operand::Output(0, 0), elements, partials, caps));
-            }
-        }
+            ((partials * elements * 4) as u64 <= caps.max_binding)
+                .then(|| with_splits(name, first, Operand::Output(0, 0), elements, partials, caps))
+        };
+        let mut all = Vec::new();
+        let rows = takes_rows(&self.window, x).then(|| {
+            let kernel = Kernel::new(shader!("depthwise/rows_grad_weight.wgsl"), "grad_weight");
+            walk("rows", kernel.with(&[("WIDTH", x[2] as u32)]), 1)
+        });
+        let walk = walks(&self.window, x[3]).map(|entry| {
+            let kernel = Kernel::new(shader!("depthwise/walk_grad_weight.wgsl"), entry);
+            walk("walk", kernel.with(&self.window.constants()), y[2].div_ceil(4))
+        });
+        all.extend(in_order(x, rows.flatten(), walk.flatten(), caps));
         if x[3] % 4 == 0 {
             all.push(variant("quad", 4, "vec4<f32>"));
         }
@@ -415,6 +451,14 @@ pub(super) fn cases() -> Vec<Case> {
         // Another padding on each side.
         Case::new(plain(lopsided(1)), &[&[2, 6, 9, 4], &[3, 3, 4]]),
         Case::new(plain(lopsided(2)), &[&[2, 9, 10, 8], &[3, 3, 8]]),
+        // Whole rows of a thread.
+        Case::new(plain(Window::square(3, 1, 1)), &[&[3, 1, 1, 4], &[3, 3, 4]]),
+        Case::new(plain(Window::square(3, 1, 1)), &[&[2, 4, 8, 12], &[3, 3, 12]]),
+        Case::new(
+            Depthwise { window: Window::square(3, 1, 1), epilogue: full },
+            &[&[2, 5, 7, 8], &[3, 3, 8], &[8], &[2, 8], &[2, 5, 7, 8]],
+        )
+        .grads(&[]),
         // Some pixels lie under no window.
         Case::new(plain(Window::square(2, 3, 0)), &[&[1, 6, 7, 9], &[2, 2, 9]]),
         // Strips of every width.

@@ -57,7 +57,7 @@ pub(super) struct Bench {
     /// Draw the kernels under the device's limits into this SVG file
     #[arg(long, value_name = "FILE")]
     roofline: Option<PathBuf>,
-    /// Write the time line of a training step, for ui.perfetto.dev, into this file
+    /// Write the time line of each kind of step, for ui.perfetto.dev, into this file
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
 }

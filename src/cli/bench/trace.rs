@@ -7,18 +7,18 @@ use serde_json::json;
 use super::Report;
 use crate::{Error, Result};
 
-/// One process a network, one thread for each pass; each step of the plan is an event.
+/// One process a network and kind of step, one thread for each pass; each step of the plan is an event.
 pub(super) fn write(path: &Path, reports: &[Report]) -> Result<()> {
     let mut events = Vec::new();
-    for (number, report) in reports.iter().enumerate() {
-        // Where kernels cannot be timed there is no line to draw.
-        let Some(whole) = report.whole().filter(|m| !m.rows.is_empty()) else { continue };
+    let parts = reports.iter().flat_map(|report| report.parts.iter().map(move |part| (report, part)));
+    // Where kernels cannot be timed there is no line to draw.
+    for (number, (report, measured)) in parts.filter(|(_, m)| !m.rows.is_empty()).enumerate() {
         let name = |kind: &str, thread: usize, name: String| json!({ "ph": "M", "pid": number, "tid": thread, "name": kind, "args": { "name": name } });
-        events.push(name("process_name", 0, format!("{}, {}", report.model, whole.part.describe())));
+        events.push(name("process_name", 0, format!("{}, {}", report.model, measured.part.describe())));
         events.push(name("thread_name", 0, "forward".into()));
         events.push(name("thread_name", 1, "backward and update".into()));
         let mut at = 0.0;
-        for span in &whole.spans {
+        for span in &measured.spans {
             events.push(json!({
                 "ph": "X",
                 "pid": number,

@@ -157,14 +157,15 @@ impl Op for Conv {
         let variant = |name, launch: Launch| {
             Variant::single(name, self.epilogue.bind(2, launch.inputs([0, 1])).output(0))
         };
-        let tile = |name, source, tiles| variant(name, launch_tiles(kernel(source), &params, tiles, caps));
+        let by_place = [("BY_PLACE", self.window.by_place(x, y).into())];
+        let tile = |name, kernel, tiles| variant(name, launch_tiles(kernel, &params, tiles, caps));
         let tiles = y.rows().div_ceil(8) * y[3].div_ceil(16);
         let mut all = Vec::new();
         if let Some(quads) = tiled(self.groups, x[3], y[3]) {
             if quads {
-                all.push(tile("tile", shader!("conv/tile.wgsl"), tiles));
+                all.push(tile("tile", kernel(shader!("conv/tile.wgsl")).with(&by_place), tiles));
             }
-            all.push(tile("tile_any", shader!("conv/tile_any.wgsl"), tiles));
+            all.push(tile("tile_any", kernel(shader!("conv/tile_any.wgsl")), tiles));
         }
         let plain = launch_threads(kernel(shader!("conv/plain.wgsl")), &params, y.numel(), caps);
         all.push(variant("plain", plain));
@@ -253,7 +254,8 @@ impl Op for ConvGradInput {
             let launch = |[a, b]: [usize; 2]| {
                 let rows = x[0] * (x[1] - a).div_ceil(sh) * (x[2] - b).div_ceil(sw);
                 let tiles = rows.div_ceil(8) * x[3].div_ceil(16);
-                let phase = [("PHASE_H", a as u32), ("PHASE_W", b as u32)];
+                let by_place = self.window.by_place(x, y).into();
+                let phase = [("PHASE_H", a as u32), ("PHASE_W", b as u32), ("BY_PLACE", by_place)];
                 let kernel = kernel(shader!("conv/tile_grad_input.wgsl")).with(&phase);
                 launch_tiles(kernel, &params, tiles, caps).inputs([0, 1]).output(0)
             };
@@ -309,10 +311,10 @@ impl Op for ConvGradWeight {
         let mut params = Params::new(window, self.groups, x, y);
         let elements = self.weight.numel();
         let kernel = |source| Kernel::new(source, "grad_weight").with(&window.constants());
-        let mut tile = |name, source, tiles, align| {
+        let mut tile = |name, kernel, tiles, align| {
             let (splits, rows) = split_rows(y.rows(), tiles, elements as u64 * 4, align, caps);
             (params.splits, params.split_rows) = (splits as u32, rows as u32);
-            let first = launch_tiles(kernel(source), &params, tiles * splits, caps).inputs([0, 1]);
+            let first = launch_tiles(kernel, &params, tiles * splits, caps).inputs([0, 1]);
             with_splits(name, first, Operand::Output(0, 0), elements, splits, caps)
         };
         let mut all = Vec::new();
@@ -320,10 +322,12 @@ impl Op for ConvGradWeight {
             let (taps, wide) = (window.kernel[0] * window.kernel[1], y[3].div_ceil(16));
             if quads {
                 let tiles = taps * x[3].div_ceil(8) * wide;
-                all.push(tile("tile", shader!("conv/tile_grad_weight.wgsl"), tiles, 4));
+                let kernel = kernel(shader!("conv/tile_grad_weight.wgsl"));
+                let kernel = kernel.with(&[("BY_PLACE", window.by_place(x, y).into())]);
+                all.push(tile("tile", kernel, tiles, 4));
             }
             let tiles = (taps * x[3]).div_ceil(8) * wide;
-            all.push(tile("tile_any", shader!("conv/tile_any_grad_weight.wgsl"), tiles, 1));
+            all.push(tile("tile_any", kernel(shader!("conv/tile_any_grad_weight.wgsl")), tiles, 1));
         }
         let params = Params::new(window, self.groups, x, y);
         let launch = launch_threads(kernel(shader!("conv/plain_grad.wgsl")), &params, elements, caps);
@@ -364,6 +368,15 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new(conv(square(5, 1, 2), 1), &[&[1, 6, 5, 5], &[5, 5, 5, 7]]),
         Case::new(conv(square(3, 1, 1), 4), &[&[3, 4, 5, 8], &[3, 3, 2, 12]]),
         Case::new(conv(square(3, 2, 1), 3), &[&[1, 6, 5, 6], &[3, 3, 2, 3]]),
+        // Mostly padding: pixels are counted place by place.
+        Case::new(conv(square(3, 1, 1), 1), &[&[5, 3, 2, 8], &[3, 3, 8, 20]]),
+        Case::new(conv(square(3, 2, 1), 1), &[&[9, 4, 3, 12], &[3, 3, 12, 8]]),
+        Case::new(conv(square(3, 1, 1), 1), &[&[16, 7, 7, 8], &[3, 3, 8, 16]]),
+        Case::new(
+            Conv { epilogue: full, ..conv(square(3, 1, 1), 1) },
+            &[&[6, 2, 2, 8], &[3, 3, 8, 20], &[20], &[2, 20], &[6, 2, 2, 20]],
+        )
+        .grads(&[]),
         // Enough channels and pixels for Winograd's form of the weight's gradient on the CPU.
         Case::new(conv(square(3, 1, 1), 1), &[&[3, 9, 11, 32], &[3, 3, 32, 36]]),
         // Enough pixels for the split sum.

@@ -94,6 +94,18 @@ impl Window {
         text
     }
 
+    /// Whether so many taps lie in the padding, as on small maps, that it pays to count pixels place by place: those of
+    /// a tile, of several pictures, then lie in the padding together. `x` and `y` are the inputs' and outputs' shapes.
+    pub(super) fn by_place(&self, x: &Shape, y: &Shape) -> bool {
+        let inside = |axis: usize, pad: usize| {
+            let steps = (0..y[1 + axis]).flat_map(|o| (0..self.kernel[axis]).map(move |k| (o, k)));
+            let at = |(o, k): (usize, usize)| o * self.stride[axis] + k * self.dilation[axis];
+            let met = steps.filter(|&step| (pad..pad + x[1 + axis]).contains(&at(step))).count();
+            met as f64 / (y[1 + axis] * self.kernel[axis]) as f64
+        };
+        x[0] >= 4 && inside(0, self.padding.top) * inside(1, self.padding.left) < 0.9
+    }
+
     /// All taps, row by row.
     pub(super) fn taps(&self) -> impl Iterator<Item = [usize; 2]> {
         let [height, width] = self.kernel;
