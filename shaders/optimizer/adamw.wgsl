@@ -1,9 +1,11 @@
-// AdamW over a flat page, four elements a thread:
+// AdamW over a flat page, QUADS times four elements a thread, none of two blocks:
 //   p -= rate decay p;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
 //   p -= rate / c1 * m / (sqrt(v) / c2 + epsilon),   c1 = 1 - b1^t, c2 = sqrt(1 - b2^t)
 // Each block of 64 elements (16 quads) belongs to one group; rates[group] = (rate, decay, c1, c2).
 
 // import lib/index.wgsl
+
+override QUADS: u32 = 1u;
 
 struct Params {
     quads: u32,
@@ -22,14 +24,16 @@ struct Params {
 
 @compute @workgroup_size(WORKGROUP)
 fn update(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-    let i = linear_index(id, groups);
-    if i >= params.quads { return; }
-    let rate = rates[blocks[i / 16u]];
-    let before = p[i];
-    let g = grad[i];
-    let first = params.a * m[i] + (1.0 - params.a) * g;
-    let second = params.b * v[i] + (1.0 - params.b) * g * g;
-    m[i] = first;
-    v[i] = second;
-    p[i] = before * (1.0 - rate.x * rate.y) - rate.x / rate.z * first / (sqrt(second) / rate.w + params.c);
+    let first = linear_index(id, groups) * QUADS;
+    if first >= params.quads { return; }
+    let rate = rates[blocks[first / 16u]];
+    for (var i = first; i < first + QUADS; i++) {
+        let before = p[i];
+        let g = grad[i];
+        let mean = params.a * m[i] + (1.0 - params.a) * g;
+        let square = params.b * v[i] + (1.0 - params.b) * g * g;
+        m[i] = mean;
+        v[i] = square;
+        p[i] = before * (1.0 - rate.x * rate.y) - rate.x / rate.z * mean / (sqrt(square) / rate.w + params.c);
+    }
 }

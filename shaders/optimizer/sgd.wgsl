@@ -1,10 +1,11 @@
-// SGD with momentum over a flat page, four elements a thread:
+// SGD with momentum over a flat page, QUADS times four elements a thread, none of two blocks:
 //   g = grad + decay p;  m = momentum m + g;  p -= rate (nesterov ? g + momentum m : m)
 // Each block of 64 elements (16 quads) belongs to one group; rates[group] = (rate, decay, -, -).
 
 // import lib/index.wgsl
 
 override NESTEROV: bool = false;
+override QUADS: u32 = 1u;
 
 struct Params {
     quads: u32,
@@ -22,12 +23,14 @@ struct Params {
 
 @compute @workgroup_size(WORKGROUP)
 fn update(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-    let i = linear_index(id, groups);
-    if i >= params.quads { return; }
-    let rate = rates[blocks[i / 16u]];
-    let before = p[i];
-    let g = grad[i] + rate.y * before;
-    let moved = params.a * m[i] + g;
-    m[i] = moved;
-    p[i] = before - rate.x * select(moved, g + params.a * moved, NESTEROV);
+    let first = linear_index(id, groups) * QUADS;
+    if first >= params.quads { return; }
+    let rate = rates[blocks[first / 16u]];
+    for (var i = first; i < first + QUADS; i++) {
+        let before = p[i];
+        let g = grad[i] + rate.y * before;
+        let moved = params.a * m[i] + g;
+        m[i] = moved;
+        p[i] = before - rate.x * select(moved, g + params.a * moved, NESTEROV);
+    }
 }
