@@ -158,7 +158,7 @@ impl Step {
         let loss = tape.apply(entropy, &[logits, labels, weights]).expect("a loss");
         let gradients = ops::backward(&mut tape, loss).expect("gradients");
         let outputs = vec![("loss".into(), loss), ("logits".into(), logits)];
-        let request = Request { tape, outputs, gradients, update: None };
+        let request = Request { tape, outputs, gradients, update: None, checkpointing: false };
         let plan = compile(request, layout, &device.caps()).expect("a plan");
         let program = Program::new(plan, store, net).expect("a program");
         Step { program, store: store.clone(), learns, moves }

@@ -235,3 +235,21 @@ fn winograd_is_the_convolution() {
         }
     }
 }
+
+#[test]
+fn dropout_by_row_keeps_or_drops_whole_pictures() {
+    let op: std::sync::Arc<dyn defrost::tape::Op> =
+        std::sync::Arc::new(ops::Dropout { p: 0.25, salt: 3, by_row: true });
+    let x = vec![1.5_f32; 64 * 15];
+    let inputs = vec![
+        (Type::f32(&[64, 3, 5]), bytemuck::cast_slice(&x).to_vec()),
+        (Type::u32(&[2]), bytemuck::cast_slice(&[7_u32, 1]).to_vec()),
+    ];
+    let single =
+        defrost::plan::measure::Single::new(&defrost::plan::Device::Cpu, &Caps::host(), &op, inputs).unwrap();
+    let y: Vec<f32> = bytemuck::pod_collect_to_vec(&single.outputs()[0]);
+    let rows: Vec<&[f32]> = y.chunks(15).collect();
+    assert!(rows.iter().all(|row| row.iter().all(|&v| v == 0.0) || row.iter().all(|&v| v == 2.0)), "{y:?}");
+    let dropped = rows.iter().filter(|row| row[0] == 0.0).count();
+    assert!((6..=28).contains(&dropped), "{dropped} of 64 pictures, where 16 are expected");
+}

@@ -82,7 +82,7 @@ fn plan_of(tape: &Tape, gradients: &BTreeMap<ValueId, ValueId>, device: &Device)
         values(true).into_iter().map(|(path, shape)| Trainable { path, shape, group: 0 }).collect();
     let layout = Arc::new(Layout::new(&trainable, &values(false), &[], &device.caps()));
     let (tape, gradients) = (tape.clone(), gradients.clone());
-    let request = Request { tape, outputs: Vec::new(), gradients, update: None };
+    let request = Request { tape, outputs: Vec::new(), gradients, update: None, checkpointing: false };
     compile(request, &layout, &device.caps()).unwrap()
 }
 

@@ -125,8 +125,13 @@ fn plans_take_what_was_chosen_and_nothing_that_is_not_offered() {
         let mut tape = Tape::new();
         let x = tape.input("x", types[0].clone());
         let y = tape.record_arc(Arc::new(Double), &[x]).unwrap()[0];
-        let request =
-            Request { tape, outputs: vec![("y".into(), y)], gradients: BTreeMap::new(), update: None };
+        let request = Request {
+            tape,
+            outputs: vec![("y".into(), y)],
+            gradients: BTreeMap::new(),
+            update: None,
+            checkpointing: false,
+        };
         let caps = Caps { choices, ..Caps::webgpu_defaults() };
         compile(request, &Arc::new(Layout::default()), &caps).unwrap().steps[0].variant.name
     };

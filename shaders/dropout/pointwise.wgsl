@@ -9,6 +9,7 @@ struct Params {
     threshold: u32, // p * 2^24
     salt: u32,      // tells layers apart
     scale: f32,     // 1 / (1 - p)
+    unit: u32,      // elements that share a draw: 1, or those of a picture
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -23,6 +24,7 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups
     let key = pcg(pcg(pcg(step[0]) ^ step[1]) ^ params.salt);
     let first = i * 4u;
     let draws = vec4<u32>(
-        draw24(key, first), draw24(key, first + 1u), draw24(key, first + 2u), draw24(key, first + 3u));
+        draw24(key, first / params.unit), draw24(key, (first + 1u) / params.unit),
+        draw24(key, (first + 2u) / params.unit), draw24(key, (first + 3u) / params.unit));
     y[i] = select(x[i] * params.scale, vec4<f32>(0.0), draws < vec4<u32>(params.threshold));
 }

@@ -80,8 +80,8 @@ enum Method {
 impl Adapt {
     pub(super) fn run(&self, session: &Session) -> Result<()> {
         let (out, began) = (&session.out, Instant::now());
-        let file = self.file()?;
         let (mut net, source) = self.open()?;
+        let file = self.file()?;
         let target = Dataset::unlabelled(list_pictures(&self.pictures)?);
         let device = session.device()?;
         let mut progress = Progress::new(out);

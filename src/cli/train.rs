@@ -62,7 +62,7 @@ pub(super) struct Train {
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "data", "model", "weights", "out", "strategy", "freeze_through", "freeze", "freeze_groups", "batch_norm",
         "epochs", "batch", "head_hidden", "auxiliary", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule",
-        "label_smoothing", "val_fraction", "seed", "stop_after", "warmup", "layer_decay", "clip", "accumulate", "ema",
+        "label_smoothing", "val_fraction", "seed", "stop_after", "warmup", "layer_decay", "clip", "accumulate", "grad_checkpointing", "ema",
         "patience", "class_weights", "balanced", "teacher", "distill_share", "distill_temperature", "head_solver", "copies",
         "augment", "crop_scale", "flip", "vertical_flip", "rotate",
         "jitter", "grey", "blur", "erase", "mixup", "cutmix", "dry_run",

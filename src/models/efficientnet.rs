@@ -100,6 +100,8 @@ pub struct EfficientNet {
     pub squeezes: bool,
     /// Dropout before the last layer.
     pub dropout: f32,
+    /// Probability that the last block is left away for a picture; it grows from 0 at the first one.
+    pub stochastic_depth: f32,
     /// Constants of torchvision's weights.
     norm: Norm,
 }
@@ -118,6 +120,7 @@ impl EfficientNet {
             activation: Activation::Silu,
             squeezes: true,
             dropout,
+            stochastic_depth: 0.2,
             norm: Norm::default(),
         }
     }
@@ -136,7 +139,9 @@ impl EfficientNet {
         for end in ends {
             lite.stages[end].blocks = B0[end].blocks;
         }
-        EfficientNet { stem: 32, last: 1280, activation: Activation::Relu6, squeezes: false, ..lite }
+        // timm's, which has no drop path unless asked for.
+        let (activation, stochastic_depth) = (Activation::Relu6, 0.0);
+        EfficientNet { stem: 32, last: 1280, activation, squeezes: false, stochastic_depth, ..lite }
     }
 
     /// A table of the second paper.
@@ -152,7 +157,8 @@ impl EfficientNet {
         }
     }
 
-    fn block(&self, g: &mut Graph<'_>, x: ValueId, stage: &Stage, stride: usize) -> Result<ValueId> {
+    /// A block that is left away for a picture with probability `p`, where it has a way round.
+    fn block(&self, g: &mut Graph<'_>, x: ValueId, stage: &Stage, stride: usize, p: f32) -> Result<ValueId> {
         let channels = g.tape.shape(x).channels();
         let inside = divisible_by_8((channels * stage.expansion) as f64);
         let (act, plain) = (self.activation, Activation::Identity);
@@ -180,7 +186,11 @@ impl EfficientNet {
                 }
             }
         })?;
-        if stride == 1 && channels == stage.channels { g.add("add", x, y) } else { Ok(y) }
+        if stride != 1 || channels != stage.channels {
+            return Ok(y);
+        }
+        let y = g.stochastic_depth("stochastic_depth", y, p)?;
+        g.add("add", x, y)
     }
 }
 
@@ -188,10 +198,13 @@ impl Architecture for EfficientNet {
     fn features(&self, g: &mut Graph<'_>, x: ValueId) -> Result<ValueId> {
         let x = g.at("features", |g| {
             let mut x = conv_norm(g, 0, x, Conv2d::same(self.stem, 3, 2), self.activation)?;
+            let blocks: usize = self.stages.iter().map(|stage| stage.blocks).sum();
+            let mut shares = (0..blocks).map(|number| self.stochastic_depth * number as f32 / blocks as f32);
             for (stage, index) in self.stages.iter().zip(1..) {
                 for block in 0..stage.blocks {
                     let stride = if block == 0 { stage.stride } else { 1 };
-                    x = g.at(format_args!("{index}.{block}"), |g| self.block(g, x, stage, stride))?;
+                    let p = shares.next().unwrap_or_default();
+                    x = g.at(format_args!("{index}.{block}"), |g| self.block(g, x, stage, stride, p))?;
                 }
             }
             conv_norm(g, self.stages.len() + 1, x, Conv2d::same(self.last, 1, 1), self.activation)

@@ -45,7 +45,7 @@ pub use mobilenet_v3::MobileNetV3;
 pub(crate) use network::mult_adds;
 pub use network::{Config, Network, Task};
 pub use preprocess::{Filter, Preprocess};
-pub use record::{Front, Head, IMAGE_LAYER, InputKind, Recorded, Recording};
+pub use record::{Head, IMAGE_LAYER, InputKind, Recorded, Recording};
 pub use resnet::Resnet;
 pub use save::{Naming, Precision};
 pub use squeezenet::SqueezeNet;

@@ -473,7 +473,8 @@ impl Network {
         Ok(FreezeSummary::new(&self.structure, &self.mask))
     }
 
-    /// Sets the probability of all dropout layers while training; `None` is the architecture's own.
+    /// Sets the probability of all dropout layers while training; `None` is the architecture's own. At 0, no block is left
+    /// away either (stochastic depth).
     ///
     /// # Errors
     /// [`Error::Usage`] where it does not lie in [0, 1).

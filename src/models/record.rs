@@ -57,15 +57,6 @@ pub struct Recorded {
     pub step: Option<ValueId>,
 }
 
-/// A network recorded up to its features.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Front {
-    /// The input `image`.
-    pub image: ValueId,
-    /// As [`Recorded::features`].
-    pub features: ValueId,
-}
-
 /// A head recorded alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
@@ -94,18 +85,6 @@ impl Network {
         let weight = self.architecture.auxiliary().map_or(0.0, |a| a.weight);
         let auxiliary = heads.into_iter().filter(|&v| learns(v)).map(|v| (v, weight)).collect();
         Ok(Recorded { image, features, logits, auxiliary, step: step_of(tape) })
-    }
-
-    /// Records the network up to its features, for predictions.
-    ///
-    /// # Errors
-    /// As for [`Network::record`].
-    pub fn record_front(&self, tape: &mut Tape, recording: Recording) -> Result<Front> {
-        let image = self.image(tape, recording);
-        let mut g = Graph::new(tape, self.settings(recording.mode));
-        let x = self.normalise(&mut g, image, recording.input)?;
-        let features = self.architecture.features(&mut g, x)?;
-        Ok(Front { image, features })
     }
 
     /// Records the head alone.

@@ -259,15 +259,30 @@ impl Graph<'_> {
     /// # Errors
     /// As for [`Graph::op`].
     pub fn dropout(&mut self, name: impl Display, x: ValueId, p: f32) -> Result<ValueId> {
+        let p = self.settings.dropout.unwrap_or(p);
+        self.drop(name, x, p, false)
+    }
+
+    /// Stochastic depth (Huang et al. 2016, arXiv:1603.09382): what a residual block adds is left away for a picture
+    /// with probability `p`. Where [`Graph::dropout`] does something; not where dropout is switched off for the whole
+    /// network.
+    ///
+    /// # Errors
+    /// As for [`Graph::op`].
+    pub fn stochastic_depth(&mut self, name: impl Display, x: ValueId, p: f32) -> Result<ValueId> {
+        let p = if self.settings.dropout == Some(0.0) { 0.0 } else { p };
+        self.drop(name, x, p, true)
+    }
+
+    fn drop(&mut self, name: impl Display, x: ValueId, p: f32, by_row: bool) -> Result<ValueId> {
         self.layer(name, |g| {
-            let p = g.settings.dropout.unwrap_or(p);
             if g.settings.mode == Mode::Eval || p == 0.0 || !(g.in_head || g.tape.requires_grad(x)) {
                 return Ok(x);
             }
             let key = rng::key_of(g.path());
             let salt = (key ^ (key >> 32)) as u32;
             let step = g.step();
-            g.tape.apply(Dropout { p, salt }, &[x, step])
+            g.tape.apply(Dropout { p, salt, by_row }, &[x, step])
         })
     }
 

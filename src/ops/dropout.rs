@@ -1,5 +1,6 @@
 //! Dropout with counter-based random numbers: the mask is a function of seed, step, layer and element,
-//! so it is never stored, the gradient draws it again, and a run can be repeated or resumed.
+//! so it is never stored, the gradient draws it again, and a run can be repeated or resumed. Whole pictures are dropped
+//! likewise: stochastic depth (Huang et al. 2016, arXiv:1603.09382), torchvision's mode `row`.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -17,6 +18,8 @@ pub struct Dropout {
     pub p: f32,
     /// Tells the layers of a network apart.
     pub salt: u32,
+    /// Whether a picture is dropped as a whole.
+    pub by_row: bool,
 }
 
 /// `Params` of `shaders/dropout/pointwise.wgsl`.
@@ -27,6 +30,7 @@ struct Params {
     threshold: u32,
     salt: u32,
     scale: f32,
+    unit: u32,
 }
 
 /// The twin of `pcg` in `shaders/lib/random.wgsl`.
@@ -43,7 +47,13 @@ impl Dropout {
         (f64::from(self.p) * f64::from(1u32 << 24)) as u32
     }
 
+    /// Elements that share a draw.
+    fn unit(&self, x: &Type) -> usize {
+        if self.by_row { x.shape.numel() / x.shape.first().copied().unwrap_or(1).max(1) } else { 1 }
+    }
+
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
+        let unit = self.unit(call.io.inputs[0].ty).max(1);
         let step = call.words(1);
         let key = pcg(pcg(pcg(step[0]) ^ step[1]) ^ self.salt);
         let (threshold, scale) = (self.threshold(), T::of((1.0 / (1.0 - self.p)).into()));
@@ -54,10 +64,16 @@ impl Dropout {
             #[inline(always)]
             |at, y| {
                 // Copied, since for all the compiler knows a store to y might change them.
-                let (key, threshold, scale) = (key, threshold, scale);
+                let (key, threshold, scale, unit) = (key, threshold, scale, unit);
+                let drops = |counter: usize| pcg(pcg(counter as u32) ^ key) >> 8 < threshold;
+                if unit > 1 {
+                    for (i, (y, &x)) in y.iter_mut().zip(&x[at..]).enumerate() {
+                        *y = if drops((at + i) / unit) { T::zero() } else { x * scale };
+                    }
+                    return;
+                }
                 for (i, (y, &x)) in y.iter_mut().zip(&x[at..]).enumerate() {
-                    let dropped = pcg(pcg((at + i) as u32) ^ key) >> 8 < threshold;
-                    *y = if dropped { T::zero() } else { x * scale };
+                    *y = if drops(at + i) { T::zero() } else { x * scale };
                 }
             },
         );
@@ -72,7 +88,7 @@ impl Op for Dropout {
     }
 
     fn attributes(&self) -> String {
-        format!("p {}", self.p)
+        format!("p {}{}", self.p, if self.by_row { " by row" } else { "" })
     }
 
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>> {
@@ -101,6 +117,7 @@ impl Op for Dropout {
             threshold: self.threshold(),
             salt: self.salt,
             scale: 1.0 / (1.0 - self.p),
+            unit: self.unit(io.inputs[0].ty).max(1) as u32,
         };
         let kernel = Kernel::new(shader!("dropout/pointwise.wgsl"), "forward");
         let launch = Launch::new(kernel, &params, groups(quads, caps));
@@ -113,10 +130,17 @@ impl Op for Dropout {
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    let case = |p, shape: &[usize]| {
-        Case::new(Dropout { p, salt: 77 }, &[shape]).with(Type::u32(&[2]), Fill::Below(1 << 20))
+    let case = |p, by_row, shape: &[usize]| {
+        Case::new(Dropout { p, salt: 77, by_row }, &[shape]).with(Type::u32(&[2]), Fill::Below(1 << 20))
     };
-    vec![case(0.5, &[3, 37]), case(0.2, &[1, 4, 5, 8]), case(0.0, &[3, 4]), case(0.3, &[3, 5501])]
+    vec![
+        case(0.5, false, &[3, 37]),
+        case(0.2, false, &[1, 4, 5, 8]),
+        case(0.0, false, &[3, 4]),
+        case(0.3, false, &[3, 5501]),
+        case(0.5, true, &[9, 3, 2, 5]),
+        case(0.4, true, &[40, 300]),
+    ]
 }
 
 #[cfg(test)]
@@ -125,7 +149,7 @@ mod tests {
 
     #[test]
     fn drops_the_stated_share_and_differs_between_steps() {
-        let op = Dropout { p: 0.3, salt: 5 };
+        let op = Dropout { p: 0.3, salt: 5, by_row: false };
         let (key_a, key_b) = (pcg(pcg(pcg(1)) ^ op.salt), pcg(pcg(pcg(1) ^ 1) ^ op.salt));
         let dropped = |key: u32| (0..100_000).filter(|&i| pcg(pcg(i) ^ key) >> 8 < op.threshold()).count();
         assert!((29_500..30_500).contains(&dropped(key_a)), "{}", dropped(key_a));

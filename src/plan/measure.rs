@@ -307,7 +307,8 @@ impl Single {
             inputs.iter().enumerate().map(|(i, (ty, _))| tape.input(&i.to_string(), ty.clone())).collect();
         let results = tape.record_arc(op.clone(), &operands)?;
         let outputs = results.iter().enumerate().map(|(i, &v)| (i.to_string(), v)).collect();
-        let request = Request { tape, outputs, gradients: BTreeMap::new(), update: None };
+        let request =
+            Request { tape, outputs, gradients: BTreeMap::new(), update: None, checkpointing: false };
         let layout = Arc::new(Layout::default());
         let store = device.store(&layout, &NoParams)?;
         let program = Program::new(compile(request, &layout, caps)?, &store, &NoParams)?;

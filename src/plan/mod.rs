@@ -3,6 +3,7 @@
 //! snapshotted, timed step by step, run on the GPU or natively on the CPU.
 
 pub mod certify;
+mod checkpointing;
 mod cpu;
 mod display;
 mod gpu;
@@ -92,13 +93,16 @@ pub struct Request {
     pub gradients: BTreeMap<ValueId, ValueId>,
     /// The update behind the gradients, if any.
     pub update: Option<Update>,
+    /// Whether few activations are kept for the backward pass, which computes the others again: less memory, more time,
+    /// the same numbers.
+    pub checkpointing: bool,
 }
 
 impl Request {
     /// A plan without gradients.
     pub fn inference(tape: Tape, outputs: &[(&str, ValueId)]) -> Self {
         let outputs = outputs.iter().map(|(name, v)| (name.to_string(), *v)).collect();
-        Request { tape, outputs, gradients: BTreeMap::new(), update: None }
+        Request { tape, outputs, gradients: BTreeMap::new(), update: None, checkpointing: false }
     }
 }
 
@@ -200,7 +204,7 @@ impl Plan {
 /// [`Error::Shape`] where a value fits no binding, naming its layer and what would help; where a live
 /// parameter is missing in the layout; or from the op that does not fit.
 pub fn compile(request: Request, layout: &Arc<Layout>, caps: &Caps) -> Result<Plan> {
-    let Request { mut tape, outputs, gradients, update } = request;
+    let Request { mut tape, outputs, gradients, update, checkpointing } = request;
     let mut roots: Vec<ValueId> = outputs.iter().map(|(_, v)| *v).collect();
     roots.extend(gradients.values());
     passes::prune(&mut tape, &roots);
@@ -210,6 +214,9 @@ pub fn compile(request: Request, layout: &Arc<Layout>, caps: &Caps) -> Result<Pl
     passes::winograd(&mut tape, caps)?;
     passes::shorten(&mut tape)?;
     passes::prune(&mut tape, &roots);
+    if checkpointing {
+        checkpointing::checkpoint(&mut tape)?;
+    }
     let pinned = pin_gradients(&tape, &gradients, layout)?;
     if let Some(update) = update {
         record_update(&mut tape, update, layout)?;

@@ -138,7 +138,11 @@ fn epilogue_of(op: &dyn Op) -> Option<(Epilogue, Arc<dyn Op>)> {
 }
 
 /// Records nodes before node `n`, of its layer and phase. Returns what `record` gave, and where node `n` stands now.
-fn before<R>(tape: &mut Tape, n: usize, record: impl FnOnce(&mut Tape) -> Result<R>) -> Result<(R, usize)> {
+pub(super) fn before<R>(
+    tape: &mut Tape,
+    n: usize,
+    record: impl FnOnce(&mut Tape) -> Result<R>,
+) -> Result<(R, usize)> {
     let Node { layer, phase, .. } = tape.nodes[n].clone();
     let end = tape.nodes.len();
     let outer = tape.set_layer(layer);

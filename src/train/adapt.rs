@@ -118,7 +118,7 @@ fn recorded(net: &Network, batch: usize, mix: f64) -> Result<(Request, Vec<Norm>
         }
         norms.push(Norm { paths: [mean, var].map(|v| tape.values[v.0].name.clone()), rows });
     }
-    Ok((Request { tape, outputs, gradients: Default::default(), update: None }, norms))
+    Ok((Request { tape, outputs, gradients: Default::default(), update: None, checkpointing: false }, norms))
 }
 
 /// A network that runs as in training, and tells the moments of its batch norms.

@@ -133,6 +133,9 @@ pub struct Config {
     pub clip: Option<f64>,
     /// Batches whose gradients add up to one update.
     pub accumulate: usize,
+    /// Few activations are kept for the gradients, the others are computed again: less memory, more time, the same
+    /// numbers (Chen et al. 2016, arXiv:1604.06174). Done by itself where a GPU's memory does not suffice.
+    pub grad_checkpointing: bool,
     /// Decay of the moving average of the weights that is evaluated and kept, in [0, 1): less at the beginning,
     /// `min(decay, (1 + n) / (10 + n))` at update n.
     pub ema: Option<f64>,
@@ -188,6 +191,7 @@ impl Default for Config {
             warmup: 0.0,
             clip: None,
             accumulate: 1,
+            grad_checkpointing: false,
             ema: None,
             patience: None,
             class_weights: false,

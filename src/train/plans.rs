@@ -39,13 +39,15 @@ pub(super) fn layout(net: &Network, update: &Update, caps: &Caps) -> Arc<Layout>
     Arc::new(Layout::new(&trainable(net), &state, &update.pages(), caps))
 }
 
-/// A training step of `net`: its loss and gradients, and the update behind them. With `marks`, from what is kept.
+/// A training step of `net`: its loss and gradients, and the update behind them. With `marks`, from what is kept. With
+/// `checkpointing`, few activations are kept for the gradients.
 pub(super) fn train_request(
     net: &Network,
     marks: &[Mark],
     batch: usize,
     objective: Objective,
     update: Update,
+    checkpointing: bool,
 ) -> Result<Request> {
     let mut tape = Tape::new();
     let recorded = net.record(&mut tape, training(batch, objective.augmented))?;
@@ -86,7 +88,7 @@ pub(super) fn train_request(
         return Err(Error::Usage("everything is frozen: nothing would learn; freeze less".into()));
     }
     let outputs = vec![("loss".into(), loss), ("hits".into(), hits)];
-    Ok(Request { tape: behind(tape, marks)?, outputs, gradients, update: Some(update) })
+    Ok(Request { tape: behind(tape, marks)?, outputs, gradients, update: Some(update), checkpointing })
 }
 
 pub(super) fn scaled(tape: &mut Tape, value: ValueId, factor: f32) -> Result<ValueId> {
@@ -162,7 +164,8 @@ pub(super) fn front(
 /// [`Error::Shape`] where a value fits no binding, [`Error::Usage`] where nothing learns.
 pub fn training_plan(net: &Network, config: &Config, batch: usize, caps: &Caps) -> Result<Plan> {
     let update = config.update();
-    let request = train_request(net, &[], batch, Objective::labels(config.smoothing), update)?;
+    let objective = Objective::labels(config.smoothing);
+    let request = train_request(net, &[], batch, objective, update, config.grad_checkpointing)?;
     compile(request, &layout(net, &update, caps), caps)
 }
 

@@ -124,7 +124,9 @@ impl Trainer<'_> {
         } else {
             let update = self.config.update();
             let layout = layout(net, &update, &caps);
-            let plan = |batch| compile(train_request(net, marks, batch, objective, update)?, &layout, &caps);
+            let fewer = self.config.grad_checkpointing;
+            let request = |batch| train_request(net, marks, batch, objective, update, fewer);
+            let plan = |batch| compile(request(batch)?, &layout, &caps);
             batch = fitting_batch(wanted, plan)?.0;
         }
         loop {
@@ -134,6 +136,14 @@ impl Trainer<'_> {
             let ready = Session::new(self.device, net, &self.config, objective, marks.to_vec())
                 .and_then(|mut session| session.prepare(net, batch).map(|()| session));
             match ready {
+                Err(Error::Gpu(e)) if e.contains("memory") && !self.config.grad_checkpointing => {
+                    self.config.grad_checkpointing = true;
+                    self.tell(&Event::Note(
+                        "memory does not suffice for all activations: few are kept, the others are computed again for \
+                         the gradients, as with --grad-checkpointing"
+                            .into(),
+                    ));
+                }
                 Err(Error::Gpu(e)) if batch > 1 && !self.resumed && e.contains("memory") => batch /= 2,
                 ready => {
                     if batch < wanted && !self.resumed {

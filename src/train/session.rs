@@ -92,6 +92,7 @@ pub(super) struct Session {
     /// Where averaged weights are evaluated.
     averaged: Option<(Arc<Layout>, Arc<Store>)>,
     update: Update,
+    checkpointing: bool,
     objective: Objective,
     /// Where what is kept of each picture is fed in; none where pictures are.
     marks: Vec<Mark>,
@@ -138,6 +139,7 @@ impl Session {
             store,
             averaged,
             update,
+            checkpointing: config.grad_checkpointing,
             objective,
             marks,
             weight_decay: config.weight_decay(),
@@ -174,7 +176,7 @@ impl Session {
                 let request = match kind {
                     Kind::Train { apply } => {
                         let update = Update { apply, ..self.update };
-                        train_request(net, &self.marks, batch, self.objective, update)?
+                        train_request(net, &self.marks, batch, self.objective, update, self.checkpointing)?
                     }
                     Kind::Eval => eval_request(net, &self.marks, batch)?,
                 };
