@@ -134,6 +134,11 @@ fn a_run_learns_the_same() {
     let (_, plain) = curve(&place, "plain", None, &cpu);
     assert_eq!(plain.len(), 3);
     let (_, fewer) = curve(&place, "fewer", None, &[&cpu[..], &["--grad-checkpointing"]].concat());
+    let settings = |out: &str| std::fs::read_to_string(place.path(out).join("config.json")).unwrap();
+    assert!(
+        settings("fewer").contains("\"grad_checkpointing\": true")
+            && !settings("plain").contains("_checkpointing\": true")
+    );
     assert_eq!(plain, fewer);
 }
 
