@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use defrost::data::augment::{Affine, Colour};
 use defrost::data::{
-    self, Augment, Batch, Dataset, Loader, OpenOptions, Picture, Preset, View, draws, load, mix,
+    self, Augment, Batch, Dataset, Loader, OpenOptions, Picture, Preset, View, draws, equalize, load, mix,
 };
 use defrost::models::preprocess::Preprocess;
 use defrost::models::{self, InputKind, Network, Recording};
@@ -35,6 +35,15 @@ fn formula(n: usize) -> Vec<u8> {
         ((x * x * 3 + y * y * 5 + x * y * 7 * (c + 1) + c * 160 + n * 77) / 4 % 256) as u8
     };
     (0..SIDE * SIDE * 3).map(pixel).collect()
+}
+
+/// A larger one, dark, of 32 pixels a side: equalizing changes nothing where there are fewer pixels than levels.
+fn dark() -> Vec<u8> {
+    let pixel = |i: usize| {
+        let (y, x, c) = (i / 96, i / 3 % 32, i % 3);
+        ((x * x * 3 + y * y * 5 + x * y * (c + 1)) / 23 % (90 + 40 * c)) as u8
+    };
+    (0..32 * 96).map(pixel).collect()
 }
 
 fn fixture() -> Value {
@@ -103,6 +112,16 @@ fn every_change_is_torchvisions() {
     let cases = fixture["cases"].as_object().unwrap();
     assert!(cases.len() > 20);
     for (name, expected) in cases {
+        if name == "equalize" {
+            let mut picture = dark();
+            equalize(&mut picture);
+            assert_eq!(
+                picture.iter().map(|&v| f32::from(v)).collect::<Vec<_>>(),
+                numbers(expected),
+                "{name}"
+            );
+            continue;
+        }
         let (change, argument) = name.rsplit_once(' ').unwrap_or((name, "0"));
         let x: f64 = argument.parse().unwrap_or_default();
         let row = match change {
@@ -134,7 +153,7 @@ fn every_change_is_torchvisions() {
 /// What TrivialAugment draws for a picture, the first that is wanted.
 fn trivial(picture: &[u8], wanted: impl Fn(&Draws) -> bool) -> Draws {
     let augment = Augment { trivial: true, flip: 0.0, ..Augment::default() };
-    (0..4000).map(|index| draws(&augment, 1, 0, index, picture, SIDE)).find(wanted).unwrap()
+    (0..4000).map(|index| draws(&augment, 1, 0, index, &mut picture.to_vec(), SIDE)).find(wanted).unwrap()
 }
 
 /// Whether each channel is stretched by itself.
@@ -171,7 +190,7 @@ fn a_partner_looks_as_it_does_in_its_own_row() {
         erase: 1.0,
         ..Augment::default()
     };
-    let mut rows: Vec<Draws> = (0..3).map(|n| draws(&all, 7, 0, n, &formula(n), SIDE)).collect();
+    let mut rows: Vec<Draws> = (0..3).map(|n| draws(&all, 7, 0, n, &mut formula(n), SIDE)).collect();
     rows[2].sigma = 0.8;
     let alone = varied(&pictures, &rows);
     let mixed = mix(&Augment { mixup: 1.0, ..all }, 3, 0, 0, 3, SIDE).unwrap();
@@ -255,12 +274,12 @@ fn everything() -> Augment {
 #[test]
 fn draws_depend_on_seed_epoch_and_picture_alone() {
     let picture = formula(0);
-    let of = |seed, epoch, index| draws(&everything(), seed, epoch, index, &picture, SIDE);
+    let of = |seed, epoch, index| draws(&everything(), seed, epoch, index, &mut picture.clone(), SIDE);
     assert_eq!(of(1, 2, 3), of(1, 2, 3));
     for other in [of(2, 2, 3), of(1, 3, 3), of(1, 2, 4)] {
         assert_ne!(of(1, 2, 3), other);
     }
-    let none = draws(&Augment { flip: 0.0, ..Augment::default() }, 1, 2, 3, &picture, SIDE);
+    let none = draws(&Augment { flip: 0.0, ..Augment::default() }, 1, 2, 3, &mut picture.clone(), SIDE);
     assert_eq!(none, Draws::IDENTITY);
 }
 
@@ -269,7 +288,8 @@ fn draws_keep_to_their_ranges() {
     let (picture, side) = (formula(0), 32);
     let augment =
         Augment { flip: 0.5, brightness: 0.4, grey: 0.25, blur: 0.4, erase: 0.5, ..Augment::default() };
-    let rows: Vec<Draws> = (0..4000).map(|index| draws(&augment, 5, 0, index, &picture, side)).collect();
+    let rows: Vec<Draws> =
+        (0..4000).map(|index| draws(&augment, 5, 0, index, &mut picture.clone(), side)).collect();
     let share =
         |wanted: &dyn Fn(&Draws) -> bool| rows.iter().filter(|row| wanted(row)).count() as f64 / 4000.0;
     for (name, wanted, found) in [
@@ -293,7 +313,7 @@ fn draws_keep_to_their_ranges() {
     }
     let turned = Augment { flip: 0.0, rotate: 20.0, ..Augment::default() };
     let degrees = |index| {
-        let row = draws(&turned, 5, 0, index, &picture, side);
+        let row = draws(&turned, 5, 0, index, &mut picture.clone(), side);
         f64::from(row.source_y[0]).atan2(row.source_x[0].into()).to_degrees()
     };
     let degrees: Vec<f64> = (0..2000).map(degrees).collect();
@@ -306,7 +326,7 @@ fn contrast_turns_about_the_mean_grey() {
     let picture = formula(0);
     let augment = Augment { brightness: 0.2, contrast: 0.9, flip: 0.0, ..Augment::default() };
     for index in 0..20 {
-        let row = draws(&augment, 0, 0, index, &picture, SIDE);
+        let row = draws(&augment, 0, 0, index, &mut picture.clone(), SIDE);
         let mean = |c: usize| picture.iter().skip(c).step_by(3).map(|&v| f64::from(v)).sum::<f64>() / 81.0;
         let colour = Colour([row.red, row.green, row.blue].map(|row| row.map(f64::from)));
         // Where the mean grey is, contrast does nothing: what is left is brightness, between 0.8 and 1.2.
@@ -316,19 +336,21 @@ fn contrast_turns_about_the_mean_grey() {
 }
 
 #[test]
-fn trivial_draws_one_operation_out_of_thirteen() {
-    let picture = formula(0);
+fn trivial_draws_one_operation_out_of_fourteen() {
+    let picture = dark();
     let augment = Augment { trivial: true, flip: 0.0, ..Augment::default() };
     let mut kinds = std::collections::BTreeMap::<&str, usize>::new();
     let mut steps = BTreeSet::new();
     for index in 0..6000 {
-        let row = draws(&augment, 0, 0, index, &picture, 224);
+        let mut seen = picture.clone();
+        let row = draws(&augment, 0, 0, index, &mut seen, 224);
         let same = Draws::IDENTITY;
         let (x, y) = (row.source_x, row.source_y);
         let place = (x, y) != (same.source_x, same.source_y);
         let colour = (row.red, row.green, row.blue) != (same.red, same.green, same.blue);
         let others = [row.step != 1.0, row.threshold <= 255.0, row.sharpness != 0.0];
         let changes = others.iter().filter(|&&on| on).count() + usize::from(place) + usize::from(colour);
+        let changes = changes + usize::from(seen != picture);
         assert!(changes <= 1 && row.sigma == 0.0 && row.erase == [0.0; 4], "{row:?}");
         steps.insert(row.step as u32);
         let kind = match (place, colour, others) {
@@ -344,13 +366,14 @@ fn trivial_draws_one_operation_out_of_thirteen() {
             (.., [true, ..]) => "posterize",
             (.., [_, true, _]) => "solarize",
             (.., [.., true]) => "sharpness",
+            _ if seen != picture => "equalize",
             _ => "nothing",
         };
         *kinds.entry(kind).or_default() += 1;
         let translated = if kind.starts_with("translate") { x[2].abs().max(y[2].abs()) } else { 0.0 };
         assert!(translated <= 32.0 && row.sharpness.abs() <= 0.99);
     }
-    assert_eq!(kinds.len(), 13, "{kinds:?}");
+    assert_eq!(kinds.len(), 14, "{kinds:?}");
     // Weak ones of some change nothing.
     assert!(kinds.values().all(|&count| count > 300), "{kinds:?}");
     assert_eq!(Vec::from_iter(steps), [1, 2, 4, 8, 16, 32, 64]);

@@ -3,7 +3,7 @@
 Run from the repository root with torch, torchvision and numpy installed:
     python tools/augment_fixtures.py
 
-Pictures are floats on a scale of 0 to 1, so that torchvision does not round to bytes; posterize and the bytes that
+Pictures are floats on a scale of 0 to 1, so that torchvision does not round to bytes; posterize, equalize and the bytes that
 tests/augment.rs starts from are the exceptions.
 """
 
@@ -24,6 +24,12 @@ def formula(n=0):
     """The picture that tests/augment.rs computes too: no symmetry, all levels."""
     y, x, c = np.ogrid[:SIDE, :SIDE, :3]
     return ((x * x * 3 + y * y * 5 + x * y * 7 * (c + 1) + c * 160 + n * 77) // 4 % 256).astype(np.uint8)
+
+
+def dark():
+    """The larger picture of tests/augment.rs."""
+    y, x, c = np.ogrid[:32, :32, :3]
+    return ((x * x * 3 + y * y * 5 + x * y * (c + 1)) // 23 % (90 + 40 * c)).astype(np.uint8)
 
 
 def yiq(turn):
@@ -58,6 +64,7 @@ def main():
     cases += [(f"solarize {t}", lambda i, t=t: F.solarize(i, t / 255)) for t in (100, 0)]
     cases += [(f"posterize {b}", lambda i, b=b: F.posterize((i * 255).round().to(torch.uint8), b) / 255) for b in (5, 2)]
     cases += [("autocontrast", F.autocontrast)]
+    cases += [("equalize", lambda _: F.equalize(torch.tensor(dark()).permute(2, 0, 1)) / 255)]
     # The formulae of mixing are torchvision's too; the draws are given.
     batch = torch.stack([torch.tensor(formula(n)).permute(2, 0, 1) / 255 for n in range(3)])
     mixup = batch.roll(1, 0) * (1 - 0.3) + batch * 0.3

@@ -184,7 +184,7 @@ impl Levels {
 
 /// A picture on its way through the operations that a matrix can express, and the others.
 struct Drawing<'a> {
-    pixels: &'a [u8],
+    pixels: &'a mut [u8],
     side: f64,
     place: Affine,
     colour: Colour,
@@ -235,21 +235,50 @@ impl Drawing<'_> {
             // 8 bits down to 2; a step of 1 changes nothing.
             10 => self.draws.step = 2f64.powi((share * 6.0).round_ties_even() as i32) as f32,
             11 => self.draws.threshold = (255.0 * (1.0 - share)) as f32,
-            _ => self.autocontrast(),
+            12 => self.autocontrast(),
+            _ => equalize(self.pixels),
         }
     }
 }
 
+/// Pillow's `ImageOps.equalize`, torchvision's `equalize`: each channel of RGB pixels is spread so that all levels are
+/// about equally frequent.
+pub fn equalize(pixels: &mut [u8]) {
+    for c in 0..3 {
+        let mut counts = [0_usize; 256];
+        pixels.iter().skip(c).step_by(3).for_each(|&level| counts[usize::from(level)] += 1);
+        let most = counts.iter().rposition(|&count| count > 0).unwrap_or(0);
+        let step = counts[..most].iter().sum::<usize>() / 255;
+        if step == 0 {
+            continue;
+        }
+        let mut below = step / 2;
+        let levels = counts.map(|count| {
+            let level = (below / step).min(255) as u8;
+            below += count;
+            level
+        });
+        pixels.iter_mut().skip(c).step_by(3).for_each(|level| *level = levels[usize::from(*level)]);
+    }
+}
+
 /// Operations of [`Augment::trivial`]: nothing, shear x and y, translate x and y, rotate, brightness, saturation,
-/// contrast, sharpness, posterize, solarize, autocontrast.
-const TRIVIAL: usize = 13;
+/// contrast, sharpness, posterize, solarize, autocontrast, equalize.
+const TRIVIAL: usize = 14;
 
 /// What is drawn for picture `index` of the data set in an epoch. `pixels` are the bytes `[side, side, 3]` that
-/// the draws are for: contrast needs their mean.
+/// the draws are for: contrast needs their mean, and where they are to be equalized, that is done to them at once.
 ///
 /// The order: mirrors, rotation; TrivialAugment's operation; brightness, contrast, saturation, hue, grey; blur;
 /// erasing. Colours are only clamped behind the last of them.
-pub fn draws(augment: &Augment, seed: u64, epoch: u64, index: usize, pixels: &[u8], side: usize) -> Draws {
+pub fn draws(
+    augment: &Augment,
+    seed: u64,
+    epoch: u64,
+    index: usize,
+    pixels: &mut [u8],
+    side: usize,
+) -> Draws {
     let mut stream = Stream::new(&[seed, key_of("augment"), epoch, index as u64]);
     let mut chance = |probability: f64| stream.unit() < probability;
     let (flip, vertical, grey, blur, erase) = (

@@ -59,8 +59,8 @@ impl View {
         matches!(self, View::Train { augment, .. } if augment.on_device())
     }
 
-    /// What the device is to do with the `pixels` of picture `index`; none where it only normalises.
-    pub(crate) fn draws(&self, index: usize, pixels: &[u8]) -> Option<Draws> {
+    /// What the device is to do with the `pixels` of picture `index`, as [`draws`]; none where it only normalises.
+    pub(crate) fn draws(&self, index: usize, pixels: &mut [u8]) -> Option<Draws> {
         match self {
             View::Train { preprocess, augment, seed, epoch } if augment.on_device() => {
                 Some(draws(augment, *seed, *epoch, index, pixels, preprocess.crop))
@@ -148,8 +148,8 @@ impl Loader {
 fn assemble(dataset: &Dataset, indices: &[usize], view: &View, stop: &AtomicBool) -> Option<Batch> {
     type Varied = (Vec<u8>, Option<Draws>);
     let varied = |index: usize| {
-        let pixels = view.picture(dataset, index)?;
-        let draws = view.draws(index, &pixels);
+        let mut pixels = view.picture(dataset, index)?;
+        let draws = view.draws(index, &mut pixels);
         Ok((pixels, draws))
     };
     let views: Vec<Option<Result<Varied>>> = indices

@@ -32,7 +32,7 @@ pub mod table;
 pub mod transform;
 
 pub use crate::models::Task;
-pub use augment::{Mix, Preset, draws, mix};
+pub use augment::{Mix, Preset, draws, equalize, mix};
 pub use balance::{balanced_order, class_weights};
 pub use dataset::{Dataset, Sample, Skipped, Source, content_key};
 pub use decode::{Picture, decode, load};

@@ -43,7 +43,7 @@ pub struct Augment {
     pub blur_sigma: (f64, f64),
     /// Probability that a rectangle is erased to the mean: torchvision's `RandomErasing`, 2% to 33% of the area.
     pub erase: f64,
-    /// TrivialAugmentWide without equalize: one operation out of thirteen a picture, of random strength.
+    /// TrivialAugmentWide: one operation out of fourteen a picture, of random strength.
     pub trivial: bool,
     /// What a rotation or a shift uncovers is the picture's mirror image, else black.
     pub reflect: bool,

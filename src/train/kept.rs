@@ -320,8 +320,8 @@ impl Extraction<'_> {
             let (mut good, mut draws) = (Vec::new(), Vec::new());
             for (&at, outcome) in group.iter().zip(decoded) {
                 match outcome {
-                    Ok(crop) => {
-                        draws.extend(wanted[at.0].views[at.2].draws(at.1, &crop));
+                    Ok(mut crop) => {
+                        draws.extend(wanted[at.0].views[at.2].draws(at.1, &mut crop));
                         pixels.extend(crop);
                         good.push(at);
                     }
