@@ -20,19 +20,6 @@ fn weight(tap: u32, c: u32) -> vec4<f32> {
     return w[select(tap, 8u - tap, FLIPPED) * (params.in_channels / 4u) + c];
 }
 
-fn load(at: u32, quads: u32) -> Row {
-    var r: Row;
-    r.x0 = x[at];
-    if WIDTH > 1u { r.x1 = x[at + quads]; }
-    if WIDTH > 2u { r.x2 = x[at + 2u * quads]; }
-    if WIDTH > 3u { r.x3 = x[at + 3u * quads]; }
-    if WIDTH > 4u { r.x4 = x[at + 4u * quads]; }
-    if WIDTH > 5u { r.x5 = x[at + 5u * quads]; }
-    if WIDTH > 6u { r.x6 = x[at + 6u * quads]; }
-    if WIDTH > 7u { r.x7 = x[at + 7u * quads]; }
-    return r;
-}
-
 fn store(r: Row, at: u32, quads: u32, c: u32) {
     y[at] = finish4(r.x0, c, quads, at);
     if WIDTH > 1u { y[at + quads] = finish4(r.x1, c, quads, at + quads); }
@@ -57,12 +44,12 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups
     let pitch = WIDTH * quads;
     var at = n * params.in_height * pitch + c;
     // What the rows so far give to the row above the next one (a) and to that one (b).
-    let first = load(at, quads);
+    let first = load_x(at, quads);
     var a = across(first, w3, w4, w5);
     var b = across(first, w0, w1, w2);
     for (var h = 1u; h < params.in_height; h++) {
         at += pitch;
-        let row = load(at, quads);
+        let row = load_x(at, quads);
         store(add(a, across(row, w6, w7, w8)), at - pitch, quads, c);
         a = add(b, across(row, w3, w4, w5));
         b = across(row, w0, w1, w2);

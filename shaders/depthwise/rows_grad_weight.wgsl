@@ -10,19 +10,6 @@
 @group(0) @binding(2) var<storage, read> grad_y: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> grad_w: array<vec4<f32>>;
 
-fn load_x(at: u32, quads: u32) -> Row {
-    var r: Row;
-    r.x0 = x[at];
-    if WIDTH > 1u { r.x1 = x[at + quads]; }
-    if WIDTH > 2u { r.x2 = x[at + 2u * quads]; }
-    if WIDTH > 3u { r.x3 = x[at + 3u * quads]; }
-    if WIDTH > 4u { r.x4 = x[at + 4u * quads]; }
-    if WIDTH > 5u { r.x5 = x[at + 5u * quads]; }
-    if WIDTH > 6u { r.x6 = x[at + 6u * quads]; }
-    if WIDTH > 7u { r.x7 = x[at + 7u * quads]; }
-    return r;
-}
-
 fn upstream(at: u32, quads: u32) -> Row {
     var r: Row;
     r.x0 = grad_y[at];

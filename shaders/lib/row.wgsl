@@ -7,6 +7,20 @@ struct Row {
     x4: vec4<f32>, x5: vec4<f32>, x6: vec4<f32>, x7: vec4<f32>,
 }
 
+// The row of `x`, which the shader binds, whose first pixel lies at `at`.
+fn load_x(at: u32, quads: u32) -> Row {
+    var r: Row;
+    r.x0 = x[at];
+    if WIDTH > 1u { r.x1 = x[at + quads]; }
+    if WIDTH > 2u { r.x2 = x[at + 2u * quads]; }
+    if WIDTH > 3u { r.x3 = x[at + 3u * quads]; }
+    if WIDTH > 4u { r.x4 = x[at + 4u * quads]; }
+    if WIDTH > 5u { r.x5 = x[at + 5u * quads]; }
+    if WIDTH > 6u { r.x6 = x[at + 6u * quads]; }
+    if WIDTH > 7u { r.x7 = x[at + 7u * quads]; }
+    return r;
+}
+
 fn add(a: Row, b: Row) -> Row {
     return Row(a.x0 + b.x0, a.x1 + b.x1, a.x2 + b.x2, a.x3 + b.x3, a.x4 + b.x4, a.x5 + b.x5, a.x6 + b.x6, a.x7 + b.x7);
 }

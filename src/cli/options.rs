@@ -73,7 +73,7 @@ pub(super) struct Optimizing {
     /// SGD looks ahead (Nesterov)
     #[arg(long)]
     nesterov: bool,
-    /// Keep few activations for the gradients and compute the others again: less memory, a third more time at most, the
+    /// Keep few activations for the gradients and compute the others again: less memory, about a quarter more work, the
     /// same numbers; done by itself where a GPU's memory does not suffice
     #[arg(long)]
     grad_checkpointing: bool,

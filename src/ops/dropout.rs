@@ -49,11 +49,11 @@ impl Dropout {
 
     /// Elements that share a draw.
     fn unit(&self, x: &Type) -> usize {
-        if self.by_row { x.shape.numel() / x.shape.first().copied().unwrap_or(1).max(1) } else { 1 }
+        if self.by_row { x.shape[1..].iter().product::<usize>().max(1) } else { 1 }
     }
 
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        let unit = self.unit(call.io.inputs[0].ty).max(1);
+        let unit = self.unit(call.io.inputs[0].ty);
         let step = call.words(1);
         let key = pcg(pcg(pcg(step[0]) ^ step[1]) ^ self.salt);
         let (threshold, scale) = (self.threshold(), T::of((1.0 / (1.0 - self.p)).into()));
@@ -117,7 +117,7 @@ impl Op for Dropout {
             threshold: self.threshold(),
             salt: self.salt,
             scale: 1.0 / (1.0 - self.p),
-            unit: self.unit(io.inputs[0].ty).max(1) as u32,
+            unit: self.unit(io.inputs[0].ty) as u32,
         };
         let kernel = Kernel::new(shader!("dropout/pointwise.wgsl"), "forward");
         let launch = Launch::new(kernel, &params, groups(quads, caps));

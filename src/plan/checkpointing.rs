@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::passes::before;
 use crate::Result;
-use crate::tape::{Phase, Role, Tape, ValueId};
+use crate::tape::{Node, Phase, Tape, ValueId};
 
 /// A value is small where it has so many times fewer bytes than the largest that is saved: it is kept in any case.
 const SMALL: u64 = 64;
@@ -31,6 +31,8 @@ struct Forward<'a> {
     producers: BTreeMap<ValueId, usize>,
     /// What the backward pass reads of it.
     read: BTreeSet<ValueId>,
+    /// What it changes in place.
+    changed: BTreeSet<ValueId>,
     /// Values of at most so many bytes are small.
     small: u64,
 }
@@ -38,13 +40,15 @@ struct Forward<'a> {
 impl<'a> Forward<'a> {
     fn new(tape: &'a Tape) -> Self {
         let end = tape.nodes.iter().position(|node| node.phase != Phase::Forward).unwrap_or(tape.nodes.len());
-        let outputs = |(n, node): (usize, &'a crate::tape::Node)| node.outputs.iter().map(move |&v| (v, n));
+        let outputs = |(n, node): (usize, &'a Node)| node.outputs.iter().map(move |&v| (v, n));
         let producers: BTreeMap<_, _> = tape.nodes[..end].iter().enumerate().flat_map(outputs).collect();
         let inputs = tape.nodes[end..].iter().flat_map(|node| &node.inputs);
         let read: BTreeSet<ValueId> =
             inputs.filter(|v| producers.contains_key(v) && tape.values[v.0].live).copied().collect();
         let largest = read.iter().map(|&v| tape.ty(v).bytes()).max().unwrap_or(0);
-        Forward { tape, end, producers, read, small: largest / SMALL }
+        let changed =
+            tape.nodes[..end].iter().flat_map(|node| &node.inputs[..node.op.updates()]).copied().collect();
+        Forward { tape, end, producers, read, changed, small: largest / SMALL }
     }
 
     /// The value whose memory `v` is.
@@ -58,10 +62,7 @@ impl<'a> Forward<'a> {
     /// Whether `v` is computed anew at each step and large: what it is worth not to keep.
     fn is_large(&self, v: ValueId) -> bool {
         let value = &self.tape.values[v.0];
-        self.producers.contains_key(&v)
-            && value.live
-            && value.role == Role::Computed
-            && value.ty.bytes() > self.small
+        self.producers.contains_key(&v) && value.live && value.ty.bytes() > self.small
     }
 
     /// Large values that the backward pass reads, by the node that computes them, and their bytes.
@@ -142,13 +143,7 @@ impl<'a> Forward<'a> {
                 open.extend(self.tape.nodes[n].inputs.iter().copied().filter(|&v| !fixed(v)));
             }
         }
-        let forward = &self.tape.nodes[..self.end];
-        let changed: BTreeSet<ValueId> =
-            forward.iter().flat_map(|node| &node.inputs[..node.op.updates()]).copied().collect();
-        let stale = |&n: &usize| {
-            let node = &forward[n];
-            node.op.updates() > 0 || node.inputs.iter().any(|v| changed.contains(v))
-        };
+        let stale = |&n: &usize| self.tape.nodes[n].inputs.iter().any(|v| self.changed.contains(v));
         if nodes.iter().any(stale) { Vec::new() } else { nodes.into_iter().collect() }
     }
 }
@@ -166,9 +161,8 @@ pub(super) fn checkpoint(tape: &mut Tape) -> Result<()> {
         chosen.windows(2).map(|ends| forward.again([ends[0], ends[1]], &kept)).collect();
     for part in parts {
         let made: BTreeSet<ValueId> = part.iter().flat_map(|&n| tape.nodes[n].outputs.clone()).collect();
-        let reads = |node: &crate::tape::Node| {
-            node.phase == Phase::Backward && node.inputs.iter().any(|v| made.contains(v))
-        };
+        let reads =
+            |node: &Node| node.phase == Phase::Backward && node.inputs.iter().any(|v| made.contains(v));
         let Some(first) = tape.nodes.iter().position(reads) else { continue };
         let (copies, at) = before(tape, first, |tape| {
             let mut copies: BTreeMap<ValueId, ValueId> = BTreeMap::new();
