@@ -6,23 +6,11 @@
 
 // import lib/index.wgsl
 // import lib/tile.wgsl
-// import lib/window.wgsl
-
-override PHASE_H: u32 = 0u;
-override PHASE_W: u32 = 0u;
+// import lib/phase.wgsl
 
 @group(0) @binding(1) var<storage, read> grad_y: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> w: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> grad_x: array<vec4<f32>>;
-
-// Input pixels of the phase in a picture.
-fn phase_height() -> u32 { return (params.in_height + STRIDE_H - 1u - PHASE_H) / STRIDE_H; }
-fn phase_width() -> u32 { return (params.in_width + STRIDE_W - 1u - PHASE_W) / STRIDE_W; }
-
-// A pixel of the phase, in its place in the picture.
-fn placed(p: Pixel) -> Pixel {
-    return Pixel(p.n, p.h * STRIDE_H + PHASE_H, p.w * STRIDE_W + PHASE_W);
-}
 
 fn store(value: vec4<f32>, p: Pixel, quad: u32) {
     let quads = params.in_channels / 4u;

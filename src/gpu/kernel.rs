@@ -34,6 +34,7 @@ macro_rules! shader {
 /// Shared functions, named by `// import lib/NAME.wgsl` lines.
 static LIBRARY: &[Source] = &[
     Source { path: "lib/activation.wgsl", text: include_str!("../../shaders/lib/activation.wgsl") },
+    Source { path: "lib/block.wgsl", text: include_str!("../../shaders/lib/block.wgsl") },
     Source { path: "lib/derivative.wgsl", text: include_str!("../../shaders/lib/derivative.wgsl") },
     Source { path: "lib/elementwise.wgsl", text: include_str!("../../shaders/lib/elementwise.wgsl") },
     Source { path: "lib/epilogue.wgsl", text: include_str!("../../shaders/lib/epilogue.wgsl") },
@@ -42,6 +43,7 @@ static LIBRARY: &[Source] = &[
     Source { path: "lib/index.wgsl", text: include_str!("../../shaders/lib/index.wgsl") },
     Source { path: "lib/multiply_add.wgsl", text: include_str!("../../shaders/lib/multiply_add.wgsl") },
     Source { path: "lib/norm.wgsl", text: include_str!("../../shaders/lib/norm.wgsl") },
+    Source { path: "lib/phase.wgsl", text: include_str!("../../shaders/lib/phase.wgsl") },
     Source { path: "lib/random.wgsl", text: include_str!("../../shaders/lib/random.wgsl") },
     Source { path: "lib/row.wgsl", text: include_str!("../../shaders/lib/row.wgsl") },
     Source { path: "lib/shift.wgsl", text: include_str!("../../shaders/lib/shift.wgsl") },

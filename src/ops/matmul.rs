@@ -6,11 +6,12 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::block::Squares;
 use super::cpu::sums::{banded, strips};
 use super::cpu::{Grid, Job, Weights, correlate, weigh, weigh_scratch};
 use super::{Case, Epilogue, Fill, groups, launch_threads, launch_tiles, require};
 use crate::Result;
-use crate::gpu::{Caps, Kernel};
+use crate::gpu::{Caps, Kernel, Source};
 use crate::shader;
 use crate::tape::{
     Cost, CpuCall, GradRule, Io, Launch, Op, Operand, Real, Shape, Tape, Type, ValueId, Variant,
@@ -157,12 +158,17 @@ impl Matmul {
         correlate(call, &grid, &jobs, &epilogue);
     }
 
-    fn launches(&self, io: &Io<'_>, caps: &Caps, tile: bool) -> Vec<Launch> {
+    /// One launch a part of the weight.
+    fn variant(
+        &self,
+        io: &Io<'_>,
+        name: &'static str,
+        source: &'static Source,
+        launch: impl Fn(Kernel, &Params) -> Launch,
+    ) -> Variant {
         let (rows, depth, columns) = sizes(io.input(0), io.input(1));
         let parts = &io.inputs[1].parts;
-        let source = if tile { shader!("matmul/tile.wgsl") } else { shader!("matmul/plain.wgsl") };
-        let threads = if tile { rows.div_ceil(8) * columns.div_ceil(16) } else { rows * columns };
-        let launch = |(number, part): (usize, &std::ops::Range<usize>)| {
+        let one = |(number, part): (usize, &std::ops::Range<usize>)| {
             let last = number + 1 == parts.len();
             let epilogue = if last { self.epilogue } else { Epilogue::default() };
             let kernel = Kernel::new(source, "forward")
@@ -175,11 +181,11 @@ impl Matmul {
                 depth_offset: part.start as u32,
                 depth_stride: depth as u32,
             };
-            let make = if tile { launch_tiles } else { launch_threads };
-            let launch = make(kernel, &params, threads, caps);
-            epilogue.bind(2, launch.inputs([0]).read(Operand::Input(1, number))).output(0)
+            let launch = launch(kernel, &params).inputs([0]).read(Operand::Input(1, number));
+            epilogue.bind(2, launch).output(0)
         };
-        parts.iter().enumerate().map(launch).collect()
+        let launches = parts.iter().enumerate().map(one).collect();
+        Variant { name, launches, scratch: Vec::new() }
     }
 }
 
@@ -236,12 +242,19 @@ impl Op for Matmul {
     }
 
     fn kernels(&self, io: &Io<'_>, caps: &Caps) -> Vec<Variant> {
-        let (_, depth, columns) = sizes(io.input(0), io.input(1));
+        let (rows, depth, columns) = sizes(io.input(0), io.input(1));
         let mut all = Vec::new();
         if quads(depth, columns, &io.inputs[1].parts) {
-            all.push(Variant { name: "tile", launches: self.launches(io, caps, true), scratch: Vec::new() });
+            for squares in Squares::of(rows, columns, depth, caps) {
+                let launch = |kernel, params: &Params| squares.launch(kernel, params, 1, caps);
+                all.push(self.variant(io, squares.name, shader!("matmul/block.wgsl"), launch));
+            }
+            let tiles = rows.div_ceil(8) * columns.div_ceil(16);
+            let launch = |kernel, params: &Params| launch_tiles(kernel, params, tiles, caps);
+            all.push(self.variant(io, "tile", shader!("matmul/tile.wgsl"), launch));
         }
-        all.push(Variant { name: "plain", launches: self.launches(io, caps, false), scratch: Vec::new() });
+        let launch = |kernel, params: &Params| launch_threads(kernel, params, rows * columns, caps);
+        all.push(self.variant(io, "plain", shader!("matmul/plain.wgsl"), launch));
         all
     }
 
@@ -288,10 +301,8 @@ impl Op for MatmulGradInput {
         let [depth, columns] = [io.input(1)[0], io.input(1)[1]];
         let rows = io.input(0).rows();
         let parts = &io.inputs[1].parts;
-        let variant = |name, source, tile: bool| {
-            let launch = |(number, part): (usize, &std::ops::Range<usize>)| {
-                let threads =
-                    if tile { rows.div_ceil(8) * part.len().div_ceil(16) } else { rows * part.len() };
+        let variant = |name, source, launch: &dyn Fn(Kernel, &Params) -> Launch| {
+            let one = |(number, part): (usize, &std::ops::Range<usize>)| {
                 let params = Params {
                     rows: rows as u32,
                     depth: part.len() as u32,
@@ -299,17 +310,26 @@ impl Op for MatmulGradInput {
                     depth_offset: part.start as u32,
                     depth_stride: depth as u32,
                 };
-                let kernel = Kernel::new(source, "grad_input");
-                let make = if tile { launch_tiles } else { launch_threads };
-                make(kernel, &params, threads, caps).inputs([0]).read(Operand::Input(1, number)).output(0)
+                let launch = launch(Kernel::new(source, "grad_input"), &params);
+                launch.inputs([0]).read(Operand::Input(1, number)).output(0)
             };
-            Variant { name, launches: parts.iter().enumerate().map(launch).collect(), scratch: Vec::new() }
+            Variant { name, launches: parts.iter().enumerate().map(one).collect(), scratch: Vec::new() }
         };
         let mut all = Vec::new();
         if quads(depth, columns, parts) {
-            all.push(variant("tile", shader!("matmul/tile_grad_input.wgsl"), true));
+            let largest = parts.iter().map(std::ops::Range::len).max().unwrap_or(depth);
+            for squares in Squares::of(rows, largest, columns, caps) {
+                let launch = |kernel, params: &Params| squares.launch(kernel, params, 1, caps);
+                all.push(variant(squares.name, shader!("matmul/block_grad_input.wgsl"), &launch));
+            }
+            let launch = |kernel, params: &Params| {
+                launch_tiles(kernel, params, rows.div_ceil(8) * params.depth.div_ceil(16) as usize, caps)
+            };
+            all.push(variant("tile", shader!("matmul/tile_grad_input.wgsl"), &launch));
         }
-        all.push(variant("plain", shader!("matmul/plain_grad.wgsl"), false));
+        let launch =
+            |kernel, params: &Params| launch_threads(kernel, params, rows * params.depth as usize, caps);
+        all.push(variant("plain", shader!("matmul/plain_grad.wgsl"), &launch));
         all
     }
 
@@ -350,8 +370,8 @@ impl Op for MatmulGradWeight {
         let [stride, columns] = [io.output(0)[0], io.output(0)[1]];
         let parts = &io.outputs[0].parts;
         let mut all = Vec::new();
-        if quads(stride, columns, parts) {
-            let tiles = stride.div_ceil(8) * columns.div_ceil(16);
+        // `tiles` in all; `launch` knows how many a part has.
+        let split = |name, source, tiles, launch: &dyn Fn(Kernel, &SplitParams) -> Launch| {
             let whole = io.outputs[0].ty.bytes();
             // A weight that is split over bindings has tiles enough.
             let (splits, split_rows) = if parts.len() > 1 {
@@ -359,7 +379,7 @@ impl Op for MatmulGradWeight {
             } else {
                 split_rows(rows, tiles, whole, 4, caps)
             };
-            let mut variant = Variant { name: "tile", launches: Vec::new(), scratch: Vec::new() };
+            let mut variant = Variant { name, launches: Vec::new(), scratch: Vec::new() };
             for (number, part) in parts.iter().enumerate() {
                 let params = SplitParams {
                     rows: rows as u32,
@@ -370,15 +390,29 @@ impl Op for MatmulGradWeight {
                     split_rows: split_rows as u32,
                     splits: splits as u32,
                 };
-                let kernel = Kernel::new(shader!("matmul/tile_grad_weight.wgsl"), "grad_weight");
-                let threads = part.len().div_ceil(8) * columns.div_ceil(16) * splits;
-                let first = launch_tiles(kernel, &params, threads, caps).inputs([0, 1]);
+                let first = launch(Kernel::new(source, "grad_weight"), &params).inputs([0, 1]);
                 let output = Operand::Output(0, number);
-                let one = with_splits("tile", first, output, part.len() * columns, splits, caps);
+                let one = with_splits(name, first, output, part.len() * columns, splits, caps);
                 variant.launches.extend(one.launches);
                 variant.scratch.extend(one.scratch);
             }
-            all.push(variant);
+            variant
+        };
+        if quads(stride, columns, parts) {
+            let largest = parts.iter().map(std::ops::Range::len).max().unwrap_or(stride);
+            for squares in Squares::of(largest, columns, rows, caps) {
+                let source = shader!("matmul/block_grad_weight.wgsl");
+                let launch = |kernel, params: &SplitParams| {
+                    squares.launch(kernel, params, params.splits as usize, caps)
+                };
+                all.push(split(squares.name, source, squares.tiles(), &launch));
+            }
+            let launch = |kernel, params: &SplitParams| {
+                let tiles = params.depth.div_ceil(8) * params.columns.div_ceil(16) * params.splits;
+                launch_tiles(kernel, params, tiles as usize, caps)
+            };
+            let tiles = stride.div_ceil(8) * columns.div_ceil(16);
+            all.push(split("tile", shader!("matmul/tile_grad_weight.wgsl"), tiles, &launch));
         }
         let plain = |(number, part): (usize, &std::ops::Range<usize>)| {
             let params = Params {
@@ -472,6 +506,9 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new(Matmul::default(), &[&[3, 20], &[20, 36]]),
         Case::new(bias, &[&[3, 17], &[17, 10], &[10]]),
         Case::new(bias, &[&[9, 24], &[24, 20], &[20]]),
+        // Large enough for squares, of which the last ones are not full, and for a split sum of them.
+        Case::new(Matmul::default(), &[&[2, 70, 36], &[36, 136]]),
+        Case::new(bias, &[&[3, 181, 44], &[44, 40], &[40]]),
         // Enough rows for the split sum.
         Case::new(bias, &[&[3, 19, 23, 12], &[12, 8], &[8]]),
         Case::new(full, &[&[3, 5, 3, 8], &[8, 20], &[20], &[2, 20], &[3, 5, 3, 20]]).grads(&[]),

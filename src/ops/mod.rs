@@ -5,6 +5,7 @@ mod activation;
 mod add;
 mod augment;
 mod batch_norm;
+mod block;
 mod case;
 mod concat;
 mod conv;

@@ -9,6 +9,7 @@ mod window;
 pub(super) use window::Params;
 pub use window::{Padding, Window};
 
+use super::block::Squares;
 use super::cpu::{
     Grid, Job, Tap, Weights, correlate, weigh, weigh_scratch, winograd_scratch, winograd_weigh,
 };
@@ -163,6 +164,11 @@ impl Op for Conv {
         let mut all = Vec::new();
         if let Some(quads) = tiled(self.groups, x[3], y[3]) {
             if quads {
+                let depth = self.window.taps().count() * x[3];
+                for squares in Squares::of(y.rows(), y[3], depth, caps) {
+                    let launch = squares.launch(kernel(shader!("conv/block.wgsl")), &params, 1, caps);
+                    all.push(variant(squares.name, launch));
+                }
                 all.push(tile("tile", kernel(shader!("conv/tile.wgsl")).with(&by_place), tiles));
             }
             all.push(tile("tile_any", kernel(shader!("conv/tile_any.wgsl")), tiles));
@@ -220,6 +226,30 @@ impl ConvGradInput {
         (grid, jobs)
     }
 
+    /// The taps over the pixels of a phase, as `shaders/conv/block_grad_input.wgsl` counts them: along an axis, those
+    /// where `phase + padding - tap dilation` divides by the stride.
+    fn taps_of(&self, [a, b]: [usize; 2]) -> [(&'static str, u32); 8] {
+        let Window { kernel, stride, padding, dilation } = self.window;
+        let along = |axis: usize, at: usize| {
+            let covers = |&tap: &usize| at % stride[axis] == tap * dilation[axis] % stride[axis];
+            let taps: Vec<usize> = (0..kernel[axis]).filter(covers).collect();
+            let step = if taps.len() > 1 { taps[1] - taps[0] } else { 1 };
+            [taps.first().copied().unwrap_or(0), step, taps.len()].map(|n| n as u32)
+        };
+        let [first_h, step_h, taps_h] = along(0, a + padding.top);
+        let [first_w, step_w, taps_w] = along(1, b + padding.left);
+        [
+            ("PHASE_H", a as u32),
+            ("PHASE_W", b as u32),
+            ("FIRST_H", first_h),
+            ("STEP_H", step_h),
+            ("TAPS_H", taps_h),
+            ("FIRST_W", first_w),
+            ("STEP_W", step_w),
+            ("TAPS_W", taps_w),
+        ]
+    }
+
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let (grid, jobs) = self.jobs(call.real(1), call.io.input(0));
         let epilogue = Epilogue::default().operands_of(2, call);
@@ -251,8 +281,19 @@ impl Op for ConvGradInput {
             let [sh, sw] = self.window.stride;
             // Pixels of equal remainder, as far as there are any.
             let phases = (0..sh.min(x[1])).flat_map(|a| (0..sw.min(x[2])).map(move |b| [a, b]));
+            let rows_of = |[a, b]: [usize; 2]| x[0] * (x[1] - a).div_ceil(sh) * (x[2] - b).div_ceil(sw);
+            let depth = self.window.taps().count() * y[3] / (sh * sw);
+            for squares in Squares::of(rows_of([0, 0]), x[3], depth, caps) {
+                let launch = |phase: [usize; 2]| {
+                    let kernel = kernel(shader!("conv/block_grad_input.wgsl")).with(&self.taps_of(phase));
+                    let squares = squares.over(rows_of(phase), x[3]);
+                    squares.launch(kernel, &params, 1, caps).inputs([0, 1]).output(0)
+                };
+                let launches = phases.clone().map(launch).collect();
+                all.push(Variant { name: squares.name, launches, scratch: Vec::new() });
+            }
             let launch = |[a, b]: [usize; 2]| {
-                let rows = x[0] * (x[1] - a).div_ceil(sh) * (x[2] - b).div_ceil(sw);
+                let rows = rows_of([a, b]);
                 let tiles = rows.div_ceil(8) * x[3].div_ceil(16);
                 let by_place = self.window.by_place(x, y).into();
                 let phase = [("PHASE_H", a as u32), ("PHASE_W", b as u32), ("BY_PLACE", by_place)];
@@ -308,28 +349,37 @@ impl Op for ConvGradWeight {
     fn kernels(&self, io: &Io<'_>, caps: &Caps) -> Vec<Variant> {
         let (x, y) = (io.input(0), io.input(1));
         let window = &self.window;
-        let mut params = Params::new(window, self.groups, x, y);
+        let params = Params::new(window, self.groups, x, y);
         let elements = self.weight.numel();
         let kernel = |source| Kernel::new(source, "grad_weight").with(&window.constants());
-        let mut tile = |name, kernel, tiles, align| {
+        let split = |name, tiles, align, launch: &dyn Fn(&Params, usize) -> Launch| {
             let (splits, rows) = split_rows(y.rows(), tiles, elements as u64 * 4, align, caps);
-            (params.splits, params.split_rows) = (splits as u32, rows as u32);
-            let first = launch_tiles(kernel, &params, tiles * splits, caps).inputs([0, 1]);
+            let params = params.split(splits, rows);
+            let first = launch(&params, splits).inputs([0, 1]);
             with_splits(name, first, Operand::Output(0, 0), elements, splits, caps)
         };
         let mut all = Vec::new();
         if let Some(quads) = tiled(self.groups, x[3], y[3]) {
             let (taps, wide) = (window.kernel[0] * window.kernel[1], y[3].div_ceil(16));
             if quads {
+                for squares in Squares::of(taps * x[3], y[3], y.rows(), caps) {
+                    let kernel = kernel(shader!("conv/block_grad_weight.wgsl"));
+                    let launch =
+                        |params: &Params, splits| squares.launch(kernel.clone(), params, splits, caps);
+                    all.push(split(squares.name, squares.tiles(), 4, &launch));
+                }
                 let tiles = taps * x[3].div_ceil(8) * wide;
                 let kernel = kernel(shader!("conv/tile_grad_weight.wgsl"));
                 let kernel = kernel.with(&[("BY_PLACE", window.by_place(x, y).into())]);
-                all.push(tile("tile", kernel, tiles, 4));
+                let launch =
+                    |params: &Params, splits| launch_tiles(kernel.clone(), params, tiles * splits, caps);
+                all.push(split("tile", tiles, 4, &launch));
             }
             let tiles = (taps * x[3]).div_ceil(8) * wide;
-            all.push(tile("tile_any", kernel(shader!("conv/tile_any_grad_weight.wgsl")), tiles, 1));
+            let kernel = kernel(shader!("conv/tile_any_grad_weight.wgsl"));
+            let launch = |params: &Params, splits| launch_tiles(kernel.clone(), params, tiles * splits, caps);
+            all.push(split("tile_any", tiles, 1, &launch));
         }
-        let params = Params::new(window, self.groups, x, y);
         let launch = launch_threads(kernel(shader!("conv/plain_grad.wgsl")), &params, elements, caps);
         all.push(Variant::single("plain", launch.inputs([0, 1]).output(0)));
         all
@@ -379,6 +429,17 @@ pub(super) fn cases() -> Vec<Case> {
         .grads(&[]),
         // Enough channels and pixels for Winograd's form of the weight's gradient on the CPU.
         Case::new(conv(square(3, 1, 1), 1), &[&[3, 9, 11, 32], &[3, 3, 32, 36]]),
+        // Large enough for squares, of which the last ones are not full: with an epilogue, a stride, phases without a tap,
+        // taps of one parity, sums that end within a step.
+        Case::new(
+            Conv { epilogue: full, ..conv(square(3, 1, 1), 1) },
+            &[&[1, 13, 11, 12], &[3, 3, 12, 36], &[36], &[2, 36], &[1, 13, 11, 36]],
+        )
+        .grads(&[]),
+        Case::new(conv(square(3, 2, 1), 1), &[&[2, 17, 15, 36], &[3, 3, 36, 132]]),
+        Case::new(conv(square(1, 2, 0), 1), &[&[2, 11, 13, 32], &[1, 1, 32, 44]]),
+        Case::new(conv(odd, 1), &[&[3, 11, 9, 32], &[3, 2, 32, 32]]),
+        Case::new(conv(Window { stride: [2, 2], ..dilated }, 1), &[&[1, 13, 14, 32], &[3, 3, 32, 32]]),
         // Enough pixels for the split sum.
         Case::new(conv(square(3, 1, 1), 1), &[&[2, 19, 23, 4], &[3, 3, 4, 8]]),
         Case::new(

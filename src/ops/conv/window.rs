@@ -165,4 +165,9 @@ impl Params {
             splits: 1,
         }
     }
+
+    /// With the sum over output pixels in `splits` parts of `rows`.
+    pub(super) fn split(self, splits: usize, rows: usize) -> Self {
+        Params { splits: splits as u32, split_rows: rows as u32, ..self }
+    }
 }

@@ -1,0 +1,77 @@
+//! Matrix products by squares, one a workgroup: `shaders/lib/block.wgsl`. What GPUs prefer for all but small products;
+//! software adapters, to which workgroup memory is only more memory, are not offered them.
+
+use bytemuck::Pod;
+
+use super::groups_of;
+use crate::gpu::{Caps, Kernel};
+use crate::tape::Launch;
+
+/// A product cut into squares of `side` rows by `side` columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Squares {
+    /// The variant's name.
+    pub(super) name: &'static str,
+    side: usize,
+    count: usize,
+}
+
+/// Squares enough to keep a large GPU busy.
+const ENOUGH: usize = 256;
+
+impl Squares {
+    /// The ways to cut a product of `rows` x `columns`, each a sum of `depth` products, the preferred first: large squares load less for each multiply-add, small ones keep more of the device busy and waste
+    /// less at the edges. None where the device is software, or the product so small that most of a square would be waste.
+    pub(super) fn of(rows: usize, columns: usize, depth: usize, caps: &Caps) -> Vec<Self> {
+        if caps.software || rows < 32 || columns < 32 || depth < 16 {
+            return Vec::new();
+        }
+        let cut = |name, side| Squares { name, side, count: 0 }.over(rows, columns);
+        let (large, small) = (cut("block_128", 128), cut("block_64", 64));
+        // As many results of the large squares' as of the small ones' are real, or nearly.
+        let full = large.count * 128 * 128 <= small.count * 64 * 64 * 9 / 8;
+        let mut all = if full && large.count >= ENOUGH { vec![large, small] } else { vec![small, large] };
+        // Two operands' tiles of vec4.
+        all.retain(|s| {
+            s.threads() <= caps.invocations as usize && 32 * s.tile() <= caps.workgroup_bytes as usize
+        });
+        all
+    }
+
+    /// The same squares over another product.
+    pub(super) fn over(self, rows: usize, columns: usize) -> Self {
+        Squares { count: rows.div_ceil(self.side) * columns.div_ceil(self.side), ..self }
+    }
+
+    /// Each has 8 x 8 results.
+    fn threads(&self) -> usize {
+        (self.side / 8).pow(2)
+    }
+
+    /// Vec4 of one operand in workgroup memory.
+    fn tile(&self) -> usize {
+        self.side / 4 * self.depth()
+    }
+
+    /// Steps of the sum at a time: each thread fetches one block of 4 x 4 numbers.
+    fn depth(&self) -> usize {
+        self.side / 8
+    }
+
+    /// Threads as the kernels of one thread a tile count them, to find out how often a sum should be split.
+    pub(super) fn tiles(&self) -> usize {
+        self.count * super::WORKGROUP as usize
+    }
+
+    /// The dispatch of `kernel` over all squares, `splits` times.
+    pub(super) fn launch<P: Pod>(&self, kernel: Kernel, params: &P, splits: usize, caps: &Caps) -> Launch {
+        let constants = [
+            ("WORKGROUP", self.threads() as u32),
+            ("SIDE_QUADS", self.side as u32 / 4),
+            ("DEPTH", self.depth() as u32),
+            ("TILE_QUADS", self.tile() as u32),
+        ];
+        let groups = groups_of(self.threads() as u32, self.count * splits * self.threads(), caps);
+        Launch::new(kernel.with(&constants), params, groups)
+    }
+}
