@@ -41,6 +41,7 @@ static LIBRARY: &[Source] = &[
     Source { path: "lib/finish1.wgsl", text: include_str!("../../shaders/lib/finish1.wgsl") },
     Source { path: "lib/finish4.wgsl", text: include_str!("../../shaders/lib/finish4.wgsl") },
     Source { path: "lib/index.wgsl", text: include_str!("../../shaders/lib/index.wgsl") },
+    Source { path: "lib/lines.wgsl", text: include_str!("../../shaders/lib/lines.wgsl") },
     Source { path: "lib/multiply_add.wgsl", text: include_str!("../../shaders/lib/multiply_add.wgsl") },
     Source { path: "lib/norm.wgsl", text: include_str!("../../shaders/lib/norm.wgsl") },
     Source { path: "lib/phase.wgsl", text: include_str!("../../shaders/lib/phase.wgsl") },

@@ -61,14 +61,14 @@ fn long_threads(caps: &Caps) -> usize {
     if caps.software { 256 } else { 1 << 15 }
 }
 
-/// A dispatch of threads that walk down rows: `pictures` of `rows`, `across` threads beside one another. Each takes
-/// as many rows as leaves enough threads.
-fn walk(kernel: Kernel, mut params: Params, [pictures, rows, across]: [usize; 3], caps: &Caps) -> Launch {
-    let wanted = long_threads(caps).div_ceil(pictures * across);
-    let each = rows.div_ceil(wanted.clamp(1, rows.div_ceil(4)));
-    let splits = rows.div_ceil(each);
+/// A dispatch of threads that walk along rows: through `columns`, `strips` threads one below another. Each takes as many
+/// columns as leaves enough threads.
+fn walk(kernel: Kernel, mut params: Params, columns: usize, strips: usize, caps: &Caps) -> Launch {
+    let wanted = long_threads(caps).div_ceil(strips);
+    let each = columns.div_ceil(wanted.clamp(1, columns.div_ceil(4)));
+    let splits = columns.div_ceil(each);
     (params.splits, params.split_rows) = (splits as u32, each as u32);
-    launch_tiles(kernel, &params, pictures * splits * across, caps)
+    launch_tiles(kernel, &params, splits * strips, caps)
 }
 
 /// `rows` before `walk` where its fewer threads keep a device busy.
@@ -231,7 +231,7 @@ impl Op for Depthwise {
             let kernel = Kernel::new(shader!("depthwise/walk.wgsl"), entry)
                 .with(&self.window.constants())
                 .with(&self.epilogue.constants());
-            let launch = walk(kernel, params, [y[0], y[1], y[2].div_ceil(4) * x[3] / 4], caps);
+            let launch = walk(kernel, params, y[2], y[0] * y[1].div_ceil(4) * x[3] / 4, caps);
             Variant::single("walk", self.epilogue.bind(2, launch.inputs([0, 1])).output(0))
         });
         let rows = takes_rows(&self.window, x).then(|| rows(x, params, self.epilogue, false, caps));
@@ -258,9 +258,9 @@ impl DepthwiseGradInput {
             let kernel = Kernel::new(shader!("depthwise/walk_grad_input.wgsl"), "grad_input")
                 .with(&window.constants());
             let Padding { top, left, .. } = window.padding;
-            let across = (x[2] + left).div_ceil(4) * x[3] / 4;
+            let strips = x[0] * (x[1] + top).div_ceil(4) * x[3] / 4;
             let params = Params::new(window, x[3], x, y);
-            let launch = walk(kernel, params, [x[0], (x[1] + top).div_ceil(2), across], caps);
+            let launch = walk(kernel, params, (x[2] + left).div_ceil(2), strips, caps);
             return Some(Variant::single("walk", launch.inputs([0, 1]).output(0)));
         }
         let before = |padding: usize| 2_usize.checked_sub(padding);
@@ -271,7 +271,7 @@ impl DepthwiseGradInput {
             .with(&plain.constants())
             .with(&[("FLIPPED", 1)]);
         let params = Params::new(&reversed, x[3], y, x);
-        let launch = walk(kernel, params, [x[0], x[1], x[2].div_ceil(4) * x[3] / 4], caps);
+        let launch = walk(kernel, params, x[2], x[0] * x[1].div_ceil(4) * x[3] / 4, caps);
         Some(Variant::single("walk", plain.bind(2, launch.inputs([0, 1])).output(0)))
     }
 
@@ -395,7 +395,7 @@ impl Op for DepthwiseGradWeight {
             let first = Launch::new(kernel, &params, groups(threads * splits, caps)).inputs([0, 1]);
             with_splits(name, first, Operand::Output(0, 0), elements, splits, caps)
         };
-        // Threads that walk down `strips` beside one another, through some pictures each.
+        // Threads that walk along `strips` of rows one below another, through some pictures each.
         let walk = |name, kernel: Kernel, strips: usize| {
             let mut params = Params::new(&self.window, x[3], x, y);
             let threads = strips * x[3] / 4;
@@ -415,7 +415,7 @@ impl Op for DepthwiseGradWeight {
         });
         let walk = walks(&self.window, x[3]).map(|entry| {
             let kernel = Kernel::new(shader!("depthwise/walk_grad_weight.wgsl"), entry);
-            walk("walk", kernel.with(&self.window.constants()), y[2].div_ceil(4))
+            walk("walk", kernel.with(&self.window.constants()), y[1].div_ceil(4))
         });
         all.extend(in_order(x, rows.flatten(), walk.flatten(), caps));
         if x[3] % 4 == 0 {
