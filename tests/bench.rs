@@ -88,3 +88,35 @@ fn people_get_tables_and_mistakes_are_told() {
     place.run(&["bench", "resnet21"]).failed(2, &["resnet21", "did you mean"]);
     place.run(&["bench", "resnet20", "--freeze-through", "layer9", "--device", "cpu"]).failed(2, &["layer9"]);
 }
+
+#[test]
+fn every_kernel_of_an_op_is_measured() {
+    let place = Place::new();
+    let all = events(
+        &place
+            .ok(&[&["bench", "--ops", "add", "pool.max", "--batch", "1", "--json"], &ADAPTER[..]].concat())
+            .stdout,
+    );
+    let ops = of(&all, "op");
+    let names: Vec<&str> = ops.iter().map(|o| o["op"].as_str().unwrap()).collect();
+    assert!(
+        names.contains(&"add.forward") && names.contains(&"pool.max") && !names.contains(&"pool.max_grad"),
+        "{names:?}"
+    );
+    assert!(ops.iter().any(|o| o["layer"].is_string()) && ops.iter().any(|o| o["layer"].is_null()));
+    for op in &ops {
+        let [least, median, most] = ["least", "median", "most"].map(|n| op["seconds"][n].as_f64().unwrap());
+        assert!(0.0 < least && least <= median && median <= most, "{op}");
+        let share = op["share"].as_f64().unwrap();
+        assert!(share > 0.0 && op["bytes"].as_f64().unwrap() > 0.0, "{op}");
+    }
+    // An op on the same operands has all its kernels, one after the other.
+    let on = |o: &Value| (o["what"].to_string(), o["operands"].to_string());
+    let both =
+        ops.windows(2).any(|pair| on(pair[0]) == on(pair[1]) && pair[0]["kernel"] != pair[1]["kernel"]);
+    assert!(both, "some have several kernels");
+    let text = place.ok(&["bench", "--ops", "add", "--batch", "1", "--device", "cpu"]).stdout;
+    assert!(text.contains("native") && text.contains("resnet18 layer1 add"), "{text}");
+    place.run(&["bench", "--ops", "conf"]).failed(2, &["conf", "did you mean 'conv'"]);
+    place.run(&["bench", "resnet18", "--ops", "conv"]).failed(2, &["--ops"]);
+}

@@ -1,13 +1,16 @@
 // y[n, oh, ow, c] = max over the taps (kh, kw) inside the picture of
 //   x[n, oh * stride - padding + kh * dilation, ow * stride - padding + kw * dilation, c]
-// argmax = h * in_width + w of the first largest tap. A NaN counts as largest, as in PyTorch.
-// NHWC; one thread an Elem of y: four channels, or one where channels are not a multiple of four.
+// argmax = kh * KERNEL_WIDTH + kw of the first largest tap, a byte each. A NaN counts as largest, as in PyTorch.
+// NHWC; an Elem is four channels, or one where channels are not a multiple of four; a thread makes four numbers of y, since
+// their argmax is one word.
 // Every window has a tap inside: `PoolWindow::output` refuses shapes where one has none.
 
 // import lib/index.wgsl
 
 alias Elem = vec4<f32>;
 alias Word = vec4<u32>;
+const LANES: u32 = 4u; // numbers of an Elem
+const SHIFTS: Word = vec4<u32>(0u, 8u, 16u, 24u); // of their bytes in a word
 
 override KERNEL_HEIGHT: u32 = 2u;
 override KERNEL_WIDTH: u32 = 2u;
@@ -31,7 +34,7 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Elem>;
 @group(0) @binding(2) var<storage, read_write> y: array<Elem>;
-@group(0) @binding(3) var<storage, read_write> argmax: array<Word>;
+@group(0) @binding(3) var<storage, read_write> argmax: array<u32>;
 
 // The first tap at or behind 0.
 fn first_tap(origin: i32, dilation: u32) -> u32 {
@@ -46,8 +49,21 @@ fn end_tap(origin: i32, dilation: u32, kernel: u32, extent: u32) -> u32 {
 
 @compute @workgroup_size(WORKGROUP)
 fn forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-    let i = linear_index(id, groups);
-    if i >= params.count { return; }
+    let word = linear_index(id, groups);
+    let elems = 4u / LANES;
+    if word * elems >= params.count { return; }
+    var bytes = 0u;
+    for (var e = 0u; e < elems; e++) {
+        let i = word * elems + e;
+        if i >= params.count { break; }
+        let bits = vec4<u32>(largest(i) << (SHIFTS + Word(e * 8u)));
+        bytes |= bits.x | bits.y | bits.z | bits.w;
+    }
+    if STORE_ARGMAX { argmax[word] = bytes; }
+}
+
+// Writes Elem i of y; the tap of each of its numbers.
+fn largest(i: u32) -> Word {
     let c = i % params.channels;
     let pixel = i / params.channels;
     let ow = pixel % params.out_width;
@@ -65,20 +81,19 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups
     let corner = u32(origin_h + i32(first_h * DILATION_HEIGHT)) * params.in_width
         + u32(origin_w + i32(first_w * DILATION_WIDTH));
     var best = x[(plane + corner) * params.channels + c];
-    var found = Word(corner);
+    var found = Word(first_h * KERNEL_WIDTH + first_w);
     for (var kh = first_h; kh < end_h; kh++) {
         let h = u32(origin_h + i32(kh * DILATION_HEIGHT));
         for (var kw = first_w; kw < end_w; kw++) {
             let w = u32(origin_w + i32(kw * DILATION_WIDTH));
-            let place = h * params.in_width + w;
-            let v = x[(plane + place) * params.channels + c];
+            let v = x[(plane + h * params.in_width + w) * params.channels + c];
             // By bits: a driver may assume that floats are never NaN.
             let is_nan = (bitcast<Word>(v) & Word(0x7fffffffu)) > Word(0x7f800000u);
             let take = (v > best) | is_nan;
             best = select(best, v, take);
-            found = select(found, Word(place), take);
+            found = select(found, Word(kh * KERNEL_WIDTH + kw), take);
         }
     }
     y[i] = best;
-    if STORE_ARGMAX { argmax[i] = found; }
+    return found;
 }

@@ -1,4 +1,4 @@
-// grad_x[n, h, w, c] = sum of grad_y over the windows whose argmax is this pixel. Each pixel looks
+// grad_x[n, h, w, c] = sum of grad_y over the windows whose argmax, kh * KERNEL_WIDTH + kw in a byte, is this pixel. Each pixel looks
 // at the windows that cover it, so nothing is scattered and no atomics are needed.
 // NHWC; one thread an Elem of grad_x: four channels, or one.
 
@@ -6,6 +6,8 @@
 
 alias Elem = vec4<f32>;
 alias Word = vec4<u32>;
+const LANES: u32 = 4u; // numbers of an Elem
+const SHIFTS: Word = vec4<u32>(0u, 8u, 16u, 24u); // of their bytes in a word
 
 override KERNEL_HEIGHT: u32 = 2u;
 override KERNEL_WIDTH: u32 = 2u;
@@ -27,7 +29,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> grad_y: array<Elem>;
-@group(0) @binding(2) var<storage, read> argmax: array<Word>;
+@group(0) @binding(2) var<storage, read> argmax: array<u32>;
 @group(0) @binding(3) var<storage, read_write> grad_x: array<Elem>;
 
 // The first window that reaches as far as `padded`, a pixel's place counted from the padding's edge:
@@ -54,13 +56,17 @@ fn grad(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let end_h = min(padded_h / STRIDE_HEIGHT + 1u, params.out_height);
     let end_w = min(padded_w / STRIDE_WIDTH + 1u, params.out_width);
 
-    // A dilated window that steps over the pixel has another argmax, so it needs no test of its own.
-    let place = Word(h * params.in_width + w);
     var sum = Elem(0.0);
     for (var oh = first_h; oh < end_h; oh++) {
+        let down = padded_h - oh * STRIDE_HEIGHT;
         for (var ow = first_w; ow < end_w; ow++) {
+            let across = padded_w - ow * STRIDE_WIDTH;
+            // A dilated window may step over the pixel.
+            if down % DILATION_HEIGHT != 0u || across % DILATION_WIDTH != 0u { continue; }
+            let tap = down / DILATION_HEIGHT * KERNEL_WIDTH + across / DILATION_WIDTH;
             let o = (plane + oh * params.out_width + ow) * params.channels + c;
-            sum += select(Elem(0.0), grad_y[o], argmax[o] == place);
+            let found = (Word(argmax[o * LANES / 4u]) >> (SHIFTS + Word(o % (4u / LANES) * 8u))) & Word(255u);
+            sum += select(Elem(0.0), grad_y[o], found == Word(tap));
         }
     }
     grad_x[i] = sum;

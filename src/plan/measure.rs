@@ -18,6 +18,12 @@ use crate::{Error, Result};
 /// Seconds that a sample of many runs should take: far above a clock's grain and a submission's cost.
 const SAMPLE: f64 = 0.02;
 
+/// Rounds in which kernels run in turn.
+const ROUNDS: usize = 7;
+
+/// A kernel that is this many times slower than the fastest is timed once: more would not change what is said of it.
+const HOPELESS: f64 = 8.0;
+
 /// Dispatches in one submission: enough to hide its cost, few enough for a driver's watchdog.
 const BURST: u64 = 32;
 
@@ -188,6 +194,36 @@ pub struct Variants<'a> {
     ready: Vec<Vec<Dispatch>>,
 }
 
+/// Seconds of a run of each of these kernels of one op, on the same operands, measured in turn.
+///
+/// # Errors
+/// [`Error::Gpu`] where one does not compile, or the device fails.
+pub fn in_turn(gpu: &Gpu, io: &Io<'_>, inputs: &[Data<f32>], variants: &[&Variant]) -> Result<Vec<Timing>> {
+    let mut kernels = Variants::new(gpu, io, inputs)?;
+    for variant in variants {
+        kernels.add(variant)?;
+    }
+    let mut once = Vec::new();
+    for number in 0..variants.len() {
+        // The first run compiles.
+        kernels.time(number, 1)?;
+        once.push(kernels.time(number, 1)?);
+    }
+    let fastest = once.iter().copied().fold(f64::INFINITY, f64::min);
+    let mut seconds = vec![Vec::new(); variants.len()];
+    for _ in 0..ROUNDS {
+        for (number, &once) in once.iter().enumerate().filter(|(_, once)| **once < HOPELESS * fastest) {
+            let count = ((SAMPLE / once.max(1e-9)).ceil() as u64).clamp(1, 1 << 12);
+            seconds[number].push(kernels.time(number, count)? / count as f64);
+        }
+    }
+    let timing = |(seconds, once): (Vec<f64>, f64)| match seconds.is_empty() {
+        true => Timing::of(vec![once]),
+        false => Timing::of(seconds),
+    };
+    Ok(seconds.into_iter().zip(once).map(timing).collect())
+}
+
 /// One dispatch with what it is bound to.
 struct Dispatch {
     pipeline: Arc<wgpu::ComputePipeline>,
@@ -251,16 +287,6 @@ impl<'a> Variants<'a> {
         }
         self.ready.push(dispatches);
         Ok(())
-    }
-
-    /// How often the kernel with this number must run to be timed well.
-    ///
-    /// # Errors
-    /// As for [`Variants::time`].
-    pub fn enough(&self, number: usize) -> Result<u64> {
-        self.time(number, 1)?;
-        let once = self.time(number, 1)?;
-        Ok(((SAMPLE / once.max(1e-9)).ceil() as u64).clamp(1, 1 << 12))
     }
 
     /// Wall seconds of `count` runs of the kernel with this number, in the order they were added.
@@ -347,5 +373,16 @@ impl Single {
             self.program.finish()?;
         }
         Ok(began.elapsed().as_secs_f64())
+    }
+
+    /// Seconds of a run over several samples, as for [`Single::time`].
+    ///
+    /// # Errors
+    /// As for [`Single::time`].
+    pub fn timing(&mut self) -> Result<Timing> {
+        let once = self.time(1)?;
+        let count = ((SAMPLE / once.max(1e-9)).ceil() as u64).clamp(1, 1 << 12);
+        let samples = (0..ROUNDS).map(|_| Ok(self.time(count)? / count as f64));
+        Ok(Timing::of(samples.collect::<Result<_>>()?))
     }
 }

@@ -13,6 +13,7 @@ mod memory;
 mod passes;
 pub mod probe;
 mod program;
+pub mod rates;
 mod store;
 pub mod tune;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::certify::{ABSOLUTE, RELATIVE};
-use super::measure::{Timing, Variants};
+use super::measure::{Timing, in_turn};
 use super::{Plan, choice_key, probe};
 use crate::gpu::{Choices, Gpu};
 use crate::tape::{DType, Data, Io, Op, Type, Variant};
@@ -14,9 +14,6 @@ use crate::{Result, rng};
 
 /// How often each candidate answers before it is trusted: all answers must be the same bits.
 const ANSWERS: usize = 3;
-
-/// Rounds in which all candidates run in turn.
-const ROUNDS: usize = 7;
 
 /// How much faster than the usual kernel the median of a candidate must be.
 const WIN: f64 = 0.97;
@@ -130,22 +127,9 @@ impl<'a> Tuner<'a> {
             candidates.push(Candidate { variant: variant.name, timing: None, refused });
         }
         let trusted: Vec<usize> = (0..variants.len()).filter(|&i| candidates[i].refused.is_none()).collect();
-        let mut timers = Variants::new(self.gpu, &io, &inputs)?;
-        let mut seconds = vec![Vec::new(); variants.len()];
-        let mut counts = vec![1; variants.len()];
-        for &i in &trusted {
-            timers.add(&variants[i])?;
-        }
-        for (number, &i) in trusted.iter().enumerate() {
-            counts[i] = timers.enough(number)?;
-        }
-        for _ in 0..ROUNDS {
-            for (number, &i) in trusted.iter().enumerate() {
-                seconds[i].push(timers.time(number, counts[i])? / counts[i] as f64);
-            }
-        }
-        for &i in &trusted {
-            candidates[i].timing = Some(Timing::of(std::mem::take(&mut seconds[i])));
+        let timed: Vec<&Variant> = trusted.iter().map(|&i| &variants[i]).collect();
+        for (&i, timing) in trusted.iter().zip(in_turn(self.gpu, &io, &inputs, &timed)?) {
+            candidates[i].timing = Some(timing);
         }
         Ok(Tuned { key: choice_key(op, &io), best: best(&candidates), candidates })
     }
@@ -225,15 +209,20 @@ fn difference(found: &Data<f32>, expected: &Data<f32>, tolerance: f64) -> Option
         .map(|(i, (f, e))| format!("[{i}] is {f}, the plainest kernel has {e}"))
 }
 
-/// Operands: one a channel is positive, since it may be a variance; all else is of both signs.
-fn made_up(types: &[Type]) -> Vec<Data<f32>> {
+/// Operands: one a channel is positive, since it may be a variance; other floats are of both signs; whole numbers are 0.
+pub(super) fn made_up(types: &[Type]) -> Vec<Data<f32>> {
     let operand = |(i, ty): (usize, &Type)| {
         let key = rng::key_of(&format!("tune {i}"));
         let value = |n: u64| match ty.shape.len() {
             1 => 0.25 + rng::unit(key, n),
             _ => 2.0 * rng::unit(key, n) - 1.0,
         };
-        Data::Real((0..ty.shape.numel() as u64).map(value).collect())
+        let count = ty.shape.numel();
+        match ty.dtype {
+            DType::F32 => Data::Real((0..count as u64).map(value).collect()),
+            DType::U32 => Data::U32(vec![0; count]),
+            DType::U8 => Data::U8(vec![0; count]),
+        }
     };
     types.iter().enumerate().map(operand).collect()
 }

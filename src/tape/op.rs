@@ -409,10 +409,10 @@ impl<'a, T: Real> CpuCall<'a, T> {
         }
     }
 
-    /// Output `i` as words, once; empty where it is of another type or nobody reads it.
-    pub fn output_words(&mut self, i: usize) -> &'a mut [u32] {
+    /// Output `i` as bytes, once; empty where it is of another type or nobody reads it.
+    pub fn output_bytes(&mut self, i: usize) -> &'a mut [u8] {
         match std::mem::replace(&mut self.outputs[i], Out::Real(&mut [])) {
-            Out::U32(data) => data,
+            Out::U8(data) => data,
             _ => &mut [],
         }
     }

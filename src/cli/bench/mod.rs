@@ -1,5 +1,6 @@
 //! `defrost bench`: what a device can do, and what of it the kernels reach.
 
+mod ops;
 mod roofline;
 mod trace;
 
@@ -24,13 +25,18 @@ Examples:
   defrost bench resnet50 --batch 32 --freeze-through layer3
   defrost bench mobilenet_v2 --device software --batch 4 --size 96 --kernels 40
   defrost bench resnet18 --roofline resnet18.svg --trace resnet18.json
-  defrost bench --json > bench.jsonl
+  defrost bench --ops conv depthwise --device software
+  defrost bench --ops all --json > ops.jsonl
 
 Networks run on noise: a prediction, and training steps (SGD with momentum) in which everything, the second half
 or the head learns. `first` is the time from the network to the first result, kernels compiled on the way,
 `again` the same with the kernels at hand; `step` is the median of a step with upload and readback; `least` is what
 the device needs at least, each operand moved once at the speed of a copy or all arithmetic at the measured
-rate. A kernel's `share` is that least over what it took. The file of --trace opens in ui.perfetto.dev.";
+rate. A kernel's `share` is that least over what it took. The file of --trace opens in ui.perfetto.dev.
+
+With --ops no network runs, but every kernel that the named ops (`conv`) or single ones (`conv.grad_weight`) offer
+this device, `all` of them by that word: on layers of networks with --batch pictures, then on the cases of the
+tests, most of which are too small to fill a device. The first kernel of each is the one that a plan takes.";
 
 /// Measure a device: its own limits, whole training steps, every kernel in them
 #[derive(Debug, Args)]
@@ -45,6 +51,9 @@ pub(super) struct Bench {
     /// Side of the pictures in pixels [default: the model's own]
     #[arg(long, value_name = "PIXELS", value_parser = positive)]
     size: Option<usize>,
+    /// Single ops in place of networks, each kernel of them on layers of networks and the tests' cases
+    #[arg(long, value_name = "OP", num_args = 1.., conflicts_with_all = ["models", "size", "freeze_through", "roofline", "trace"])]
+    ops: Vec<String>,
     /// A training step more, with everything up to this layer frozen
     #[arg(long, value_name = "LAYER")]
     freeze_through: Option<String>,
@@ -81,6 +90,9 @@ impl Report {
 
 impl Bench {
     pub(super) fn run(&self, session: &Session) -> Result<()> {
+        if !self.ops.is_empty() {
+            return ops::run(&self.ops, self.batch, session);
+        }
         let out = &session.out;
         let given: Vec<&str> = self.models.iter().map(String::as_str).collect();
         let names = if given.is_empty() { DEFAULT.to_vec() } else { given };

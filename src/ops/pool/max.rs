@@ -11,8 +11,8 @@ use crate::ops::require;
 use crate::shader;
 use crate::tape::{Cost, CpuCall, GradRule, Io, Op, Operand, Real, Shape, Tape, Type, ValueId, Variant};
 
-/// `y = max` over each window of `x [n, h, w, c]`, padding ignored. Second output, u32: where the
-/// maximum was, as `row * width + column`; the first of equal ones, and a NaN before all else.
+/// `y = max` over each window of `x [n, h, w, c]`, padding ignored. Second output, a byte each: the window's tap that has
+/// the maximum, as `row * kernel width + column`; the first of equal ones, and a NaN before all else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MaxPool {
     /// The window.
@@ -33,15 +33,21 @@ fn dilation(window: &PoolWindow) -> [(&'static str, u32); 2] {
 impl MaxPool {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let planes = Planes::of(call.io.input(0), call.io.output(0));
-        let along =
-            |a| (0..planes.output[a]).map(move |o| self.window.pixels(a, o, planes.input[a]).collect());
-        let (rows, columns): (Vec<Vec<usize>>, Vec<Vec<usize>>) = (along(0).collect(), along(1).collect());
+        // By window, its taps and the pixels under them.
+        let along = |a| -> Vec<Vec<(usize, usize)>> {
+            let under = |o| {
+                let pixels = self.window.pixels(a, o, planes.input[a]);
+                self.window.taps(a, o, planes.input[a]).zip(pixels).collect()
+            };
+            (0..planes.output[a]).map(under).collect()
+        };
+        let (rows, columns) = (along(0), along(1));
         let ([height, width], channels) = (planes.input, planes.channels);
         let (x, line) = (call.real(0), columns.len() * channels);
-        let (y, argmax) = (call.output(0), call.output_words(1));
+        let (y, argmax) = (call.output(0), call.output_bytes(1));
         // Where nobody reads argmax, its lines are empty.
         let argmax = argmax.chunks_mut(line).chain(std::iter::repeat_with(Default::default));
-        let lines: Vec<(&mut [T], &mut [u32])> = y.chunks_mut(line).zip(argmax).collect();
+        let lines: Vec<(&mut [T], &mut [u8])> = y.chunks_mut(line).zip(argmax).collect();
         lines.into_par_iter().enumerate().for_each(|(at, (y, argmax))| {
             let (n, row) = (at / rows.len(), at % rows.len());
             simd(
@@ -50,11 +56,12 @@ impl MaxPool {
                     for (o, columns) in columns.iter().enumerate() {
                         strips!([16, 8, 1], channels, |c, N| {
                             let mut best = [T::neg_infinity(); N];
-                            let mut place = [(rows[row][0] * width + columns[0]) as u32; N];
-                            for &h in &rows[row] {
-                                for &w in columns {
+                            let tap = |h: usize, w: usize| (h * self.window.kernel[1] + w) as u8;
+                            let mut place = [tap(rows[row][0].0, columns[0].0); N];
+                            for &(kh, h) in &rows[row] {
+                                for &(kw, w) in columns {
                                     let x = &x[((n * height + h) * width + w) * channels + c..][..N];
-                                    let here = (h * width + w) as u32;
+                                    let here = tap(kh, kw);
                                     for i in 0..N {
                                         let (value, old) = (x[i], best[i]);
                                         let better = (value > old) | value.is_nan();
@@ -89,7 +96,10 @@ impl Op for MaxPool {
 
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>> {
         let y = self.window.infer(inputs[0])?;
-        Ok(vec![Type::f32(&y), Type::u32(&y)])
+        require(self.window.kernel.iter().product::<usize>() <= 256, || {
+            format!("a max pool's window has at most 256 taps, not {}", self.window.describe())
+        })?;
+        Ok(vec![Type::f32(&y), Type::u8(&y)])
     }
 
     fn grad(
@@ -125,15 +135,17 @@ impl Op for MaxPool {
 impl MaxPoolGrad {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let planes = Planes::of(call.io.output(0), call.io.input(0));
-        // By pixel, the windows that cover it.
+        // By pixel, the windows that cover it, each with its tap over the pixel.
         let along = |a| {
-            let windows = (0..planes.output[a])
-                .flat_map(move |o| self.window.pixels(a, o, planes.input[a]).map(move |i| (i, o, ())));
+            let windows = (0..planes.output[a]).flat_map(move |o| {
+                let pixels = self.window.pixels(a, o, planes.input[a]);
+                pixels.zip(self.window.taps(a, o, planes.input[a])).map(move |(i, tap)| (i, o, tap))
+            });
             axis(planes.input[a], windows)
         };
         let (rows, columns, channels) = (along(0), along(1), planes.channels);
         let [height, width] = planes.output;
-        let (grad_y, argmax) = (call.real(0), call.words(1));
+        let (grad_y, argmax) = (call.real(0), call.bytes(1));
         let line = columns.len() * channels;
         pieces(
             call.output(0),
@@ -142,11 +154,11 @@ impl MaxPoolGrad {
             |at, grad_x| {
                 let (n, row) = (at / line / rows.len(), at / line % rows.len());
                 for (column, grad_x) in grad_x.chunks_exact_mut(channels).enumerate() {
-                    let here = (row * columns.len() + column) as u32;
                     strips!([32, 16, 8, 1], channels, |c, N| {
                         let mut sum = [T::zero(); N];
-                        for (h, ()) in &rows[row] {
-                            for (w, ()) in &columns[column] {
+                        for (h, kh) in &rows[row] {
+                            for (w, kw) in &columns[column] {
+                                let here = (kh * self.window.kernel[1] + kw) as u8;
                                 let at = ((n * height + h) * width + w) * channels + c;
                                 let (grad_y, argmax) = (&grad_y[at..][..N], &argmax[at..][..N]);
                                 for i in 0..N {
@@ -207,15 +219,15 @@ mod tests {
         let ty = Type::f32(&[1, 1, 9, 1]);
         let (outputs, _) = reference::<f64>(&op, &[Data::Real(row.to_vec())], &[&ty]).expect("it runs");
         assert!(matches!(&outputs[0], Data::Real(y) if y[0] == 1.0 && y[1].is_nan() && y[2] < -1e300));
-        assert_eq!(outputs[1], Data::U32(vec![0, 4, 6]));
+        assert_eq!(outputs[1], Data::U8(vec![0, 1, 0]));
     }
 
     #[test]
     fn argmax_may_be_left_out() {
         let op = MaxPool { window: PoolWindow::default() };
         let (x, y) = (Type::f32(&[1, 4, 2, 1]), Type::f32(&[1, 2, 1, 1]));
-        let words = Type::u32(&[1, 2, 1, 1]);
-        let io = Io::whole(&[&x], &[&y, &words]);
+        let bytes = Type::u8(&[1, 2, 1, 1]);
+        let io = Io::whole(&[&x], &[&y, &bytes]);
         let mut found = [0.0_f32; 2];
         let mut call = CpuCall {
             io: &io,

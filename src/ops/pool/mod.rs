@@ -191,7 +191,7 @@ impl Planes {
     }
 
     /// One variant for each number of channels that a thread may take. `count` is the elements of
-    /// the written value.
+    /// the written value; a value of bytes is read (`max_grad`), or written in words (`max`).
     fn variants(
         &self,
         count: usize,
@@ -199,6 +199,7 @@ impl Planes {
         kernel: &Kernel,
         bind: impl Fn(Launch) -> Launch,
     ) -> Vec<Variant> {
+        let (bytes, words) = (kernel.source.text.contains("const SHIFTS"), kernel.entry == "forward");
         let variant = |&lanes: &usize| {
             let (name, knob) = elem(lanes);
             let params = Params {
@@ -210,10 +211,13 @@ impl Planes {
                 channels: (self.channels / lanes) as u32,
             };
             let mut kernel = kernel.clone().knob("Elem", knob);
-            if kernel.source.text.contains("alias Word") {
-                kernel = kernel.knob("Word", word(lanes));
+            if bytes {
+                let shifts = if lanes == 4 { "vec4<u32>(0u, 8u, 16u, 24u)" } else { "0u" };
+                kernel = kernel.knob("Word", word(lanes)).knob("LANES", format!("{lanes}u"));
+                kernel = kernel.knob("SHIFTS", shifts);
             }
-            Variant::single(name, bind(Launch::new(kernel, &params, groups(count / lanes, caps))))
+            let threads = if bytes && words { count.div_ceil(4) } else { count / lanes };
+            Variant::single(name, bind(Launch::new(kernel, &params, groups(threads, caps))))
         };
         lanes(&[self.channels]).iter().map(variant).collect()
     }
