@@ -32,15 +32,6 @@ def dark():
     return ((x * x * 3 + y * y * 5 + x * y * (c + 1)) // 23 % (90 + 40 * c)).astype(np.uint8)
 
 
-def yiq(turn):
-    """A turn in the plane of I and Q, by the NTSC's matrix."""
-    to = np.array([[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
-    # I and Q are V and U, turned: from I towards Q the angle falls.
-    s, c = np.sin(-2 * np.pi * turn), np.cos(2 * np.pi * turn)
-    rows = np.linalg.inv(to) @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]]) @ to
-    return lambda image: torch.einsum("rc,chw->rhw", torch.tensor(rows, dtype=image.dtype), image).clamp(0, 1)
-
-
 def mirrored(angle):
     """A rotation whose surroundings are the picture's mirror image, by way of a larger picture."""
     def rotate(image):
@@ -58,7 +49,8 @@ def main():
     cases += [(f"brightness {f}", lambda i, f=f: F.adjust_brightness(i, f)) for f in (0.4, 1.7)]
     cases += [(f"contrast {f}", lambda i, f=f: F.adjust_contrast(i, f)) for f in (0.3, 1.9)]
     cases += [(f"saturation {f}", lambda i, f=f: F.adjust_saturation(i, f)) for f in (0.0, 0.5, 1.8)]
-    cases += [(f"hue {t}", yiq(t)) for t in (0.1, -0.3)]
+    cases += [(f"hue {t}", lambda i, t=t: F.adjust_hue(i, t)) for t in (0.1, -0.3, 0.5)]
+    cases += [(f"hue and grey {t}", lambda i, t=t: F.rgb_to_grayscale(F.adjust_hue(i, t), 3)) for t in (0.2,)]
     cases += [(f"blur {s}", lambda i, s=s: F.gaussian_blur(i, [7, 7], [s, s])) for s in (0.4, 1.5)]
     cases += [(f"sharpness {f}", lambda i, f=f: F.adjust_sharpness(i, f)) for f in (0.1, 1.9)]
     cases += [(f"solarize {t}", lambda i, t=t: F.solarize(i, t / 255)) for t in (100, 0)]

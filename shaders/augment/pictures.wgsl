@@ -2,6 +2,7 @@
 //
 //   geometry   source position = (source_x, source_y) . (column + 1/2, row + 1/2, 1), bilinear
 //   colour     v = clamp(matrix . (r, g, b, 1), 0, 255)
+//              the hue in HSV turned, then the grey of the pixel
 //   levels     v = floor(byte / step) * step (posterize), 255 - v where v >= threshold (solarize), byte = round(v)
 //   focus      Gaussian blur of radius 3, or sharper and smoother by a 3x3 kernel
 //   normalise  y = v * scale[c] + shift[c]
@@ -37,6 +38,8 @@ struct Draws {
     erase: vec4<f32>, // left, top, right, bottom
     mix: vec4<f32>,
     partner: f32,
+    hue: f32,
+    grey: f32,
 }
 
 // Of the blur: src/ops/augment.rs has the same number.
@@ -86,12 +89,26 @@ fn bilinear(n: u32, position: vec2<f32>) -> vec3<f32> {
     return mix(top, bottom, share.y);
 }
 
+// The hue in HSV turned by a share of the circle: k counts sixths of it from where the channel begins to fall.
+fn turned(v: vec3<f32>, turn: f32) -> vec3<f32> {
+    let value = max(max(v.r, v.g), v.b);
+    let chroma = value - min(min(v.r, v.g), v.b);
+    if chroma == 0.0 { return v; }
+    var hue = 4.0 + (v.r - v.g) / chroma;
+    if value == v.r { hue = (v.g - v.b) / chroma; } else if value == v.g { hue = 2.0 + (v.b - v.r) / chroma; }
+    let k = vec3<f32>(5.0, 3.0, 1.0) + hue + 6.0 * turn;
+    let sixths = k - 6.0 * floor(k / 6.0);
+    return value - chroma * clamp(min(sixths, 4.0 - sixths), vec3<f32>(0.0), vec3<f32>(1.0));
+}
+
 // Geometry, colour and levels.
 fn toned(n: u32, row: i32, column: i32) -> vec3<f32> {
     let place = vec3<f32>(f32(column) + 0.5, f32(row) + 0.5, 1.0);
     let v = vec4<f32>(bilinear(n, vec2<f32>(dot(draws[n].source_x, place), dot(draws[n].source_y, place))), 1.0);
     let mixed = vec3<f32>(dot(draws[n].red, v), dot(draws[n].green, v), dot(draws[n].blue, v));
     var tone = clamp(mixed, vec3<f32>(0.0), vec3<f32>(255.0));
+    if draws[n].hue != 0.0 { tone = turned(tone, draws[n].hue); }
+    if draws[n].grey > 0.5 { tone = vec3<f32>(dot(tone, vec3<f32>(0.299, 0.587, 0.114))); }
     let step = draws[n].step;
     if step > 1.0 { tone = floor(floor(tone + 0.5) / step) * step; }
     let threshold = draws[n].threshold;

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::transform::Augment;
-use crate::ops::Draws;
+use crate::ops::{Draws, GREY};
 use crate::rng::{Stream, key_of};
 
 /// Settings that go well together.
@@ -84,9 +84,6 @@ impl Affine {
     }
 }
 
-/// Weights of red, green and blue in a grey: ITU-R 601, as Pillow and torchvision have them.
-const GREY: [f64; 3] = [0.299, 0.587, 0.114];
-
 /// Colours on a scale of 0 to 255: each channel's row, times `(r, g, b, 1)`, as [`Draws::red`] has it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Colour(pub [[f64; 4]; 3]);
@@ -115,25 +112,6 @@ impl Colour {
     pub fn saturation(factor: f64) -> Colour {
         let [r, g, b] = GREY;
         Colour::blend(factor, [r, g, b, 0.0])
-    }
-
-    /// A turn of the plane of equal luma by a share of a full circle: from red towards green. It is the same in YUV
-    /// and in YIQ, which differ by a turn.
-    pub fn hue(turn: f64) -> Colour {
-        let (sin, cos) = (turn * std::f64::consts::TAU).sin_cos();
-        let luma: [f64; 3] = GREY;
-        // U = 0.492 (blue - luma), V = 0.877 (red - luma).
-        let chroma = |scale: f64, c: usize| -> [f64; 3] {
-            std::array::from_fn(|i| scale * (f64::from(u8::from(i == c)) - luma[i]))
-        };
-        let (u, v) = (chroma(0.492, 2), chroma(0.877, 0));
-        let row = |i: usize| {
-            let (u, v) = (cos * u[i] - sin * v[i], sin * u[i] + cos * v[i]);
-            let (red, blue) = (luma[i] + v / 0.877, luma[i] + u / 0.492);
-            [red, (luma[i] - GREY[0] * red - GREY[2] * blue) / GREY[1], blue]
-        };
-        let columns = [row(0), row(1), row(2)];
-        Colour(std::array::from_fn(|c| [columns[0][c], columns[1][c], columns[2][c], 0.0]))
     }
 
     /// Into a picture's draws.
@@ -270,7 +248,7 @@ const TRIVIAL: usize = 14;
 /// the draws are for: contrast needs their mean, and where they are to be equalized, that is done to them at once.
 ///
 /// The order: mirrors, rotation; TrivialAugment's operation; brightness, contrast, saturation, hue, grey; blur;
-/// erasing. Colours are only clamped behind the last of them.
+/// erasing. Colours are clamped before the hue and behind the last of them.
 pub fn draws(
     augment: &Augment,
     seed: u64,
@@ -316,15 +294,10 @@ pub fn draws(
     drawing.colour = drawing.colour.then(Colour::brightness(brightness));
     drawing.contrast(contrast);
     drawing.colour = drawing.colour.then(Colour::saturation(saturation));
-    if hue != 0.0 {
-        drawing.colour = drawing.colour.then(Colour::hue(hue));
-    }
-    if grey {
-        drawing.colour = drawing.colour.then(Colour::saturation(0.0));
-    }
     let Drawing { place, colour, mut draws, .. } = drawing;
     place.enter(&mut draws);
     colour.enter(&mut draws);
+    (draws.hue, draws.grey) = (hue as f32, f32::from(u8::from(grey)));
     draws.reflect = f32::from(u8::from(augment.reflect));
     if blur {
         draws.sigma = sigma as f32;
@@ -413,21 +386,5 @@ mod tests {
         };
         let [x, y] = at(seen, [5.0, 6.0, 1.0]);
         assert!((x - 3.0).abs() < 1e-12 && (y - 5.0).abs() < 1e-12, "{x} {y}");
-    }
-
-    #[test]
-    fn a_turn_of_hue_keeps_luma_and_grey() {
-        let colour = Colour::hue(0.2);
-        assert!(
-            (colour.grey_of([200.0, 30.0, 90.0]) - Colour::IDENTITY.grey_of([200.0, 30.0, 90.0])).abs()
-                < 1e-9
-        );
-        let grey = colour.then(Colour::hue(-0.2));
-        for (row, wanted) in grey.0.iter().zip(Colour::IDENTITY.0) {
-            assert!(row.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-12), "{row:?}");
-        }
-        // A third of a circle takes red most of the way to green.
-        let Colour([red, green, _]) = Colour::hue(1.0 / 3.0);
-        assert!(green[0] > red[0] + 0.3, "{red:?} {green:?}");
     }
 }

@@ -32,8 +32,7 @@ pub struct Augment {
     pub contrast: f64,
     /// Saturation, from grey.
     pub saturation: f64,
-    /// Greatest turn of the hue to either side, as a share of the full circle, up to 0.5. It is a rotation about
-    /// grey in YIQ, which keeps luma; torchvision's goes by HSV.
+    /// Greatest turn of the hue in HSV to either side, as a share of the full circle, up to 0.5.
     pub hue: f64,
     /// Probability of no colour.
     pub grey: f64,

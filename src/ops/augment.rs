@@ -61,8 +61,12 @@ pub struct Draws {
     pub mix: [f32; 4],
     /// Row of the batch that is mixed in, varied by its own draws but not mixed itself.
     pub partner: f32,
+    /// Turn of the hue in HSV, a share of the full circle from red towards green, behind the three rows of colour.
+    pub hue: f32,
+    /// Above 1/2: all channels become the pixel's grey by ITU-R 601, behind the turn.
+    pub grey: f32,
     /// Fills the struct up to 16 bytes.
-    pub padding: [f32; 3],
+    pub padding: f32,
 }
 
 impl Draws {
@@ -85,7 +89,9 @@ impl Draws {
         erase: [0.0; 4],
         mix: [0.0; 4],
         partner: 0.0,
-        padding: [0.0; 3],
+        hue: 0.0,
+        grey: 0.0,
+        padding: 0.0,
     };
 }
 
@@ -119,6 +125,32 @@ fn within(rect: [f32; 4], row: usize, column: usize) -> bool {
     let [left, top, right, bottom] = rect;
     let (x, y) = (column as f32, row as f32);
     left <= x && x < right && top <= y && y < bottom
+}
+
+/// Weights of red, green and blue in a grey: ITU-R 601, as Pillow and torchvision have them.
+pub(crate) const GREY: [f64; 3] = [0.299, 0.587, 0.114];
+
+/// A colour with its hue in HSV turned, as torchvision's `adjust_hue` does it; value and saturation stay.
+fn turned<T: Real>([r, g, b]: [T; 3], turn: T) -> [T; 3] {
+    let (zero, one, six) = (T::zero(), T::one(), T::of(6.0));
+    let value = r.max(g).max(b);
+    let chroma = value - r.min(g).min(b);
+    if chroma == zero {
+        return [r, g, b];
+    }
+    // In sixths of the circle, from red.
+    let hue = if value == r {
+        (g - b) / chroma
+    } else if value == g {
+        T::of(2.0) + (b - r) / chroma
+    } else {
+        T::of(4.0) + (r - g) / chroma
+    };
+    [5.0, 3.0, 1.0].map(|channel| {
+        let k = T::of(channel) + hue + six * turn;
+        let k = k - six * (k / six).floor();
+        value - chroma * k.min(T::of(4.0) - k).max(zero).min(one)
+    })
 }
 
 /// One picture of the source, and what was drawn for it.
@@ -175,10 +207,18 @@ impl View<'_> {
         let [r, g, b] = self.bilinear(dot(&d.source_x), dot(&d.source_y));
         let (zero, white, half) = (T::zero(), T::of(255.0), T::of(0.5));
         let (step, threshold) = (T::of(d.step.into()), T::of(d.threshold.into()));
-        [d.red, d.green, d.blue].map(|row| {
+        let mut tone = [d.red, d.green, d.blue].map(|row| {
             let [a, b, c, one] = [(row[0], r), (row[1], g), (row[2], b), (row[3], T::one())]
                 .map(|(factor, v)| T::of(factor.into()) * v);
-            let mut v = (a + b + c + one).max(zero).min(white);
+            (a + b + c + one).max(zero).min(white)
+        });
+        if d.hue != 0.0 {
+            tone = turned(tone, T::of(d.hue.into()));
+        }
+        if d.grey > 0.5 {
+            tone = [(0..3).map(|c| T::of(GREY[c]) * tone[c]).sum(); 3];
+        }
+        tone.map(|mut v| {
             if step > T::one() {
                 v = ((v + half).floor() / step).floor() * step;
             }
@@ -338,11 +378,11 @@ impl Op for AugmentInput {
 }
 
 /// One kind of change a row.
-static CASES: [Draws; 12] = {
+static CASES: [Draws; 16] = {
     const NONE: Draws = Draws::IDENTITY;
     // A turn by about 17 degrees, and enlarged.
     const TURNED: Draws = Draws { source_x: [0.8, 0.25, -0.7], source_y: [-0.25, 0.8, 1.3], ..NONE };
-    // As a strong change of hue and contrast has it.
+    // As a strong change of saturation and contrast has it.
     const TINTED: Draws = Draws {
         red: [0.9, 0.4, -0.2, 11.0],
         green: [-0.1, 0.7, 0.3, -20.0],
@@ -357,6 +397,10 @@ static CASES: [Draws; 12] = {
         // The source several times over, and farther away than any index.
         Draws { source_x: [9.5, -3.0, -40.0], source_y: [1.5, 7.25, -33.0], ..TINTED },
         Draws { reflect: 0.0, source_x: [1e9, 0.0, 0.0], source_y: [0.0, -1e10, 0.0], ..NONE },
+        Draws { hue: 0.07, ..NONE },
+        Draws { hue: -0.4, ..TINTED },
+        Draws { grey: 1.0, ..TINTED },
+        Draws { hue: 0.5, grey: 1.0, step: 16.0, ..NONE },
         Draws { step: 32.0, ..NONE },
         Draws { threshold: 100.0, ..NONE },
         Draws { sigma: 1.3, ..TINTED },
@@ -375,5 +419,5 @@ pub(super) fn cases() -> Vec<Case> {
         let case = Case::new(AugmentInput { scale, shift, size }, &[]);
         case.with(Type::u8(&x), Fill::Below(256)).with(draws, Fill::These(rows))
     };
-    vec![case([12, 9, 9, 3], [9, 9]), case([12, 7, 12, 3], [5, 9]), case([3, 75, 61, 3], [33, 64])]
+    vec![case([16, 9, 9, 3], [9, 9]), case([16, 7, 12, 3], [5, 9]), case([3, 75, 61, 3], [33, 64])]
 }

@@ -71,14 +71,15 @@ fn walk(kernel: Kernel, mut params: Params, columns: usize, strips: usize, caps:
     launch_tiles(kernel, &params, splits * strips, caps)
 }
 
-/// `rows` before `walk` where its fewer threads keep a device busy.
+/// `rows` before `walk` where its fewer threads keep a device busy: eight vectors of them the cores of a software adapter.
 fn in_order(
     x: &Shape,
     rows: Option<Variant>,
     walk: Option<Variant>,
     caps: &Caps,
 ) -> impl Iterator<Item = Variant> {
-    let enough = x[0] * x[3] / 4 >= long_threads(caps);
+    let busy = if caps.software { 64 } else { long_threads(caps) };
+    let enough = x[0] * x[3] / 4 >= busy;
     let both = if enough { [rows, walk] } else { [walk, rows] };
     both.into_iter().flatten()
 }

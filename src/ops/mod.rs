@@ -33,6 +33,7 @@ use bytemuck::Pod;
 pub(crate) use activation::ActivateGrad;
 pub use activation::{Activate, Activation};
 pub use add::Add;
+pub(crate) use augment::GREY;
 pub use augment::{AugmentInput, Draws};
 pub(crate) use batch_norm::through_activation;
 pub use batch_norm::{Affine, AffineGrad, BatchNorm, BatchNormFold, BatchStats, RunningUpdate, Statistics};
