@@ -7,7 +7,7 @@ use super::{Case, groups};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
 use crate::shader;
-use crate::tape::{Cost, CpuCall, GradRule, Io, Launch, Op, Real, Tape, Type, ValueId, Variant};
+use crate::tape::{Cost, CpuCall, GradRule, Io, Launch, Op, Operand, Real, Tape, Type, ValueId, Variant};
 
 /// The activations of the CNN families. The numbers are those of `shaders/lib/activation.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -173,28 +173,19 @@ impl Activation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Activate(pub Activation);
 
-/// `grad_x = grad_y * activation'(saved)`; inputs: saved, grad_y.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ActivateGrad(pub(crate) Activation);
+/// `grad_x = grad_y * activation'(saved)`; inputs: grad_y, with `sum` another one to be added to it, saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ActivateGrad {
+    pub(crate) activation: Activation,
+    /// Whether grad_y is a sum of two values, as where a residual block branches.
+    pub(crate) sum: bool,
+}
 
 /// `Params` of `shaders/activation/*.wgsl`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 struct Params {
     quads: u32,
-}
-
-fn pointwise(
-    io: &Io<'_>,
-    caps: &Caps,
-    kernel: Kernel,
-    activation: Activation,
-    inputs: usize,
-) -> Vec<Variant> {
-    let quads = io.output(0).numel().div_ceil(4);
-    let kernel = kernel.with(&[("ACTIVATION", activation.id())]);
-    let launch = Launch::new(kernel, &Params { quads: quads as u32 }, groups(quads, caps));
-    vec![Variant::single("pointwise", launch.inputs(0..inputs).output(0))]
 }
 
 impl Activate {
@@ -240,12 +231,16 @@ impl Op for Activate {
     ) -> Result<GradRule> {
         let Some(grad_y) = upstream[0] else { return Ok(vec![None]) };
         let saved = if self.0.derivative_from_output() { outputs[0] } else { inputs[0] };
-        Ok(vec![Some(tape.apply(ActivateGrad(self.0), &[saved, grad_y])?)])
+        let op = ActivateGrad { activation: self.0, sum: false };
+        Ok(vec![Some(tape.apply(op, &[grad_y, saved])?)])
     }
 
     fn kernels(&self, io: &Io<'_>, caps: &Caps) -> Vec<Variant> {
-        let kernel = Kernel::new(shader!("activation/pointwise.wgsl"), "forward");
-        pointwise(io, caps, kernel, self.0, 1)
+        let quads = io.output(0).numel().div_ceil(4);
+        let kernel =
+            Kernel::new(shader!("activation/pointwise.wgsl"), "forward").with(&[("ACTIVATION", self.0.id())]);
+        let launch = Launch::new(kernel, &Params { quads: quads as u32 }, groups(quads, caps));
+        vec![Variant::single("pointwise", launch.inputs([0]).output(0))]
     }
 
     fn cost(&self, io: &Io<'_>) -> Cost {
@@ -255,15 +250,21 @@ impl Op for Activate {
 
 impl ActivateGrad {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        let (saved, grad_y) = (call.real(0), call.real(1));
+        let grad_y = call.real(0);
+        let more = self.sum.then(|| call.real(1));
+        let saved = call.real(1 + usize::from(self.sum));
         pieces(
             call.output(0),
             PIECE,
             #[inline(always)]
             |at, grad_x| {
-                decided!(self.0, |activation| {
-                    for ((dx, &x), &dy) in grad_x.iter_mut().zip(&saved[at..]).zip(&grad_y[at..]) {
-                        *dx = dy * activation.derivative(x);
+                decided!(self.activation, |activation| {
+                    let all = grad_x.iter_mut().zip(&saved[at..]).zip(&grad_y[at..]);
+                    match more {
+                        None => all.for_each(|((dx, &x), &dy)| *dx = dy * activation.derivative(x)),
+                        Some(more) => all.zip(&more[at..]).for_each(|(((dx, &x), &dy), &more)| {
+                            *dx = (dy + more) * activation.derivative(x);
+                        }),
                     }
                 });
             },
@@ -279,19 +280,26 @@ impl Op for ActivateGrad {
     }
 
     fn attributes(&self) -> String {
-        self.0.name().into()
+        format!("{}{}", self.activation.name(), if self.sum { " of a sum" } else { "" })
     }
 
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>> {
-        Ok(vec![inputs[1].clone()])
+        Ok(vec![inputs[0].clone()])
     }
 
     fn kernels(&self, io: &Io<'_>, caps: &Caps) -> Vec<Variant> {
-        pointwise(io, caps, Kernel::new(shader!("activation/grad.wgsl"), "grad"), self.0, 2)
+        let quads = io.output(0).numel().div_ceil(4);
+        let kernel = Kernel::new(shader!("activation/grad.wgsl"), "grad")
+            .with(&[("ACTIVATION", self.activation.id()), ("SUM", self.sum.into())]);
+        let launch = Launch::new(kernel, &Params { quads: quads as u32 }, groups(quads, caps)).inputs([0]);
+        let more = if self.sum { Operand::Input(1, 0) } else { Operand::Unused };
+        let saved = Operand::Input(1 + usize::from(self.sum), 0);
+        vec![Variant::single("pointwise", launch.read(more).read(saved).output(0))]
     }
 
     fn cost(&self, io: &Io<'_>) -> Cost {
-        Cost::streaming(io, 2.0 * io.output(0).numel() as f64)
+        let each = if self.sum { 3.0 } else { 2.0 };
+        Cost::streaming(io, each * io.output(0).numel() as f64)
     }
 }
 
@@ -302,6 +310,12 @@ pub(super) fn cases() -> Vec<Case> {
             // Wide enough to reach both kinks of every activation.
             all.push(Case::new(Activate(activation), &[shape]).fill(0, super::Fill::Range(-8.0, 8.0)));
         }
+    }
+    // As a plan fuses it where two gradients meet.
+    for activation in [Activation::Relu, Activation::HardSwish, Activation::Sigmoid] {
+        let op = ActivateGrad { activation, sum: true };
+        let shape = &[3, 5, 4, 7][..];
+        all.push(Case::new(op, &[shape; 3]).fill(2, super::Fill::Range(-4.0, 4.0)).grads(&[]));
     }
     // More than one piece on the CPU.
     all.push(Case::new(Activate(Activation::Silu), &[&[3, 5501]]));

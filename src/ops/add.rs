@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::cpu::{PIECE, pieces};
-use super::{Activate, Activation, Case, groups, require};
+use super::{Activate, ActivateGrad, Activation, Case, groups, require};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
 use crate::shader;
@@ -68,10 +68,16 @@ impl Op for Add {
         Ok(vec![upstream[0]; 2])
     }
 
-    fn absorb(&self, consumer: &dyn Op, _operand: usize) -> Option<Box<dyn Op>> {
+    fn absorb(&self, consumer: &dyn Op, operand: usize) -> Option<Box<dyn Op>> {
+        if self.activation != Activation::Identity {
+            return None;
+        }
+        if let Some(grad) = consumer.as_any().downcast_ref::<ActivateGrad>() {
+            return (!grad.sum && operand == 0)
+                .then(|| Box::new(ActivateGrad { sum: true, ..*grad }) as Box<dyn Op>);
+        }
         let Activate(activation) = consumer.as_any().downcast_ref()?;
-        (self.activation == Activation::Identity)
-            .then(|| Box::new(Add { activation: *activation }) as Box<dyn Op>)
+        Some(Box::new(Add { activation: *activation }))
     }
 
     fn kernels(&self, io: &Io<'_>, caps: &Caps) -> Vec<Variant> {

@@ -53,11 +53,13 @@ pub(super) fn recompute(tape: &mut Tape, roots: &[ValueId]) {
     let mut gone = HashSet::new();
     for n in 0..tape.nodes.len() {
         let node = &tape.nodes[n];
-        let Some(&ActivateGrad(activation)) = node.op.as_any().downcast_ref() else { continue };
+        let Some(&ActivateGrad { activation, sum: false }) = node.op.as_any().downcast_ref() else {
+            continue;
+        };
         if matches!(activation, Activation::Silu | Activation::Sigmoid) {
             continue;
         }
-        let (saved, grad_y, g) = (node.inputs[0], node.inputs[1], node.outputs[0]);
+        let (grad_y, saved, g) = (node.inputs[0], node.inputs[1], node.outputs[0]);
         let input = if activation.derivative_from_output() {
             let activate = producer(tape, saved);
             activate.filter(|a| a.op.as_any().is::<Activate>()).map(|a| a.inputs[0])
@@ -93,13 +95,13 @@ pub(super) fn fuse(tape: &mut Tape, roots: &[ValueId]) -> usize {
     for n in 0..tape.nodes.len() {
         let node = &tape.nodes[n];
         let [output] = node.outputs[..] else { continue };
-        if node.phase != Phase::Forward || roots.contains(&output) || !tape.values[output.0].live {
+        if node.phase == Phase::Update || roots.contains(&output) || !tape.values[output.0].live {
             continue;
         }
         let Some([(consumer, operand)]) = uses.get(&output).map(Vec::as_slice) else { continue };
         let (consumer, operand) = (*consumer, *operand);
         let next = &tape.nodes[consumer];
-        if next.phase != Phase::Forward {
+        if next.phase != node.phase {
             continue;
         }
         let Some(op) = node.op.absorb(next.op.as_ref(), operand) else { continue };
