@@ -75,3 +75,28 @@ impl Squares {
         Launch::new(kernel.with(&constants), params, groups)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn squares_suit_product_and_device() {
+        let gpu = Caps::webgpu_defaults();
+        let names = |rows, columns, depth, caps: &Caps| -> Vec<&str> {
+            Squares::of(rows, columns, depth, caps).iter().map(|s| s.name).collect()
+        };
+        // 784 large squares, all full.
+        assert_eq!(names(100_352, 128, 576, &gpu), ["block_128", "block_64"]);
+        // Half of every large square would be waste; too few of them for a large GPU.
+        assert_eq!(names(100_352, 64, 576, &gpu), ["block_64", "block_128"]);
+        assert_eq!(names(1568, 512, 4608, &gpu), ["block_64", "block_128"]);
+        // Workgroups of 64 threads only, or half of the memory.
+        assert_eq!(names(1568, 512, 64, &Caps { invocations: 128, ..gpu.clone() }), ["block_64"]);
+        assert_eq!(names(1568, 512, 64, &Caps { workgroup_bytes: 8 << 10, ..gpu.clone() }), ["block_64"]);
+        for small in [(16, 512, 64), (512, 16, 64), (512, 64, 12)] {
+            assert!(names(small.0, small.1, small.2, &gpu).is_empty(), "{small:?}");
+        }
+        assert!(names(100_352, 128, 576, &Caps { software: true, ..gpu }).is_empty());
+    }
+}
