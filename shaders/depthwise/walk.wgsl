@@ -1,4 +1,4 @@
-// Depthwise 3x3 without dilation, stride 1 or 2: a thread walks along four output rows of four channels and loads every
+// Depthwise 3x3 without dilation, stride 1 or 2: a thread walks along LINES output rows of four channels and loads every
 // pixel of the columns that it meets once. What a column gives to the outputs left of it waits in registers. Along rows
 // and not down columns, since neighbours in memory come from it one after the other: with 32 channels and memory that is
 // in no cache, nearly three times as fast on software Vulkan.
@@ -30,17 +30,22 @@ struct Start {
 
 fn start(i: u32) -> Start {
     let quads = params.in_channels / 4u;
-    let strips = (params.out_height + 3u) / 4u;
     let rest = i / quads;
     let down = rest / params.splits;
     let begin = rest % params.splits * params.split_rows;
     let end = min(begin + params.split_rows, params.out_width);
-    return Start(down / strips, down % strips * 4u, begin, end, i % quads);
+    return Start(down / strips(), down % strips() * LINES, begin, end, i % quads);
 }
 
 // Quad `at` of a row; zero outside.
 fn load_x(row: i32, at: u32) -> vec4<f32> {
     return select(vec4<f32>(0.0), x[u32(max(row, 0)) + at], row >= 0);
+}
+
+// The same in a row that only the fourth output needs.
+fn load_fourth(row: i32, at: u32) -> vec4<f32> {
+    if LINES < 4u { return vec4<f32>(0.0); }
+    return load_x(row, at);
 }
 
 fn weight(tap: u32, c: u32) -> vec4<f32> {
@@ -52,13 +57,13 @@ fn put(value: vec4<f32>, row: i32, at: u32, c: u32) {
     y[i] = finish4(value, c, params.in_channels / 4u, i);
 }
 
-// Four outputs in a column; rows behind the last one are left out.
+// Outputs of a column; rows behind the last one are left out.
 fn store(v0: vec4<f32>, v1: vec4<f32>, v2: vec4<f32>, v3: vec4<f32>, s: Start, column: u32) {
     let at = column * (params.in_channels / 4u) + s.c;
     put(v0, y_line(s.n, s.row), at, s.c);
     if s.row + 1u < params.out_height { put(v1, y_line(s.n, s.row + 1u), at, s.c); }
     if s.row + 2u < params.out_height { put(v2, y_line(s.n, s.row + 2u), at, s.c); }
-    if s.row + 3u < params.out_height { put(v3, y_line(s.n, s.row + 3u), at, s.c); }
+    if LINES > 3u && s.row + 3u < params.out_height { put(v3, y_line(s.n, s.row + 3u), at, s.c); }
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -89,7 +94,7 @@ fn walk_1(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups)
         let x2 = load_x(o2, at);
         let x3 = load_x(o3, at);
         let x4 = load_x(o4, at);
-        let x5 = load_x(o5, at);
+        let x5 = load_fourth(o5, at);
         if k >= s.begin + 2u {
             store(a0 + x0 * w2 + x1 * w5 + x2 * w8, a1 + x1 * w2 + x2 * w5 + x3 * w8,
                 a2 + x2 * w2 + x3 * w5 + x4 * w8, a3 + x3 * w2 + x4 * w5 + x5 * w8, s, k - 2u);
@@ -142,8 +147,8 @@ fn walk_2(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups)
         let x4 = load_x(o4, at);
         let x5 = load_x(o5, at);
         let x6 = load_x(o6, at);
-        let x7 = load_x(o7, at);
-        let x8 = load_x(o8, at);
+        let x7 = load_fourth(o7, at);
+        let x8 = load_fourth(o8, at);
         if k % 2u == 1u {
             a0 += x0 * w1 + x1 * w4 + x2 * w7;
             a1 += x2 * w1 + x3 * w4 + x4 * w7;

@@ -1,4 +1,4 @@
-// Gradient of a depthwise 3x3 convolution, stride 1 or 2, with respect to its weight. A thread walks along four output
+// Gradient of a depthwise 3x3 convolution, stride 1 or 2, with respect to its weight. A thread walks along LINES output
 // rows of four channels and sums all nine taps: each pixel of x and dy is loaded once a thread. It does so for
 // `split_rows` pictures one after the other; every strip and every split of the pictures has partial sums of its own,
 // which matmul/reduce.wgsl adds in order. Dispatch: channels fastest, then strips, then splits.
@@ -21,6 +21,17 @@ fn load_x(row: i32, k: u32, c: u32) -> vec4<f32> {
 fn upstream(row: i32, column: u32, c: u32) -> vec4<f32> {
     let inside = row >= 0 && column < params.out_width;
     return select(vec4<f32>(0.0), grad_y[select(0u, u32(row) + column * (params.in_channels / 4u), inside) + c], inside);
+}
+
+// The same in rows that only the fourth output has.
+fn load_fourth(row: i32, k: u32, c: u32) -> vec4<f32> {
+    if LINES < 4u { return vec4<f32>(0.0); }
+    return load_x(row, k, c);
+}
+
+fn upstream_fourth(row: i32, column: u32, c: u32) -> vec4<f32> {
+    if LINES < 4u { return vec4<f32>(0.0); }
+    return upstream(row, column, c);
 }
 
 struct Taps {
@@ -47,13 +58,12 @@ fn store(t: Taps, partial: u32, c: u32) {
 fn walk_1(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let i = linear_index(id, groups);
     let quads = params.in_channels / 4u;
-    let strips = (params.out_height + 3u) / 4u;
     let partial = i / quads;
-    if partial >= strips * params.splits { return; }
+    if partial >= strips() * params.splits { return; }
     let c = i % quads;
-    let row = partial % strips * 4u;
+    let row = partial % strips() * LINES;
     let top = row - params.pad_top;
-    let begin = partial / strips * params.split_rows;
+    let begin = partial / strips() * params.split_rows;
     let end = min(begin + params.split_rows, params.batch);
     // Columns of x that meet an output.
     let last = min(params.in_width + params.pad_left, params.out_width + 2u);
@@ -73,22 +83,22 @@ fn walk_1(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups)
         var a0 = upstream(u0, params.pad_left - 1u, c);
         var a1 = upstream(u1, params.pad_left - 1u, c);
         var a2 = upstream(u2, params.pad_left - 1u, c);
-        var a3 = upstream(u3, params.pad_left - 1u, c);
+        var a3 = upstream_fourth(u3, params.pad_left - 1u, c);
         var b0 = upstream(u0, params.pad_left - 2u, c);
         var b1 = upstream(u1, params.pad_left - 2u, c);
         var b2 = upstream(u2, params.pad_left - 2u, c);
-        var b3 = upstream(u3, params.pad_left - 2u, c);
+        var b3 = upstream_fourth(u3, params.pad_left - 2u, c);
         for (var k = params.pad_left; k < last; k++) {
             let d0 = upstream(u0, k, c);
             let d1 = upstream(u1, k, c);
             let d2 = upstream(u2, k, c);
-            let d3 = upstream(u3, k, c);
+            let d3 = upstream_fourth(u3, k, c);
             let x0 = load_x(o0, k, c);
             let x1 = load_x(o1, k, c);
             let x2 = load_x(o2, k, c);
             let x3 = load_x(o3, k, c);
             let x4 = load_x(o4, k, c);
-            let x5 = load_x(o5, k, c);
+            let x5 = load_fourth(o5, k, c);
             t.w0 += d0 * x0 + d1 * x1 + d2 * x2 + d3 * x3;
             t.w3 += d0 * x1 + d1 * x2 + d2 * x3 + d3 * x4;
             t.w6 += d0 * x2 + d1 * x3 + d2 * x4 + d3 * x5;
@@ -109,13 +119,12 @@ fn walk_1(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups)
 fn walk_2(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let i = linear_index(id, groups);
     let quads = params.in_channels / 4u;
-    let strips = (params.out_height + 3u) / 4u;
     let partial = i / quads;
-    if partial >= strips * params.splits { return; }
+    if partial >= strips() * params.splits { return; }
     let c = i % quads;
-    let row = partial % strips * 4u;
+    let row = partial % strips() * LINES;
     let top = row * 2u - params.pad_top;
-    let begin = partial / strips * params.split_rows;
+    let begin = partial / strips() * params.split_rows;
     let end = min(begin + params.split_rows, params.batch);
     var t: Taps;
     for (var n = begin; n < end; n++) {
@@ -143,8 +152,8 @@ fn walk_2(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups)
             let x4 = load_x(o4, k, c);
             let x5 = load_x(o5, k, c);
             let x6 = load_x(o6, k, c);
-            let x7 = load_x(o7, k, c);
-            let x8 = load_x(o8, k, c);
+            let x7 = load_fourth(o7, k, c);
+            let x8 = load_fourth(o8, k, c);
             if k % 2u == 1u {
                 t.w1 += a0 * x0 + a1 * x2 + a2 * x4 + a3 * x6;
                 t.w4 += a0 * x1 + a1 * x3 + a2 * x5 + a3 * x7;
@@ -156,7 +165,7 @@ fn walk_2(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups)
                 a0 = upstream(u0, k / 2u, c);
                 a1 = upstream(u1, k / 2u, c);
                 a2 = upstream(u2, k / 2u, c);
-                a3 = upstream(u3, k / 2u, c);
+                a3 = upstream_fourth(u3, k / 2u, c);
                 t.w0 += a0 * x0 + a1 * x2 + a2 * x4 + a3 * x6;
                 t.w3 += a0 * x1 + a1 * x3 + a2 * x5 + a3 * x7;
                 t.w6 += a0 * x2 + a1 * x4 + a2 * x6 + a3 * x8;

@@ -56,14 +56,25 @@ fn takes_rows(window: &Window, x: &Shape) -> bool {
     *window == Window::square(3, 1, 1) && x[2] <= 8 && x[3].is_multiple_of(4)
 }
 
+/// Output rows of a strip of `shaders/depthwise/walk*.wgsl`: three where four leave more of the last strip empty.
+fn lines(height: usize) -> usize {
+    if height.next_multiple_of(3) < height.next_multiple_of(4) { 3 } else { 4 }
+}
+
 /// Threads that walk over many pixels each: so many keep a device busy.
 fn long_threads(caps: &Caps) -> usize {
     if caps.software { 256 } else { 1 << 15 }
 }
 
-/// A dispatch of threads that walk along rows: through `columns`, `strips` threads one below another. Each takes as many
-/// columns as leaves enough threads.
-fn walk(kernel: Kernel, mut params: Params, columns: usize, strips: usize, caps: &Caps) -> Launch {
+/// A dispatch of threads that walk along strips of the rows of `target`.
+fn walk(kernel: Kernel, params: Params, target: &Shape, caps: &Caps) -> Launch {
+    let lines = lines(target[1]);
+    let strips = target[0] * target[1].div_ceil(lines) * target[3] / 4;
+    walk_strips(kernel.with(&[("LINES", lines as u32)]), params, target[2], strips, caps)
+}
+
+/// The same through `columns`, `strips` threads one below another. Each takes as many columns as leaves enough threads.
+fn walk_strips(kernel: Kernel, mut params: Params, columns: usize, strips: usize, caps: &Caps) -> Launch {
     let wanted = long_threads(caps).div_ceil(strips);
     let each = columns.div_ceil(wanted.clamp(1, columns.div_ceil(4)));
     let splits = columns.div_ceil(each);
@@ -232,7 +243,7 @@ impl Op for Depthwise {
             let kernel = Kernel::new(shader!("depthwise/walk.wgsl"), entry)
                 .with(&self.window.constants())
                 .with(&self.epilogue.constants());
-            let launch = walk(kernel, params, y[2], y[0] * y[1].div_ceil(4) * x[3] / 4, caps);
+            let launch = walk(kernel, params, y, caps);
             Variant::single("walk", self.epilogue.bind(2, launch.inputs([0, 1])).output(0))
         });
         let rows = takes_rows(&self.window, x).then(|| rows(x, params, self.epilogue, false, caps));
@@ -259,9 +270,10 @@ impl DepthwiseGradInput {
             let kernel = Kernel::new(shader!("depthwise/walk_grad_input.wgsl"), "grad_input")
                 .with(&window.constants());
             let Padding { top, left, .. } = window.padding;
-            let strips = x[0] * (x[1] + top).div_ceil(4) * x[3] / 4;
+            let odd = [("ODD_TOP", top as u32 % 2), ("ODD_LEFT", left as u32 % 2)];
+            let strips = x[0] * x[1].div_ceil(4) * x[3] / 4;
             let params = Params::new(window, x[3], x, y);
-            let launch = walk(kernel, params, (x[2] + left).div_ceil(2), strips, caps);
+            let launch = walk_strips(kernel.with(&odd), params, x[2].div_ceil(2), strips, caps);
             return Some(Variant::single("walk", launch.inputs([0, 1]).output(0)));
         }
         let before = |padding: usize| 2_usize.checked_sub(padding);
@@ -272,7 +284,7 @@ impl DepthwiseGradInput {
             .with(&plain.constants())
             .with(&[("FLIPPED", 1)]);
         let params = Params::new(&reversed, x[3], y, x);
-        let launch = walk(kernel, params, x[2], x[0] * x[1].div_ceil(4) * x[3] / 4, caps);
+        let launch = walk(kernel, params, x, caps);
         Some(Variant::single("walk", plain.bind(2, launch.inputs([0, 1])).output(0)))
     }
 
@@ -415,8 +427,10 @@ impl Op for DepthwiseGradWeight {
             walk("rows", kernel.with(&[("WIDTH", x[2] as u32)]), 1)
         });
         let walk = walks(&self.window, x[3]).map(|entry| {
+            let lines = lines(y[1]);
             let kernel = Kernel::new(shader!("depthwise/walk_grad_weight.wgsl"), entry);
-            walk("walk", kernel.with(&self.window.constants()), y[1].div_ceil(4))
+            let kernel = kernel.with(&self.window.constants()).with(&[("LINES", lines as u32)]);
+            walk("walk", kernel, y[1].div_ceil(lines))
         });
         all.extend(in_order(x, rows.flatten(), walk.flatten(), caps));
         if x[3] % 4 == 0 {
