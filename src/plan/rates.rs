@@ -19,7 +19,8 @@ pub struct Item {
     pub op: Arc<dyn Op>,
     types: Vec<Type>,
     outputs: Vec<Type>,
-    inputs: Vec<Data<f32>>,
+    /// What a case holds; a layer's operands are large, and made up when they are measured.
+    inputs: Option<Vec<Data<f32>>>,
 }
 
 /// One kernel of an item.
@@ -51,15 +52,15 @@ pub fn items(wanted: &Selection, batch: usize) -> Result<Vec<Item>> {
             if wanted.takes(family, op.name()) {
                 let types_of = |values: &[_]| values.iter().map(|&v| recorded.tape.ty(v).clone()).collect();
                 let (types, outputs): (Vec<Type>, _) = (types_of(&node.inputs), types_of(&node.outputs));
-                let inputs = made_up(&types);
-                add(Item { layer: Some(layer), op, types, outputs, inputs });
+                add(Item { layer: Some(layer), op, types, outputs, inputs: None });
             }
         }
     }
     let mut checks = Checks::default();
     for (family, case) in wanted.cases() {
         for check in checks.of(&case)?.into_iter().filter(|c| wanted.takes(family, c.op.name())) {
-            let (op, types, outputs, inputs) = (check.op, check.types, check.output_types, check.inputs);
+            let (op, types, outputs, inputs) =
+                (check.op, check.types, check.output_types, Some(check.inputs));
             add(Item { layer: None, op, types, outputs, inputs });
         }
     }
@@ -86,19 +87,20 @@ impl Item {
     /// # Errors
     /// [`crate::Error::Gpu`] where the device fails.
     pub fn measure(&self, device: &Device) -> Result<Vec<Rate>> {
+        let inputs = self.inputs.clone().unwrap_or_else(|| made_up(&self.types));
         let Device::Gpu(gpu) = device else {
             let bytes = |data: &Data<f32>| match data {
                 Data::Real(values) => bytemuck::cast_slice(values).to_vec(),
                 Data::U32(values) => bytemuck::cast_slice(values).to_vec(),
                 Data::U8(values) => values.clone(),
             };
-            let inputs = self.types.iter().cloned().zip(self.inputs.iter().map(bytes)).collect();
-            let mut single = Single::new(device, &device.caps(), &self.op, inputs)?;
+            let operands = self.types.iter().cloned().zip(inputs.iter().map(bytes)).collect();
+            let mut single = Single::new(device, &device.caps(), &self.op, operands)?;
             return Ok(vec![Rate { variant: "native", timing: single.timing()? }]);
         };
         let io = self.io();
         let variants = self.op.kernels(&io, gpu.caps());
-        let timings = in_turn(gpu, &io, &self.inputs, &variants.iter().collect::<Vec<&Variant>>())?;
+        let timings = in_turn(gpu, &io, &inputs, &variants.iter().collect::<Vec<&Variant>>())?;
         let rate = |(variant, timing): (&Variant, Timing)| Rate { variant: variant.name, timing };
         Ok(variants.iter().zip(timings).map(rate).collect())
     }
