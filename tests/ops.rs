@@ -118,6 +118,106 @@ fn cpu_in_f32_matches_the_reference() {
     report(&bad, checked);
 }
 
+/// A NaN among the inputs reaches the outputs that depend on it, in every kernel and on the CPU, as in the f64
+/// reference: what went wrong stays visible.
+#[test]
+fn no_kernel_hides_a_nan() {
+    let gpu = open(GpuOptions { checked: false, ..GpuOptions::default() });
+    let (mut bad, mut checked) = (Vec::new(), 0);
+    let wide = |data: &Data<f32>| match data {
+        Data::Real(values) => Data::Real(values.iter().map(|&x| f64::from(x)).collect()),
+        Data::U32(values) => Data::U32(values.clone()),
+        Data::U8(values) => Data::U8(values.clone()),
+    };
+    for item in items() {
+        let types: Vec<&Type> = item.types.iter().collect();
+        for poisoned in 0..item.inputs.len() {
+            let mut inputs = item.inputs.clone();
+            let Data::Real(values) = &mut inputs[poisoned] else { continue };
+            let at = values.len() / 2;
+            values[at] = f32::NAN;
+            let wanted: Vec<Data<f64>> = inputs.iter().map(wide).collect();
+            let (wanted, updated) = probe::reference::<f64>(item.op.as_ref(), &wanted, &types).unwrap();
+            let lost = |outputs: &[Data<f32>], updates: &[Vec<f32>]| {
+                let outputs =
+                    wanted.iter().zip(outputs).filter_map(|(wanted, found)| match (wanted, found) {
+                        (Data::Real(wanted), Data::Real(found)) => Some((wanted, found)),
+                        _ => None,
+                    });
+                let lost = |(wanted, found): (&Vec<f64>, &Vec<f32>)| {
+                    wanted.iter().zip(found).filter(|(w, f)| w.is_nan() && f.is_finite()).count()
+                };
+                outputs.chain(updated.iter().zip(updates)).map(lost).sum::<usize>()
+            };
+            let all: usize = wanted
+                .iter()
+                .map(
+                    |data| if let Data::Real(x) = data { x.iter().filter(|x| x.is_nan()).count() } else { 0 },
+                )
+                .sum();
+            // A tap of a convolution over the padding alone may be left out, or multiplied by 0.
+            let taps = ["conv.", "depthwise."].iter().any(|name| item.label.starts_with(name));
+            let allowed = if taps && poisoned == 1 { all.saturating_sub(1) } else { 0 };
+            let mut check = |who: &str, lost: usize| {
+                checked += 1;
+                if lost > allowed {
+                    bad.push(format!(
+                        "{}, {who}: a NaN in input {poisoned} is lost {lost} times",
+                        item.label
+                    ));
+                }
+            };
+            let (outputs, updates) = probe::reference::<f32>(item.op.as_ref(), &inputs, &types).unwrap();
+            check("cpu", lost(&outputs, &updates));
+            for variant in item.op.kernels(&item.io(), gpu.caps()) {
+                let got = probe::run_io(&gpu, item.op.as_ref(), &variant, &item.io(), &inputs).unwrap();
+                check(variant.name, lost(&got.outputs, &got.updates));
+            }
+        }
+    }
+    report(&bad, checked);
+}
+
+/// PyTorch's activations of numbers that are none.
+#[test]
+fn activations_of_nan_and_infinity_are_pytorchs() {
+    use ops::Activation as A;
+    let (nan, inf) = (f32::NAN, f32::INFINITY);
+    let cases = [
+        (A::Relu, [nan, inf, 0.0]),
+        (A::Relu6, [nan, 6.0, 0.0]),
+        (A::HardSwish, [nan, inf, nan]),
+        (A::HardSigmoid, [nan, 1.0, 0.0]),
+        (A::Silu, [nan, inf, nan]),
+        (A::Sigmoid, [nan, 1.0, 0.0]),
+    ];
+    let gpu = open(GpuOptions::default());
+    for (activation, wanted) in cases {
+        // Of four, and of one channel at a time.
+        for shape in [[4, 4], [3, 3]] {
+            let x: Vec<f32> = [nan, inf, -inf].into_iter().cycle().take(shape[0] * shape[1]).collect();
+            let case = ops::Case::new(ops::Activate(activation), &[&shape]);
+            let ty = Type::f32(&shape);
+            let op = case.op.as_ref();
+            let (cpu, _) = probe::reference::<f32>(op, &[Data::Real(x.clone())], &[&ty]).unwrap();
+            let mut answers = vec![("cpu", cpu)];
+            let io = defrost::tape::Io::whole(std::slice::from_ref(&&ty), std::slice::from_ref(&&ty));
+            for variant in op.kernels(&io, gpu.caps()) {
+                let got = probe::run_io(&gpu, op, &variant, &io, &[Data::Real(x.clone())]).unwrap();
+                answers.push((variant.name, got.outputs));
+            }
+            for (who, outputs) in answers {
+                let Data::Real(y) = &outputs[0] else { panic!("floats") };
+                let as_wanted = |(i, y): (usize, &f32)| {
+                    let wanted = wanted[i % 3];
+                    if wanted.is_nan() { y.is_nan() } else { *y == wanted }
+                };
+                assert!(y.iter().enumerate().all(as_wanted), "{activation:?} {who}: {y:?}");
+            }
+        }
+    }
+}
+
 /// Values that are too large for one binding lie in several, cut along dimension 0.
 #[test]
 fn split_operands_match_the_reference() {

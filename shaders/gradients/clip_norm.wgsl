@@ -16,5 +16,6 @@ struct Params {
 fn clip_norm(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let i = linear_index(id, groups);
     if i >= params.quads { return; }
-    page[i] *= min(1.0, params.max / (sqrt(sum[0]) + 1e-6));
+    let factor = params.max / (sqrt(sum[0]) + 1e-6);
+    page[i] *= select(factor, 1.0, factor > 1.0); // not `min`: a NaN stays one
 }

@@ -104,22 +104,17 @@ impl Activation {
     #[inline(always)]
     pub fn apply<T: Real>(self, x: T) -> T {
         let (zero, one, three, six) = (T::zero(), T::one(), T::of(3.0), T::of(6.0));
-        let relu6 = |x: T| x.max(zero).min(six);
+        // Not `max` and `min`, which would turn a NaN into a number and hide it.
+        // `x + 0` and not `x`: stored where x was, that would become masked stores, which are slow.
+        let relu = |x: T| if x < zero { zero } else { x + zero };
+        let relu6 = |x: T| {
+            let x = relu(x);
+            if x > six { six } else { x }
+        };
         match self {
             Activation::Identity => x,
-            // Not `max`, which would turn a NaN into 0 and hide it.
-            // `x + 0` and not `x`: stored where x was, that would become masked stores, which are slow.
-            Activation::Relu => {
-                if x < zero {
-                    zero
-                } else {
-                    x + zero
-                }
-            }
-            Activation::Relu6 => {
-                let x = if x < zero { zero } else { x + zero };
-                if x > six { six } else { x }
-            }
+            Activation::Relu => relu(x),
+            Activation::Relu6 => relu6(x),
             Activation::HardSwish => x * relu6(x + three) / six,
             Activation::HardSigmoid => relu6(x + three) / six,
             Activation::Silu => x / (one + exp(-x)),

@@ -165,7 +165,9 @@ impl Op for SquaredSum {
 impl ClipNorm {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let norm = call.real(1)[0].sqrt();
-        let factor = (T::of(self.max.into()) / (norm + T::of(EPSILON))).min(T::one());
+        let factor = T::of(self.max.into()) / (norm + T::of(EPSILON));
+        // Not `min`, which would hide a norm that is NaN.
+        let factor = if factor > T::one() { T::one() } else { factor };
         pieces(
             &mut *call.updates[0],
             super::cpu::PIECE,
