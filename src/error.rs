@@ -71,6 +71,28 @@ fn advice(source: &std::io::Error) -> &'static str {
     }
 }
 
+/// A path as a shell reads it, for commands that messages offer.
+pub(crate) fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c) || (cfg!(windows) && c == '\\');
+    // What begins with a hyphen would be taken for an option.
+    let start = if text.starts_with('-') { "./" } else { "" };
+    if !text.is_empty() && text.chars().all(plain) {
+        format!("{start}{text}")
+    } else if cfg!(windows) {
+        format!("\"{start}{text}\"")
+    } else if text.chars().any(char::is_control) {
+        let escaped = text.replace('\\', r"\\").replace('\'', r"\'");
+        let escape = |c: char| match c.is_control() {
+            true => format!("\\u{:04x}", u32::from(c)),
+            false => c.to_string(),
+        };
+        format!("$'{start}{}'", escaped.chars().map(escape).collect::<String>())
+    } else {
+        format!("'{start}{}'", text.replace('\'', r"'\''"))
+    }
+}
+
 /// ` (did you mean 'x'?)` for the candidate nearest to `given`, or nothing where none is near.
 pub fn did_you_mean<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     let given_lower = given.to_lowercase();
@@ -83,4 +105,24 @@ pub fn did_you_mean<'a>(given: &str, candidates: impl IntoIterator<Item = &'a st
         .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)))
         .filter(|(score, ..)| *score > 0.75)
         .map_or(String::new(), |(.., c)| format!(" (did you mean '{c}'?)"))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_back_every_path() {
+        let paths =
+            ["runs/a-2", "run ü 1", "it's", "-x", "a$b`c\"d\\e", "line\nbreak \u{1b}[31m it's \\", "*?", ""];
+        for path in paths {
+            let command = format!("printf %s {}", quoted(Path::new(path)));
+            let output =
+                std::process::Command::new("bash").args(["-c", &command]).output().expect("bash runs");
+            let read = String::from_utf8(output.stdout).expect("UTF-8");
+            assert_eq!(read.strip_prefix("./").unwrap_or(&read), path, "{command}");
+        }
+        assert_eq!(quoted(Path::new("runs/ü_1.x")), "runs/ü_1.x");
+        assert_eq!(quoted(Path::new("run ü 1")), "'run ü 1'");
+    }
 }

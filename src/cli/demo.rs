@@ -7,10 +7,11 @@ use serde_json::json;
 
 use super::output::{Style, duration, grouped, mib, percent, table};
 use super::progress::Progress;
-use super::train::{numbered, on_interrupt};
+use super::train::on_interrupt;
 use super::{Session, cache_folder};
 use crate::data::Scenes;
-use crate::train::{Context, Demo, Event, Observer, demo};
+use crate::error::quoted;
+use crate::train::{Context, Demo, Destination, Event, Observer, demo};
 use crate::{Result, report};
 
 const EXAMPLES: &str = "\
@@ -39,8 +40,8 @@ impl DemoCommand {
         let device = session.device()?;
         let mut brief = Brief { progress: Progress::new(out), all: out.verbose || out.json };
         let context = Context { device: &device, cache: cache_folder(), observer: &mut brief, stop };
-        let folder = self.out.clone().unwrap_or_else(|| numbered("demo".into()));
-        let shown = demo(&folder, self.seed, context)?;
+        let folder = self.out.as_ref().map_or(Destination::Numbered("demo".into()), Destination::from);
+        let shown = demo(folder, self.seed, context)?;
         let test = shown.pictures.join("test");
         let mut page = None;
         for row in &shown.rows {
@@ -102,7 +103,8 @@ fn tell(session: &Session, shown: &Demo) {
     let share = |i: usize| shown.rows.get(i).map_or(0.0, |row| row.right as f64 / row.count.max(1) as f64);
     let set = &shown.set;
     let classes = set.scenes.classes();
-    let folder = shown.pictures.parent().unwrap_or(&shown.pictures).display();
+    let folder = shown.pictures.parent().unwrap_or(&shown.pictures);
+    let (run, fish) = (quoted(&folder.join("fine-tuned")), shown.pictures.join("test/fish"));
     let lines = [
         format!(
             "Each of the three saw the same {} pictures: {} of each of {} things ({}).",
@@ -140,11 +142,8 @@ fn tell(session: &Session, shown: &Demo) {
         "weights are fetched once):".to_string(),
         "  defrost train photos/ --model mobilenet_v2".to_string(),
         "Or look closer at what was made here:".to_string(),
-        format!("  defrost predict {folder}/fine-tuned {}/fish", shown.pictures.join("test").display()),
-        format!(
-            "  defrost explain {folder}/fine-tuned {}/fish/0000.png -o why.png",
-            shown.pictures.join("test").display()
-        ),
+        format!("  defrost predict {run} {}", quoted(&fish)),
+        format!("  defrost explain {run} {} -o why.png", quoted(&fish.join("0000.png"))),
     ];
     lines.iter().for_each(|line| out.line(line));
 }

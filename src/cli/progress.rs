@@ -141,6 +141,7 @@ impl Observer for Progress<'_> {
                     out.skipped(skipped);
                 });
             }
+            Event::Folder(_) => {}
             Event::Skipped(skipped) => {
                 self.skipped += skipped.len();
                 self.aside(|out| out.skipped(skipped));

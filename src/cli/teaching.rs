@@ -105,6 +105,12 @@ pub(super) struct Teaching {
     /// Stop after this epoch; --resume goes on
     #[arg(long, value_name = "EPOCH", value_parser = positive)]
     stop_after: Option<usize>,
+    /// Seconds between two checkpoints, within an epoch too: what a killed run loses at most [default: 30]
+    #[arg(long, value_name = "SECONDS")]
+    checkpoint_every: Option<f64>,
+    /// End with an error where any image cannot be read, at the beginning or later; without, a tenth may be missing
+    #[arg(long)]
+    strict: bool,
 }
 
 impl Teaching {
@@ -132,5 +138,7 @@ impl Teaching {
         config.smoothing = self.label_smoothing.unwrap_or(config.smoothing);
         config.val_fraction = self.val_fraction.unwrap_or(config.val_fraction);
         config.seed = self.seed.unwrap_or(config.seed);
+        config.checkpoint_every = self.checkpoint_every.unwrap_or(config.checkpoint_every);
+        config.strict = self.strict;
     }
 }

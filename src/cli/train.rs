@@ -17,10 +17,11 @@ use super::teaching::Teaching;
 use super::tune::tune_for;
 use super::{Session, cache_folder, positive, usage_error, weights};
 use crate::data::DrawnSet;
+use crate::error::quoted;
 use crate::models::{Network, Task};
 use crate::report::write as write_report;
 use crate::train::{
-    Config, Context, Observer, Report, Strategy, TensorBoard, dry_run, interval, resume, run,
+    Config, Context, Destination, Observer, Report, Strategy, TensorBoard, dry_run, interval, resume, run,
 };
 use crate::{Error, Result};
 
@@ -63,7 +64,7 @@ pub(super) struct Train {
         "data", "model", "weights", "out", "strategy", "freeze_through", "freeze", "freeze_groups", "batch_norm",
         "epochs", "batch", "head_hidden", "auxiliary", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule",
         "label_smoothing", "val_fraction", "seed", "stop_after", "warmup", "layer_decay", "clip", "accumulate", "grad_checkpointing", "ema",
-        "patience", "class_weights", "balanced", "teacher", "distill_share", "distill_temperature", "head_solver", "copies",
+        "patience", "checkpoint_every", "strict", "class_weights", "balanced", "teacher", "distill_share", "distill_temperature", "head_solver", "copies",
         "augment", "crop_scale", "flip", "vertical_flip", "rotate",
         "jitter", "grey", "blur", "erase", "mixup", "cutmix", "dry_run",
         "size", "labels", "image_column", "label_column", "label_separator", "task", "group_by",
@@ -105,19 +106,15 @@ impl Train {
         let cache = self.cache.clone().unwrap_or_else(cache_folder);
         let stop = on_interrupt()?;
         let mut progress = Progress::new(out);
-        let (config, folder) = match &self.resume {
-            Some(folder) => (None, folder.clone()),
-            None => {
-                let config = self.config(session)?;
-                let folder = self.out.clone().unwrap_or_else(|| default_out(&config));
-                (Some(config), folder)
-            }
+        let config = match &self.resume {
+            Some(_) => None,
+            None => Some(self.config(session)?),
         };
         let device = session.device()?;
         let mut board;
-        let goes_on = self.resume.is_some() && TensorBoard::is_in(&folder);
+        let goes_on = self.resume.as_deref().is_some_and(TensorBoard::is_in);
         let observer: &mut dyn Observer = if self.tensorboard || goes_on {
-            board = TensorBoard::new(&folder, &mut progress);
+            board = TensorBoard::new(&mut progress);
             &mut board
         } else {
             &mut progress
@@ -126,11 +123,15 @@ impl Train {
             tune_for(out, &device, config, seconds)?;
         }
         let context = Context { device: &device, cache, observer, stop };
-        let report = match config {
-            Some(config) => run(&config, &folder, context)?,
-            None => resume(&folder, context)?,
+        let report = match (config, &self.resume) {
+            (Some(config), _) => {
+                let out = self.out.as_ref().map(Destination::from);
+                run(&config, out.unwrap_or_else(|| Destination::Numbered(default_out(&config))), context)?
+            }
+            (None, folder) => resume(folder.as_deref().unwrap_or(Path::new("")), context)?,
         };
-        let (val, skipped) = (progress.val, progress.skipped);
+        let skipped = progress.skipped;
+        let folder = report.run.clone().unwrap_or_default();
         let page = match report.interrupted || self.no_report {
             true => None,
             // The network is there all the same.
@@ -147,16 +148,15 @@ impl Train {
             fields["report"] = json!(page.as_ref().map(|page| page.to_string_lossy()));
             out.event(name, fields);
         } else {
-            show(session, &report, val);
+            show(session, &report);
             if let Some(page) = page {
                 out.note(format_args!("report: {}", page.display()));
             }
         }
         if pressed {
-            let folder = report.run.unwrap_or_default();
             return Err(Error::Interrupted(format!(
                 "interrupted; the run is saved: go on with defrost train --resume {}",
-                folder.display()
+                quoted(&folder)
             )));
         }
         Ok(())
@@ -227,8 +227,8 @@ impl Train {
     }
 }
 
-fn show(session: &Session, report: &Report, val: usize) {
-    let out = &session.out;
+fn show(session: &Session, report: &Report) {
+    let (out, val) = (&session.out, report.val_images);
     let right = (report.val_accuracy * val as f64).round() as usize;
     let (low, high) = interval(right, val);
     let Report { best_epoch, epochs, .. } = report;
@@ -249,12 +249,14 @@ fn show(session: &Session, report: &Report, val: usize) {
     ));
     }
     if let Some(folder) = &report.run {
-        let state = if report.interrupted { "stopped; to go on: defrost train --resume " } else { "" };
-        out.line(format_args!("{state}{}", folder.display()));
+        match report.interrupted {
+            true => out.line(format_args!("stopped; to go on: defrost train --resume {}", quoted(folder))),
+            false => out.line(folder.display()),
+        }
     }
 }
 
-/// `runs/DATA-MODEL`, or the first of `-2`, `-3`, ... that does not exist.
+/// `runs/DATA-MODEL`.
 fn default_out(config: &Config) -> PathBuf {
     let drawn = DrawnSet::named(&config.data).and_then(Result::ok);
     let named = drawn.map_or_else(|| config.data.clone(), |set| set.scenes.name().into());
@@ -264,14 +266,7 @@ fn default_out(config: &Config) -> PathBuf {
     let name = name.map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned());
     // A tag of weights or a path in the model's name must not lead anywhere else.
     let model: String = config.model.chars().map(|c| if c == '/' || c == '\\' { '-' } else { c }).collect();
-    numbered(Path::new("runs").join(format!("{name}-{model}")))
-}
-
-/// A folder, or the first of FOLDER-2, FOLDER-3, ... that does not exist.
-pub(super) fn numbered(folder: PathBuf) -> PathBuf {
-    let others = (2..).map(|n| PathBuf::from(format!("{}-{n}", folder.display())));
-    let mut names = std::iter::once(folder.clone()).chain(others);
-    names.find(|folder| !folder.exists()).unwrap_or(folder)
+    Path::new("runs").join(format!("{name}-{model}"))
 }
 
 /// `RUN-augmented.png` beside a run folder.

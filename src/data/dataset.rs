@@ -247,22 +247,37 @@ impl Dataset {
     ///
     /// # Errors
     /// [`Error::Data`] when a class that had pictures has none left.
-    pub fn verify(mut self, on_progress: impl Fn(usize, usize) + Sync) -> Result<Dataset> {
+    pub fn verify(self, on_progress: impl Fn(usize, usize) + Sync) -> Result<Dataset> {
+        self.verify_with_keys(on_progress).map(|(dataset, _)| dataset)
+    }
+
+    /// The same, with the [`content_key`] of each image that is left.
+    ///
+    /// # Errors
+    /// As for [`Dataset::verify`].
+    pub fn verify_with_keys(
+        mut self,
+        on_progress: impl Fn(usize, usize) + Sync,
+    ) -> Result<(Dataset, Vec<[u8; 32]>)> {
         let (before, total, done) = (self.counts(), self.len(), AtomicUsize::new(0));
-        let outcomes: Vec<Result<Sample, Skipped>> = std::mem::take(&mut self.samples)
+        let outcomes: Vec<Result<(Sample, [u8; 32]), Skipped>> = std::mem::take(&mut self.samples)
             .into_par_iter()
             .map(|sample| {
-                let outcome = sample.picture();
+                let outcome = sample.picture_and_key();
                 on_progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
                 match outcome {
-                    Ok(_) => Ok(sample),
+                    Ok((_, key)) => Ok((sample, key)),
                     Err(error) => Err(Skipped::from_error(&sample.name(), &error)),
                 }
             })
             .collect();
+        let mut keys = Vec::with_capacity(total);
         for outcome in outcomes {
             match outcome {
-                Ok(sample) => self.samples.push(sample),
+                Ok((sample, key)) => {
+                    self.samples.push(sample);
+                    keys.push(key);
+                }
                 Err(skipped) => self.skipped.push(skipped),
             }
         }
@@ -276,6 +291,6 @@ impl Dataset {
                 )));
             }
         }
-        Ok(self)
+        Ok((self, keys))
     }
 }

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use super::augment::{draws, mix};
 use super::dataset::{Dataset, Skipped};
+use super::decode::Picture;
 use super::transform::{self, Augment};
 use crate::models::preprocess::Preprocess;
 use crate::ops::Draws;
@@ -42,16 +43,28 @@ impl View {
     /// # Errors
     /// As [`super::Sample::picture`].
     pub fn picture(&self, dataset: &Dataset, index: usize) -> Result<Vec<u8>> {
-        let picture = dataset.samples[index].picture()?;
-        Ok(match self {
-            View::Eval(preprocess) => transform::eval(&picture, preprocess),
+        Ok(self.crop(&dataset.samples[index].picture()?, index))
+    }
+
+    /// The same, with the [`super::content_key`] of the very bytes that were decoded.
+    ///
+    /// # Errors
+    /// As [`super::Sample::picture`].
+    pub fn picture_and_key(&self, dataset: &Dataset, index: usize) -> Result<(Vec<u8>, [u8; 32])> {
+        let (picture, key) = dataset.samples[index].picture_and_key()?;
+        Ok((self.crop(&picture, index), key))
+    }
+
+    fn crop(&self, picture: &Picture, index: usize) -> Vec<u8> {
+        match self {
+            View::Eval(preprocess) => transform::eval(picture, preprocess),
             View::Train { preprocess, augment, seed, epoch } => {
                 let mut stream = Stream::new(&[*seed, *epoch, index as u64]);
                 // The device mirrors where it does anything.
                 let flip = if augment.on_device() { 0.0 } else { augment.flip };
-                transform::train(&picture, preprocess, &Augment { flip, ..*augment }, &mut stream)
+                transform::train(picture, preprocess, &Augment { flip, ..*augment }, &mut stream)
             }
-        })
+        }
     }
 
     /// Whether the device varies the pictures.
@@ -95,8 +108,8 @@ pub struct Batch {
     pub draws: Vec<f32>,
     /// Where pictures are mixed: for each row the row whose label has a share, and the weight of the own label.
     pub mix: Option<(Vec<usize>, f32)>,
-    /// Pictures of the batch that could not be read and are not in it.
-    pub failed: Vec<Skipped>,
+    /// Images of the batch that could not be read and are not in it, with their indices in the data set.
+    pub failed: Vec<(usize, Skipped)>,
 }
 
 /// An iterator over batches, in the order given. Dropping it early stops the work and waits for its thread.
@@ -169,7 +182,7 @@ fn assemble(dataset: &Dataset, indices: &[usize], view: &View, stop: &AtomicBool
                 batch.targets.extend_from_slice(&sample.targets);
                 batch.indices.push(index);
             }
-            Err(error) => batch.failed.push(Skipped::from_error(&sample.name(), &error)),
+            Err(error) => batch.failed.push((index, Skipped::from_error(&sample.name(), &error))),
         }
     }
     batch.mix = indices.first().and_then(|&first| view.mix(first, &mut rows));

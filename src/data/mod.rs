@@ -44,5 +44,6 @@ pub use open::{OpenOptions, Splits, by_name, open, open_labelled, open_labelled_
 pub use options::DataOptions;
 pub use resize::{Rect, resize};
 pub use scenes::{DrawnSet, Scenes};
+pub(crate) use split::relative;
 pub use split::{Manifest, Part};
 pub use transform::{Augment, eval, train};

@@ -51,7 +51,7 @@ impl Manifest {
     /// [`Error::Io`].
     pub fn write(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self).map_err(|e| Error::Data(e.to_string()))?;
-        std::fs::write(path, text + "\n").map_err(|e| Error::io(path, "write", e))
+        crate::nn::write_atomically(path, |file| std::io::Write::write_all(file, (text + "\n").as_bytes()))
     }
 }
 

@@ -199,7 +199,7 @@ pub fn adapt(
         done += loaded.labels.len() + loaded.failed.len();
         pictures += loaded.labels.len();
         waiting.append(&mut loaded.pixels);
-        skipped.append(&mut loaded.failed);
+        skipped.extend(std::mem::take(&mut loaded.failed).into_iter().map(|(_, skipped)| skipped));
         // The last two batches are divided evenly.
         while waiting.len() >= 2 * batch * of_one {
             pass.add(&waiting[..batch * of_one], batch)?;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use super::events::EpochMetrics;
 use super::score::Best;
@@ -53,7 +55,7 @@ pub fn read_best(folder: &Path) -> Result<Option<Best>> {
 ///
 /// # Errors
 /// [`Error::Io`] and [`Error::Weights`] about its last checkpoint.
-fn read_state(folder: &Path) -> Result<State> {
+pub(super) fn read_state(folder: &Path) -> Result<State> {
     let file = TensorFile::open(last_checkpoint(folder))?;
     let text = file.metadata().get("state");
     let text = text.ok_or_else(|| file.error("it holds no training state; it cannot be resumed from"))?;
@@ -73,9 +75,12 @@ impl Trainer<'_> {
     }
 
     /// Takes epochs out of the tables of metrics that came after the checkpoint: they are gone through again.
-    fn trim_metrics(&self, epochs: usize) -> Result<()> {
+    pub(super) fn trim_metrics(&self, epochs: usize) -> Result<()> {
         let Some(folder) = &self.folder else { return Ok(()) };
-        let of_csv = |line: &str| line.split(',').next().and_then(|n| n.parse().ok());
+        let of_csv = |line: &str| match line {
+            METRICS => Some(0),
+            line => line.split(',').next().and_then(|n| n.parse().ok()),
+        };
         let of_json = |line: &str| {
             let fields: serde_json::Value = serde_json::from_str(line).ok()?;
             fields["epoch"].as_u64().map(|epoch| epoch as usize)
@@ -84,29 +89,31 @@ impl Trainer<'_> {
         trim(&folder.join("metrics.jsonl"), epochs, of_json)
     }
 
-    /// Writes `model.safetensors` (the best epoch's weights) and `last.safetensors` (where it stands).
+    /// Writes a first `last.safetensors`: nothing is trained yet.
+    pub(super) fn save_beginning(&self) -> Result<()> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        save_state(folder, &Weights::new(), &Weights::new(), &State::default())
+    }
+
+    /// Begins to write `model.safetensors` (the best epoch's weights, where they are new) and then `last.safetensors`
+    /// (where the training stands). Only the latter is read when a run goes on, with the network that the phase began
+    /// with, so nothing depends on both being of one time.
     pub(super) fn save(
-        &self,
-        initial: &Network,
+        &mut self,
+        initial: &Arc<Network>,
         session: &Session,
         state: &State,
-        best: &BTreeMap<String, Vec<f32>>,
+        best: &Arc<Weights>,
     ) -> Result<()> {
-        let Some(folder) = &self.folder else { return Ok(()) };
-        snapshot(initial, best, state.best)?.save(folder.join("model.safetensors"))?;
-        let live = session.everything()?;
-        let shapes: BTreeMap<String, [usize; 1]> = live
-            .iter()
-            .map(|(name, data)| (name.clone(), [data.len()]))
-            .chain(best.iter().map(|(name, data)| (format!("best:{name}"), [data.len()])))
-            .collect();
-        let best = best.iter().map(|(name, data)| (format!("best:{name}"), data));
-        let tensors = live.iter().map(|(name, data)| (name.clone(), data)).chain(best);
-        let tensors =
-            tensors.map(|(name, data)| (name.clone(), SavedTensor::F32(&shapes[&name], data))).collect();
-        let state = serde_json::to_string(state).map_err(|e| Error::Weights(e.to_string()))?;
-        let metadata = BTreeMap::from([("state".to_string(), state)]);
-        save_tensors(last_checkpoint(folder), &tensors, &metadata)
+        let Some(folder) = self.folder.clone() else { return Ok(()) };
+        let (live, state) = (session.everything()?, state.clone());
+        let (initial, best) = (Arc::clone(initial), Arc::clone(best));
+        self.saver.start(state.best.map(|best| best.epoch), move |is_new| {
+            if is_new {
+                snapshot(&initial, &best, state.best)?.save(folder.join("model.safetensors"))?;
+            }
+            save_state(&folder, &live, &best, &state)
+        })
     }
 
     /// Where the run in the folder stands.
@@ -115,19 +122,16 @@ impl Trainer<'_> {
         read_state(folder)
     }
 
-    /// Reads `last.safetensors` back into the store; `before` epochs lie before its phase.
-    pub(super) fn load(
-        &self,
-        session: &Session,
-        before: usize,
-    ) -> Result<(State, BTreeMap<String, Vec<f32>>)> {
+    /// Reads `last.safetensors` back into the store; `before` epochs lie before its phase. Returns the weights of the
+    /// best epoch, too.
+    pub(super) fn load(&self, session: &Session, before: usize) -> Result<(State, Weights)> {
         let state = self.state()?;
         let path = last_checkpoint(self.folder.as_deref().unwrap_or(Path::new("")));
         let damaged =
             |what: String| Error::Weights(format!("{}: {what}; it cannot be resumed from", path.display()));
         let file = load_tensors(&path)?;
         self.trim_metrics(before + state.epoch)?;
-        let mut best = BTreeMap::new();
+        let mut best = Weights::new();
         for (name, (_, data)) in file.tensors {
             match name.strip_prefix("best:") {
                 Some(path) => {
@@ -140,6 +144,70 @@ impl Trainer<'_> {
     }
 }
 
+/// Values by parameter path, in device layout.
+pub(super) type Weights = BTreeMap<String, Vec<f32>>;
+
+fn save_state(folder: &Path, live: &Weights, best: &Weights, state: &State) -> Result<()> {
+    let named = live.iter().map(|(name, data)| (name.clone(), data));
+    let named: Vec<(String, &Vec<f32>)> =
+        named.chain(best.iter().map(|(name, data)| (format!("best:{name}"), data))).collect();
+    let shapes: Vec<[usize; 1]> = named.iter().map(|(_, data)| [data.len()]).collect();
+    let tensors = named.iter().zip(&shapes);
+    let tensors =
+        tensors.map(|((name, data), shape)| (name.clone(), SavedTensor::F32(shape, data))).collect();
+    let state = serde_json::to_string(state).map_err(|e| Error::Weights(e.to_string()))?;
+    save_tensors(last_checkpoint(folder), &tensors, &BTreeMap::from([("state".to_string(), state)]))
+}
+
+/// Writes checkpoints on a thread of its own, one at a time, while the training goes on.
+#[derive(Debug, Default)]
+pub(super) struct Saver {
+    job: Option<JoinHandle<Result<()>>>,
+    /// The epoch whose weights were written last.
+    written: Option<usize>,
+}
+
+impl Saver {
+    /// Waits for the checkpoint before, and begins to write this one; `write` is told whether the weights of the best
+    /// epoch have changed since.
+    ///
+    /// # Errors
+    /// What the checkpoint before met.
+    fn start(
+        &mut self,
+        best: Option<usize>,
+        write: impl FnOnce(bool) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        self.finish()?;
+        let is_new = best.is_some() && self.written != best;
+        let job = std::thread::Builder::new().name("defrost-save".into()).spawn(move || write(is_new));
+        self.job = Some(job.map_err(|e| Error::io("defrost-save", "start thread", e))?);
+        self.written = best;
+        Ok(())
+    }
+
+    /// Waits until the checkpoint is on the disk.
+    ///
+    /// # Errors
+    /// What it met.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        match self.job.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(outcome)) => outcome.inspect_err(|_| self.written = None),
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+impl Drop for Saver {
+    fn drop(&mut self) {
+        // Where the training failed: what was begun is finished all the same.
+        if let Some(job) = self.job.take() {
+            let _ = job.join();
+        }
+    }
+}
+
 /// Head of `metrics.csv`.
 const METRICS: &str = "epoch,train_loss,train_accuracy,val_loss,val_accuracy,lr,seconds";
 
@@ -147,22 +215,24 @@ const METRICS: &str = "epoch,train_loss,train_accuracy,val_loss,val_accuracy,lr,
 fn append(path: &Path, head: &str, line: &str) -> Result<()> {
     use std::io::Write;
     let failed = |e| Error::io(path, "write", e);
-    let fresh = !path.exists();
     let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).map_err(failed)?;
-    if fresh && !head.is_empty() {
-        writeln!(file, "{head}").map_err(failed)?;
-    }
-    writeln!(file, "{line}").map_err(failed)
+    let fresh = file.metadata().map_err(failed)?.len() == 0;
+    let head = if fresh && !head.is_empty() { format!("{head}\n") } else { String::new() };
+    // At once: a process that is killed leaves whole lines.
+    file.write_all(format!("{head}{line}\n").as_bytes()).map_err(failed)
 }
 
-/// Keeps those lines of a file whose epoch is not above `epochs`, and those without one.
+/// Keeps those whole lines of a file whose epoch is not above `epochs`.
 fn trim(path: &Path, epochs: usize, epoch: impl Fn(&str) -> Option<usize>) -> Result<()> {
     if !path.exists() {
         return Ok(());
     }
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", e))?;
-    let known = |line: &&str| epoch(line).is_none_or(|epoch| epoch <= epochs);
-    let kept: String = text.lines().filter(known).flat_map(|line| [line, "\n"]).collect();
+    let text = std::fs::read(path).map_err(|e| Error::io(path, "read", e))?;
+    let text = String::from_utf8_lossy(&text);
+    // A line without an end was cut off when the process was killed.
+    let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    let known = |line: &&str| epoch(line.trim_end()).is_some_and(|epoch| epoch <= epochs);
+    let kept: String = lines.filter(known).collect();
     if kept == text {
         return Ok(());
     }
@@ -177,6 +247,11 @@ pub(super) fn last_checkpoint(folder: &Path) -> PathBuf {
 /// The network that a phase begins with.
 pub(super) fn beginning(folder: &Path, phase: usize) -> PathBuf {
     folder.join(format!("phase{}.safetensors", phase + 1))
+}
+
+/// Removes those of all phases: the run is over.
+pub(super) fn forget_beginnings(folder: &Path, phases: usize) {
+    (0..phases).for_each(|phase| drop(std::fs::remove_file(beginning(folder, phase))));
 }
 
 /// `initial` with the given values in place of those that learned.

@@ -165,6 +165,10 @@ pub struct Config {
     pub seed: u64,
     /// Stop after this epoch, to be resumed.
     pub stop_after: Option<usize>,
+    /// Seconds between two checkpoints, within an epoch too; a finished phase always has one.
+    pub checkpoint_every: f64,
+    /// Whether any image that cannot be read ends the run.
+    pub strict: bool,
 }
 
 impl Default for Config {
@@ -210,6 +214,8 @@ impl Default for Config {
             val_fraction: 0.2,
             seed: 0,
             stop_after: None,
+            checkpoint_every: 30.0,
+            strict: false,
         }
     }
 }
@@ -426,6 +432,12 @@ impl Config {
         }
         if let Some(hidden) = self.head_hidden.filter(|hidden| *hidden > 1 << 20) {
             return usage(format!("--head-hidden {hidden}: at most {} features", 1 << 20));
+        }
+        if !(self.checkpoint_every.is_finite() && self.checkpoint_every >= 0.0) {
+            return usage(format!(
+                "--checkpoint-every {}: seconds are a number from 0 up",
+                self.checkpoint_every
+            ));
         }
         if self.copies > 10_000 {
             return usage(format!("--copies {}: at most 10000", self.copies));

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::config::{Config, HeadSolver, OptimizerKind, Strategy};
 use super::evaluate::evaluate;
 use super::events::Event;
+use super::folder::Destination;
 use super::measures::Measures;
 use super::plans::{inference_plan, training_plan};
 use super::run::{Context, run};
@@ -90,19 +91,20 @@ fn trainings(pictures: &Path, weights: &Path, seed: u64) -> [(&'static str, Conf
     [("from scratch", scratch), ("features", features), ("fine-tuned", taught(Strategy::TwoPhase, Some(15)))]
 }
 
-/// Draws pictures into `folder/things`, writes the shipped weights beside them, and trains three times: from scratch, the head
+/// Draws pictures into `things/` of a folder, writes the shipped weights beside them, and trains three times: from scratch, the head
 /// on frozen features, and everything.
 ///
 /// # Errors
 /// [`Error::Usage`] where there is a demonstration in the folder already; as for [`run`].
-pub fn demo(folder: &Path, seed: u64, context: Context<'_>) -> Result<Demo> {
+pub fn demo(out: impl Into<Destination>, seed: u64, context: Context<'_>) -> Result<Demo> {
     let began = Instant::now();
+    let (folder, _) = out.into().make()?;
     let Context { device, cache, observer, stop } = context;
     let (pictures, weights) = (folder.join("things"), folder.join(shipped::FILE));
-    if pictures.exists() {
+    if let Some(there) = [&pictures, &weights].into_iter().find(|path| path.exists()) {
         return Err(Error::Usage(format!(
-            "{}: there is a demonstration in it; remove the folder, or name another with --out",
-            folder.display()
+            "{}: exists already; the demonstration needs a folder of its own: name another with --out",
+            there.display()
         )));
     }
     let set = demo_set(seed);

@@ -139,7 +139,7 @@ impl Predictor {
         let (mut outputs, mut done) = (Outputs::default(), 0);
         for mut batch in loader {
             done += batch.labels.len() + batch.failed.len();
-            outputs.skipped.append(&mut batch.failed);
+            outputs.skipped.extend(batch.failed.into_iter().map(|(_, skipped)| skipped));
             if !batch.labels.is_empty() {
                 outputs.logits.extend(self.logits(&batch.pixels, batch.labels.len())?);
                 outputs.labels.append(&mut batch.labels);

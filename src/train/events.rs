@@ -1,5 +1,7 @@
 //! What a training tells whoever watches.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use super::auto::Trial;
@@ -30,6 +32,8 @@ pub struct EpochMetrics {
 /// Something that happened.
 #[derive(Debug, Clone)]
 pub enum Event {
+    /// The run has this folder.
+    Folder(PathBuf),
     /// The data was opened.
     Data {
         /// Training pictures.

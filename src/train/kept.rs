@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::events::{Event, Observer};
+use super::finite::{Greatest, all_finite};
 use super::plans::{front, front_tape, frontier};
 use super::shelf::{Key, Rows, Shelf};
 use crate::data::{Dataset, Skipped, View, content_key};
@@ -99,7 +100,7 @@ impl Cut {
     }
 }
 
-fn hex(hash: &[u8]) -> String {
+pub(super) fn hex(hash: &[u8]) -> String {
     hash.iter().map(|b| format!("{b:02x}")).collect()
 }
 
@@ -115,6 +116,8 @@ pub struct Features {
     pub labels: Vec<u32>,
     /// Which picture of the set each is.
     pub indices: Vec<usize>,
+    /// The [`content_key`] of each.
+    pub contents: Vec<[u8; 32]>,
     /// Pictures that could not be read.
     pub skipped: Vec<Skipped>,
     /// Pictures that were kept from before.
@@ -239,17 +242,27 @@ pub(super) fn extract_until(
         None => None,
     };
     let expected = wanted.iter().map(|w| w.set.len() * w.views.len()).sum();
-    let mut warn = |text: String| observer.event(&Event::Warning(text));
-    let shelf = Shelf::open(file.as_deref(), cut.numbers(), expected, &mut warn);
-    let contents: Vec<Vec<Result<Key>>> =
-        wanted.iter().map(|w| w.set.samples.par_iter().map(content_key).collect()).collect();
+    let shelf = Shelf::open(file.as_deref(), cut.numbers(), expected, &mut |text| {
+        observer.event(&Event::Warning(text))
+    });
+    let contents = wanted.iter().map(|w| (0..w.set.len()).map(|_| None).collect()).collect();
     let mut extraction = Extraction { cut, wanted, contents, shelf, failed: HashMap::new() };
-    let missing = extraction.missing();
-    // Pictures that the device varies go through another program than those it only normalises.
-    let varied = |at: &At| wanted[at.0].views[at.2].on_device();
-    let (varied, plain): (Vec<At>, Vec<At>) = missing.iter().partition(|at| varied(at));
-    for part in [plain, varied].iter().filter(|part| !part.is_empty()) {
-        extraction.compute(device, part, observer, &stopped)?;
+    if !extraction.shelf.is_empty() {
+        extraction.find(observer);
+    }
+    let mut computed = BTreeSet::new();
+    for _ in 0..READINGS {
+        let missing = extraction.missing();
+        computed.extend(missing.iter().map(|&(s, i, _)| (s, i)));
+        // Pictures that the device varies go through another program than those it only normalises.
+        let varied = |at: &At| wanted[at.0].views[at.2].on_device();
+        let (varied, plain): (Vec<At>, Vec<At>) = missing.iter().partition(|at| varied(at));
+        for part in [plain, varied].iter().filter(|part| !part.is_empty()) {
+            extraction.compute(device, part, observer, &stopped)?;
+        }
+        if missing.is_empty() || stopped() {
+            break;
+        }
     }
     if stopped() {
         return Err(Error::Interrupted(
@@ -257,33 +270,54 @@ pub(super) fn extract_until(
                 .into(),
         ));
     }
-    extraction.gather(&missing)
+    extraction.gather(&computed)
 }
+
+/// How often an image is read whose file changes between two readings.
+const READINGS: usize = 3;
 
 struct Extraction<'a> {
     cut: &'a Cut,
     wanted: &'a [Wanted<'a>],
-    /// Of each picture of each set.
-    contents: Vec<Vec<Result<Key>>>,
+    /// The [`content_key`] of each image of each set, as it was last read.
+    contents: Vec<Vec<Option<Result<Key>>>>,
     shelf: Shelf,
     failed: HashMap<(usize, usize), Skipped>,
 }
 
 impl Extraction<'_> {
     fn key(&self, (s, i, v): At) -> Option<Key> {
-        self.contents[s][i].as_ref().ok().map(|content| row_key(content, &self.wanted[s].views[v], i))
+        let content = self.contents[s][i].as_ref()?.as_ref().ok()?;
+        Some(row_key(content, &self.wanted[s].views[v], i))
+    }
+
+    /// Reads what identifies the images, and checks the rows that the file holds of them.
+    fn find(&mut self, observer: &mut dyn Observer) {
+        for (w, contents) in self.wanted.iter().zip(&mut self.contents) {
+            *contents = w.set.samples.par_iter().map(|sample| Some(content_key(sample))).collect();
+        }
+        let keys: Vec<Key> = self.all().filter_map(|at| self.key(at)).collect();
+        self.shelf.check(keys.iter(), &mut |text| observer.event(&Event::Warning(text)));
+    }
+
+    fn all(&self) -> impl Iterator<Item = At> + use<'_> {
+        let of = |(s, w): (usize, &Wanted<'_>)| {
+            let (images, views) = (w.set.len(), w.views.len());
+            (0..images).flat_map(move |i| (0..views).map(move |v| (s, i, v)))
+        };
+        self.wanted.iter().enumerate().flat_map(of)
     }
 
     fn missing(&self) -> Vec<At> {
-        let mut missing: Vec<At> = Vec::new();
-        for (s, w) in self.wanted.iter().enumerate() {
-            let all = (0..w.set.len()).flat_map(|i| (0..w.views.len()).map(move |v| (s, i, v)));
-            missing.extend(all.filter(|&at| self.key(at).is_some_and(|key| !self.shelf.contains(&key))));
-        }
-        missing
+        let readable = |&(s, i, _): &At| {
+            !matches!(self.contents[s][i], Some(Err(_))) && !self.failed.contains_key(&(s, i))
+        };
+        let absent = |&at: &At| self.key(at).is_none_or(|key| !self.shelf.contains(&key));
+        self.all().filter(readable).filter(absent).collect()
     }
 
-    /// Runs the front over what is missing. While the device works on one group, the host decodes the next.
+    /// Runs the front over what is missing. While the device works on one group, the host decodes the next. A row is
+    /// kept under the key of the bytes that were decoded for it.
     fn compute(
         &mut self,
         device: &Device,
@@ -296,21 +330,23 @@ impl Extraction<'_> {
         let augmented = missing.first().is_some_and(|&(s, _, v)| wanted[s].views[v].on_device());
         let batch = FRONT_BATCH.min(missing.len());
         let (batch, mut program) = front(&cut.net, &cut.marks, device, batch, augmented)?;
-        let decode = |&(s, i, v): &At| wanted[s].views[v].picture(wanted[s].set, i);
+        let decode = |&(s, i, v): &At| wanted[s].views[v].picture_and_key(wanted[s].set, i);
         let bytes = cut.net.preprocess().crop.pow(2) * 3;
         let groups: Vec<&[At]> = missing.chunks(batch).collect();
-        let mut started: Option<Vec<At>> = None;
+        let mut started: Option<Vec<(At, Key)>> = None;
         for (number, group) in groups.iter().map(|g| Some(*g)).chain([None]).enumerate() {
             let decoded: Vec<_> = group.map_or(Vec::new(), |g| g.par_iter().map(decode).collect());
             if let Some(done) = started.take() {
                 let outputs = program.finish()?;
-                for (n, &at) in done.iter().enumerate() {
+                for (n, (at, key)) in done.into_iter().enumerate() {
                     let parts = outputs.iter().zip(&cut.sizes);
                     let row: Vec<f32> =
                         parts.flat_map(|(values, &size)| &values[n * size..][..size]).copied().collect();
-                    if let Some(key) = self.key(at) {
-                        self.shelf.add(key, &row, &mut |text| observer.event(&Event::Warning(text)));
+                    if !all_finite(&row) {
+                        let name = wanted[at.0].set.samples[at.1].name();
+                        return Err(Greatest::of(&cut.net).error("features", &name.to_string_lossy()));
                     }
+                    self.shelf.add(key, &row, &mut |text| observer.event(&Event::Warning(text)));
                 }
                 let done = (number * batch).min(missing.len());
                 observer.event(&Event::progress("features", done, missing.len()));
@@ -319,15 +355,18 @@ impl Extraction<'_> {
             let mut pixels = Vec::with_capacity(batch * bytes);
             let (mut good, mut draws) = (Vec::new(), Vec::new());
             for (&at, outcome) in group.iter().zip(decoded) {
+                let (s, i, v) = at;
+                let view = &wanted[s].views[v];
                 match outcome {
-                    Ok(mut crop) => {
-                        draws.extend(wanted[at.0].views[at.2].draws(at.1, &mut crop));
+                    Ok((mut crop, content)) => {
+                        draws.extend(view.draws(i, &mut crop));
                         pixels.extend(crop);
-                        good.push(at);
+                        good.push((at, row_key(&content, view, i)));
+                        self.contents[s][i] = Some(Ok(content));
                     }
                     Err(e) => {
-                        let name = wanted[at.0].set.samples[at.1].name();
-                        self.failed.insert((at.0, at.1), Skipped::from_error(&name, &e));
+                        let name = wanted[s].set.samples[i].name();
+                        self.failed.insert((s, i), Skipped::from_error(&name, &e));
                     }
                 }
             }
@@ -341,22 +380,24 @@ impl Extraction<'_> {
         Ok(())
     }
 
-    /// What is kept of each set, after `missing` was computed.
-    fn gather(self, missing: &[At]) -> Result<Vec<Features>> {
-        let computed: BTreeSet<(usize, usize)> = missing.iter().map(|&(s, i, _)| (s, i)).collect();
+    /// What is kept of each set, after what was missing was `computed`.
+    fn gather(self, computed: &BTreeSet<(usize, usize)>) -> Result<Vec<Features>> {
         let mut found = Vec::new();
         for (s, Wanted { set, views }) in self.wanted.iter().enumerate() {
             let (mut places, mut labels, mut indices) = (Vec::new(), Vec::new(), Vec::new());
+            let mut contents = Vec::new();
             let (mut skipped, mut kept) = (Vec::new(), 0);
             for (i, sample) in set.samples.iter().enumerate() {
                 let place = |v| self.shelf.place(&self.key((s, i, v))?);
                 let own: Option<Vec<_>> = (0..views.len()).map(place).collect();
                 match (own, &self.contents[s][i], self.failed.get(&(s, i))) {
                     (_, _, Some(reason)) => skipped.push(reason.clone()),
-                    (_, Err(e), _) => skipped.push(Skipped::from_error(&sample.name(), e)),
-                    // A copy of an unreadable picture.
-                    (None, ..) => skipped.push(Skipped::new(sample.name(), "unreadable")),
-                    (Some(own), ..) => {
+                    (_, Some(Err(e)), _) => skipped.push(Skipped::from_error(&sample.name(), e)),
+                    (None, ..) | (_, None, _) => {
+                        skipped.push(Skipped::new(sample.name(), "the file changes while it is read"));
+                    }
+                    (Some(own), Some(Ok(content)), _) => {
+                        contents.push(*content);
                         places.extend(own);
                         labels.push(sample.label);
                         indices.push(i);
@@ -378,15 +419,16 @@ impl Extraction<'_> {
                     )));
                 }
             }
-            found.push((places, labels, indices, skipped, kept));
+            found.push((places, labels, indices, contents, skipped, kept));
         }
         let (shelf, sizes) = (Arc::new(self.shelf), &self.cut.sizes);
-        let features = |((places, labels, indices, skipped, kept), w): (_, &Wanted<'_>)| Features {
+        let features = |((places, labels, indices, contents, skipped, kept), w): (_, &Wanted<'_>)| Features {
             sizes: sizes.clone(),
             rows: shelf.rows(places),
             copies: w.views.len(),
             labels,
             indices,
+            contents,
             skipped,
             kept,
         };

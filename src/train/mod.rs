@@ -12,10 +12,15 @@ mod demo;
 mod evaluate;
 mod events;
 mod fewshot;
+mod finite;
+mod folder;
+mod images;
 mod kept;
 mod lbfgs;
 mod logistic;
+mod lost;
 mod measures;
+mod phase;
 mod plans;
 mod prepare;
 mod pretrain;
@@ -47,6 +52,7 @@ pub(crate) use evaluate::answers;
 pub use evaluate::{Evaluation, Outputs, Predictor, Uncalibrated, evaluate};
 pub use events::{EpochMetrics, Event, Observer, Silent};
 pub use fewshot::{Fewshot, FewshotOptions, Method, fewshot};
+pub use folder::{Destination, RunFolder};
 pub use kept::{Cut, Features, Vectors, extract};
 pub use measures::{
     ClassScores, LabelScores, Measures, MultiLabel, OutputErrors, Regression, Scores, SingleLabel, interval,

@@ -55,9 +55,10 @@ pub(super) fn train_request(
     tape.set_layer("loss");
     let weights = tape.input("weights", Type::f32(&[batch]));
     let targets = tape.ty(logits).clone();
+    let labels = |tape: &mut Tape| tape.input("labels", Type::u32(&[batch]));
     let reference = match objective.targets {
         Some(_) => tape.input("targets", targets.clone()),
-        None => tape.input("labels", Type::u32(&[batch])),
+        None => labels(&mut tape),
     };
     let loss_of = |tape: &mut Tape, logits: ValueId| match objective.targets {
         Some(kind) => tape.apply(TargetLoss { kind, temperature: 1.0 }, &[logits, reference, weights]),
@@ -65,6 +66,10 @@ pub(super) fn train_request(
     };
     let mut loss = loss_of(&mut tape, logits)?;
     let hits = match objective.targets {
+        Some(LossKind::Softmax) => {
+            let labels = labels(&mut tape);
+            tape.apply(Accuracy, &[logits, labels, weights])?
+        }
         Some(kind) => tape.apply(Agreement(kind), &[logits, reference, weights])?,
         None => tape.apply(Accuracy, &[logits, reference, weights])?,
     };

@@ -1,11 +1,13 @@
 //! What a phase needs before its first step: its data in the form that it wants, the network on the device, what the
 //! loss compares with.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use super::config::{Config, HeadSolver, Strategy};
 use super::events::{Event, Observer, Silent};
+use super::images::Images;
 use super::kept::{Cut, Features, Wanted, extract_until};
 use super::plans::{Objective, eval_request, fitting_batch, layout, train_request, training_plan};
 use super::session::{Fed, Session};
@@ -13,7 +15,7 @@ use super::solver::{SolverOptions, solve_head};
 use super::source::{KEPT_BATCH, Source, training_view};
 use super::teacher::Teacher;
 use super::trainer::Trainer;
-use crate::data::{Dataset, Task, View};
+use crate::data::{Dataset, Part, Skipped, Task, View};
 use crate::models::Network;
 use crate::ops::LossKind;
 use crate::plan::{Device, compile};
@@ -41,68 +43,117 @@ pub(super) fn warm(
     std::thread::Builder::new().name("defrost-warm".into()).spawn(work).ok()
 }
 
+/// Content keys of the training and the validation images.
+type Contents = [Vec<[u8; 32]>; 2];
+
 impl Trainer<'_> {
-    /// Reads pictures, or has the frozen front's output computed where each is always seen alike; drops what cannot
-    /// be read. With the marks of what is kept.
+    /// Reads images, or has the frozen front's output computed where each is always seen alike; drops what cannot
+    /// be read. With the marks of what is kept. The images are those that the first phase could read.
     pub(super) fn source(
         &mut self,
         net: &Network,
         train: &Arc<Dataset>,
         val: &Arc<Dataset>,
     ) -> Result<(Source, Vec<Mark>)> {
+        let begun = self.sets.clone();
+        let [train, val] = begun.clone().unwrap_or_else(|| [Arc::clone(train), Arc::clone(val)]);
+        let cut = match self.config.keeps() {
+            true => Cut::before_learning(net)?,
+            false => None,
+        };
+        let (source, marks, contents) = match cut {
+            Some(cut) => self.kept(net, cut, [&train, &val])?,
+            None if begun.is_some() => (Source::Pictures { train, val }, Vec::new(), None),
+            None => {
+                let total = train.len() + val.len();
+                self.tell(&Event::progress("reading", 0, total));
+                let read = |set: &Arc<Dataset>| set.as_ref().clone().verify_with_keys(|_, _| {});
+                let ((read_train, train_keys), (read_val, val_keys)) = (read(&train)?, read(&val)?);
+                self.tell(&Event::progress("reading", total, total));
+                let new = |read: &Dataset, set: &Dataset| read.skipped[set.skipped.len()..].to_vec();
+                let skipped = [new(&read_train, &train), new(&read_val, &val)].concat();
+                self.skip(skipped)?;
+                let (train, val) = (read_train.into(), read_val.into());
+                (Source::Pictures { train, val }, Vec::new(), Some([train_keys, val_keys]))
+            }
+        };
+        if let (None, Some([train_keys, val_keys])) = (begun, contents) {
+            let [train, val] = source.sets();
+            if let (Some(known), Some(folder)) = (&self.images, &self.folder) {
+                let found = Images::of(&known.root, [train, val], [&train_keys, &val_keys]);
+                match &known.begun {
+                    Some(begun) => begun.compare(&found, &known.root)?,
+                    None => found.write(folder)?,
+                }
+            }
+            self.sets = Some([Arc::clone(train), Arc::clone(val)]);
+        }
+        Ok((source, marks))
+    }
+
+    /// What the frozen front makes of the images, with its marks and the content keys of the images.
+    fn kept(
+        &mut self,
+        net: &Network,
+        cut: Cut,
+        sets: [&Arc<Dataset>; 2],
+    ) -> Result<(Source, Vec<Mark>, Option<Contents>)> {
+        let eval = || vec![View::Eval(net.preprocess().clone())];
+        let views = match self.config.copies {
+            0 => eval(),
+            n => (0..n as u64).map(|copy| training_view(&self.config, net, copy)).collect(),
+        };
+        let wanted = [Wanted { set: sets[0], views }, Wanted { set: sets[1], views: eval() }];
         let mut silent = Silent;
         let observer: &mut dyn Observer = match &mut self.observer {
             Some(observer) => *observer,
             None => &mut silent,
         };
-        let cut = match self.config.keeps() {
-            true => Cut::before_learning(net)?,
-            false => None,
+        let mut found =
+            extract_until(&cut, self.device, &wanted, self.cache.as_deref(), observer, self.stop)?;
+        let (Some(mut kept_val), Some(mut kept)) = (found.pop(), found.pop()) else {
+            return Err(Error::Data("no features".into()));
         };
-        let (source, marks, mut skipped) = match cut {
-            Some(cut) => {
-                let eval = || vec![View::Eval(net.preprocess().clone())];
-                let views = match self.config.copies {
-                    0 => eval(),
-                    n => (0..n as u64).map(|copy| training_view(&self.config, net, copy)).collect(),
-                };
-                let wanted = [Wanted { set: train, views }, Wanted { set: val, views: eval() }];
-                let cache = self.cache.as_deref();
-                let mut sets = extract_until(&cut, self.device, &wanted, cache, observer, self.stop)?;
-                let (Some(kept_val), Some(kept)) = (sets.pop(), sets.pop()) else {
-                    return Err(Error::Data("no features".into()));
-                };
-                let known = kept.kept + kept_val.kept;
-                if known > 0 {
-                    observer.event(&Event::Note(format!(
-                        "features of {known} pictures were kept from an earlier run"
-                    )));
-                }
-                let skipped = [kept.skipped.clone(), kept_val.skipped.clone()].concat();
-                let readable = |set: &Dataset, kept: &Features| {
-                    let samples = kept.indices.iter().map(|&i| set.samples[i].clone()).collect();
-                    Arc::new(Dataset { samples, skipped: Vec::new(), ..set.clone() })
-                };
-                let sets = [readable(train, &kept), readable(val, &kept_val)];
-                if let Some(teacher) = &mut self.teacher {
-                    teacher.look_at(&sets[0])?;
-                }
-                (Source::Kept { kept: Box::new([kept, kept_val]), sets }, cut.marks, skipped)
-            }
-            None => {
-                observer.event(&Event::progress("reading", 0, train.len() + val.len()));
-                let readable = |set: &Dataset| set.clone().verify(|_, _| {});
-                let (train, val) = (readable(train)?, readable(val)?);
-                observer.event(&Event::progress("reading", train.len() + val.len(), train.len() + val.len()));
-                let skipped = [train.skipped.clone(), val.skipped.clone()].concat();
-                (Source::Pictures { train: train.into(), val: val.into() }, Vec::new(), skipped)
-            }
-        };
-        skipped.retain(|s| !train.skipped.contains(s) && !val.skipped.contains(s));
-        if !skipped.is_empty() {
-            observer.event(&Event::Skipped(skipped));
+        let known = kept.kept + kept_val.kept;
+        if known > 0 {
+            self.tell(&Event::Note(format!("features of {known} pictures were kept from an earlier run")));
         }
-        Ok((source, marks))
+        if self.sets.is_some() {
+            for (part, set, found) in [(Part::Train, sets[0], &kept), (Part::Val, sets[1], &kept_val)] {
+                let there: BTreeSet<usize> = found.indices.iter().copied().collect();
+                let gone = (0..set.len()).filter(|i| !there.contains(i));
+                self.miss(sets, part, gone.zip(found.skipped.iter().cloned()).collect())?;
+            }
+        } else {
+            self.skip([kept.skipped.clone(), kept_val.skipped.clone()].concat())?;
+        }
+        let readable = |set: &Arc<Dataset>, kept: &Features| {
+            let samples = kept.indices.iter().map(|&i| set.samples[i].clone()).collect();
+            Arc::new(Dataset { samples, skipped: Vec::new(), ..set.as_ref().clone() })
+        };
+        let read = [readable(sets[0], &kept), readable(sets[1], &kept_val)];
+        if let Some(teacher) = &mut self.teacher {
+            teacher.look_at(&read[0])?;
+        }
+        let contents = [std::mem::take(&mut kept.contents), std::mem::take(&mut kept_val.contents)];
+        Ok((Source::Kept { kept: Box::new([kept, kept_val]), sets: read }, cut.marks, Some(contents)))
+    }
+
+    /// Tells of images that are left out from the beginning.
+    fn skip(&mut self, skipped: Vec<Skipped>) -> Result<()> {
+        match skipped.first() {
+            Some(first) if self.config.strict => Err(Error::Data(format!(
+                "{}: {}; {} images cannot be read, and --strict allows none",
+                first.path.display(),
+                first.reason,
+                skipped.len()
+            ))),
+            Some(_) => {
+                self.tell(&Event::Skipped(skipped));
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     /// The network on the device, and how many pictures go through it at once: as many as a batch has, or fewer,
@@ -194,7 +245,7 @@ impl Trainer<'_> {
         part.weights =
             part.labels.iter().map(|&label| *weights.get(label as usize).unwrap_or(&1.0)).collect();
         if self.objective(net).targets == Some(LossKind::Softmax) {
-            part.soften(net.classes().len(), self.config.smoothing);
+            part.soften(self.config.smoothing, weights);
         }
         if let Some(teacher) = &mut self.teacher {
             part.teacher = teacher.answers(part, self.config.distill.temperature)?;
@@ -209,7 +260,11 @@ impl Trainer<'_> {
         let targets = match net.config().task {
             Task::MultiLabel => Some(LossKind::Sigmoid),
             Task::Regression => Some(LossKind::Squares),
-            Task::Classes => (varied && augment.mixes()).then_some(LossKind::Softmax),
+            // Weights of classes count in the smoothed share, too.
+            Task::Classes => {
+                let weighted = self.config.class_weights && smoothing > 0.0;
+                (weighted || varied && augment.mixes()).then_some(LossKind::Softmax)
+            }
         };
         Objective {
             targets,

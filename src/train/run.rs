@@ -7,15 +7,18 @@ use std::sync::atomic::AtomicBool;
 use serde::{Deserialize, Serialize};
 
 use super::auto::{Trial, choose};
-use super::checkpoint::last_checkpoint;
+use super::checkpoint::{beginning, last_checkpoint, read_metrics, read_state};
 use super::config::{Config, Strategy};
 use super::events::{Event, Observer};
+use super::folder::{Destination, RunFolder, has_begun};
+use super::images::{Images, Known};
 use super::kept::FRONT_BATCH;
 use super::plans::{fitting_batch, inference_plan, training_plan};
 use super::sheet::contact_sheet;
 use super::sweep::Sweep;
-use super::trainer::{Report, Trainer};
+use super::trainer::{Report, State, Trainer};
 use crate::data::{self, DrawnSet, Manifest, Picture, Splits};
+use crate::error::quoted;
 use crate::gpu::{Caps, Host};
 use crate::models::{self, HeadPolicy, Network, Task};
 use crate::plan::{Device, Plan};
@@ -71,42 +74,44 @@ impl RunFile {
     }
 }
 
-/// Trains as `config` says and writes the run folder `out`, which must not hold a run yet. Nothing is
-/// written before data, weights and options have proved good.
+/// Trains as `config` says and writes a run folder. Nothing is written before data, weights and options have proved
+/// good. A run that fails before its first step leaves nothing behind.
 ///
 /// # Errors
-/// [`Error::Usage`], [`Error::Data`], [`Error::Weights`], [`Error::Gpu`], each naming the thing.
-pub fn run(config: &Config, out: &Path, mut context: Context<'_>) -> Result<Report> {
-    if out.join("model.safetensors").exists() || last_checkpoint(out).exists() {
-        return Err(Error::Usage(format!(
-            "{}: there is a run in it; go on with --resume {0}, or name another folder with --out",
-            out.display()
-        )));
-    }
-    let (mut net, splits) = prepare(config, context.observer)?;
-    let (config, trials) = match config.strategy {
-        Strategy::Auto => choose(config, &net, &splits, &mut context)?,
-        _ => (config.clone(), Vec::new()),
+/// [`Error::Usage`], [`Error::Data`], [`Error::Weights`], [`Error::Gpu`], each naming the thing; [`Error::Usage`] where
+/// the folder holds a run or files of another origin, or another process trains in it.
+pub fn run(config: &Config, out: impl Into<Destination>, context: Context<'_>) -> Result<Report> {
+    let out = out.into();
+    out.check()?;
+    let (net, splits) = prepare(config, context.observer)?;
+    begin(config, RunFolder::claim(&out)?, net, splits, context)
+}
+
+/// Trains in a folder that is empty, or holds a run that has not begun.
+fn begin(
+    config: &Config,
+    folder: RunFolder,
+    mut net: Network,
+    splits: Splits,
+    mut context: Context<'_>,
+) -> Result<Report> {
+    let out = folder.path();
+    context.observer.event(&Event::Folder(out.into()));
+    let outcome = match config.strategy {
+        Strategy::Auto => choose(config, &net, &splits, &mut context),
+        _ => Ok((config.clone(), Vec::new())),
     };
-    let config = &config;
-    if !trials.is_empty() {
-        context.observer.event(&Event::Frozen(net.freeze(config.freeze())?));
-    }
-    let created = !out.exists();
-    std::fs::create_dir_all(out).map_err(|e| Error::io(out, "create folder", e))?;
-    let outcome = write_description(out, config, &net, &splits, context.device)
-        .and_then(|()| write_trials(out, &trials))
-        .and_then(|()| fit(config, out, net, splits, context, false));
-    if outcome.is_err() && !last_checkpoint(out).exists() {
-        // Nothing to go on from: leave no half-written run behind.
-        for name in
-            ["config.json", "split.json", "metrics.csv", "metrics.jsonl", "model.safetensors", "trials.json"]
-        {
-            let _ = std::fs::remove_file(out.join(name));
+    let outcome = outcome.and_then(|(config, trials)| {
+        if !trials.is_empty() {
+            context.observer.event(&Event::Frozen(net.freeze(config.freeze())?));
         }
-        if created {
-            let _ = std::fs::remove_dir(out);
-        }
+        write_description(out, &config, &net, &splits, context.device)?;
+        write_trials(out, &trials)?;
+        fit(&config, &folder, net, splits, context, None)
+    });
+    // Nothing to go on from: leave no half-written run behind.
+    if outcome.is_err() && read_state(out).map_or(true, |state| state.batch == 0) {
+        folder.clear();
     }
     outcome
 }
@@ -175,10 +180,16 @@ fn prepare(config: &Config, observer: &mut dyn Observer) -> Result<(Network, Spl
 pub fn reopen(folder: &Path) -> Result<(Config, Network, Splits)> {
     let file = RunFile::read(folder)?;
     let config = Config { stop_after: None, ..file.arguments };
+    let net = Network::open(folder.join("model.safetensors"))?;
+    let splits = open_splits(&config, folder, &net)?;
+    Ok((config, net, splits))
+}
+
+/// The data of a run, divided as it was when the run began.
+fn open_splits(config: &Config, folder: &Path, net: &Network) -> Result<Splits> {
     let split = folder.join("split.json");
     let manifest = if split.exists() { Some(Manifest::read(&split)?) } else { None };
     let splits = data::open(&config.data, &config.open_options(manifest))?;
-    let net = Network::open(folder.join("model.safetensors"))?;
     if net.classes() != splits.train.classes {
         return Err(Error::Data(format!(
             "{}: its classes are {}, but the run was taught {}; begin a new run",
@@ -187,23 +198,82 @@ pub fn reopen(folder: &Path) -> Result<(Config, Network, Splits)> {
             net.classes().join(", ")
         )));
     }
-    Ok((config, net, splits))
+    Ok(splits)
 }
 
-/// Goes on with the run in `folder` from its last checkpoint, as if it had not stopped.
+/// Goes on with the run in `folder` from its last checkpoint, as if it had not stopped. A run that has no checkpoint
+/// yet begins anew.
 ///
 /// # Errors
-/// As for [`reopen`] and [`run`]; [`Error::Usage`] where there is no checkpoint.
+/// As for [`run`]; [`Error::Usage`] where there is no run, [`Error::Data`] where the images, their labels or classes are
+/// not those that it began with.
 pub fn resume(folder: &Path, context: Context<'_>) -> Result<Report> {
-    if folder.join("config.json").exists() && !last_checkpoint(folder).exists() {
+    let (folder, file) = RunFolder::reopen(folder)?;
+    let config = Config { stop_after: None, ..file.arguments.clone() };
+    let path = folder.path();
+    if !has_begun(path) {
+        folder.clear();
+        let (net, splits) = prepare(&config, context.observer)?;
+        return begin(&config, folder, net, splits, context);
+    }
+    if !last_checkpoint(path).exists() {
         return Err(Error::Usage(format!(
-            "{}: the run stopped before its first checkpoint; begin a new one",
-            folder.display()
+            "{}: the run's last checkpoint is missing, so it cannot go on; begin a new run",
+            last_checkpoint(path).display()
         )));
     }
-    let (config, mut net, splits) = reopen(folder)?;
+    let state = read_state(path)?;
+    let network = beginning(path, state.phase);
+    if !network.exists() {
+        if let Some(report) = finished(&config, path, &state)? {
+            return Ok(report);
+        }
+        return Err(Error::Usage(format!(
+            "{}: the network that the phase began with is missing, so the run cannot go on; begin a new run",
+            network.display()
+        )));
+    }
+    let mut net = Network::open(network)?;
+    let mut splits = open_splits(&config, path, &net)?;
+    let root = root_of(&config)?;
+    let begun = Images::read(path)?;
+    if let Some(begun) = &begun {
+        [splits.train, splits.val] = begun.align(&root, [splits.train, splits.val])?;
+    }
+    context.observer.event(&Event::Folder(path.into()));
     announce(&mut net, &config, &splits, context.observer)?;
-    fit(&config, folder, net, splits, context, true)
+    fit(&config, &folder, net, splits, context, Some(begun))
+}
+
+/// What came of a run that is over; nothing of one that is not.
+fn finished(config: &Config, folder: &Path, state: &State) -> Result<Option<Report>> {
+    let model = folder.join("model.safetensors");
+    if !model.exists() {
+        return Ok(None);
+    }
+    let net = Network::open(model)?;
+    let phases = config.phases(&net.structure().groups);
+    let Some((last, earlier)) = phases.split_last() else { return Ok(None) };
+    let over = state.epoch >= last.epochs() || state.is_enough(last.patience);
+    let Some(best) = state.best.filter(|_| state.phase == earlier.len() && over) else { return Ok(None) };
+    Ok(Some(Report {
+        task: net.config().task,
+        val_accuracy: best.score.accuracy,
+        val_loss: best.score.loss,
+        val_images: best.score.count,
+        best_epoch: best.epoch,
+        epochs: earlier.iter().map(Config::epochs).sum::<usize>() + state.epoch,
+        seconds: read_metrics(folder)?.last().map_or(0.0, |m| m.seconds),
+        run: Some(folder.into()),
+        interrupted: false,
+    }))
+}
+
+/// Where the names of a run's images begin.
+fn root_of(config: &Config) -> Result<PathBuf> {
+    let table =
+        if DrawnSet::named(&config.data).is_some() { None } else { config.open.table(&config.data)? };
+    Ok(table.map_or_else(|| config.data.clone(), |table| table.root))
 }
 
 /// What numbers to begin a regression with.
@@ -329,26 +399,31 @@ fn write_description(
     Ok(())
 }
 
+/// Trains in a run folder: from the beginning, or `resumed` with the images that it began with.
 fn fit(
     config: &Config,
-    out: &Path,
+    folder: &RunFolder,
     mut net: Network,
     splits: Splits,
     context: Context<'_>,
-    resumed: bool,
+    resumed: Option<Option<Images>>,
 ) -> Result<Report> {
+    let out = folder.path();
     let trainer = Trainer::new(context.device, config.clone())
         .observer(context.observer)
         .stop(context.stop)
         .run_folder(out)
         .cache(context.cache);
-    let mut trainer = if resumed { trainer.resumed() } else { trainer };
+    let mut trainer = if resumed.is_some() { trainer.resumed() } else { trainer };
+    trainer.images = Some(Known { root: root_of(config)?, begun: resumed.flatten() });
     let outcome = trainer.fit(&mut net, &Arc::new(splits.train), &Arc::new(splits.val));
+    // The last checkpoint is on the disk before anybody is told of it.
+    drop(trainer);
     outcome.map_err(|e| match e {
-        Error::Gpu(message) if last_checkpoint(out).exists() => {
-            let run = out.display();
-            Error::Gpu(format!("{message}; to go on from the last checkpoint: defrost train --resume {run}"))
-        }
+        Error::Gpu(message) if last_checkpoint(out).exists() => Error::Gpu(format!(
+            "{message}; to go on from the last checkpoint: defrost train --resume {}",
+            quoted(out)
+        )),
         e => e,
     })
 }

@@ -18,6 +18,9 @@ pub struct Score {
     /// What epochs are compared by: the mean loss of single labels at the temperature that suits the epoch best, so
     /// that an epoch is not preferred for being less sure of itself; else the mean loss.
     pub rank: f64,
+    /// Validation images behind these figures.
+    #[serde(default)]
+    pub count: usize,
 }
 
 /// The best epoch so far.
@@ -56,6 +59,7 @@ pub(super) struct Answers {
 impl Answers {
     pub(super) fn score(&self, task: Task, classes: usize) -> Result<Score> {
         let Answers { logits, labels, targets } = self;
+        let count = labels.len();
         Ok(match task {
             Task::Classes => {
                 let (mut plain, mut calibrated) = (Tally::default(), Tally::default());
@@ -68,17 +72,17 @@ impl Answers {
                     }
                     Err(_) => loss,
                 };
-                Score { accuracy: plain.top1(), loss, rank }
+                Score { accuracy: plain.top1(), loss, rank, count }
             }
             Task::MultiLabel => {
                 let found = MultiLabel::new(logits, targets, classes)?;
-                Score { accuracy: found.mean_average_precision, loss: found.loss, rank: found.loss }
+                Score { accuracy: found.mean_average_precision, loss: found.loss, rank: found.loss, count }
             }
             Task::Regression => {
                 let found = Regression::new(logits, targets, classes)?;
                 let errors = logits.iter().zip(targets).map(|(x, t)| f64::from(x - t).powi(2));
                 let loss = errors.sum::<f64>() / logits.len().max(1) as f64;
-                Score { accuracy: found.average.r2, loss, rank: loss }
+                Score { accuracy: found.average.r2, loss, rank: loss, count }
             }
         })
     }

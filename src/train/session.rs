@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::config::{Config, trainable};
 use super::plans::{Objective, eval_request, layout, train_request};
+use crate::data::Skipped;
 use crate::models::Network;
 use crate::nn::NormMode;
 use crate::plan::{Device, Layout, Optimizer, Program, Store, Trainable, Update, compile};
@@ -40,6 +41,8 @@ pub(super) struct Fed {
     pub(super) teacher: Vec<f32>,
     /// How much each row counts beside the others.
     pub(super) weights: Vec<f32>,
+    /// Images that could not be read and have no row, with their indices.
+    pub(super) failed: Vec<(usize, Skipped)>,
 }
 
 impl Fed {
@@ -47,19 +50,36 @@ impl Fed {
         self.labels.len()
     }
 
-    /// Labels as numbers `[rows, classes]`, a share of each spread over all classes, mixed as the pictures are.
-    pub(super) fn soften(&mut self, classes: usize, smoothing: f32) {
+    /// Labels as numbers `[rows, classes]`, a share of each spread over all classes, mixed as the images are, and each
+    /// class by its weight. As PyTorch's `CrossEntropyLoss` has it: with labels, the loss is divided by the sum of the
+    /// labels' weights (`weight` and `label_smoothing`); with shares of mixed classes, by the number of rows. A mixed row
+    /// counts as correct where the class with the greater share is predicted.
+    pub(super) fn soften(&mut self, smoothing: f32, class_weights: &[f32]) {
+        let classes = class_weights.len();
         let spread = smoothing / classes as f32;
-        let own =
+        let share =
             |label: u32, class: usize| spread + if label as usize == class { 1.0 - smoothing } else { 0.0 };
-        let (partners, weight) = match &self.mix {
-            Some((partners, weight)) => (Some(partners), *weight),
-            None => (None, 1.0),
+        let Some((partners, own)) = &self.mix else {
+            for &label in &self.labels {
+                let row = (0..classes).map(|c| share(label, c) * class_weights[c]);
+                // The row's weight is its label's.
+                self.targets.extend(row.map(|target| target / class_weights[label as usize]));
+            }
+            return;
         };
-        for (row, &label) in self.labels.iter().enumerate() {
-            let partner = partners.map_or(label, |partners| self.labels[partners[row]]);
-            self.targets
-                .extend((0..classes).map(|c| weight * own(label, c) + (1.0 - weight) * own(partner, c)));
+        let pairs: Vec<(u32, u32)> = self
+            .labels
+            .iter()
+            .zip(partners)
+            .map(|(&label, &partner)| (label, self.labels[partner]))
+            .collect();
+        for &(label, partner) in &pairs {
+            let mixed = |c: usize| own * share(label, c) + (1.0 - own) * share(partner, c);
+            self.targets.extend((0..classes).map(|c| mixed(c) * class_weights[c]));
+        }
+        self.weights.fill(1.0);
+        if *own < 0.5 {
+            self.labels = pairs.into_iter().map(|(_, partner)| partner).collect();
         }
     }
 }

@@ -42,7 +42,7 @@ pub fn contact_sheet(net: &Network, dataset: &Arc<Dataset>, augment: &Augment, s
             },
         };
         for batch in Loader::new(dataset.clone(), vec![indices.clone()], view, 1)? {
-            if let Some(failed) = batch.failed.first().filter(|_| batch.indices.is_empty()) {
+            if let Some((_, failed)) = batch.failed.first().filter(|_| batch.indices.is_empty()) {
                 return Err(Error::Data(format!("{}: {}", failed.path.display(), failed.reason)));
             }
             for (index, picture) in batch.indices.iter().zip(as_seen(net, &batch)?) {

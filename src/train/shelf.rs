@@ -1,8 +1,9 @@
 //! Rows of numbers that are computed once and kept in a file, each under a key: a picture behind a frozen front.
 //!
-//! The file: `DFRSTFT2`, numbers a row and bytes a number (u64 little-endian each), then records of a key (32 bytes)
-//! and a row. Records are only ever added, so a run that is killed loses at most its last one. Rows are read where
-//! they lie; what memory there is to spare, the system's page cache uses for them.
+//! The file: `DFRSTFT3`, numbers a row and bytes a number (u64 little-endian each), then records of a key (32 bytes),
+//! a row, and the CRC-32C of both (u32 little-endian). Records are only ever added, so a run that is killed loses at
+//! most its last one; of two records with the same key the later counts. Rows are read where they lie; what memory
+//! there is to spare, the system's page cache uses for them.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,15 +11,19 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crc::{CRC_32_ISCSI, Crc, Table};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use rayon::prelude::*;
 
 use crate::{Error, Result};
 
 /// First bytes of a file; the last digit is the format's version.
-const MAGIC: &[u8; 8] = b"DFRSTFT2";
+const MAGIC: &[u8; 8] = b"DFRSTFT3";
 const HEADER: u64 = 24;
 const KEY: u64 = 32;
+const CHECKSUM: u64 = 4;
+const CASTAGNOLI: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
 /// Bytes of rows above which they are kept in half precision.
 const HALF_ABOVE: u64 = 4 << 30;
 
@@ -142,7 +147,10 @@ impl Shelf {
             file.set_len(HEADER + self.records * self.record()).map_err(failed("write"))?;
         } else {
             if file.metadata().is_ok_and(|about| about.len() > 0) {
-                warn(format!("{}: damaged; what it kept is computed again", path.display()));
+                warn(format!(
+                    "{}: damaged, or of another version of Defrost; its features are computed again",
+                    path.display()
+                ));
             }
             self.begin(&mut file).map_err(failed("write"))?;
         }
@@ -155,7 +163,45 @@ impl Shelf {
     }
 
     fn record(&self) -> u64 {
-        KEY + self.numbers as u64 * self.number_bytes()
+        KEY + self.numbers as u64 * self.number_bytes() + CHECKSUM
+    }
+
+    /// Whether no row is kept yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// Reads those of the `wanted` rows that the file holds, and forgets the damaged ones, which `warn` is told.
+    pub(super) fn check<'a>(&mut self, wanted: impl Iterator<Item = &'a Key>, warn: &mut dyn FnMut(String)) {
+        let Some(file) = self.file.clone() else { return };
+        let record_of = |key: &'a Key| match self.index.get(key) {
+            Some(&Place::Record(record)) => Some((key, record)),
+            _ => None,
+        };
+        let held: Vec<(&Key, u64)> = wanted.filter_map(record_of).collect();
+        let (size, count) = (self.record() as usize, held.len());
+        let whole = |buffer: &mut Vec<u8>, &(key, record): &(&Key, u64)| {
+            buffer.resize(size, 0);
+            let (body, sum) = buffer.split_at_mut(size - CHECKSUM as usize);
+            let at = HEADER + record * size as u64;
+            read_at(&file, body, at).is_ok()
+                && read_at(&file, sum, at + body.len() as u64).is_ok()
+                && body[..KEY as usize] == key[..]
+                && CASTAGNOLI.checksum(body).to_le_bytes() == sum[..]
+        };
+        let check = |buffer: &mut Vec<u8>, held: (&'a Key, u64)| (!whole(buffer, &held)).then_some(held.0);
+        let damaged: Vec<&Key> = held.into_par_iter().map_init(Vec::new, check).flatten().collect();
+        if !damaged.is_empty() {
+            let path = self.path.as_deref().unwrap_or(Path::new("cached features"));
+            warn(format!(
+                "{}: {} of {count} rows of features are damaged; they are computed again",
+                path.display(),
+                damaged.len()
+            ));
+        }
+        for key in damaged {
+            self.index.remove(key);
+        }
     }
 
     pub(super) fn contains(&self, key: &Key) -> bool {
@@ -181,6 +227,7 @@ impl Shelf {
                 }
                 false => bytes.extend_from_slice(bytemuck::cast_slice(row)),
             }
+            bytes.extend_from_slice(&CASTAGNOLI.checksum(&bytes).to_le_bytes());
             let mut file = &*file;
             let at = SeekFrom::Start(HEADER + self.records * self.record());
             match file.seek(at).and_then(|_| file.write_all(&bytes)) {
@@ -197,7 +244,9 @@ impl Shelf {
             }
         }
         self.index.insert(key, Place::Memory(self.memory.len() / self.numbers.max(1)));
-        self.memory.extend_from_slice(row);
+        // As it would be read back from a file, so that a full disk changes no result.
+        let rounded = |x: &f32| if self.half { f16::from_f32(*x).to_f32() } else { *x };
+        self.memory.extend(row.iter().map(rounded));
     }
 
     /// The rows at these places, to be read.
@@ -269,6 +318,38 @@ mod tests {
         let rows = Arc::new(shelf).rows(places);
         assert_eq!(rows.read([0, 1]).expect("rows"), [7.0, 8.0, 9.0, 1.0, 2.0, 3.0]);
         assert!(warnings.is_empty(), "{warnings:?}");
+    }
+
+    /// Every byte of a record, changed one after the other: the row is never used.
+    #[test]
+    fn a_damaged_record_is_forgotten_and_kept_anew() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("rows.bin");
+        let mut shelf = Shelf::open(Some(&path), 3, 2, &mut |_| {});
+        shelf.add(key(1), &[1.0, 2.0, 3.0], &mut |_| {});
+        shelf.add(key(2), &[4.0, 5.0, 6.0], &mut |_| {});
+        let record = shelf.record() as usize;
+        drop(shelf);
+        let good = std::fs::read(&path).expect("a file");
+        for at in HEADER as usize..HEADER as usize + record {
+            let mut bytes = good.clone();
+            bytes[at] ^= 0x40;
+            std::fs::write(&path, bytes).expect("a file");
+            let mut warnings = Vec::new();
+            let mut warn = |text| warnings.push(text);
+            let mut shelf = Shelf::open(Some(&path), 3, 2, &mut warn);
+            shelf.check([key(1), key(2)].iter(), &mut warn);
+            assert!(!shelf.contains(&key(1)) && shelf.contains(&key(2)), "byte {at}");
+            shelf.add(key(1), &[1.0, 2.0, 3.0], &mut warn);
+            // A damaged key is one that nobody asks for.
+            let known = at < HEADER as usize + KEY as usize;
+            assert!(known || warnings.iter().any(|text| text.contains("1 of 2 rows")), "{at}: {warnings:?}");
+            drop(shelf);
+            let mut shelf = Shelf::open(Some(&path), 3, 2, &mut |text| panic!("{text}"));
+            shelf.check([key(1), key(2)].iter(), &mut |text| panic!("{text}"));
+            let place = shelf.place(&key(1)).expect("kept anew");
+            assert_eq!(Arc::new(shelf).rows(vec![place]).read([0]).expect("a row"), [1.0, 2.0, 3.0]);
+        }
     }
 
     #[test]

@@ -57,11 +57,16 @@ impl Source {
         }
     }
 
-    fn train_set(&self) -> &Dataset {
+    /// Training and validation images, as far as they could be read.
+    pub(super) fn sets(&self) -> [&Arc<Dataset>; 2] {
         match self {
-            Source::Pictures { train, .. } => train,
-            Source::Kept { sets, .. } => &sets[0],
+            Source::Pictures { train, val } => [train, val],
+            Source::Kept { sets: [train, val], .. } => [train, val],
         }
+    }
+
+    fn train_set(&self) -> &Dataset {
+        self.sets()[0]
     }
 
     /// Variance of the numbers of the training pictures, the mean over them.
@@ -133,7 +138,8 @@ fn decoded(batch: Batch) -> Fed {
     if !batch.draws.is_empty() {
         inputs.push(("augment".to_string(), bytemuck::cast_slice(&batch.draws).to_vec()));
     }
-    Fed { inputs, labels: batch.labels, targets: batch.targets, mix: batch.mix, ..Fed::default() }
+    let Batch { labels, targets, mix, failed, .. } = batch;
+    Fed { inputs, labels, targets, mix, failed, ..Fed::default() }
 }
 
 fn read(features: &Features, set: &Dataset, rows: &[usize], copy: usize) -> Result<Fed> {

@@ -8,7 +8,7 @@ use super::config::Strategy;
 use super::events::Event;
 use super::session::Fed;
 use super::trainer::Trainer;
-use crate::data::Dataset;
+use crate::data::{Dataset, Part};
 use crate::models::Network;
 use crate::{Error, Result};
 
@@ -147,6 +147,9 @@ impl Trainer<'_> {
                     return Ok(());
                 }
                 let mut group: Vec<Fed> = fed.by_ref().take(parts).collect::<Result<_>>()?;
+                for part in &mut group {
+                    self.miss(source.sets(), Part::Train, std::mem::take(&mut part.failed))?;
+                }
                 group.retain(|part| part.rows() > 0);
                 if group.is_empty() {
                     continue;

@@ -17,12 +17,15 @@ use crate::{Error, Result};
 const CASTAGNOLI: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 /// What the names of event files begin with.
 const PREFIX: &str = "events.out.tfevents.";
+/// And what they end with.
+const SUFFIX: &str = ".defrost";
 
 /// Writes each epoch's figures into an event file of the run folder, and passes everything on to another observer.
 /// The step is the epoch. A training that goes on begins another file, whose first record tells TensorBoard to forget
 /// epochs that are gone through again. Where the file cannot be written, that is a warning, and the training goes on.
 pub struct TensorBoard<'a> {
     inner: &'a mut dyn Observer,
+    /// Known once the run has one.
     folder: PathBuf,
     task: Task,
     state: State,
@@ -36,14 +39,14 @@ enum State {
 }
 
 impl<'a> TensorBoard<'a> {
-    /// Into `folder`, which is there once the first epoch is over.
-    pub fn new(folder: impl Into<PathBuf>, inner: &'a mut dyn Observer) -> Self {
-        TensorBoard { inner, folder: folder.into(), task: Task::default(), state: State::Waiting }
+    /// Into the folder that the run tells of.
+    pub fn new(inner: &'a mut dyn Observer) -> Self {
+        TensorBoard { inner, folder: PathBuf::new(), task: Task::default(), state: State::Waiting }
     }
 
     /// Whether an event file lies in a run folder.
     pub fn is_in(folder: &Path) -> bool {
-        let named = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with(PREFIX);
+        let named = |entry: &std::fs::DirEntry| is_event_file(&entry.file_name().to_string_lossy());
         std::fs::read_dir(folder).is_ok_and(|entries| entries.flatten().any(|entry| named(&entry)))
     }
 
@@ -77,6 +80,7 @@ impl Observer for TensorBoard<'_> {
     fn event(&mut self, event: &Event) {
         self.inner.event(event);
         match event {
+            Event::Folder(folder) => self.folder.clone_from(folder),
             Event::Data { task, .. } => self.task = *task,
             Event::Epoch(metrics) => {
                 if let Err(e) = self.epoch(metrics) {
@@ -89,6 +93,11 @@ impl Observer for TensorBoard<'_> {
     }
 }
 
+/// Whether [`TensorBoard`] names a file so.
+pub(super) fn is_event_file(name: &str) -> bool {
+    name.starts_with(PREFIX) && name.ends_with(SUFFIX)
+}
+
 /// A new file, behind all others of the folder in the order of their names, which is the order they are read in.
 fn create(folder: &Path, seconds: u64) -> Result<(PathBuf, File)> {
     let entries = std::fs::read_dir(folder).map_err(|e| Error::io(folder, "read", e))?;
@@ -96,7 +105,7 @@ fn create(folder: &Path, seconds: u64) -> Result<(PathBuf, File)> {
         entry.file_name().to_str()?.strip_prefix(PREFIX)?.split('.').next()?.parse::<u64>().ok()
     });
     let seconds = begun.max().map_or(seconds, |last| seconds.max(last.saturating_add(1)));
-    let path = folder.join(format!("{PREFIX}{seconds:010}.defrost"));
+    let path = folder.join(format!("{PREFIX}{seconds:010}{SUFFIX}"));
     let file = OpenOptions::new().append(true).create_new(true).open(&path);
     file.map(|file| (path.clone(), file)).map_err(|e| Error::io(&path, "create", e))
 }

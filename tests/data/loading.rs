@@ -90,9 +90,9 @@ fn a_picture_that_fails_is_reported_and_the_rest_goes_on() {
     assert_eq!(got[0].indices, [0, 2]);
     assert_eq!((got[0].labels.len(), got[0].pixels.len()), (2, 2 * 192));
     assert_eq!(got[0].failed.len(), 1);
-    assert_eq!(got[0].failed[0].path, dir.path().join("a/1.png"));
-    assert!(got[0].failed[0].reason.starts_with("not a picture"), "{:?}", got[0].failed);
-    assert!(got[1].labels.is_empty() && got[1].failed[0].reason.starts_with("cannot read"), "{:?}", got[1]);
+    assert_eq!(got[0].failed[0].1.path, dir.path().join("a/1.png"));
+    assert!(got[0].failed[0].1.reason.starts_with("not a picture"), "{:?}", got[0].failed);
+    assert!(got[1].labels.is_empty() && got[1].failed[0].1.reason.starts_with("cannot read"), "{:?}", got[1]);
     assert_eq!(got[2].indices, [4]);
 }
 

@@ -1,0 +1,75 @@
+//! Images that can no longer be read while a network trains: a share that goes away, a disk error, a clean-up.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::events::Event;
+use super::trainer::Trainer;
+use crate::data::{Dataset, Part, Skipped};
+use crate::{Error, Result};
+
+/// Share of a part of the data that may be lost; a training on less would be another one.
+const MOST: f64 = 0.1;
+
+/// Indices of the lost training and validation images.
+#[derive(Debug, Default)]
+pub(super) struct Lost {
+    train: BTreeSet<usize>,
+    val: BTreeSet<usize>,
+}
+
+impl Trainer<'_> {
+    /// Counts images that could not be read when a batch was made, and tells of each once.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where more than a tenth of the part or a whole class is lost; with `strict`, where any is.
+    pub(super) fn miss(
+        &mut self,
+        [train, val]: [&Arc<Dataset>; 2],
+        part: Part,
+        failed: Vec<(usize, Skipped)>,
+    ) -> Result<()> {
+        if failed.is_empty() {
+            return Ok(());
+        }
+        let (set, what, lost) = match part {
+            Part::Val => (val, "validation", &mut self.lost.val),
+            _ => (train, "training", &mut self.lost.train),
+        };
+        let new: Vec<(usize, Skipped)> =
+            failed.into_iter().filter(|(index, _)| lost.insert(*index)).collect();
+        let Some((_, first)) = new.first() else { return Ok(()) };
+        let (count, of) = (lost.len(), set.len());
+        let told = format!(
+            "{count} of {of} {what} images can no longer be read, {} among them: {}",
+            first.path.display(),
+            first.reason
+        );
+        let why = match new.iter().find_map(|(index, _)| emptied(set, lost, *index)) {
+            Some(class) => Some(format!("none of class '{class}' is left")),
+            None if count as f64 > MOST * of as f64 => Some("too many".into()),
+            None if self.config.strict => Some("--strict allows none".into()),
+            None => None,
+        };
+        if let Some(why) = why {
+            let go_on = self.folder.as_deref().map_or(String::new(), |folder: &Path| {
+                format!(", then go on with defrost train --resume {}", crate::error::quoted(folder))
+            });
+            return Err(Error::Data(format!("{told}; {why}: bring them back{go_on}")));
+        }
+        self.tell(&Event::Warning(format!("{told}; training and figures go on without")));
+        self.tell(&Event::Skipped(new.into_iter().map(|(_, skipped)| skipped).collect()));
+        Ok(())
+    }
+}
+
+/// A class of image `index` that has lost all its images.
+fn emptied<'a>(set: &'a Dataset, lost: &BTreeSet<usize>, index: usize) -> Option<&'a str> {
+    let left = |class: usize| {
+        let others = set.samples.iter().enumerate().filter(|(i, _)| !lost.contains(i));
+        others.into_iter().any(|(_, sample)| set.classes_of(sample).any(|own| own == class))
+    };
+    let mut classes = set.classes_of(&set.samples[index]);
+    classes.find(|&class| !left(class)).map(|class| set.classes[class].as_str())
+}

@@ -1,0 +1,312 @@
+//! One phase of a training: epochs of steps, evaluation, the best weights, checkpoints that can be resumed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::checkpoint::{Weights, snapshot};
+use super::config::Strategy;
+use super::events::{EpochMetrics, Event};
+use super::finite::{Greatest, all_finite};
+use super::schedule::{Schedule, Standing};
+use super::score::{Answers, Best, Score};
+use super::session::{Fed, Session, StepResult};
+use super::source::Source;
+use super::trainer::{State, Trainer};
+use crate::data::{Dataset, Part, Task};
+use crate::models::Network;
+use crate::{Error, Result};
+
+/// One phase of a training.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Phase {
+    pub(super) number: usize,
+    /// Whether no other follows.
+    pub(super) last: bool,
+    /// Epochs of the phases before it, and of all.
+    pub(super) before: usize,
+    pub(super) epochs: usize,
+    /// When the training began.
+    pub(super) began: Instant,
+}
+
+/// What a phase hands on to the next.
+#[derive(Debug, Default)]
+pub(super) struct Handed {
+    /// The best epoch so far.
+    pub(super) best: Option<Best>,
+    /// Epochs done.
+    pub(super) epochs: usize,
+    /// Moments of what learned, and the updates that those of each layer group have seen.
+    moments: BTreeMap<String, Vec<f32>>,
+    updates: Vec<u64>,
+}
+
+/// A phase under way.
+struct Course {
+    phase: Phase,
+    /// The network that the phase began with.
+    initial: Arc<Network>,
+    session: Session,
+    source: Arc<Source>,
+    state: State,
+    /// Weights of the best epoch, as far as this phase has changed them.
+    best: Arc<Weights>,
+    /// When the last checkpoint was begun.
+    saved: Instant,
+}
+
+impl Trainer<'_> {
+    /// One phase, from where `net` stands; returns what it hands on, and whether it was stopped.
+    pub(super) fn phase(
+        &mut self,
+        net: &mut Network,
+        train: &Arc<Dataset>,
+        val: &Arc<Dataset>,
+        phase: Phase,
+        handed: Handed,
+    ) -> Result<(Handed, bool)> {
+        let (source, marks) = self.source(net, train, val)?;
+        let eval_batch = self.eval_batch(net, &source, &marks)?;
+        let solved = self.solve(net, &source)?;
+        let (mut session, batch) = self.session(net, &source, &marks)?;
+        // The optimizer remembers what goes on learning.
+        session.write(&handed.moments)?;
+        let (state, best) = match self.resumed {
+            true => self.load(&session, phase.before)?,
+            false => {
+                let best = handed.best.map(|best| Best { updates: 0, ..best });
+                let (parts, updates_before) = (self.config.accumulate, handed.updates);
+                let state =
+                    State { phase: phase.number, batch, parts, best, updates_before, ..State::default() };
+                (state, Weights::new())
+            }
+        };
+        session.updates_before.clone_from(&state.updates_before);
+        let (initial, source, best) = (Arc::new(net.clone()), Arc::new(source), Arc::new(best));
+        let saved = Instant::now();
+        let mut course = Course { phase, initial, session, source, state, best, saved };
+        let epochs = self.config.epochs();
+        if let Some(solved) = solved {
+            let score = self.evaluate(&mut course, eval_batch)?;
+            course.state.epoch = epochs;
+            course.state.best = Some(Best { score, epoch: phase.before + epochs, updates: 0 });
+            course.best = Arc::new(course.session.weights()?);
+            self.finish_epoch(&course, solved, score, 0.0)?;
+            self.checkpoint(&mut course)?;
+        }
+        let stop_after = self.config.stop_after;
+        let reached = |epoch: usize| stop_after.is_some_and(|stop| epoch > 0 && phase.before + epoch >= stop);
+        let mut interrupted =
+            solved.is_some() && !phase.last && (reached(course.state.epoch) || self.stopped());
+        while course.state.epoch < epochs && !course.state.is_enough(self.config.patience) {
+            if !self.epoch(&mut course)? {
+                interrupted = true;
+                self.checkpoint(&mut course)?;
+                break;
+            }
+            self.checkpoint_if_due(&mut course)?;
+            let score = self.evaluate(&mut course, eval_batch)?;
+            let enough = self.close_epoch(&mut course, score)?;
+            let last = enough || course.state.epoch == epochs;
+            interrupted = !(last && phase.last) && (self.stopped() || reached(course.state.epoch));
+            if last || interrupted {
+                self.checkpoint(&mut course)?;
+            } else {
+                self.checkpoint_if_due(&mut course)?;
+            }
+            if interrupted {
+                break;
+            }
+        }
+        let Course { initial, session, state, best, .. } = course;
+        *net = snapshot(&initial, &best, state.best)?;
+        let moments = match phase.last {
+            true => BTreeMap::new(),
+            false => {
+                session.everything()?.into_iter().filter(|(name, _)| name.starts_with("moment")).collect()
+            }
+        };
+        let updates = session.updates_after(state.updates);
+        let (best, epochs) = (state.best, phase.before + state.epoch);
+        Ok((Handed { best, epochs, moments, updates }, interrupted))
+    }
+
+    /// Counts an epoch that was trained and evaluated, and keeps its weights where they are the best so far. Returns
+    /// whether the phase ends with it, since the loss has not fallen for long.
+    fn close_epoch(&mut self, course: &mut Course, score: Score) -> Result<bool> {
+        let task = course.source.sets()[0].task;
+        let [train_loss, hits, count] = course.state.sums;
+        let state = &mut course.state;
+        state.epoch += 1;
+        (state.step, state.sums) = (0, [0.0; 3]);
+        let number = course.phase.before + state.epoch;
+        let by_accuracy = self.config.strategy != Strategy::Features && task == Task::Classes;
+        if state.best.is_none_or(|best| score.beats(&best.score, by_accuracy)) {
+            state.best = Some(Best { score, epoch: number, updates: state.updates });
+            course.best = Arc::new(course.session.weights()?);
+        }
+        let factor = self.config.factor(self.standing(course, course.state.epoch - 1));
+        let state = &mut course.state;
+        let stale = match state.least {
+            Some((least, since)) if score.rank >= least => (least, since + 1),
+            _ => (score.rank, 0),
+        };
+        state.least = Some(stale);
+        if stale.1 > 0 && stale.1.is_multiple_of(Schedule::PLATEAU) {
+            state.plateaus += 1;
+        }
+        let count = count.max(1.0);
+        let lr = course.session.head_rate(factor);
+        let accuracy = match task {
+            // What is counted are squared errors.
+            Task::Regression => 1.0 - hits / count / course.source.variance().max(f64::MIN_POSITIVE),
+            _ => hits / count,
+        };
+        self.finish_epoch(course, [train_loss / count, accuracy], score, lr)?;
+        let enough = course.state.is_enough(self.config.patience);
+        if enough && course.state.epoch < self.config.epochs() {
+            let text = format!("the validation loss has not fallen for {} epochs: that is enough", stale.1);
+            self.tell(&Event::Note(text));
+        }
+        Ok(enough)
+    }
+
+    /// Tells an epoch's figures, and writes them down: mean loss and accuracy of the training, what the weights are worth
+    /// then, and the head's learning rate.
+    fn finish_epoch(
+        &mut self,
+        course: &Course,
+        [train_loss, train_accuracy]: [f64; 2],
+        score: Score,
+        lr: f64,
+    ) -> Result<()> {
+        let phase = course.phase;
+        let metrics = EpochMetrics {
+            epoch: phase.before + course.state.epoch,
+            epochs: phase.epochs,
+            train_loss,
+            train_accuracy,
+            val_loss: score.loss,
+            val_accuracy: score.accuracy,
+            lr,
+            seconds: phase.began.elapsed().as_secs_f64(),
+        };
+        self.record(&metrics)?;
+        self.tell(&Event::Epoch(metrics));
+        Ok(())
+    }
+
+    /// Begins to write a checkpoint.
+    fn checkpoint(&mut self, course: &mut Course) -> Result<()> {
+        course.saved = Instant::now();
+        self.save(&course.initial, &course.session, &course.state, &course.best)
+    }
+
+    /// The same where the last one is long ago.
+    fn checkpoint_if_due(&mut self, course: &mut Course) -> Result<()> {
+        match course.saved.elapsed().as_secs_f64() > self.config.checkpoint_every {
+            true => self.checkpoint(course),
+            false => Ok(()),
+        }
+    }
+
+    /// Where the training stands in epoch `epoch` (from 0).
+    fn standing(&self, course: &Course, epoch: usize) -> Standing {
+        let Course { source, session, state, .. } = course;
+        let epochs = self.config.epochs();
+        let batches = source.plan(&self.config, state.batch, session.pads(), 0).len();
+        let steps = epochs * batches.div_ceil(state.parts.max(1));
+        Standing { step: state.updates as usize, steps, epoch, epochs, plateaus: state.plateaus }
+    }
+
+    /// Trains through what is left of the epoch. Returns whether it came to its end.
+    fn epoch(&mut self, course: &mut Course) -> Result<bool> {
+        let (net, source) = (Arc::clone(&course.initial), Arc::clone(&course.source));
+        let (config, state) = (self.config.clone(), &course.state);
+        let parts = state.parts.max(1);
+        let plan = source.plan(&config, state.batch, course.session.pads(), state.epoch);
+        let images = plan.iter().map(Vec::len).sum();
+        let ahead = plan[(state.step * parts).min(plan.len())..].to_vec();
+        let weights = source.class_weights(&config);
+        let mut at = self.standing(course, state.epoch);
+        let mut fed = source.train(&config, &net, course.state.epoch, ahead)?.peekable();
+        while fed.peek().is_some() {
+            if self.stopped() {
+                self.drain(course, images)?;
+                return Ok(false);
+            }
+            if course.saved.elapsed().as_secs_f64() > self.config.checkpoint_every {
+                self.drain(course, images)?;
+                self.checkpoint(course)?;
+            }
+            let mut group: Vec<Fed> = fed.by_ref().take(parts).collect::<Result<_>>()?;
+            course.state.step += 1;
+            for part in &mut group {
+                self.miss(source.sets(), Part::Train, std::mem::take(&mut part.failed))?;
+            }
+            group.retain(|part| part.rows() > 0);
+            if group.is_empty() {
+                continue;
+            }
+            group.iter_mut().try_for_each(|part| self.complete(&net, part, &weights))?;
+            at.step = course.state.updates as usize;
+            course.state.updates += 1;
+            let (factor, batch, updates) = (config.factor(at), course.state.batch, course.state.updates);
+            let mut done = Vec::new();
+            course.session.train(&net, &group, batch, factor, updates, &mut |result| done.push(result))?;
+            done.into_iter().for_each(|result| self.count(course, result, images));
+        }
+        self.drain(course, images)?;
+        Ok(true)
+    }
+
+    /// Waits for the steps under way.
+    fn drain(&mut self, course: &mut Course, images: usize) -> Result<()> {
+        while let Some(done) = course.session.finish()? {
+            self.count(course, done, images);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, course: &mut Course, done: StepResult, images: usize) {
+        let [loss, hits, count] = &mut course.state.sums;
+        *loss += done.loss * done.rows as f64;
+        *hits += done.hits;
+        *count += done.rows as f64;
+        let (seen, accuracy) = (*count as usize, *hits / *count);
+        self.tell(&Event::Progress {
+            what: "train",
+            done: seen,
+            total: images,
+            epoch: Some(course.phase.before + course.state.epoch + 1),
+            loss: Some(done.loss),
+            accuracy: Some(accuracy),
+        });
+    }
+
+    /// What the present weights are worth on the validation images that can be read.
+    fn evaluate(&mut self, course: &mut Course, batch: usize) -> Result<Score> {
+        course.session.settle()?;
+        let (net, source) = (Arc::clone(&course.initial), Arc::clone(&course.source));
+        let mut answers = Answers::default();
+        let total = source.val_len();
+        for fed in source.val(&net, batch)? {
+            let mut fed = fed?;
+            self.miss(source.sets(), Part::Val, std::mem::take(&mut fed.failed))?;
+            if fed.rows() > 0 {
+                answers.logits.extend(course.session.logits(&net, &fed, batch)?);
+            }
+            answers.labels.append(&mut fed.labels);
+            answers.targets.append(&mut fed.targets);
+            self.tell(&Event::progress("evaluate", answers.labels.len(), total));
+        }
+        if !all_finite(&answers.logits) {
+            let reason = Greatest::of(&snapshot(&net, &course.session.weights()?, None)?).reason("outputs");
+            return Err(Error::Diverged(format!(
+                "validation images: {reason}; choose a smaller --lr, or freeze more"
+            )));
+        }
+        answers.score(net.config().task, net.classes().len())
+    }
+}
