@@ -12,7 +12,7 @@ use super::progress::Progress;
 use super::{Session, positive, usage_error};
 use crate::Result;
 use crate::data::{by_name, open_labelled};
-use crate::train::{calibrate, reopen};
+use crate::train::{RunFolder, calibrate, reopen};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -41,6 +41,8 @@ pub(super) struct Calibrate {
 impl Calibrate {
     pub(super) fn run(&self, session: &Session) -> Result<()> {
         let out = &session.out;
+        // A training would write over the temperature.
+        let _held = if self.run.is_dir() { Some(RunFolder::hold(&self.run)?) } else { None };
         let mut net = open_source(&self.run)?;
         let dataset = match &self.data {
             Some(data) => open_labelled(data, net.classes(), by_name(net.classes()))?,

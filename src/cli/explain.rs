@@ -11,7 +11,7 @@ use super::network::NetworkOptions;
 use super::output::{Output, Style};
 use super::predict::{decode, expand};
 use super::{Session, positive, usage_error};
-use crate::data::Picture;
+use crate::data::{Picture, Skipped};
 use crate::explain::{Explainer, Map, Method, beside, overlay};
 use crate::models::{Network, Task, imagenet};
 use crate::{Error, Result, did_you_mean};
@@ -112,6 +112,13 @@ impl Explain {
                 failed += unread;
                 let maps = explainer.maps(&crops, &vec![class; crops.len()])?;
                 for ((path, rgb), map) in good.iter().zip(crops).zip(maps) {
+                    if !map.is_finite() {
+                        let reason = "the network's outputs are NaN or infinite: its weights are damaged, or their \
+                                      training diverged";
+                        out.unreadable(&Skipped { path: path.clone(), reason: reason.into() });
+                        failed += 1;
+                        continue;
+                    }
                     let crop = Picture { width: map.width, height: map.height, rgb };
                     let to = names.of(path, &net.classes()[map.class], method);
                     beside(&[&crop, &overlay(&crop, &map)?])?.write_png(&to)?;
@@ -125,7 +132,7 @@ impl Explain {
             out.event("done", json!({ "count": done, "skipped": failed, "seconds": seconds }));
         }
         match failed {
-            n if done == 0 => Err(Error::Data(format!("none of the pictures could be read ({n} tried)"))),
+            n if done == 0 => Err(Error::Data(format!("nothing can be explained of any image ({n} tried)"))),
             _ => Ok(()),
         }
     }

@@ -96,7 +96,15 @@ impl Predict {
                 Some(ready) => ready,
                 none => none.insert(Predictor::new(&session.device()?, &net, batch)?.flips(self.flips)),
             };
-            for (path, probabilities) in good.iter().zip(ready.predict(&crops)?) {
+            for (path, answer) in good.iter().zip(ready.predict_each(&crops)?) {
+                let probabilities = match answer {
+                    Ok(probabilities) => probabilities,
+                    Err(reason) => {
+                        out.unreadable(&Skipped { path: path.clone(), reason });
+                        failed += 1;
+                        continue;
+                    }
+                };
                 match self.csv {
                     true => self.row(out, &net, path, &probabilities, done == 0)?,
                     false => self.show(out, &net, path, &probabilities),
@@ -115,10 +123,10 @@ impl Predict {
             out.event("done", json!({ "count": done, "skipped": failed, "seconds": seconds }));
         }
         match failed {
-            n if done == 0 => Err(Error::Data(format!("none of the pictures could be read ({n} tried)"))),
+            n if done == 0 => Err(Error::Data(format!("nothing can be said of any image ({n} tried)"))),
             n if n > 0 && self.strict => Err(Error::Data(format!(
-                "{} could not be read, {done} could; without --strict that is no failure",
-                count(n, "picture", "pictures")
+                "nothing can be said of {}, of {done} it can; without --strict that is no failure",
+                count(n, "image", "images")
             ))),
             _ => Ok(()),
         }

@@ -84,4 +84,9 @@ impl Map {
     pub fn is_empty(&self) -> bool {
         self.values.iter().all(|&v| v == 0.0)
     }
+
+    /// Whether the network's outputs were neither NaN nor infinite: else the map means nothing.
+    pub fn is_finite(&self) -> bool {
+        self.answer.is_finite() && self.values.iter().all(|v| v.is_finite())
+    }
 }

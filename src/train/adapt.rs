@@ -20,6 +20,9 @@ use crate::plan::{Device, Program, Request, compile};
 use crate::tape::{Role, Tape, ValueId};
 use crate::{Error, Result};
 
+/// Images below which statistics of their own are a risk.
+pub(super) const FEW: usize = 32;
+
 /// How batch norms are brought to another domain.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdaptOptions {
@@ -216,6 +219,13 @@ pub fn adapt(
         let reason = skipped.first();
         let reason = reason.map_or(String::new(), |s| format!("; {}: {}", s.path.display(), s.reason));
         return Err(Error::Data(format!("none of the {total} pictures can be read{reason}")));
+    }
+    if pictures < FEW && mix == 0.0 {
+        observer.event(&Event::Warning(format!(
+            "the statistics come from {pictures} images only, which say little: keep a share of the old ones (--mix \
+             {:.1}), or give more images",
+            16.0 / (16.0 + pictures as f64)
+        )));
     }
     let Pass { norms, moments, .. } = pass;
     let shift = write(net, &norms, &moments, mix)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::evaluate::Predictor;
-use super::events::Observer;
+use super::events::{Event, Observer};
 use super::measures::{Tally, check_labels, log_sum_exp};
 use crate::data::{Dataset, Skipped};
 use crate::models::{Network, Task};
@@ -64,6 +64,9 @@ impl Calibration {
         Ok(Calibration { ece: gap / labels.len().max(1) as f64, bins })
     }
 }
+
+/// Images below which a temperature is mostly chance.
+const FEW: usize = 100;
 
 /// Logits divided by a temperature: the same classes, more or less sure of them.
 pub fn at_temperature(logits: &[f32], temperature: f64) -> Vec<f32> {
@@ -143,6 +146,18 @@ pub fn calibrate(
     let outputs = Predictor::new(device, net, batch.min(dataset.len().max(1)))?.outputs(dataset, observer)?;
     let (labels, classes) = (&outputs.labels, net.classes().len());
     let temperature = fit_temperature(&outputs.logits, labels)?;
+    let mut warn = |text: String| observer.event(&Event::Warning(text));
+    if labels.len() < FEW {
+        warn(format!(
+            "the temperature is fitted to {} images only; with fewer than {FEW} it is mostly chance: give more",
+            labels.len()
+        ));
+    }
+    if temperature <= COLDEST * 1.01 || temperature >= HOTTEST * 0.99 {
+        warn(format!(
+            "the temperature stands at the end of its range ({temperature:.2}): these images do not determine it"
+        ));
+    }
     net.set_temperature(Some(temperature))?;
     let loss = |logits: &[f32]| {
         let mut tally = Tally::default();

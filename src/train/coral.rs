@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use super::events::Observer;
+use super::adapt::FEW;
+use super::events::{Event, Observer};
 use super::kept::{Vectors, extract};
 use super::roots::Map;
 use super::solver::{Solved, SolverOptions, linear_head, solve_head};
@@ -110,6 +111,11 @@ pub fn align_head(
         vectors = align(&vectors, &to.vectors()?)?;
         skipped.extend_from_slice(&to.skipped);
         pictures = to.len();
+        if pictures < FEW {
+            observer.event(&Event::Warning(format!(
+                "the features are aligned with {pictures} images only: their covariance is mostly chance; give more"
+            )));
+        }
     }
     let solved = solve_head(net, device, &vectors, options, observer)?;
     solved.write(net)?;

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::calibration::{Calibration, at_temperature};
 use super::events::{Event, Observer};
+use super::finite::{Greatest, all_finite};
 use super::measures::Tally;
 use super::measures::{Measures, MultiLabel, Regression, SingleLabel};
 use super::plans::inference;
@@ -82,6 +83,7 @@ pub struct Predictor {
     preprocess: Preprocess,
     temperature: Option<f64>,
     flips: bool,
+    greatest: Greatest,
 }
 
 impl Predictor {
@@ -99,6 +101,7 @@ impl Predictor {
             preprocess: net.preprocess().clone(),
             temperature: net.config().temperature,
             flips: false,
+            greatest: Greatest::of(net),
         })
     }
 
@@ -130,18 +133,26 @@ impl Predictor {
     /// What the network says of all pictures of `dataset`, without its temperature.
     ///
     /// # Errors
-    /// [`Error::Data`] where no picture can be read; from the device.
+    /// [`Error::Data`] where no image can be read; [`Error::Weights`] where the outputs of one are NaN or infinite; from
+    /// the device.
     pub fn outputs(&mut self, dataset: Arc<Dataset>, observer: &mut dyn Observer) -> Result<Outputs> {
         let order: Vec<usize> = (0..dataset.len()).collect();
         let total = dataset.len();
         let view = View::Eval(self.preprocess.clone());
+        let samples = Arc::clone(&dataset);
         let loader = Loader::new(dataset, batches(&order, self.batch, 1), view, AHEAD)?;
         let (mut outputs, mut done) = (Outputs::default(), 0);
         for mut batch in loader {
             done += batch.labels.len() + batch.failed.len();
             outputs.skipped.extend(batch.failed.into_iter().map(|(_, skipped)| skipped));
             if !batch.labels.is_empty() {
-                outputs.logits.extend(self.logits(&batch.pixels, batch.labels.len())?);
+                let logits = self.logits(&batch.pixels, batch.labels.len())?;
+                let rows = logits.chunks_exact(self.classes).zip(&batch.indices);
+                if let Some((_, &index)) = rows.into_iter().find(|(row, _)| !all_finite(row)) {
+                    let name = samples.samples[index].name();
+                    return Err(self.greatest.error("outputs", &name.to_string_lossy()));
+                }
+                outputs.logits.extend(logits);
                 outputs.labels.append(&mut batch.labels);
                 outputs.targets.append(&mut batch.targets);
                 outputs.indices.append(&mut batch.indices);
@@ -200,8 +211,20 @@ impl Predictor {
     /// temperature.
     ///
     /// # Errors
-    /// [`Error::Shape`] for a picture of another size; from the device.
+    /// [`Error::Shape`] for a picture of another size; [`Error::Weights`] where the outputs of one are NaN or infinite;
+    /// from the device.
     pub fn predict(&mut self, pictures: &[Vec<u8>]) -> Result<Vec<Vec<f32>>> {
+        let named = |(i, outcome): (usize, Result<Vec<f32>, String>)| {
+            outcome.map_err(|reason| Error::Weights(format!("image {i} of {}: {reason}", pictures.len())))
+        };
+        self.predict_each(pictures)?.into_iter().enumerate().map(named).collect()
+    }
+
+    /// The same, with a reason for each image whose outputs are NaN or infinite.
+    ///
+    /// # Errors
+    /// As for [`Predictor::predict`], but for such outputs.
+    pub fn predict_each(&mut self, pictures: &[Vec<u8>]) -> Result<Vec<Result<Vec<f32>, String>>> {
         let bytes = self.preprocess.crop.pow(2) * 3;
         if let Some(other) = pictures.iter().find(|p| p.len() != bytes) {
             return Err(Error::Shape(format!("a picture of {} bytes where {bytes} are wanted", other.len())));
@@ -209,8 +232,10 @@ impl Predictor {
         let mut all = Vec::new();
         for group in pictures.chunks(self.batch) {
             let logits = self.logits(&group.concat(), group.len())?;
-            let rows = logits.chunks_exact(self.classes);
-            all.extend(rows.map(|row| answers(self.task, self.temperature, row)));
+            all.extend(logits.chunks_exact(self.classes).map(|row| match all_finite(row) {
+                true => Ok(answers(self.task, self.temperature, row)),
+                false => Err(self.greatest.reason("outputs")),
+            }));
         }
         Ok(all)
     }

@@ -142,6 +142,14 @@ impl RunFolder {
         Ok((folder, RunFile::read(path)?))
     }
 
+    /// Keeps other processes from training in a run's folder while its files are changed by other means.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where another process trains in it.
+    pub fn hold(path: &Path) -> Result<RunFolder> {
+        Ok(RunFolder { lock: lock(path)?, path: path.into(), created: false })
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

@@ -71,6 +71,11 @@ impl Images {
         rows.collect::<Result<Vec<Image>, _>>().map(|images| Some(Images(images))).map_err(damaged)
     }
 
+    /// Whether the run in a folder had read its data.
+    pub(super) fn are_in(folder: &Path) -> bool {
+        folder.join(FILE).exists()
+    }
+
     /// # Errors
     /// [`Error::Io`].
     pub(super) fn write(&self, folder: &Path) -> Result<()> {

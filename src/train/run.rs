@@ -97,20 +97,22 @@ fn begin(
 ) -> Result<Report> {
     let out = folder.path();
     context.observer.event(&Event::Folder(out.into()));
-    let outcome = match config.strategy {
-        Strategy::Auto => choose(config, &net, &splits, &mut context),
-        _ => Ok((config.clone(), Vec::new())),
-    };
-    let outcome = outcome.and_then(|(config, trials)| {
-        if !trials.is_empty() {
-            context.observer.event(&Event::Frozen(net.freeze(config.freeze())?));
+    let outcome = write_description(out, config, &net, &splits, context.device).and_then(|()| {
+        if config.strategy != Strategy::Auto {
+            return fit(config, &folder, net, splits, context, None);
         }
-        write_description(out, &config, &net, &splits, context.device)?;
+        let (config, trials) = choose(config, &net, &splits, &mut context)?;
+        context.observer.event(&Event::Frozen(net.freeze(config.freeze())?));
+        // The description says what was chosen once what was tried is on the disk.
         write_trials(out, &trials)?;
+        write_description(out, &config, &net, &splits, context.device)?;
         fit(&config, &folder, net, splits, context, None)
     });
-    // Nothing to go on from: leave no half-written run behind.
-    if outcome.is_err() && read_state(out).map_or(true, |state| state.batch == 0) {
+    // Where the data was read, a run that failed from without may go on once the cause is gone. Else there is nothing to
+    // go on from: no half-written run stays behind.
+    let from_without = matches!(outcome, Err(Error::Data(_) | Error::Io { .. } | Error::Gpu(_)));
+    let goes_on = read_state(out).is_ok_and(|state| state.batch > 0 || (from_without && Images::are_in(out)));
+    if outcome.is_err() && !goes_on {
         folder.clear();
     }
     outcome
@@ -212,7 +214,6 @@ pub fn resume(folder: &Path, context: Context<'_>) -> Result<Report> {
     let config = Config { stop_after: None, ..file.arguments.clone() };
     let path = folder.path();
     if !has_begun(path) {
-        folder.clear();
         let (net, splits) = prepare(&config, context.observer)?;
         return begin(&config, folder, net, splits, context);
     }
@@ -354,9 +355,6 @@ fn announce(net: &mut Network, config: &Config, splits: &Splits, observer: &mut 
 
 /// What `--strategy auto` tried.
 fn write_trials(out: &Path, trials: &[Trial]) -> Result<()> {
-    if trials.is_empty() {
-        return Ok(());
-    }
     let text = serde_json::to_string_pretty(trials).map_err(|e| Error::Data(e.to_string()))? + "\n";
     crate::nn::write_atomically(out.join("trials.json"), |file| {
         std::io::Write::write_all(file, text.as_bytes())

@@ -385,3 +385,39 @@ pub(super) fn padded(data: &[u8], rows: usize, size: usize) -> Cow<'_, [u8]> {
     longer.resize(data.len() / rows.max(1) * size, 0);
     longer.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOGITS: [[f64; 3]; 4] = [[0.5, -1.0, 2.0], [1.5, 0.25, -0.75], [-0.5, 1.0, 0.0], [0.1, 0.2, 0.3]];
+
+    /// The loss as [`crate::ops::TargetLoss`] has it.
+    fn loss(fed: &Fed) -> f64 {
+        let total: f32 = fed.weights.iter().sum();
+        let row = |(n, logits): (usize, &[f64; 3])| {
+            let whole = logits.iter().map(|z| z.exp()).sum::<f64>().ln();
+            let targets = &fed.targets[3 * n..][..3];
+            let own: f64 = logits.iter().zip(targets).map(|(z, t)| f64::from(*t) * (whole - z)).sum();
+            own * f64::from(fed.weights[n] / total)
+        };
+        LOGITS.iter().enumerate().map(row).sum()
+    }
+
+    /// `CrossEntropyLoss(weight=[0.5, 2, 1.25], label_smoothing=0.2)` of PyTorch 2.15 in f64: of labels, and of shares
+    /// of two classes each.
+    #[test]
+    fn weighted_and_smoothed_targets_give_pytorchs_loss() {
+        let class_weights = [0.5, 2.0, 1.25];
+        let labels = vec![2, 0, 1, 0];
+        let weights = labels.iter().map(|&label: &u32| class_weights[label as usize]).collect();
+        let mut plain = Fed { labels, weights, ..Fed::default() };
+        let mut mixed = Fed { mix: Some((vec![1, 2, 3, 0], 0.3)), ..plain.clone() };
+        plain.soften(0.2, &class_weights);
+        mixed.soften(0.2, &class_weights);
+        assert!((loss(&plain) - 0.721_040_333_855_258_5).abs() < 1e-6, "{}", loss(&plain));
+        assert!((loss(&mixed) - 1.363_895_470_949_129_8).abs() < 1e-6, "{}", loss(&mixed));
+        assert_eq!(plain.labels, [2, 0, 1, 0]);
+        assert_eq!(mixed.labels, [0, 1, 0, 2], "the class with the greater share counts");
+    }
+}
