@@ -42,6 +42,9 @@ fn steps_and_kernels_are_measured() {
                 assert!(number("record_seconds") > 0.0);
             }
         }
+        let [saved] = of(&all, "checkpoint")[..] else { panic!("{all:?}") };
+        assert!(saved["bytes"].as_f64().unwrap() > 4e6, "parameters four times, and once more: {saved}");
+        assert!(saved["waits_seconds"].as_f64().unwrap() <= saved["written_seconds"].as_f64().unwrap());
         let flops = |what: &str| {
             steps.iter().find(|s| s["part"].as_str().unwrap().contains(what)).unwrap()["flops"]
                 .as_f64()

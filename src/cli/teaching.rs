@@ -105,7 +105,7 @@ pub(super) struct Teaching {
     /// Stop after this epoch; --resume goes on
     #[arg(long, value_name = "EPOCH", value_parser = positive)]
     stop_after: Option<usize>,
-    /// Seconds between two checkpoints, within an epoch too: what a killed run loses at most [default: 30]
+    /// Seconds between two checkpoints, within an epoch too: what a killed run loses at most [default: 45]
     #[arg(long, value_name = "SECONDS")]
     checkpoint_every: Option<f64>,
     /// End with an error where any image cannot be read, at the beginning or later; without, a tenth may be missing

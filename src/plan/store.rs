@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
+use rayon::prelude::*;
+
 use super::cpu::constant;
 use super::{Constant, Layout, Plan, Segment};
 use crate::gpu::{Gpu, GpuBuffer, lock};
@@ -179,13 +181,15 @@ impl<T: Real> CpuStore<T> {
     /// As for [`GpuStore::read`].
     pub fn read(&self, name: &str) -> Result<Vec<T>> {
         let buffers = lock(&self.buffers);
-        let mut data = Vec::new();
-        for s in segments(&self.layout, name)? {
-            if let Data::Real(buffer) = &buffers[s.buffer] {
-                data.extend_from_slice(&buffer[s.offset..][..s.elements]);
-            }
-        }
-        Ok(data)
+        let piece = |s: &Segment| match &buffers[s.buffer] {
+            Data::Real(buffer) => &buffer[s.offset..][..s.elements],
+            _ => &[],
+        };
+        Ok(match segments(&self.layout, name)? {
+            // On all threads: new memory costs more than the copy.
+            [whole] => piece(whole).par_iter().with_min_len(1 << 18).copied().collect(),
+            parts => parts.iter().flat_map(piece).copied().collect(),
+        })
     }
 
     pub(super) fn constant(&self, plan: &Plan, c: &Constant, params: &dyn Params) -> Result<Arc<Data<T>>> {

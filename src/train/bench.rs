@@ -1,8 +1,14 @@
 //! How fast a device does a network's work: whole steps under several masks, and every kernel in them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
+use super::phase::between_checkpoints;
+use super::plans::Objective;
+use super::score::Best;
+use super::session::Session;
+use super::trainer::{State, Trainer};
 use super::{Config, OptimizerKind, Workload};
 use crate::Result;
 use crate::models::Network;
@@ -178,6 +184,59 @@ pub fn bench(device: &Device, net: &Network, part: &Part, batch: usize, rounds: 
         rows: if profiles.is_empty() { Vec::new() } else { rows(plan, &spans) },
         spans,
     })
+}
+
+/// What a checkpoint of a training costs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Checkpoint {
+    /// Bytes of the file that a run goes on from, and of the best weights.
+    pub bytes: u64,
+    /// Seconds that the training waits.
+    pub waits: f64,
+    /// Seconds until both files are on the disk; the training goes on meanwhile.
+    pub written: f64,
+}
+
+impl Checkpoint {
+    /// Seconds between two.
+    pub fn between(&self) -> f64 {
+        between_checkpoints(&Config::default(), self.waits)
+    }
+
+    /// Share of this time that the training waits.
+    pub fn share(&self) -> f64 {
+        self.waits / self.between()
+    }
+}
+
+/// Measures a checkpoint of a training in which everything learns with AdamW, the one with the most state: medians of
+/// `rounds`.
+///
+/// # Errors
+/// [`crate::Error::Io`] where the system's temporary folder cannot be written; from the device.
+pub fn checkpoint(device: &Device, net: &Network, rounds: usize) -> Result<Checkpoint> {
+    let folder =
+        tempfile::tempdir().map_err(|e| crate::Error::io(std::env::temp_dir(), "create folder", e))?;
+    let mut net = net.clone();
+    net.freeze(Freeze::none())?;
+    let config = Config::default();
+    let session = Session::new(device, &net, &config, Objective::labels(0.0), Vec::new())?;
+    let (initial, best) = (Arc::new(net.clone()), Arc::new(session.weights()?));
+    let mut trainer = Trainer::new(device, config).run_folder(folder.path());
+    let (mut waits, mut written) = (Vec::new(), Vec::new());
+    for epoch in 1..=rounds.max(1) {
+        // Another best epoch each time: both files are written.
+        let state = State { best: Some(Best { epoch, ..Best::default() }), ..State::default() };
+        let began = Instant::now();
+        trainer.save(&initial, &session, &state, &best)?;
+        waits.push(began.elapsed().as_secs_f64());
+        trainer.saver.finish()?;
+        written.push(began.elapsed().as_secs_f64());
+    }
+    let size = |name: &str| std::fs::metadata(folder.path().join(name)).map_or(0, |meta| meta.len());
+    let bytes = size("last.safetensors") + size("model.safetensors");
+    let [waits, written] = [waits, written].map(|seconds| Timing::of(seconds).median);
+    Ok(Checkpoint { bytes, waits, written })
 }
 
 fn allocated(device: &Device) -> Option<u64> {

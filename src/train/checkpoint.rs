@@ -1,5 +1,6 @@
 //! What a run folder keeps of a training: `metrics.csv`, the best weights, and where it stands.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -92,7 +93,7 @@ impl Trainer<'_> {
     /// Writes a first `last.safetensors`: nothing is trained yet.
     pub(super) fn save_beginning(&self) -> Result<()> {
         let Some(folder) = &self.folder else { return Ok(()) };
-        save_state(folder, &Weights::new(), &Weights::new(), &State::default())
+        save_state(folder, std::iter::empty(), &Weights::new(), &State::default())
     }
 
     /// Begins to write `model.safetensors` (the best epoch's weights, where they are new) and then `last.safetensors`
@@ -112,7 +113,7 @@ impl Trainer<'_> {
             if is_new {
                 snapshot(&initial, &best, state.best)?.save(folder.join("model.safetensors"))?;
             }
-            save_state(&folder, &live, &best, &state)
+            save_state(&folder, live.values(), &best, &state)
         })
     }
 
@@ -147,10 +148,15 @@ impl Trainer<'_> {
 /// Values by parameter path, in device layout.
 pub(super) type Weights = BTreeMap<String, Vec<f32>>;
 
-fn save_state(folder: &Path, live: &Weights, best: &Weights, state: &State) -> Result<()> {
-    let named = live.iter().map(|(name, data)| (name.clone(), data));
-    let named: Vec<(String, &Vec<f32>)> =
-        named.chain(best.iter().map(|(name, data)| (format!("best:{name}"), data))).collect();
+fn save_state<'a>(
+    folder: &Path,
+    live: impl Iterator<Item = (&'a str, Cow<'a, [f32]>)>,
+    best: &'a Weights,
+    state: &State,
+) -> Result<()> {
+    let live = live.map(|(name, data)| (name.to_string(), data));
+    let best = best.iter().map(|(name, data)| (format!("best:{name}"), Cow::Borrowed(&data[..])));
+    let named: Vec<(String, Cow<'_, [f32]>)> = live.chain(best).collect();
     let shapes: Vec<[usize; 1]> = named.iter().map(|(_, data)| [data.len()]).collect();
     let tensors = named.iter().zip(&shapes);
     let tensors =

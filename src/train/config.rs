@@ -165,7 +165,8 @@ pub struct Config {
     pub seed: u64,
     /// Stop after this epoch, to be resumed.
     pub stop_after: Option<usize>,
-    /// Seconds between two checkpoints, within an epoch too; a finished phase always has one.
+    /// Seconds between two checkpoints, within an epoch too, or a hundred times those that the training waits for one; 0
+    /// is after every step. A finished phase always has one.
     pub checkpoint_every: f64,
     /// Whether any image that cannot be read ends the run.
     pub strict: bool,
@@ -214,7 +215,7 @@ impl Default for Config {
             val_fraction: 0.2,
             seed: 0,
             stop_after: None,
-            checkpoint_every: 30.0,
+            checkpoint_every: 45.0,
             strict: false,
         }
     }

@@ -243,7 +243,7 @@ pub(super) fn extract_until(
     };
     let expected = wanted.iter().map(|w| w.set.len() * w.views.len()).sum();
     let shelf = Shelf::open(file.as_deref(), cut.numbers(), expected, &mut |text| {
-        observer.event(&Event::Warning(text))
+        observer.event(&Event::Warning(text));
     });
     let contents = wanted.iter().map(|w| (0..w.set.len()).map(|_| None).collect()).collect();
     let mut extraction = Extraction { cut, wanted, contents, shelf, failed: HashMap::new() };

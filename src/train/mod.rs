@@ -41,7 +41,7 @@ mod workload;
 
 pub use adapt::{AdaptOptions, Adapted, adapt};
 pub use auto::Trial;
-pub use bench::{Measured, Part, Row, Span, bench};
+pub use bench::{Checkpoint, Measured, Part, Row, Span, bench, checkpoint};
 pub use calibration::{Bin, Calibrated, Calibration, at_temperature, calibrate, fit_temperature};
 pub use certify::{CERTIFIED, Figure, ModelVerdict, certify};
 pub use checkpoint::{read_best, read_metrics};

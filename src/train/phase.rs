@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::checkpoint::{Weights, snapshot};
-use super::config::Strategy;
+use super::config::{Config, Strategy};
 use super::events::{EpochMetrics, Event};
 use super::finite::{Greatest, all_finite};
 use super::schedule::{Schedule, Standing};
@@ -42,6 +42,13 @@ pub(super) struct Handed {
     updates: Vec<u64>,
 }
 
+/// Seconds between two checkpoints where the training waits `waited` seconds for each: no more than a hundredth of the
+/// time goes into them.
+pub(super) fn between_checkpoints(config: &Config, waited: f64) -> f64 {
+    let every = config.checkpoint_every;
+    if every > 0.0 { every.max(100.0 * waited) } else { every }
+}
+
 /// A phase under way.
 struct Course {
     phase: Phase,
@@ -52,8 +59,8 @@ struct Course {
     state: State,
     /// Weights of the best epoch, as far as this phase has changed them.
     best: Arc<Weights>,
-    /// When the last checkpoint was begun.
-    saved: Instant,
+    /// When the last checkpoint was begun, and how many seconds the training waited for it.
+    saved: (Instant, f64),
 }
 
 impl Trainer<'_> {
@@ -84,7 +91,7 @@ impl Trainer<'_> {
         };
         session.updates_before.clone_from(&state.updates_before);
         let (initial, source, best) = (Arc::new(net.clone()), Arc::new(source), Arc::new(best));
-        let saved = Instant::now();
+        let saved = (Instant::now(), 0.0);
         let mut course = Course { phase, initial, session, source, state, best, saved };
         let epochs = self.config.epochs();
         if let Some(solved) = solved {
@@ -124,7 +131,9 @@ impl Trainer<'_> {
         let moments = match phase.last {
             true => BTreeMap::new(),
             false => {
-                session.everything()?.into_iter().filter(|(name, _)| name.starts_with("moment")).collect()
+                let all = session.everything()?;
+                let moments = all.values().filter(|(name, _)| name.starts_with("moment"));
+                moments.map(|(name, data)| (name.to_string(), data.into_owned())).collect()
             }
         };
         let updates = session.updates_after(state.updates);
@@ -199,16 +208,20 @@ impl Trainer<'_> {
 
     /// Begins to write a checkpoint.
     fn checkpoint(&mut self, course: &mut Course) -> Result<()> {
-        course.saved = Instant::now();
-        self.save(&course.initial, &course.session, &course.state, &course.best)
+        let began = Instant::now();
+        self.save(&course.initial, &course.session, &course.state, &course.best)?;
+        course.saved = (began, began.elapsed().as_secs_f64());
+        Ok(())
     }
 
     /// The same where the last one is long ago.
     fn checkpoint_if_due(&mut self, course: &mut Course) -> Result<()> {
-        match course.saved.elapsed().as_secs_f64() > self.config.checkpoint_every {
-            true => self.checkpoint(course),
-            false => Ok(()),
-        }
+        if self.is_due(course) { self.checkpoint(course) } else { Ok(()) }
+    }
+
+    fn is_due(&self, course: &Course) -> bool {
+        let (began, waited) = course.saved;
+        began.elapsed().as_secs_f64() > between_checkpoints(&self.config, waited)
     }
 
     /// Where the training stands in epoch `epoch` (from 0).
@@ -236,7 +249,7 @@ impl Trainer<'_> {
                 self.drain(course, images)?;
                 return Ok(false);
             }
-            if course.saved.elapsed().as_secs_f64() > self.config.checkpoint_every {
+            if self.is_due(course) {
                 self.drain(course, images)?;
                 self.checkpoint(course)?;
             }

@@ -10,7 +10,7 @@ use super::plans::{Objective, eval_request, layout, train_request};
 use crate::data::Skipped;
 use crate::models::Network;
 use crate::nn::NormMode;
-use crate::plan::{Device, Layout, Optimizer, Program, Store, Trainable, Update, compile};
+use crate::plan::{Device, Layout, Optimizer, Program, Segment, Store, Trainable, Update, compile};
 use crate::tape::Mark;
 use crate::{Error, Result};
 
@@ -351,28 +351,49 @@ impl Session {
         Ok(values)
     }
 
-    /// All that a training needs to go on: parameters, running statistics, moments, averages.
-    pub(super) fn everything(&self) -> Result<BTreeMap<String, Vec<f32>>> {
+    /// All that a training needs to go on: parameters, running statistics, moments, averages. Copied page by page, which
+    /// is all that the training waits for.
+    pub(super) fn everything(&self) -> Result<Pages> {
         let outlasts = |name: &str| ["moment", "average:"].iter().any(|kind| name.starts_with(kind));
-        self.read(|name| !name.contains(':') || outlasts(name))
+        self.pages(|name| !name.contains(':') || outlasts(name))
     }
 
     /// Values of the store, in device layout.
     fn read(&self, wanted: impl Fn(&str) -> bool) -> Result<BTreeMap<String, Vec<f32>>> {
-        let mut buffers: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
+        Ok(self.pages(wanted)?.values().map(|(name, data)| (name.to_string(), data.into_owned())).collect())
+    }
+
+    fn pages(&self, wanted: impl Fn(&str) -> bool) -> Result<Pages> {
         let wanted = |name: &str| !name.contains('#') && name != "state" && wanted(name);
-        let mut values = BTreeMap::new();
-        for (name, segments) in self.layout.segments.iter().filter(|(name, _)| wanted(name)) {
-            let mut data = Vec::new();
-            for s in segments {
-                if let Entry::Vacant(e) = buffers.entry(s.buffer) {
-                    e.insert(self.store.read(&self.layout.buffers[s.buffer].name)?);
-                }
-                data.extend_from_slice(&buffers[&s.buffer][s.offset..s.offset + s.elements]);
+        let names: Vec<String> = self.layout.segments.keys().filter(|name| wanted(name)).cloned().collect();
+        let mut pages = BTreeMap::new();
+        for segment in names.iter().flat_map(|name| &self.layout.segments[name]) {
+            if let Entry::Vacant(page) = pages.entry(segment.buffer) {
+                page.insert(self.store.read(&self.layout.buffers[segment.buffer].name)?);
             }
-            values.insert(name.clone(), data);
         }
-        Ok(values)
+        Ok(Pages { layout: Arc::clone(&self.layout), names, pages })
+    }
+}
+
+/// Copies of a store's pages.
+pub(super) struct Pages {
+    layout: Arc<Layout>,
+    names: Vec<String>,
+    pages: BTreeMap<usize, Vec<f32>>,
+}
+
+impl Pages {
+    /// The values in them by name, in device layout. A value whose rows lie in several pages is put together.
+    pub(super) fn values(&self) -> impl Iterator<Item = (&str, Cow<'_, [f32]>)> {
+        self.names.iter().map(|name| {
+            let piece = |s: &Segment| &self.pages[&s.buffer][s.offset..s.offset + s.elements];
+            let data = match &self.layout.segments[name][..] {
+                [whole] => Cow::Borrowed(piece(whole)),
+                parts => parts.iter().flat_map(|s| piece(s)).copied().collect(),
+            };
+            (name.as_str(), data)
+        })
     }
 }
 

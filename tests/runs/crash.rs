@@ -35,7 +35,7 @@ struct Whole {
     seconds: f64,
 }
 
-fn args<'a>(strategy: usize, out: &'a str) -> Vec<&'a str> {
+fn args(strategy: usize, out: &str) -> Vec<&str> {
     // A checkpoint behind every step.
     let mut args =
         with(&[STRATEGIES[strategy], &["--seed", "5", "--batch", "8", "--checkpoint-every", "0"]].concat());

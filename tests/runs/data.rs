@@ -1,9 +1,12 @@
 //! Data that changes while a network trains on it, or between a stop and the resume.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use defrost::models::Network;
+use defrost::data::{self, Dataset, OpenOptions};
+use defrost::models::{self, HeadPolicy, Network};
+use defrost::plan::Device;
+use defrost::train::{Event, Observer, Silent, extract};
 use serde_json::Value;
 
 use super::{Place, Running, command, epochs, ready, with};
@@ -92,7 +95,7 @@ fn a_resumed_run_says_which_labels_changed() {
 
 /// Starts a long training on `sets/` and breaks images once it has begun.
 fn breaking(place: &Place, broken: &[&str], more: &[&str]) -> command::Outcome {
-    let long = ["--strategy", "finetune", "--epochs", "60", "--out", "run", "--json"];
+    let long = ["--strategy", "finetune", "--epochs", "20", "--out", "run", "--json"];
     let mut args = with(&[&long, more].concat());
     args[1] = "sets";
     let mut running = Running::start(place, &args);
@@ -188,7 +191,7 @@ fn no_number_is_no_answer() {
             .failed(1, &["photos/", "NaN or infinite", "'conv1.weight'"]);
         on(&["calibrate", "absurd.safetensors", "photos"]).failed(1, &["photos/", "NaN or infinite"]);
         on(&["explain", "absurd.safetensors", image, "-o", "why.png"]).failed(1, &[image, "NaN or infinite"]);
-        assert!(!Path::new(&place.path("why.png")).exists());
+        assert!(!place.path("why.png").exists());
         let train = ["train", "photos", "--weights", "absurd.safetensors", "--no-report"];
         on(&[&train[..], &["--strategy", "features"]].concat())
             .failed(1, &["photos/", "features", "'conv1.weight'"]);
@@ -211,4 +214,72 @@ fn too_little_data_is_told() {
         &["adapt", "run", "photos/red", "--method", "coral", "--out", "other.safetensors"],
         "aligned with 12 images",
     );
+}
+
+/// Exchanges two images as soon as features are computed, and keeps warnings.
+#[derive(Default)]
+struct Exchanging {
+    files: Option<[PathBuf; 2]>,
+    warnings: Vec<String>,
+}
+
+fn exchange(files: &[PathBuf; 2]) {
+    let [a, b] = files.each_ref().map(|file| fs::read(file).unwrap());
+    fs::write(&files[0], b).unwrap();
+    fs::write(&files[1], a).unwrap();
+}
+
+impl Observer for Exchanging {
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Progress { what: "features", done: 0, .. } => self.files.iter().for_each(exchange),
+            Event::Warning(text) => self.warnings.push(text.clone()),
+            _ => {}
+        }
+    }
+}
+
+/// Features belong to the bytes that were decoded for them, not to those that lay there before; and a damaged row is
+/// computed again.
+#[test]
+fn cached_features_are_those_of_the_image() {
+    let place = ready();
+    let mut net = models::load_with("resnet20", place.weights(), HeadPolicy::Replace).unwrap().0;
+    net.replace_head(2, 0).unwrap();
+    let all = data::open(&place.path("photos"), &OpenOptions::default()).unwrap().train;
+    let few = Dataset { samples: vec![all.samples[0].clone(), all.samples[19].clone()], ..all.clone() };
+    let cache = place.path("features");
+    let rows = |set: &Dataset, cache: Option<&Path>, observer: &mut dyn Observer| {
+        extract(&net, &Device::Cpu, &[set], cache, observer).unwrap().remove(0).vectors().unwrap().rows
+    };
+    let fresh = rows(&all, None, &mut Silent);
+    // The first time an empty cache, the second time one that holds something.
+    for known in [&[][..], &few.samples[..1]] {
+        let _ = fs::remove_dir_all(&cache);
+        if !known.is_empty() {
+            rows(&Dataset { samples: known.to_vec(), ..few.clone() }, Some(&cache), &mut Silent);
+        }
+        let files = [all.samples[2].name(), all.samples[17].name()];
+        let mut observer = Exchanging { files: Some(files.clone()), ..Exchanging::default() };
+        let exchanged = rows(&all, Some(&cache), &mut observer);
+        assert!(exchanged != fresh, "they were exchanged before they were read");
+        exchange(&files);
+        assert!(rows(&all, Some(&cache), &mut Silent) == fresh, "each image has its own features again");
+    }
+    // A byte changed in each of the rows, here and there.
+    let file = fs::read_dir(cache.join("features")).unwrap().next().unwrap().unwrap().path();
+    let good = fs::read(&file).unwrap();
+    let size = (good.len() - 24) / all.len();
+    for at in (24 + 40..good.len()).step_by(size + 7) {
+        let mut bytes = good.clone();
+        bytes[at] ^= 0x21;
+        fs::write(&file, &bytes).unwrap();
+        let mut observer = Exchanging::default();
+        assert!(rows(&all, Some(&cache), &mut observer) == fresh, "byte {at}");
+        assert!(
+            observer.warnings.iter().any(|w| w.contains("damaged")),
+            "byte {at}: {:?}",
+            observer.warnings
+        );
+    }
 }

@@ -10,14 +10,14 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::devices::{adapter_json, adapter_limits, host_json, host_limits};
-use super::output::{Output, Style, count, mib, table};
+use super::output::{Output, Style, count, duration, mib, table};
 use super::{Session, positive};
 use crate::Result;
 use crate::gpu::Host;
 use crate::models::{self, Network, Preprocess, registry};
 use crate::plan::Device;
 use crate::plan::measure::Limits;
-use crate::train::{Measured, Part, Row, bench};
+use crate::train::{Checkpoint, Measured, Part, Row, bench, checkpoint};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,7 +32,8 @@ Networks run on noise: a prediction, and training steps (SGD with momentum) in w
 or the head learns. `first` is the time from the network to the first result, kernels compiled on the way,
 `again` the same with the kernels at hand; `step` is the median of a step with upload and readback; `least` is what
 the device needs at least, each operand moved once at the speed of a copy or all arithmetic at the measured
-rate. A kernel's `share` is that least over what it took. The file of --trace opens in ui.perfetto.dev.
+rate. A kernel's `share` is that least over what it took. A checkpoint is written while the training goes on, at least
+every minute (--checkpoint-every). The file of --trace opens in ui.perfetto.dev.
 
 With --ops no network runs, but every kernel that the named ops (`conv`) or single ones (`conv.grad_weight`) offer
 this device, `all` of them by that word: on layers of networks with --batch pictures, then on the cases of the
@@ -119,6 +120,8 @@ impl Bench {
                 report.parts.push(measured);
             }
             self.show(out, &report, &limits);
+            let saved = checkpoint(&device, &net, self.rounds)?;
+            show_checkpoint(out, model, &saved);
             reports.push(report);
         }
         if let Some(path) = &self.roofline {
@@ -168,6 +171,29 @@ impl Bench {
             out.line(format_args!("{name:<20} {:.0}% of the limit, geometric mean by time", 100.0 * share));
         }
     }
+}
+
+/// What a checkpoint costs.
+fn show_checkpoint(out: &Output, model: &str, saved: &Checkpoint) {
+    if out.json {
+        let fields = json!({
+            "model": model,
+            "bytes": saved.bytes,
+            "waits_seconds": saved.waits,
+            "written_seconds": saved.written,
+            "between_seconds": saved.between(),
+            "share": saved.share(),
+        });
+        return out.event("checkpoint", fields);
+    }
+    out.line(format_args!(
+        "checkpoint           {} (AdamW) every {}: the training waits {} ms, {:.2}% of the time; on the disk after {} ms",
+        mib(saved.bytes),
+        duration(saved.between()),
+        milli(saved.waits),
+        100.0 * saved.share(),
+        milli(saved.written)
+    ));
 }
 
 /// What the figures belong to.
