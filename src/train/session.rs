@@ -390,7 +390,7 @@ impl Pages {
             let piece = |s: &Segment| &self.pages[&s.buffer][s.offset..s.offset + s.elements];
             let data = match &self.layout.segments[name][..] {
                 [whole] => Cow::Borrowed(piece(whole)),
-                parts => parts.iter().flat_map(|s| piece(s)).copied().collect(),
+                parts => parts.iter().flat_map(piece).copied().collect(),
             };
             (name.as_str(), data)
         })
