@@ -6,11 +6,11 @@
 //! decoders differ by a few levels among themselves.
 
 use std::io::Cursor;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageEncoder, ImageFormat, ImageReader, Limits};
 
+use crate::panics::guarded;
 use crate::{Error, Result};
 
 /// The most pixels a picture may have: 256 MiB of RGB, where Pillow too suspects a decompression bomb.
@@ -61,7 +61,7 @@ pub fn load(path: &Path) -> Result<Picture> {
 /// (JPEG, PNG, BMP, PNM, TIFF, WebP) with at most [`MAX_PIXELS`] pixels.
 pub fn decode(bytes: &[u8], path: &Path) -> Result<Picture> {
     // A bug in a decoder costs one picture, never the run.
-    let outcome = catch_unwind(AssertUnwindSafe(|| decode_content(bytes)))
+    let outcome = guarded(|| decode_content(bytes))
         .unwrap_or_else(|_| Err("the decoder failed on this file".into()));
     outcome.map_err(|reason| Error::Data(format!("{}: {reason}", path.display())))
 }
