@@ -19,6 +19,7 @@ pub mod dataset;
 pub mod decode;
 pub mod duplicates;
 pub mod folder;
+mod formats;
 pub mod group;
 pub mod idx;
 pub mod loader;
