@@ -22,6 +22,7 @@ pub mod folder;
 mod formats;
 pub mod group;
 pub mod idx;
+mod layout;
 pub mod loader;
 pub mod open;
 pub mod options;
