@@ -72,6 +72,25 @@ pub(crate) fn nfc(name: &str) -> String {
     name.nfc().collect()
 }
 
+/// The file or folder at this path, or at the one whose names are the same but for their Unicode form.
+pub(crate) fn existing(path: &Path) -> Option<PathBuf> {
+    if path.exists() {
+        return Some(path.to_path_buf());
+    }
+    let mut found = PathBuf::new();
+    for part in path.components() {
+        let next = found.join(part);
+        let text = part.as_os_str().to_str().filter(|text| !text.is_ascii());
+        let Some(text) = text.filter(|_| !next.exists()) else {
+            found = next;
+            continue;
+        };
+        let forms = [text.nfc().collect::<String>(), text.nfd().collect()];
+        found = forms.iter().map(|form| found.join(form)).find(|next| next.exists())?;
+    }
+    Some(found).filter(|found| found.exists())
+}
+
 /// A path's last component, for matching and for people.
 pub(crate) fn name_of(path: &Path) -> String {
     path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned())
