@@ -56,7 +56,7 @@ fn images_of_the_material_equal_their_references() {
             match load(Path::new(name)) {
                 Ok(image) => assert!(image == want, "{name}"),
                 Err(error) => {
-                    assert!(name.ends_with("lab.tif") && error.to_string().contains("L*a*b*"), "{error}")
+                    assert!(name.ends_with("lab.tif") && error.to_string().contains("L*a*b*"), "{error}");
                 }
             }
             compared += 1;

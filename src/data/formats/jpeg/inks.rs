@@ -81,7 +81,8 @@ impl Plane<'_> {
         to.clear();
         let own = self.row(y / self.down);
         // The nearer of the rows above and below.
-        let next = if y % 2 == 0 { (y / 2).saturating_sub(1) } else { (y / 2 + 1).min(self.height - 1) };
+        let next =
+            if y.is_multiple_of(2) { (y / 2).saturating_sub(1) } else { (y / 2 + 1).min(self.height - 1) };
         match (self.across, self.down) {
             (1, 1) => to.extend_from_slice(own),
             (1, 2) => {

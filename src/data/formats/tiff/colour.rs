@@ -39,7 +39,7 @@ enum Paint {
     YCbCr {
         across: usize,
         down: usize,
-        convert: YCbCr,
+        convert: Box<YCbCr>,
     },
 }
 
@@ -63,7 +63,7 @@ impl Painter {
                 // Pillow converts plain samples itself and leaves all others to libtiff.
                 let plain = page.packing == Packing::Plain && across * down == 1;
                 let convert = if plain { YCbCr::pillow() } else { YCbCr::libtiff(directory) };
-                Paint::YCbCr { across, down, convert }
+                Paint::YCbCr { across, down, convert: Box::new(convert) }
             }
             Colour::Rgb if page.premultiplied => Paint::RgbTimesAlpha,
             Colour::Rgb => Paint::Rgb,

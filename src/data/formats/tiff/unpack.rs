@@ -144,11 +144,8 @@ fn add_up(row: &mut [u8], page: &Page, stride: usize) {
         }
         return;
     }
-    let (get, put): (fn([u8; 2]) -> u16, fn(u16) -> [u8; 2]) = if page.big_endian {
-        (u16::from_be_bytes, u16::to_be_bytes)
-    } else {
-        (u16::from_le_bytes, u16::to_le_bytes)
-    };
+    let get = |bytes| if page.big_endian { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) };
+    let put = |sample: u16| if page.big_endian { sample.to_be_bytes() } else { sample.to_le_bytes() };
     let (samples, _) = row.as_chunks_mut::<2>();
     for i in stride..samples.len() {
         samples[i] = put(get(samples[i]).wrapping_add(get(samples[i - stride])));
