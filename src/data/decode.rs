@@ -25,6 +25,7 @@ use std::path::Path;
 use image::ImageEncoder;
 
 use super::formats;
+pub(crate) use super::formats::budget::holding;
 use super::formats::budget::{self, MOST_BYTES, Permit};
 use crate::panics::guarded;
 use crate::{Error, Result};
@@ -88,7 +89,10 @@ pub(crate) fn load_and<T>(path: &Path, look: impl FnOnce(&[u8]) -> T) -> Result<
         return Err(Error::Data(format!("{}: larger than {} MiB", path.display(), MOST_BYTES >> 20)));
     }
     let picture = decode_held(&bytes, path, &mut held)?;
-    Ok((picture, look(&bytes)))
+    let looked = look(&bytes);
+    drop(bytes);
+    keep(held, &picture);
+    Ok((picture, looked))
 }
 
 /// Decodes the content of a file; `path` only names it in errors. Waits while other decoders use the memory that
@@ -98,7 +102,16 @@ pub(crate) fn load_and<T>(path: &Path, look: impl FnOnce(&[u8]) -> T) -> Result<
 /// [`Error::Data`] `"{path}: {reason}"` for anything that is not a whole picture of a supported format
 /// (JPEG, PNG, BMP, PNM, TIFF, WebP) with at most [`MAX_PIXELS`] pixels.
 pub fn decode(bytes: &[u8], path: &Path) -> Result<Picture> {
-    decode_held(bytes, path, &mut None)
+    let mut held = None;
+    let picture = decode_held(bytes, path, &mut held)?;
+    keep(held, &picture);
+    Ok(picture)
+}
+
+fn keep(held: Option<Permit>, picture: &Picture) {
+    if let Some(permit) = held {
+        budget::keep(permit, picture.rgb.len() as u64);
+    }
 }
 
 fn decode_held(bytes: &[u8], path: &Path, held: &mut Option<Permit>) -> Result<Picture> {

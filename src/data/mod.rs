@@ -37,6 +37,7 @@ pub use crate::models::Task;
 pub use augment::{Mix, Preset, draws, equalize, mix};
 pub use balance::{balanced_order, class_weights};
 pub use dataset::{Dataset, Sample, Skipped, Source, content_key};
+pub(crate) use decode::holding;
 pub use decode::{Picture, decode, load};
 pub use duplicates::{Duplicates, difference_hash, duplicates, duplicates_with};
 pub use folder::list_pictures;

@@ -8,7 +8,10 @@
 //! while it holds the first. A thread that holds a permit decodes in sequence and never waits for rayon's pool, so
 //! it always finishes, even where every other worker of the pool waits here. Permits are given in the order in
 //! which they were asked for, so large images do not wait forever behind small ones.
+//!
+//! The pixels that a decoder returns are counted no longer, unless they are used within [`holding`].
 
+use std::cell::RefCell;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Bytes that all decoders together may use, and so the most that one image may need.
@@ -29,6 +32,38 @@ fn lock() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+thread_local! {
+    /// Within [`holding`], what its image takes.
+    static HELD: RefCell<Option<Option<Permit>>> = const { RefCell::new(None) };
+}
+
+/// Runs `work`, which decodes an image and uses its pixels: their memory stays counted until `work` ends, so that many
+/// threads do not hold large images all at once. Another image that `work` decodes counts in place of the first.
+pub(crate) fn holding<T>(work: impl FnOnce() -> T) -> T {
+    /// Puts back what was there before, also where `work` panics.
+    struct Scope(Option<Option<Permit>>);
+    impl Drop for Scope {
+        fn drop(&mut self) {
+            drop(HELD.replace(self.0.take()));
+        }
+    }
+    let _scope = Scope(HELD.replace(Some(None)));
+    work()
+}
+
+/// Of the memory that a decoder had, keeps `bytes` counted within [`holding`], else nothing.
+pub(crate) fn keep(mut permit: Permit, bytes: u64) {
+    HELD.with_borrow_mut(|held| {
+        if let Some(held) = held {
+            let unused = permit.bytes.saturating_sub(bytes);
+            permit.bytes -= unused;
+            lock().free += unused;
+            CHANGED.notify_all();
+            *held = Some(permit);
+        }
+    });
+}
+
 /// The right to use memory, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
@@ -37,6 +72,8 @@ pub(crate) struct Permit {
 
 /// Waits until `bytes` are free (at most [`MOST_BYTES`] are taken).
 pub(crate) fn take(bytes: u64) -> Permit {
+    // Nobody waits with a permit in hand.
+    drop(HELD.with_borrow_mut(|held| held.as_mut().and_then(Option::take)));
     let bytes = bytes.min(MOST_BYTES);
     let mut state = lock();
     let own = state.next;
@@ -85,5 +122,19 @@ mod tests {
         assert_eq!((used.into_inner(), lock().free), (0, MOST_BYTES));
         let most = most.into_inner();
         assert!((MOST_BYTES / 2 + 1..=MOST_BYTES).contains(&most), "{most}");
+
+        // Pixels count while they are used.
+        let free = || lock().free;
+        holding(|| {
+            keep(take(1000), 300);
+            assert_eq!(free(), MOST_BYTES - 300);
+            holding(|| keep(take(50), 20));
+            assert_eq!(free(), MOST_BYTES - 300);
+            // All the memory, without waiting for oneself.
+            keep(take(MOST_BYTES), 7);
+            assert_eq!(free(), MOST_BYTES - 7);
+        });
+        keep(take(1000), 300);
+        assert_eq!(free(), MOST_BYTES);
     }
 }
