@@ -288,6 +288,11 @@ fn sizes_that_cannot_be_are_refused_before_memory_is_taken() {
     };
     let text = with("rgb.jpg", &|b| put(b, &[0xFF, 0xC0], 5, &[0xFF, 0xDC, 0xFF, 0xDC]));
     assert!(text.contains("65500 x 65500") && text.contains("allowed"), "{text}");
+    for file in ["rgb.jpg", "progressive.jpg", "cmyk.jpg"] {
+        let start = if file.starts_with('p') { 0xC2 } else { 0xC0 };
+        let text = with(file, &|b| put(b, &[0xFF, start], 5, &[0x23, 0x28, 0x23, 0x28]));
+        assert!(text.contains("cut off") && text.contains("9000 x 9000"), "{text}");
+    }
     let text = with("rgb.tif", &|b| put(b, &[0, 1, 4, 0], 8 - 2, &[0xFF; 4]));
     assert!(text.contains("rgb.tif: "), "{text}");
     let text = with("forms/rgb_lzw.tif", &|b| put(b, &[1, 1, 4, 0, 1, 0, 0, 0], 8, &60_000u32.to_le_bytes()));

@@ -31,6 +31,16 @@ pub(super) fn decode(bytes: &[u8], room: &mut Room) -> Outcome<Pixels> {
     let splits = split::is_needed(&frame, &segments);
     let copy = if splits { 5 * bytes.len() as u64 } else { 0 };
     room.ask(frame.width as u64, frame.height as u64, (need(&frame) + copy).max(pixels * (3 + turned)))?;
+    // A block has a code for DC, and one for AC where that does not come in scans of its own: a bit each at least. A
+    // file that holds fewer would come out as grey, in all the memory that its header claims.
+    let codes = match frame.code {
+        0xC0 | 0xC1 => 2,
+        0xC2 => 1,
+        _ => 0,
+    };
+    if frame.blocks() * codes > 8 * bytes.len() as u64 {
+        return Err(format!("the JPEG is cut off: it cannot hold {} x {} pixels", frame.width, frame.height));
+    }
     let split = if splits { split::split(bytes, &frame, &segments)? } else { Vec::new() };
     let bytes = if splits { &split } else { bytes };
     let rgb = match frame.components.len() {
@@ -81,7 +91,12 @@ fn need(frame: &Frame) -> u64 {
     } else {
         pixels * frame.components.len() as u64
     };
-    let coefficients = if frame.is_progressive() { 2 * samples + samples / 32 } else { 0 };
+    let coefficients = match frame.code {
+        _ if frame.is_progressive() => 2 * samples + samples / 32,
+        // Lossless ones are computed in 16 bits.
+        0xC3 | 0xCB => 2 * samples,
+        _ => 0,
+    };
     samples + coefficients.max(spread + 3 * pixels)
 }
 

@@ -98,6 +98,14 @@ impl Frame {
         (most(1), most(2))
     }
 
+    /// Blocks of 8 x 8 samples of all components, without those that only fill units.
+    pub(super) fn blocks(&self) -> u64 {
+        let (h, v) = self.most();
+        let side =
+            |pixels: usize, own: u8, most: usize| (pixels * usize::from(own)).div_ceil(8 * most) as u64;
+        self.components.iter().map(|c| side(self.width, c[1], h) * side(self.height, c[2], v)).sum()
+    }
+
     /// Samples of all components in their planes, padded to whole units.
     pub(super) fn samples(&self) -> u64 {
         let (h, v) = self.most();
