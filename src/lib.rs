@@ -91,6 +91,7 @@ pub mod gpu;
 pub mod models;
 pub mod nn;
 pub mod ops;
+mod panics;
 pub mod plan;
 pub mod report;
 pub mod rng;

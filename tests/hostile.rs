@@ -65,11 +65,16 @@ fn unreadable_pictures_are_skipped_and_counted() {
     let place = ready();
     fs::write(place.path("photos/red/note.jpg"), "Dear diary,\n").unwrap();
     fs::write(place.path("photos/red/empty.png"), "").unwrap();
-    let picture = image::open(place.path("photos/blue/00.png")).unwrap();
-    let whole = place.path("photos/blue/cut.jpg");
-    picture.save(&whole).unwrap();
-    let bytes = fs::read(&whole).unwrap();
-    fs::write(&whole, &bytes[..bytes.len() * 2 / 3]).unwrap();
+    let bytes = libjpeg_turbo_rs::compress(
+        &[90; 48 * 40 * 3],
+        48,
+        40,
+        libjpeg_turbo_rs::PixelFormat::Rgb,
+        90,
+        libjpeg_turbo_rs::Subsampling::S420,
+    )
+    .unwrap();
+    fs::write(place.path("photos/blue/cut.jpg"), &bytes[..bytes.len() * 2 / 3]).unwrap();
     fs::write(place.path("photos/blue/list.txt"), "a\n").unwrap();
     for strategy in ["features", "finetune"] {
         let out = ["--strategy", strategy, "--out", strategy, "--json"];
@@ -95,6 +100,60 @@ fn unreadable_pictures_are_skipped_and_counted() {
         outcome.failed(1, &["'red'"]);
     }
     nothing_left(&place);
+}
+
+/// Runs `defrost` with this much address space.
+#[cfg(target_os = "linux")]
+fn in_memory_of(place: &Place, kib: usize, args: &[&str]) -> Outcome {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &format!("ulimit -v {kib}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_defrost")])
+        .args(args);
+    place.prepare(&mut command);
+    Outcome::of(command.output().unwrap())
+}
+
+/// Files of a few bytes that claim gigabytes, and deep images of which eight would need seven.
+#[cfg(target_os = "linux")]
+#[test]
+fn images_that_ask_for_more_memory_than_they_may() {
+    let place = Place::new();
+    place.photos();
+    let header = [8u8, 0, 0, 0, 3, 0, 0, 2, 0, 0];
+    let chunk = |kind: &[u8], length: u32, data: &[u8]| [kind, &length.to_le_bytes(), data].concat();
+    let body = [
+        b"WEBP".to_vec(),
+        chunk(b"VP8X", 10, &header),
+        chunk(b"VP8L", 8, &[0x2F, 3, 0x80, 0, 0, 0, 0, 0]),
+        chunk(b"EXIF", u32::MAX - 1, b"II*"),
+    ];
+    let body = body.concat();
+    let webp = [b"RIFF", &(body.len() as u32).to_le_bytes()[..], &body].concat();
+    fs::write(place.path("photos/red/chunk.webp"), webp).unwrap();
+    let outcome = in_memory_of(&place, 3_000_000, &["data", "photos", "--verify", "--threads", "2"]);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("chunk.webp") && outcome.stderr.contains("claims"), "{}", outcome.stderr);
+
+    // 9400 x 9400 pixels of 16-bit RGBA, 707 MB, in less than a megabyte.
+    let side = 9400;
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, side, side);
+    encoder.set_color(png::ColorType::Rgba);
+    encoder.set_depth(png::BitDepth::Sixteen);
+    encoder.set_compression(png::Compression::Fast);
+    let mut writer = encoder.write_header().unwrap();
+    let mut stream = writer.stream_writer().unwrap();
+    let row = vec![0; side as usize * 8];
+    (0..side).for_each(|_| std::io::Write::write_all(&mut stream, &row).unwrap());
+    stream.finish().unwrap();
+    writer.finish().unwrap();
+    for i in 0..8 {
+        fs::write(place.path(&format!("photos/blue/deep{i}.png")), &file).unwrap();
+    }
+    let outcome =
+        in_memory_of(&place, 3_500_000, &["data", "photos", "--verify", "--threads", "8", "--json"]);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert_eq!(outcome.done()["skipped"], 1, "{}", outcome.stdout);
 }
 
 /// The header of a safetensors file, and its data.

@@ -99,7 +99,7 @@ def without_segment(jpeg, code):
 
 
 def pictures():
-    """(name, file, tolerance in levels); decoders of lossy formats differ by a few levels."""
+    """(name, file, tolerance in levels)."""
     rgb = Image.fromarray(formula(13, 9))
     alpha = Image.fromarray(formula(13, 9)[..., 2].copy())
     rgba = rgb.copy()
@@ -142,15 +142,15 @@ def pictures():
     yield "turned.webp", save(rgb, "WEBP", lossless=True, exif=exif(8)), 0
     for orientation in range(1, 9):
         yield f"exif{orientation}.png", save(rgb, "PNG", exif=exif(orientation)), 0
-    yield "rgb.jpg", save(smooth, "JPEG", quality=95, subsampling=0), 2
-    yield "subsampled.jpg", save(smooth, "JPEG", quality=90), 5
-    yield "progressive.jpg", save(smooth, "JPEG", quality=95, subsampling=0, progressive=True), 2
-    yield "grey.jpg", save(smooth.convert("L"), "JPEG", quality=95), 2
-    yield "turned.jpg", save(smooth, "JPEG", quality=95, subsampling=0, exif=exif(6)), 2
-    yield "cmyk.jpg", cmyk, 3
-    yield "cmyk_plain.jpg", without_segment(cmyk, 0xEE), 3
-    yield "ycck.jpg", ycck, 4
-    yield "lossy.webp", save(smooth, "WEBP", quality=90), 5
+    yield "rgb.jpg", save(smooth, "JPEG", quality=95, subsampling=0), 0
+    yield "subsampled.jpg", save(smooth, "JPEG", quality=90), 0
+    yield "progressive.jpg", save(smooth, "JPEG", quality=95, subsampling=0, progressive=True), 0
+    yield "grey.jpg", save(smooth.convert("L"), "JPEG", quality=95), 0
+    yield "turned.jpg", save(smooth, "JPEG", quality=95, subsampling=0, exif=exif(6)), 0
+    yield "cmyk.jpg", cmyk, 0
+    yield "cmyk_plain.jpg", without_segment(cmyk, 0xEE), 0
+    yield "ycck.jpg", ycck, 0
+    yield "lossy.webp", save(smooth, "WEBP", quality=90), 0
 
 
 def pictures_expected():

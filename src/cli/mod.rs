@@ -183,6 +183,7 @@ fn start_threads(threads: Option<usize>) -> Result<()> {
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
+    crate::panics::keep_quiet();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => return usage(&e),

@@ -258,8 +258,8 @@ pub(super) fn decode(
 ) -> (Vec<PathBuf>, Vec<Vec<u8>>, usize) {
     let decode = |path: Result<PathBuf, Skipped>| {
         let path = path?;
-        match data::load(&path) {
-            Ok(picture) => Ok((path, data::eval(&picture, net.preprocess()))),
+        match data::holding(|| Ok(data::eval(&data::load(&path)?, net.preprocess()))) {
+            Ok(crop) => Ok((path, crop)),
             Err(e) => Err(Skipped::from_error(&path, &e)),
         }
     };

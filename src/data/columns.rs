@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::folder::has_picture_extension;
+use csv::StringRecord;
+
+use super::folder::{has_picture_extension, nfc};
 use super::group::GroupBy;
 use super::options::DataOptions;
 use super::split::Part;
@@ -50,29 +52,45 @@ pub(super) fn read_rows(
         return Err(Error::Data(format!("{}: is UTF-16; save it as UTF-8", file.display())));
     }
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes);
+    let (told, bytes) = told_delimiter(bytes);
     let first = bytes.split(|&b| b == b'\n' || b == b'\r').next().unwrap_or_default();
-    let delimiter = [b',', b';', b'\t'].into_iter().find(|d| first.contains(d)).unwrap_or(b',');
+    let delimiter =
+        told.or_else(|| [b',', b';', b'\t'].into_iter().find(|d| first.contains(d))).unwrap_or(b',');
     let mut reader =
         csv::ReaderBuilder::new().delimiter(delimiter).trim(csv::Trim::All).flexible(true).from_reader(bytes);
-    let header = reader.headers().map_err(|e| damaged(file, &e))?;
-    let columns = Columns::find(header.iter().map(String::from).collect(), file, options, known)?;
-
-    let mut rows = Vec::new();
+    // Lines are counted from the file's first one.
+    let before = u64::from(told.is_some());
+    let header = reader.headers().map_err(|e| damaged(file, &e, before))?;
+    let names: Vec<String> = header.iter().map(nfc).collect();
+    let mut lines = Vec::new();
     for record in reader.records() {
-        let record = record.map_err(|e| damaged(file, &e))?;
-        let line = record.position().map_or(0, csv::Position::line);
-        if record.len() != columns.names.len() {
+        let record = record.map_err(|e| damaged(file, &e, before))?;
+        let line = record.position().map_or(0, csv::Position::line) + before;
+        // Spreadsheets write empty rows behind the last one, and cells without a column.
+        let length =
+            (1..).zip(record.iter()).filter(|(_, cell)| !cell.is_empty()).last().map_or(0, |(n, _)| n);
+        if length == 0 {
+            continue;
+        }
+        let least = names.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1);
+        if length > names.len() || record.len() < least {
             return Err(Error::Data(format!(
                 "{}:{line}: {} cells where the first line names {} columns ({}); a name or label that contains \
                  a '{}' needs double quotes",
                 file.display(),
                 record.len(),
-                columns.names.len(),
-                columns.names.join(", "),
+                names.len(),
+                names.join(", "),
                 char::from(delimiter)
             )));
         }
-        let cell = |column: usize| record.get(column).unwrap_or_default().to_string();
+        lines.push((line, record));
+    }
+    let columns = Columns::find(names, &lines, file, options, known)?;
+
+    let mut rows = Vec::new();
+    for (line, record) in lines {
+        let cell = |column: usize| record.get(column).map_or(String::new(), nfc);
         let name = cell(columns.image);
         if name.is_empty() {
             return Err(columns.wrong(
@@ -82,7 +100,9 @@ pub(super) fn read_rows(
                 "names no picture; fill it or remove the line",
             ));
         }
-        let labels = columns.labels.iter().map(|&column| cell(column)).collect();
+        let decimal_comma = options.task == Task::Regression && delimiter != b',';
+        let label = |&column: &usize| if decimal_comma { with_point(cell(column)) } else { cell(column) };
+        let labels = columns.labels.iter().map(label).collect();
         let part =
             columns.part.map(|column| columns.part_of(file, line, column, &cell(column))).transpose()?;
         let group = columns.group.map(cell);
@@ -99,9 +119,37 @@ pub(super) fn read_rows(
     Ok((columns, rows))
 }
 
+/// The delimiter that Excel names in a first line of its own, `sep=;`, and what follows that line.
+fn told_delimiter(bytes: &[u8]) -> (Option<u8>, &[u8]) {
+    let end = bytes.iter().position(|b| matches!(b, b'\n' | b'\r')).unwrap_or(bytes.len());
+    let (line, rest) = bytes.split_at(end);
+    let line = line.strip_prefix(b"\"").and_then(|line| line.strip_suffix(b"\"")).unwrap_or(line);
+    match line {
+        [b's' | b'S', b'e' | b'E', b'p' | b'P', b'=', delimiter] => {
+            let rest = rest.strip_prefix(b"\r\n").or_else(|| rest.get(1..)).unwrap_or_default();
+            (Some(*delimiter), rest)
+        }
+        _ => (None, bytes),
+    }
+}
+
+/// `2,5` as `2.5`.
+fn with_point(cell: String) -> String {
+    if cell.contains('.') || cell.matches(',').count() != 1 { cell } else { cell.replace(',', ".") }
+}
+
+/// What a cell of a flag says: 0 or 1.
+pub(super) fn flag(cell: &str) -> Option<bool> {
+    match cell.to_lowercase().as_str() {
+        "1" | "true" | "yes" | "1.0" => Some(true),
+        "0" | "false" | "no" | "0.0" => Some(false),
+        _ => None,
+    }
+}
+
 /// An error of the CSV reader, in our words.
-fn damaged(file: &Path, error: &csv::Error) -> Error {
-    let line = error.position().map_or(1, csv::Position::line);
+fn damaged(file: &Path, error: &csv::Error, before: u64) -> Error {
+    let line = error.position().map_or(1, csv::Position::line) + before;
     let reason = match error.kind() {
         csv::ErrorKind::Utf8 { .. } => "not UTF-8; save the table as UTF-8".to_string(),
         _ => error.to_string(),
@@ -112,6 +160,7 @@ fn damaged(file: &Path, error: &csv::Error) -> Error {
 impl Columns {
     fn find(
         names: Vec<String>,
+        lines: &[(u64, StringRecord)],
         file: &Path,
         options: &DataOptions,
         known: Option<&Known<'_>>,
@@ -144,17 +193,37 @@ impl Columns {
         for name in wanted {
             labels.push(asked("--label-column", name)?);
         }
+        let group = match &options.group_by {
+            Some(GroupBy::Column(name)) => Some(asked("--group-by column", name)?),
+            _ => None,
+        };
+        let mut one_hot = false;
         if labels.is_empty() {
-            let free = |&column: &usize| column != image && Some(column) != part;
+            let free = |&column: &usize| column != image && Some(column) != part && Some(column) != group;
             let first_free = || [1].into_iter().chain(0..names.len()).find(|c| free(c) && *c < names.len());
-            let found = usual(&LABEL).filter(free).or_else(first_free);
-            labels.push(found.ok_or_else(|| {
+            let found = usual(&LABEL).filter(free);
+            // Without a column of labels, columns of 0 and 1 are classes.
+            let is_flag = |&c: &usize| {
+                !names[c].is_empty() && lines.iter().all(|(_, r)| r.get(c).and_then(flag).is_some())
+            };
+            let flags: Vec<usize> = match (found, first_free(), options.task) {
+                (None, Some(first), Task::Classes | Task::MultiLabel)
+                    if !lines.is_empty() && is_flag(&first) =>
+                {
+                    (0..names.len()).filter(free).filter(is_flag).collect()
+                }
+                _ => Vec::new(),
+            };
+            one_hot = flags.len() > 1;
+            let found = found.or_else(first_free).filter(|&c| !names[c].is_empty());
+            labels = if one_hot { flags } else { Vec::from_iter(found) };
+            labels.first().ok_or_else(|| {
                 Error::Data(format!(
                     "{}:1: no column of labels beside '{}'; the first line names the columns, such as image,label",
                     file.display(),
                     names.join(", ")
                 ))
-            })?);
+            })?;
         }
         let mut used: BTreeSet<usize> = [image].into();
         if let Some(&twice) = labels.iter().find(|&&column| !used.insert(column)) {
@@ -164,7 +233,7 @@ impl Columns {
                 names[twice]
             )));
         }
-        if options.task == Task::Classes && labels.len() > 1 {
+        if options.task == Task::Classes && labels.len() > 1 && !one_hot && !lines_are_flags(lines, &labels) {
             return Err(Error::Usage(format!(
                 "{} label columns: a picture of one class has one; add --task regression or --task multi-label",
                 labels.len()
@@ -177,10 +246,6 @@ impl Columns {
                 file.display()
             )));
         }
-        let group = match &options.group_by {
-            Some(GroupBy::Column(name)) => Some(asked("--group-by column", name)?),
-            _ => None,
-        };
         Ok(Columns { names, image, labels, part, group })
     }
 
@@ -206,7 +271,13 @@ impl Columns {
     }
 }
 
+/// Whether all cells of these columns are 0 or 1.
+fn lines_are_flags(lines: &[(u64, StringRecord)], columns: &[usize]) -> bool {
+    !lines.is_empty()
+        && lines.iter().all(|(_, record)| columns.iter().all(|&c| record.get(c).and_then(flag).is_some()))
+}
+
 /// The column of this name, whatever its case.
 fn like(names: &[String], wanted: &str) -> Option<usize> {
-    names.iter().position(|name| name.eq_ignore_ascii_case(wanted))
+    names.iter().position(|name| name.eq_ignore_ascii_case(wanted) || *name == nfc(wanted))
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::decode::{Picture, decode, load};
+use super::decode::{Picture, load, load_and};
 use super::records::Records;
 use super::scenes::Scenes;
 use crate::models::Task;
@@ -126,9 +126,7 @@ impl Sample {
     pub fn picture_and_key(&self) -> Result<(Picture, [u8; 32])> {
         match &self.source {
             Source::File { folder, name } => {
-                let path = folder.join(&**name);
-                let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, "read", e))?;
-                Ok((decode(&bytes, &path)?, Sha256::digest(&bytes).into()))
+                load_and(&folder.join(&**name), |bytes| Sha256::digest(bytes).into())
             }
             Source::Record { records, index } => Ok((records.picture(*index), records.key(*index))),
             Source::Drawn { .. } => {

@@ -1,19 +1,38 @@
-//! Bytes to pictures. The content decides the format, not the file's extension.
+//! Bytes to images. The content decides the format, not the file's extension.
 //!
-//! The result is what Pillow's `ImageOps.exif_transpose(Image.open(f)).convert("RGB")` gives: EXIF
-//! orientation applied, alpha dropped (not blended), grey repeated, CMYK converted. One difference is
-//! meant: 16-bit grey keeps its high byte, where Pillow clips everything above 255 to white. JPEG
-//! decoders differ by a few levels among themselves.
+//! The result is what Pillow's `ImageOps.exif_transpose(Image.open(f)).convert("RGB")` gives, byte for byte: EXIF
+//! orientation applied, alpha dropped (not blended), grey repeated, CMYK converted. One difference is meant: 16-bit
+//! grey keeps its high byte, where Pillow clips everything above 255 to white.
+//!
+//! | format | read | refused by name |
+//! |---|---|---|
+//! | JPEG | baseline, extended, progressive; Huffman and arithmetic coding; grey, YCbCr, RGB, CMYK, YCCK; any sampling | 12 bits, JPEG-LS, hierarchical |
+//! | PNG | all | |
+//! | TIFF | the first page; see `formats/tiff` | floating point, 32 bits, L*a*b*, JPEG of the old kind, JPEG 2000 |
+//! | WebP | lossy, lossless, the first frame of animations | |
+//! | BMP, PNM | all but PFM | floating point |
+//!
+//! Files of other known formats (HEIC, AVIF, JPEG 2000, JPEG XL, PSD, SVG, raw files of cameras, ...) are refused by
+//! name.
+//!
+//! A decode needs at most 1 GiB, the file included, and all that run at once together need no more: see
+//! [`MAX_PIXELS`] and `formats/budget.rs`. Panics of decoders are caught.
 
-use std::io::Cursor;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
-use image::{DynamicImage, ImageDecoder, ImageEncoder, ImageFormat, ImageReader, Limits};
+use image::ImageEncoder;
 
+use super::formats;
+pub(crate) use super::formats::budget::holding;
+use super::formats::budget::{self, MOST_BYTES, Permit};
+use crate::panics::guarded;
 use crate::{Error, Result};
 
-/// The most pixels a picture may have: 256 MiB of RGB, where Pillow too suspects a decompression bomb.
+/// The most pixels an image may have: 256 MiB of RGB, where Pillow too suspects a decompression bomb. An image of
+/// that size needs 256 MiB as a PNG of any kind, up to 983 MiB as a TIFF of 16-bit RGBA; one that would need more than
+/// 1 GiB, such as a progressive CMYK JPEG of that size, is refused.
 pub const MAX_PIXELS: u64 = (256 << 20) / 3;
 
 /// An upright 8-bit RGB picture.
@@ -50,111 +69,56 @@ impl Picture {
 /// # Errors
 /// [`Error::Io`] when the file cannot be read, [`Error::Data`] as [`decode`].
 pub fn load(path: &Path) -> Result<Picture> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", e))?;
-    decode(&bytes, path)
+    Ok(load_and(path, |_| ())?.0)
 }
 
-/// Decodes the content of a file; `path` only names it in errors.
+/// Reads and decodes a file, and calls `look` with its bytes.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn load_and<T>(path: &Path, look: impl FnOnce(&[u8]) -> T) -> Result<(Picture, T)> {
+    /// A larger file is read and decoded alone.
+    const LARGE: u64 = 32 << 20;
+    let io = |e| Error::io(path, "read", e);
+    let file = File::open(path).map_err(io)?;
+    let length = file.metadata().map_err(io)?.len();
+    let mut held = (length > LARGE).then(|| budget::take(MOST_BYTES));
+    let mut bytes = Vec::with_capacity(length.min(MOST_BYTES) as usize);
+    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(Error::Data(format!("{}: larger than {} MiB", path.display(), MOST_BYTES >> 20)));
+    }
+    let picture = decode_held(&bytes, path, &mut held)?;
+    let looked = look(&bytes);
+    drop(bytes);
+    keep(held, &picture);
+    Ok((picture, looked))
+}
+
+/// Decodes the content of a file; `path` only names it in errors. Waits while other decoders use the memory that
+/// this one needs.
 ///
 /// # Errors
 /// [`Error::Data`] `"{path}: {reason}"` for anything that is not a whole picture of a supported format
 /// (JPEG, PNG, BMP, PNM, TIFF, WebP) with at most [`MAX_PIXELS`] pixels.
 pub fn decode(bytes: &[u8], path: &Path) -> Result<Picture> {
-    // A bug in a decoder costs one picture, never the run.
-    let outcome = catch_unwind(AssertUnwindSafe(|| decode_content(bytes)))
+    let mut held = None;
+    let picture = decode_held(bytes, path, &mut held)?;
+    keep(held, &picture);
+    Ok(picture)
+}
+
+fn keep(held: Option<Permit>, picture: &Picture) {
+    if let Some(permit) = held {
+        budget::keep(permit, picture.rgb.len() as u64);
+    }
+}
+
+fn decode_held(bytes: &[u8], path: &Path, held: &mut Option<Permit>) -> Result<Picture> {
+    // A bug in a decoder costs one image, never the run.
+    let outcome = guarded(|| formats::decode(bytes, held))
         .unwrap_or_else(|_| Err("the decoder failed on this file".into()));
-    outcome.map_err(|reason| Error::Data(format!("{}: {reason}", path.display())))
-}
-
-fn decode_content(bytes: &[u8]) -> Result<Picture, String> {
-    if bytes.is_empty() {
-        return Err("the file is empty".into());
-    }
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| e.to_string())?;
-    match reader.format() {
-        Some(ImageFormat::Jpeg) if !jpeg_is_whole(bytes) => {
-            return Err("the JPEG is cut off: it has no end marker".into());
-        }
-        Some(ImageFormat::WebP) if !riff_is_whole(bytes) => return Err("the WebP is cut off".into()),
-        Some(ImageFormat::Gif) => return Err("a GIF; convert it to PNG or JPEG to use it".into()),
-        Some(_) => {}
-        None => return Err("not a picture (JPEG, PNG, BMP, PNM, TIFF or WebP)".into()),
-    }
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(1 << 30);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(|e| e.to_string())?;
-
-    let (width, height) = decoder.dimensions();
-    if width == 0 || height == 0 {
-        return Err(format!("{width} x {height} pixels: nothing to see"));
-    }
-    if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return Err(format!("{width} x {height} pixels, more than the {MAX_PIXELS} allowed"));
-    }
-    // Damaged EXIF says nothing about the pixels.
-    let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
-    let mut image = to_rgb8(DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?)?;
-    image.apply_orientation(orientation);
-    let image = image.into_rgb8();
-    Ok(Picture { width: image.width() as usize, height: image.height() as usize, rgb: image.into_raw() })
-}
-
-/// 8-bit RGB: of 16 bits the high byte, as libpng strips them; alpha dropped.
-fn to_rgb8(image: DynamicImage) -> Result<DynamicImage, String> {
-    let (width, height) = (image.width(), image.height());
-    let high = |v: &u16| (v >> 8) as u8;
-    let rgb: Vec<u8> = match &image {
-        DynamicImage::ImageRgb8(_) => return Ok(image),
-        DynamicImage::ImageLuma8(i) => i.iter().flat_map(|&v| [v; 3]).collect(),
-        DynamicImage::ImageLumaA8(i) => i.chunks_exact(2).flat_map(|p| [p[0]; 3]).collect(),
-        DynamicImage::ImageRgba8(i) => i.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect(),
-        DynamicImage::ImageLuma16(i) => i.iter().flat_map(|v| [high(v); 3]).collect(),
-        DynamicImage::ImageLumaA16(i) => i.chunks_exact(2).flat_map(|p| [high(&p[0]); 3]).collect(),
-        DynamicImage::ImageRgb16(i) => i.iter().map(high).collect(),
-        DynamicImage::ImageRgba16(i) => {
-            i.chunks_exact(4).flat_map(|p| [0, 1, 2].map(|c| high(&p[c]))).collect()
-        }
-        other => {
-            return Err(format!("{:?} samples have no fixed range; convert it to 8 bits", other.color()));
-        }
-    };
-    image::RgbImage::from_raw(width, height, rgb)
-        .map(DynamicImage::ImageRgb8)
-        .ok_or_else(|| "the decoder returned too few pixels".into())
-}
-
-/// Whether the JPEG's segments lead to an end-of-image marker.
-///
-/// The `image` crate fills what a cut-off file lacks with grey and reports success, so this is asked
-/// first. ITU T.81, annex B: a segment is `FF`, a code, and, but for stand-alone codes, a big-endian
-/// length that counts itself. In the entropy-coded data after a scan's header an `FF` of the data is
-/// followed by `00`; `D0..D7` restart within the scan. Bytes between segments are skipped, as decoders do.
-fn jpeg_is_whole(bytes: &[u8]) -> bool {
-    const TEM: u8 = 0x01;
-    const SOI: u8 = 0xD8;
-    const EOI: u8 = 0xD9;
-    let mut at = 0;
-    while let Some(skip) = bytes.get(at..).and_then(|rest| rest.iter().position(|&b| b == 0xFF)) {
-        at += skip + 1;
-        match bytes.get(at) {
-            None => return false,
-            Some(&EOI) => return true,
-            Some(0xFF) => {} // fill byte: the code is still to come
-            Some(&(0x00 | TEM | 0xD0..=0xD7 | SOI)) => at += 1,
-            Some(_) => match bytes.get(at + 1..at + 3) {
-                Some(length) => at += 1 + usize::from(u16::from_be_bytes([length[0], length[1]])),
-                None => return false,
-            },
-        }
-    }
-    false
-}
-
-/// Whether a RIFF file is as long as its header says: `RIFF`, then the length of what follows, little-endian.
-/// Chunks after the pixels, such as the orientation, would otherwise be lost unnoticed.
-fn riff_is_whole(bytes: &[u8]) -> bool {
-    bytes
-        .get(4..8)
-        .is_some_and(|n| u64::from(u32::from_le_bytes([n[0], n[1], n[2], n[3]])) + 8 <= bytes.len() as u64)
+    let (width, height, rgb) =
+        outcome.map_err(|reason| Error::Data(format!("{}: {reason}", path.display())))?;
+    Ok(Picture { width, height, rgb })
 }

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 
 use super::dataset::{Dataset, Skipped};
-use super::decode::Picture;
+use super::decode::{Picture, holding};
 use super::resize::resize;
 use crate::models::Task;
 use crate::models::preprocess::Filter;
@@ -154,13 +154,14 @@ pub fn duplicates_with(
     let (total, done) = (train.len() + val.len(), AtomicUsize::new(0));
     let sample = |i: usize| if i < train.len() { &train.samples[i] } else { &val.samples[i - train.len()] };
     let look = |i: usize| {
-        let seen = sample(i).picture_and_key().map(|(picture, key)| {
+        let seen = holding(|| {
+            let (picture, key) = sample(i).picture_and_key()?;
             let large = picture.width.min(picture.height) >= LEAST_SIDE;
             let look = large.then(|| {
                 let thumbnail = resize(&picture, WIDTH, HEIGHT, Filter::Bilinear);
                 Look { hash: hash_of(&thumbnail), thumbnail: thumbnail.rgb.into_boxed_slice() }
             });
-            Seen { key, look }
+            Ok(Seen { key, look })
         });
         on_progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
         seen

@@ -4,11 +4,16 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use unicode_normalization::UnicodeNormalization;
+
 use super::dataset::Skipped;
 use crate::{Error, Result};
 
-/// Extensions of files taken for pictures, whatever their case.
-pub const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp"];
+/// Extensions of files taken for images, whatever their case: all that Pillow knows for the formats that are read.
+pub const EXTENSIONS: [&str; 16] = [
+    "jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp", "jfif", "jpe", "mpo", "apng", "dib",
+    "pbm", "pnm",
+];
 
 /// Left behind by file managers and archives; passed over like names that start with a dot.
 const CLUTTER: [&str; 3] = ["Thumbs.db", "desktop.ini", "__MACOSX"];
@@ -39,8 +44,7 @@ pub(crate) fn list(folder: &Path) -> Result<Listing> {
     let mut listing = Listing::default();
     for (name, kind) in entries {
         let path = folder.join(&name);
-        let name = name.to_string_lossy();
-        if name.starts_with('.') || CLUTTER.contains(&&*name) {
+        if is_clutter(&name.to_string_lossy()) {
             continue;
         }
         let kind = if kind.is_symlink() {
@@ -55,6 +59,36 @@ pub(crate) fn list(folder: &Path) -> Result<Listing> {
         }
     }
     Ok(listing)
+}
+
+/// Whether a name is hidden or one of those that programs leave behind.
+pub(crate) fn is_clutter(name: &str) -> bool {
+    name.starts_with('.') || CLUTTER.contains(&name)
+}
+
+/// A name in Unicode's composed form (NFC). macOS and some archives write `é` as `e` and an accent (NFD), which looks
+/// the same and differs in its bytes.
+pub(crate) fn nfc(name: &str) -> String {
+    name.nfc().collect()
+}
+
+/// The file or folder at this path, or at the one whose names are the same but for their Unicode form.
+pub(crate) fn existing(path: &Path) -> Option<PathBuf> {
+    if path.exists() {
+        return Some(path.to_path_buf());
+    }
+    let mut found = PathBuf::new();
+    for part in path.components() {
+        let next = found.join(part);
+        let text = part.as_os_str().to_str().filter(|text| !text.is_ascii());
+        let Some(text) = text.filter(|_| !next.exists()) else {
+            found = next;
+            continue;
+        };
+        let forms = [text.nfc().collect::<String>(), text.nfd().collect()];
+        found = forms.iter().map(|form| found.join(form)).find(|next| next.exists())?;
+    }
+    Some(found).filter(|found| found.exists())
 }
 
 /// A path's last component, for matching and for people.

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::augment::{draws, mix};
 use super::dataset::{Dataset, Skipped};
-use super::decode::Picture;
+use super::decode::{Picture, holding};
 use super::transform::{self, Augment};
 use crate::models::preprocess::Preprocess;
 use crate::ops::Draws;
@@ -43,7 +43,7 @@ impl View {
     /// # Errors
     /// As [`super::Sample::picture`].
     pub fn picture(&self, dataset: &Dataset, index: usize) -> Result<Vec<u8>> {
-        Ok(self.crop(&dataset.samples[index].picture()?, index))
+        holding(|| Ok(self.crop(&dataset.samples[index].picture()?, index)))
     }
 
     /// The same, with the [`super::content_key`] of the very bytes that were decoded.
@@ -51,8 +51,10 @@ impl View {
     /// # Errors
     /// As [`super::Sample::picture`].
     pub fn picture_and_key(&self, dataset: &Dataset, index: usize) -> Result<(Vec<u8>, [u8; 32])> {
-        let (picture, key) = dataset.samples[index].picture_and_key()?;
-        Ok((self.crop(&picture, index), key))
+        holding(|| {
+            let (picture, key) = dataset.samples[index].picture_and_key()?;
+            Ok((self.crop(&picture, index), key))
+        })
     }
 
     fn crop(&self, picture: &Picture, index: usize) -> Vec<u8> {

@@ -2,7 +2,7 @@
 //!
 //! | what the folder holds | training | validation | test |
 //! |---|---|---|---|
-//! | `train/`, `val/` (or `valid/`, `validation/`), perhaps `test/` | `train/` | `val/` | `test/` |
+//! | `train/`, `val/` (or `valid/`, `validation/`, `dev/`), perhaps `test/` | `train/` | `val/` | `test/` |
 //! | `train/`, perhaps `test/` | part of `train/` | the rest of it | `test/` |
 //! | class folders | part of each | the rest of it | - |
 //! | IDX files `train-*` and `t10k-*` | part of `train-*` | the rest of it | `t10k-*` |
@@ -10,6 +10,9 @@
 //! | CIFAR's binary files | part of `data_batch_*` or `train.bin` | the rest of it | `test_batch` or `test.bin` |
 //! | a table, with a column `is_valid` or `split` | its lines for it | its lines for it | its lines for it |
 //! | a table without, or without lines for validation | part of it | the rest of it | its lines for it |
+//!
+//! Parts may have other names, such as `Training/`, `seg_test/` or `val_images/`: see `layout.rs`. Names are compared in
+//! Unicode's composed form.
 //!
 //! A table is a CSV file, given instead of the folder or with it: see [`super::table`].
 //!
@@ -23,9 +26,10 @@ use rayon::prelude::*;
 
 use super::cifar;
 use super::dataset::{Dataset, Sample, Skipped, Source};
-use super::folder::{Listing, list, name_of, walk};
+use super::folder::{Listing, list, name_of, nfc, walk};
 use super::group::{self, GroupBy};
 use super::idx::{IdxPair, find_pairs, read_pair};
+use super::layout::{self, Layout};
 use super::options::{DataOptions, TableFile};
 use super::scenes::DrawnSet;
 use super::split::{self, Manifest, Part};
@@ -138,22 +142,12 @@ fn open_folder(path: &Path, group_by: Option<&GroupBy>) -> Result<Opened> {
         (all, None, test)
     } else {
         let layout = Layout::of(path, &listing)?;
-        // One level too high.
-        let whole = |folder: &&PathBuf| folder.join("train").is_dir() && !path.join("train").is_dir();
-        if let Some(below) = listing.folders.iter().find(whole) {
-            return Err(Error::Data(format!(
-                "{}: {} in it holds train/: did you mean {}?",
-                path.display(),
-                name_of(below),
-                below.display()
-            )));
+        if layout.train == path
+            && let Some(below) = layout::meant(&listing)?
+        {
+            return Err(too_high(path, &below));
         }
-        warnings.extend(
-            layout
-                .unused
-                .iter()
-                .map(|folder| format!("{}: not used, because it lies beside train/", folder.display())),
-        );
+        warnings.extend(layout.warnings);
         let all = scan_training(&layout.train)?;
         let mut other = |folder: Option<&PathBuf>| {
             folder.map(|folder| scan_like(folder, &all.classes, &mut warnings)).transpose()
@@ -219,14 +213,14 @@ fn without_pictures(dataset: &Dataset) -> Vec<&str> {
     counted.filter(|(_, n)| *n == 0).map(|(class, _)| class.as_str()).collect()
 }
 
-/// Looks class names up by position, for [`open_labelled`].
+/// Looks class names up by position, for [`open_labelled`]; their Unicode form does not matter.
 pub fn by_name(classes: &[String]) -> impl Fn(&str) -> Option<u32> + '_ {
-    |name| classes.iter().position(|class| class == name).map(|at| at as u32)
+    |name| classes.iter().position(|class| class == name || nfc(class) == nfc(name)).map(|at| at as u32)
 }
 
 /// Opens a folder whose classes are known already, for evaluation: it holds folders of all or some of the
 /// classes, matched by `lookup` ([`by_name`], or a table of wnids). Where none of its folders is a class and
-/// there is a `val/` (`valid/`, `validation/`), that one is opened. Of IDX files and tables the test part is
+/// there is a `val/` (`valid/`, `validation/`, ...) or else a `test/`, that one is opened. Of IDX files and tables the test part is
 /// preferred, then the validation part, and so of drawn sets; of CIFAR's, the test part.
 ///
 /// # Errors
@@ -272,10 +266,14 @@ pub fn open_labelled_with(
         let (train, test) = cifar::read(&files)?;
         return relabel(test.unwrap_or(train), path, classes, &lookup);
     }
-    if !listing.folders.iter().any(|folder| lookup(&name_of(folder)).is_some())
-        && let Some(val) = one_of(path, &listing, &VALIDATION)?
-    {
-        return open_labelled_with(&val, options, classes, lookup);
+    let is_class = |folder: &PathBuf| lookup(&nfc(&name_of(folder))).is_some();
+    if !listing.folders.iter().any(is_class) {
+        if let Some(part) = layout::to_evaluate(path, &listing)? {
+            return open_labelled_with(&part, options, classes, lookup);
+        }
+        if let Some(below) = layout::meant(&listing)? {
+            return Err(too_high(path, &below));
+        }
     }
     let dataset = relabel(scan(path)?, path, classes, &lookup)?;
     if dataset.is_empty() {
@@ -284,7 +282,18 @@ pub fn open_labelled_with(
     Ok(dataset)
 }
 
-const VALIDATION: [&str; 3] = ["val", "valid", "validation"];
+/// The folder is one level, or several, above the one that was meant.
+fn too_high(path: &Path, meant: &Path) -> Error {
+    let inside = meant.strip_prefix(path).unwrap_or(meant);
+    let has_parts = meant.join("train").is_dir();
+    let what = if has_parts { "train/" } else { "the folders of the classes" };
+    Error::Data(format!(
+        "{}: {} in it holds {what}: did you mean {}?",
+        path.display(),
+        inside.display(),
+        meant.display()
+    ))
+}
 
 /// Lists a data folder, with errors for people who gave something else.
 fn list_root(path: &Path) -> Result<Listing> {
@@ -300,55 +309,6 @@ fn list_root(path: &Path) -> Result<Listing> {
         ))),
         Err(e) => Err(Error::io(path, "open", e)),
     }
-}
-
-/// Which folder serves what.
-struct Layout {
-    train: PathBuf,
-    val: Option<PathBuf>,
-    test: Option<PathBuf>,
-    unused: Vec<PathBuf>,
-}
-
-impl Layout {
-    fn of(path: &Path, listing: &Listing) -> Result<Layout> {
-        let train = one_of(path, listing, &["train"])?;
-        let val = one_of(path, listing, &VALIDATION)?;
-        let test = one_of(path, listing, &["test"])?;
-        let Some(train) = train else {
-            if let Some(part) = val.or(test) {
-                return Err(Error::Data(format!(
-                    "{}: there is {}/ but no train/ to learn from",
-                    path.display(),
-                    name_of(&part)
-                )));
-            }
-            return Ok(Layout { train: path.to_path_buf(), val: None, test: None, unused: Vec::new() });
-        };
-        let used = [Some(&train), val.as_ref(), test.as_ref()];
-        let unused = listing.folders.iter().filter(|f| !used.contains(&Some(f))).cloned().collect();
-        Ok(Layout { train, val, test, unused })
-    }
-}
-
-/// The one folder with one of these names (in any case) that holds folders and no pictures of its own:
-/// a class may well be called `train`.
-fn one_of(path: &Path, listing: &Listing, names: &[&str]) -> Result<Option<PathBuf>> {
-    let mut found = None;
-    for folder in &listing.folders {
-        if !names.contains(&name_of(folder).to_lowercase().as_str()) || !list(folder)?.pictures.is_empty() {
-            continue;
-        }
-        if let Some(other) = found.replace(folder.clone()) {
-            return Err(Error::Data(format!(
-                "{}: holds both {}/ and {}/; keep one",
-                path.display(),
-                name_of(&other),
-                name_of(folder)
-            )));
-        }
-    }
-    Ok(found)
 }
 
 /// The class folders of a folder, which may be empty, in sorted order.
@@ -373,23 +333,44 @@ fn scan(folder: &Path) -> Result<Dataset> {
     for path in listing.pictures {
         dataset.skipped.push(Skipped::new(path, "lies outside the class folders"));
     }
-    // Paths sort by component as bytes, and UTF-8 sorts as its code points do: Python's `sorted()`.
-    let walked = listing.folders.par_iter().map(|class| {
+    let named = class_folders(folder, listing.folders)?;
+    let walked = named.par_iter().map(|(_, class)| {
         let (pictures, skipped) = walk(class, Some(folder))?;
         Ok((Source::files(pictures).collect::<Vec<_>>(), skipped))
     });
     let walked: Vec<Result<_>> = walked.collect();
     dataset.samples.reserve_exact(walked.iter().flatten().map(|(sources, _)| sources.len()).sum());
-    for (label, (class, found)) in listing.folders.iter().zip(walked).enumerate() {
-        let name = class.file_name().and_then(|n| n.to_str()).ok_or_else(|| {
-            Error::Data(format!("{}: the folder's name is not Unicode; rename it", class.display()))
-        })?;
-        dataset.classes.push(name.to_string());
+    for (label, ((name, _), found)) in named.into_iter().zip(walked).enumerate() {
+        dataset.classes.push(name);
         let (sources, skipped) = found?;
         dataset.samples.extend(sources.into_iter().map(|source| Sample::new(source, label as u32)));
         dataset.skipped.extend(skipped);
     }
     Ok(dataset)
+}
+
+/// Names of classes in the composed form, with their folders, sorted by name.
+fn class_folders(folder: &Path, folders: Vec<PathBuf>) -> Result<Vec<(String, PathBuf)>> {
+    let named = folders.into_iter().map(|class| {
+        let name = class.file_name().and_then(|n| n.to_str()).map(nfc).ok_or_else(|| {
+            Error::Data(format!("{}: the folder's name is not Unicode; rename it", class.display()))
+        })?;
+        Ok((name, class))
+    });
+    let mut named = named.collect::<Result<Vec<_>>>()?;
+    // UTF-8 sorts as its code points do: Python's `sorted()`.
+    named.sort();
+    if let Some([a, b]) = named.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        let bytes = |class: &(String, PathBuf)| name_of(&class.1).escape_unicode().to_string();
+        return Err(Error::Data(format!(
+            "{}: two folders are called '{}', which differ in their Unicode form only ({} and {}); join them",
+            folder.display(),
+            a.0,
+            bytes(a),
+            bytes(b)
+        )));
+    }
+    Ok(named)
 }
 
 /// As [`scan`], and every class has a picture.

@@ -8,20 +8,22 @@
 //! | the label | `label labels class category target tag tags` | the second |
 //! | what it is for | `is_valid` (true, false, 1, 0), `split` (train, val, valid, validation, test) | drawn at random |
 //!
-//! Columns are divided by commas, or where the first line has none by `;` or tabs. The labels of a cell are
+//! Columns are divided by commas, or where the first line has none by `;` or tabs, or as a line `sep=;` above it says.
+//! Rows without content are passed over. Names are compared in Unicode's composed form. The labels of a cell are
 //! divided by the separator that was asked for, or else by the first of `;`, `|`, `,` that any label cell
 //! contains, or else by blanks. A picture's name may lack its extension, and have `\` between folders. Several
-//! label columns are the values of [`Task::Regression`], or of [`Task::MultiLabel`] a class each, with 0 or 1 in
-//! their cells.
+//! label columns are the values of [`Task::Regression`] (`2,5` is 2.5 where commas divide no columns), or of
+//! [`Task::MultiLabel`] a class each, with 0 or 1 in their cells. Where no column has one of the labels' names and the
+//! columns beside the image's hold 0 and 1, each is a class: for [`Task::Classes`] every row has a single 1.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Component, Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::columns::{Columns, Row, read_rows};
+use super::columns::{Columns, Row, flag, read_rows};
 use super::dataset::{Dataset, Sample, Skipped, Source};
-use super::folder::{EXTENSIONS, has_picture_extension};
+use super::folder::{EXTENSIONS, existing, has_picture_extension};
 use super::options::{DataOptions, TableFile};
 use super::split::Part;
 use crate::models::Task;
@@ -78,6 +80,7 @@ pub(crate) fn read(table: &TableFile, options: &DataOptions, known: Option<&Know
         return Err(Error::Data(format!("{}: names no picture below its first line", file.display())));
     }
     let (classes, said) = match options.task {
+        Task::Classes if reader.columns.labels.len() > 1 => reader.one_hot(&rows, known)?,
         Task::Classes => reader.classes(&rows, known)?,
         Task::MultiLabel if reader.columns.labels.len() > 1 => reader.flags(&rows, known)?,
         Task::MultiLabel => {
@@ -255,6 +258,37 @@ impl Reader<'_> {
         Ok((classes, said))
     }
 
+    /// A column a class, with 1 in one of them.
+    fn one_hot(&self, rows: &[Row], known: Option<&Known<'_>>) -> Result<(Vec<String>, Vec<Said>)> {
+        let (classes, said) = self.flags(rows, known)?;
+        let single = said.into_iter().zip(rows).map(|(said, row)| {
+            let Said::Targets(targets) = said else { return Ok(said) };
+            let mut set = (0u32..).zip(&targets).filter(|(_, target)| **target > 0.0).map(|(class, _)| class);
+            match (set.next(), set.next()) {
+                (Some(class), None) => Ok(Said::Class(class)),
+                (None, _) => Err(Error::Data(format!(
+                    "{}:{}: {} is of none of the classes {}: give it a 1 or remove the line; where images may show \
+                     none or several of them, add --task multi-label",
+                    self.file.display(),
+                    row.line,
+                    row.name,
+                    classes.join(", ")
+                ))),
+                (Some(a), Some(b)) => Err(Error::Data(format!(
+                    "{}:{}: {} is of several classes, '{}' and '{}' among them: add --task multi-label, or name the one \
+                     column of labels with --label-column",
+                    self.file.display(),
+                    row.line,
+                    row.name,
+                    classes[a as usize],
+                    classes[b as usize]
+                ))),
+            }
+        });
+        let single = single.collect::<Result<_>>()?;
+        Ok((classes, single))
+    }
+
     /// A column a class, with 0 or 1.
     fn flags(&self, rows: &[Row], known: Option<&Known<'_>>) -> Result<(Vec<String>, Vec<Said>)> {
         let columns = self.columns.labels.iter().map(|&column| self.columns.names[column].clone());
@@ -264,10 +298,9 @@ impl Reader<'_> {
         let said = rows.iter().map(|row| {
             let mut targets = vec![0.0; classes.len()];
             for (column, (name, cell)) in columns.iter().zip(&row.labels).enumerate() {
-                targets[positions[name.as_str()] as usize] = match cell.to_lowercase().as_str() {
-                    "1" | "true" | "yes" | "1.0" => 1.0,
-                    "0" | "false" | "no" | "0.0" => 0.0,
-                    _ => {
+                targets[positions[name.as_str()] as usize] = match flag(cell) {
+                    Some(is_set) => f32::from(u8::from(is_set)),
+                    None => {
                         return Err(self.wrong(
                             row,
                             column,
@@ -300,16 +333,16 @@ impl Reader<'_> {
     }
 }
 
-/// The picture at this path, or at one with an extension that it lacks.
+/// The image at this path, or at one with an extension that it lacks; the Unicode form of names does not matter.
 fn find(path: &Path) -> Option<PathBuf> {
-    if path.is_file() {
-        return Some(path.to_path_buf());
+    if let Some(found) = existing(path).filter(|found| found.is_file()) {
+        return Some(found);
     }
     if !has_picture_extension(path) {
         let with = |extension: &str| {
             let mut whole = path.as_os_str().to_os_string();
             whole.push(format!(".{extension}"));
-            Some(PathBuf::from(whole)).filter(|path| path.is_file())
+            existing(Path::new(&whole)).filter(|path| path.is_file())
         };
         let found = EXTENSIONS.iter().find_map(|e| with(e).or_else(|| with(&e.to_uppercase())));
         if found.is_some() {

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use image::codecs::jpeg::JpegEncoder;
+use libjpeg_turbo_rs::{PixelFormat, Subsampling, compress};
 
 use crate::data::{Picture, resize};
 use crate::models::preprocess::Filter;
@@ -10,10 +10,8 @@ use crate::{Error, Result};
 
 /// As a `data:` address: a JPEG that needs no other file.
 pub(super) fn embedded(picture: &Picture) -> Result<String> {
-    let mut bytes = Vec::new();
-    let (width, height) = (picture.width as u32, picture.height as u32);
-    JpegEncoder::new_with_quality(&mut bytes, 85)
-        .encode(&picture.rgb, width, height, image::ExtendedColorType::Rgb8)
+    let Picture { width, height, rgb } = picture;
+    let bytes = compress(rgb, *width, *height, PixelFormat::Rgb, 85, Subsampling::S444)
         .map_err(|e| Error::Data(format!("a picture of the report cannot be written: {e}")))?;
     Ok(format!("data:image/jpeg;base64,{}", STANDARD.encode(bytes)))
 }

@@ -6,16 +6,15 @@ use super::*;
 fn write_jpeg(path: &Path, picture: &Picture, (width, height): (usize, usize), quality: u8) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let small = resize(picture, width, height, Filter::Bicubic);
-    let mut file = fs::File::create(path).unwrap();
-    let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut file, quality);
-    image::ImageEncoder::write_image(
-        encoder,
+    let bytes = libjpeg_turbo_rs::compress(
         &small.rgb,
-        width as u32,
-        height as u32,
-        image::ExtendedColorType::Rgb8,
-    )
-    .unwrap();
+        width,
+        height,
+        libjpeg_turbo_rs::PixelFormat::Rgb,
+        quality,
+        libjpeg_turbo_rs::Subsampling::S444,
+    );
+    fs::write(path, bytes.unwrap()).unwrap();
 }
 
 /// Soft blobs, other ones for each seed.

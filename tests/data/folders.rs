@@ -180,6 +180,186 @@ fn folders_that_cannot_teach_are_refused_with_the_way_out() {
     assert!(text.contains("now it has a validation part"), "{text}");
 }
 
+/// Parts have many names; what is in them is the same.
+#[test]
+fn parts_are_known_by_other_names() {
+    let both = [("cat", 4), ("dog", 4)];
+    for (train, val, test) in [
+        ("Training", None, Some("Testing")),
+        ("TRAINING", Some("Validation"), Some("TEST")),
+        ("seg_train", None, Some("seg_test")),
+        ("train_images", None, Some("test_images")),
+        ("Train", Some("Valid"), None),
+        ("train_set", Some("val_set"), Some("test_set")),
+        ("training_set", None, Some("test_set")),
+        ("TrainingSet", Some("ValidationSet"), Some("TestSet")),
+        ("trainset", None, Some("testset")),
+        ("trn", None, Some("tst")),
+        ("train", Some("dev"), Some("test")),
+        ("train", Some("eval"), None),
+        ("flowers-train", Some("flowers-val"), None),
+        ("01 train", Some("02 val"), Some("03 test")),
+        ("traindata", None, Some("testdata")),
+        ("train.v2", Some("valid.v2"), None),
+    ] {
+        let dir = TempDir::new().unwrap();
+        for part in [Some(train), val, test].into_iter().flatten() {
+            write_classes(&dir.path().join(part), &both);
+        }
+        let splits = open(dir.path(), &OpenOptions::default()).unwrap_or_else(|e| panic!("{train}: {e}"));
+        assert_eq!(splits.train.classes, ["cat", "dog"], "{train}");
+        assert_eq!(splits.manifest.is_none(), val.is_some(), "{train}");
+        assert_eq!(splits.test.as_ref().map(Dataset::len), test.map(|_| 8), "{train}");
+        assert_eq!(splits.train.len() + if val.is_some() { 0 } else { splits.val.len() }, 8, "{train}");
+        assert!(splits.warnings.is_empty(), "{train}: {:?}", splits.warnings);
+        // For evaluation: validation, else test.
+        let known = splits.train.classes.clone();
+        let labelled = open_labelled(dir.path(), &known, by_name(&known)).unwrap();
+        let want = dir.path().join(val.or(test).unwrap());
+        assert!(names(&labelled).iter().all(|name| name.starts_with(&want)), "{train}");
+    }
+
+    // Intel's scenes: a folder of the same name within, and one of images without classes.
+    let dir = TempDir::new().unwrap();
+    write_classes(&dir.path().join("seg_train/seg_train"), &both);
+    write_classes(&dir.path().join("seg_test/seg_test"), &both);
+    write_picture(&dir.path().join("seg_pred/seg_pred/1.png"), [0; 3]);
+    let splits = open(dir.path(), &OpenOptions::default()).unwrap();
+    assert_eq!(
+        (splits.train.classes, splits.test.unwrap().len()),
+        (vec!["cat".to_string(), "dog".into()], 8)
+    );
+    assert!(splits.warnings[0].contains("seg_pred: not used, because it lies beside seg_train/"));
+
+    let dir = TempDir::new().unwrap();
+    write_classes(&dir.path().join("train/images"), &both);
+    write_classes(&dir.path().join("val/images"), &both);
+    assert_eq!(open(dir.path(), &OpenOptions::default()).unwrap().train.classes, ["cat", "dog"]);
+}
+
+/// What looks like parts never becomes classes in silence.
+#[test]
+fn folders_that_look_like_parts_are_named() {
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let both = [("cat", 2), ("dog", 2)];
+    for name in ["train_a", "train_b", "test_a"] {
+        write_classes(&at("two").join(name), &both);
+    }
+    assert_refused(
+        &at("two"),
+        &["train_a/, train_b/", "look like parts", "cat, dog", "train/, val/ and test/"],
+    );
+    for name in ["fold1", "fold2", "fold3"] {
+        write_classes(&at("folds").join(name), &both);
+    }
+    let splits = open(&at("folds"), &OpenOptions::default()).unwrap();
+    assert_eq!(splits.train.classes, ["fold1", "fold2", "fold3"]);
+    assert_eq!(splits.warnings.len(), 1);
+    assert!(
+        splits.warnings[0].contains("fold1/, fold2/, fold3/ are taken for classes"),
+        "{:?}",
+        splits.warnings
+    );
+    // Folders within classes are no parts: other names, or images beside them.
+    write_classes(&at("nested/cat"), &[("tabby", 2), ("black", 2)]);
+    write_classes(&at("nested/dog"), &[("poodle", 2), ("husky", 2)]);
+    write_classes(&at("beside/cat"), &[("in", 2), ("out", 2)]);
+    write_classes(&at("beside/dog"), &[("in", 2), ("out", 2)]);
+    write_picture(&at("beside/dog/1.png"), [0; 3]);
+    // Classes may speak of training.
+    write_classes(&at("rails"), &[("bullet_train", 3), ("crash_test", 3)]);
+    write_classes(&at("cars"), &[("Testing", 3), ("Training", 3)]);
+    for (name, classes) in [
+        ("nested", ["cat", "dog"]),
+        ("beside", ["cat", "dog"]),
+        ("rails", ["bullet_train", "crash_test"]),
+        ("cars", ["Testing", "Training"]),
+    ] {
+        let splits = open(&at(name), &OpenOptions::default()).unwrap();
+        assert_eq!(
+            (&splits.train.classes[..], splits.warnings.len()),
+            (&classes.map(String::from)[..], 0),
+            "{name}"
+        );
+    }
+
+    write_classes(&at("twice/train"), &both);
+    write_classes(&at("twice/Training"), &both);
+    assert_refused(&at("twice"), &["both Training/ and train/"]);
+    write_classes(&at("headless/Testing"), &both);
+    assert_refused(&at("headless"), &["Testing/", "no train/"]);
+
+    // A level that an archive added, or several.
+    write_classes(&at("outer/photos"), &both);
+    assert_refused(
+        &at("outer"),
+        &["photos in it holds the folders of the classes", "did you mean", "outer/photos?"],
+    );
+    write_classes(&at("deep/a/b"), &both);
+    assert_refused(&at("deep"), &["did you mean", "deep/a/b?"]);
+    write_classes(&at("parts/set/Training"), &both);
+    write_classes(&at("parts/set/Testing"), &both);
+    assert_refused(&at("parts"), &["did you mean", "parts/set?"]);
+    let known = ["cat".to_string(), "dog".into()];
+    assert!(error_of(open_labelled(&at("outer"), &known, by_name(&known))).contains("outer/photos?"));
+}
+
+/// Numbers are names like others, sorted by code point.
+#[test]
+fn classes_may_be_numbers() {
+    let dir = TempDir::new().unwrap();
+    write_classes(
+        &dir.path().join("train"),
+        &[("0", 2), ("1", 2), ("2", 2), ("10", 2), ("001.Albatross", 2)],
+    );
+    write_classes(&dir.path().join("val"), &[("10", 1), ("2", 3)]);
+    let splits = open(dir.path(), &OpenOptions::default()).unwrap();
+    assert_eq!(splits.train.classes, ["0", "001.Albatross", "1", "10", "2"]);
+    assert_eq!(splits.val.counts(), [0, 0, 0, 1, 3]);
+    write_classes(&dir.path().join("val"), &[("3", 1)]);
+    assert_refused(dir.path(), &["'3'", "none of the 5 known classes"]);
+}
+
+/// `é` in one character and in two is the same letter.
+#[cfg(not(target_os = "macos"))]
+#[test]
+fn names_in_two_unicode_forms_are_the_same_class() {
+    let (composed, split) = ("caf\u{e9}", "cafe\u{301}");
+    let dir = TempDir::new().unwrap();
+    write_classes(&dir.path().join("train"), &[(split, 2), ("bar", 2)]);
+    write_classes(&dir.path().join("val"), &[(composed, 3), ("bar", 1)]);
+    let splits = open(dir.path(), &OpenOptions::default()).unwrap();
+    assert_eq!(splits.train.classes, ["bar", composed]);
+    assert_eq!(splits.val.counts(), [1, 3]);
+    for known in [composed, split] {
+        let known = [known.to_string(), "bar".into()];
+        let labelled = open_labelled(&dir.path().join("train"), &known, by_name(&known)).unwrap();
+        assert_eq!(labelled.counts(), [2, 2]);
+    }
+    write_classes(&dir.path().join("train"), &[(composed, 1)]);
+    assert_refused(dir.path(), &["two folders are called", "Unicode form", "\\u{301}", "join them"]);
+}
+
+/// All that Pillow reads of the formats that are read; the content decides what a file is.
+#[test]
+fn every_extension_of_a_format_is_known() {
+    let dir = TempDir::new().unwrap();
+    write_classes(dir.path(), &[("a", 1), ("b", 3)]);
+    let jpeg = fs::read(fixtures().join("rgb.jpg")).unwrap();
+    for name in ["x.jfif", "x.jpe", "X.JFIF", "x.mpo"] {
+        fs::write(dir.path().join("a").join(name), &jpeg).unwrap();
+    }
+    for (name, text) in [("x.pbm", "P1 1 1 0"), ("x.pnm", "P3 1 1 9 1 2 3")] {
+        fs::write(dir.path().join("a").join(name), text).unwrap();
+    }
+    let splits = open(dir.path(), &OpenOptions::default()).unwrap();
+    assert_eq!(splits.train.counts()[0] + splits.val.counts()[0], 7);
+    assert!(splits.train.skipped.is_empty());
+    let verified = splits.train.verify(|_, _| ()).unwrap();
+    assert!(verified.skipped.is_empty(), "{:?}", verified.skipped);
+}
+
 #[cfg(unix)]
 #[test]
 fn links_are_followed_and_loops_end() {

@@ -5,6 +5,7 @@
 
 mod copies;
 mod folders;
+mod forms;
 mod groups;
 mod loading;
 mod pictures;
@@ -120,8 +121,12 @@ fn names(dataset: &Dataset) -> Vec<PathBuf> {
 }
 
 fn of_material(folder: &str) -> Option<PathBuf> {
+    material(&format!("data/{folder}"))
+}
+
+fn material(folder: &str) -> Option<PathBuf> {
     match std::env::var_os("DEFROST_MATERIAL") {
-        Some(root) => Some(Path::new(&root).join("data").join(folder)),
+        Some(root) => Some(Path::new(&root).join(folder)),
         None => {
             println!("skipped: DEFROST_MATERIAL is not set");
             None

@@ -69,6 +69,111 @@ fn tables_are_read_as_their_writers_meant_them() {
     }
 }
 
+/// As spreadsheets write them.
+#[test]
+fn tables_of_spreadsheets_are_read() {
+    let want: BTreeSet<String> =
+        ["a.png cat", "b.png big dog", "c.png cat", "d.JPG big dog"].map(String::from).into();
+    let tables: [&[u8]; 8] = [
+        b"sep=;\r\nimage;label\r\na.png;cat\r\nb.png;big dog\r\ndeep/c.png;cat\r\nd.JPG;big dog\r\n",
+        b"\xEF\xBB\xBF\"sep=\t\"\nimage\tlabel\na.png\tcat\nb.png\tbig dog\ndeep/c.png\tcat\nd.JPG\tbig dog\n",
+        b"SEP=,\rimage,label\ra.png,cat\rb.png,big dog\rdeep/c.png,cat\rd.JPG,big dog\r",
+        // Only carriage returns.
+        b"image,label\ra.png,cat\rb.png,big dog\rdeep/c.png,cat\rd.JPG,big dog",
+        // Empty rows and columns.
+        b"image,label,,\na.png,cat,,\nb.png,big dog,,\n,,,\ndeep/c.png,cat,,\nd.JPG,big dog,,\n,,,\n,,,\n",
+        b"image;label\n;\na.png;cat\nb.png;big dog;;\ndeep/c.png;cat;\nd.JPG;big dog\n;\n \n\n",
+        b"image,label,\na.png,cat\nb.png,big dog\ndeep/c.png,cat\nd.JPG,big dog\n",
+        // A line's end and the delimiter within quotes.
+        b"image,note,label\na.png,\"two\nlines, \"\"so\"\"\",cat\nb.png,,big dog\ndeep/c.png,,cat\nd.JPG,,big dog\n",
+    ];
+    for (i, text) in tables.into_iter().enumerate() {
+        let dir = place(&FOUR, text);
+        let splits =
+            open(&table(&dir), &with(DataOptions::default())).unwrap_or_else(|e| panic!("table {i}: {e}"));
+        assert_eq!(said(&splits), want, "table {i}");
+        assert!(splits.warnings.is_empty(), "{:?}", splits.warnings);
+    }
+    // Lines are counted as an editor counts them.
+    let dir = place(&FOUR, b"sep=;\nimage;label\na.png;cat\nb.png;\n");
+    assert_refused(&table(&dir), &["labels.csv:4", "is empty for b.png"]);
+    let dir = place(&FOUR, b"image,label\na.png,cat\nb.png,dog,x\n");
+    assert_refused(&table(&dir), &["labels.csv:3", "3 cells", "2 columns"]);
+
+    // Decimal commas where commas divide no columns.
+    let numbers = DataOptions { task: Task::Regression, ..DataOptions::default() };
+    let dir = place(&FOUR, b"image;x\na.png;1,5\nb.png;-0,25\ndeep/c.png;3\nd.JPG;4.5\n");
+    let splits = open(&table(&dir), &with(numbers.clone())).unwrap();
+    let want = ["a.png [1.5]", "b.png [-0.25]", "c.png [3.0]", "d.JPG [4.5]"];
+    assert_eq!(said(&splits), want.map(String::from).into());
+    fs::write(table(&dir), "image;x\na.png;1.234,5\nb.png;2\n").unwrap();
+    assert!(error_of(open(&table(&dir), &with(numbers))).contains("holds '1.234,5'"));
+}
+
+/// A column a class: the one with a 1 is the image's.
+#[test]
+fn columns_of_ones_and_zeros_are_classes() {
+    let want: BTreeSet<String> = ["a.png MEL", "b.png NV", "c.png MEL", "d.JPG NV"].map(String::from).into();
+    for text in [
+        "image,NV,MEL\na,0.0,1.0\nb,1.0,0.0\ndeep/c,0.0,1.0\nd,1.0,0.0\n",
+        "image,MEL,NV,split\na,1,0,train\nb,0,1,train\ndeep/c,1,0,val\nd,0,1,val\n",
+        "id;NV;MEL;\na;0;1;\nb;1;0;\ndeep/c;0;1;\nd;1;0;\n",
+    ] {
+        let dir = place(&FOUR, text.as_bytes());
+        let splits = open(&table(&dir), &with(DataOptions::default())).unwrap();
+        assert_eq!(
+            (splits.train.task, &splits.train.classes[..]),
+            (Task::Classes, &["MEL".to_string(), "NV".into()][..])
+        );
+        let told = said(&splits);
+        let told = told.iter().map(|line| line.trim_end_matches("train").trim_end_matches("val").to_string());
+        assert_eq!(told.collect::<BTreeSet<_>>(), want, "{text}");
+        // A network knows its classes in its own order.
+        let known = ["NV".to_string(), "MEL".into(), "BCC".into()];
+        let labelled = open_labelled(&table(&dir), &known, by_name(&known)).unwrap();
+        assert!(labelled.samples.iter().all(|s| s.label < 2) && labelled.classes == known);
+    }
+    let dir = place(&FOUR, b"image,cat,dog\na,1,0\nb,0,1\ndeep/c,1,1\nd,0,1\n");
+    assert_refused(
+        &table(&dir),
+        &["labels.csv:4", "several classes", "'cat' and 'dog'", "--task multi-label"],
+    );
+    let several = DataOptions { task: Task::MultiLabel, ..DataOptions::default() };
+    let splits = open(&table(&dir), &with(several)).unwrap();
+    assert_eq!(splits.train.classes, ["cat", "dog"]);
+    assert!(said(&splits).contains("c.png [1.0, 1.0]"));
+    fs::write(table(&dir), "image,cat,dog\na,1,0\nb,0,0\n").unwrap();
+    assert_refused(&table(&dir), &["labels.csv:3", "none of the classes cat, dog", "--task multi-label"]);
+    // One column of 0 and 1 holds labels, as does a column of that name.
+    for (text, classes) in [
+        ("image,ill\na,1\nb,0\ndeep/c,1\nd,0\n", ["0", "1"]),
+        ("image,label,flash\na,1,0\nb,0,1\ndeep/c,1,0\nd,0,1\n", ["0", "1"]),
+        ("image,kind,in,out\na,x,1,0\nb,y,0,1\ndeep/c,x,1,0\nd,y,0,1\n", ["x", "y"]),
+    ] {
+        fs::write(table(&dir), text).unwrap();
+        let splits = open(&table(&dir), &with(DataOptions::default())).unwrap();
+        assert_eq!(splits.train.classes, classes, "{text}");
+    }
+}
+
+/// macOS writes `é` as two characters; tables and folders need not agree.
+#[cfg(not(target_os = "macos"))]
+#[test]
+fn the_unicode_form_of_names_does_not_matter() {
+    let (composed, split) = ("\u{e9}t\u{e9}", "e\u{301}te\u{301}");
+    for (on_disk, named) in [(composed, split), (split, composed)] {
+        let files = [format!("{on_disk}.png"), format!("{on_disk}/b.png"), "c.png".into(), "d.png".into()];
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
+        let text = format!("image,label\n{named}.png,{named}\n{named}/b,x\nc.png,{on_disk}\nd.png,x\n");
+        let dir = place(&files, text.as_bytes());
+        let splits = open(&table(&dir), &with(DataOptions::default())).unwrap();
+        assert_eq!(splits.train.classes, ["x", composed]);
+        assert_eq!((splits.train.len() + splits.val.len(), splits.train.skipped.len()), (4, 0));
+        let known = [split.to_string(), "x".into()];
+        assert_eq!(open_labelled(&table(&dir), &known, by_name(&known)).unwrap().counts(), [2, 2]);
+    }
+}
+
 #[test]
 fn a_table_may_lie_elsewhere() {
     let dir = place(&FOUR, b"");

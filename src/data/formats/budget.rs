@@ -1,0 +1,140 @@
+//! How much memory all decoders together may use.
+//!
+//! A decoder asks for the bytes that it needs at most: the file, what the decoder holds beside it, and the pixels.
+//! Where they are not free, the thread waits until other decoders have finished. So eight threads with images of
+//! 900 MiB each use 900 MiB, one after the other, while small images never wait.
+//!
+//! Waiting cannot deadlock. A decoder takes one permit, for everything that it needs, and takes no second one
+//! while it holds the first. A thread that holds a permit decodes in sequence and never waits for rayon's pool, so
+//! it always finishes, even where every other worker of the pool waits here. Permits are given in the order in
+//! which they were asked for, so large images do not wait forever behind small ones.
+//!
+//! The pixels that a decoder returns are counted no longer, unless they are used within [`holding`].
+
+use std::cell::RefCell;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Bytes that all decoders together may use, and so the most that one image may need.
+pub(crate) const MOST_BYTES: u64 = 1 << 30;
+
+struct State {
+    free: u64,
+    /// The number that the next thread gets that asks.
+    next: u64,
+    /// The number whose turn it is.
+    turn: u64,
+}
+
+static STATE: Mutex<State> = Mutex::new(State { free: MOST_BYTES, next: 0, turn: 0 });
+static CHANGED: Condvar = Condvar::new();
+
+fn lock() -> MutexGuard<'static, State> {
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+thread_local! {
+    /// Within [`holding`], what its image takes.
+    static HELD: RefCell<Option<Option<Permit>>> = const { RefCell::new(None) };
+}
+
+/// Runs `work`, which decodes an image and uses its pixels: their memory stays counted until `work` ends, so that many
+/// threads do not hold large images all at once. Another image that `work` decodes counts in place of the first.
+pub(crate) fn holding<T>(work: impl FnOnce() -> T) -> T {
+    /// Puts back what was there before, also where `work` panics.
+    struct Scope(Option<Option<Permit>>);
+    impl Drop for Scope {
+        fn drop(&mut self) {
+            drop(HELD.replace(self.0.take()));
+        }
+    }
+    let _scope = Scope(HELD.replace(Some(None)));
+    work()
+}
+
+/// Of the memory that a decoder had, keeps `bytes` counted within [`holding`], else nothing.
+pub(crate) fn keep(mut permit: Permit, bytes: u64) {
+    HELD.with_borrow_mut(|held| {
+        if let Some(held) = held {
+            let unused = permit.bytes.saturating_sub(bytes);
+            permit.bytes -= unused;
+            lock().free += unused;
+            CHANGED.notify_all();
+            *held = Some(permit);
+        }
+    });
+}
+
+/// The right to use memory, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    bytes: u64,
+}
+
+/// Waits until `bytes` are free (at most [`MOST_BYTES`] are taken).
+pub(crate) fn take(bytes: u64) -> Permit {
+    // Nobody waits with a permit in hand.
+    drop(HELD.with_borrow_mut(|held| held.as_mut().and_then(Option::take)));
+    let bytes = bytes.min(MOST_BYTES);
+    let mut state = lock();
+    let own = state.next;
+    state.next += 1;
+    while state.turn != own || state.free < bytes {
+        state = CHANGED.wait(state).unwrap_or_else(PoisonError::into_inner);
+    }
+    state.turn += 1;
+    state.free -= bytes;
+    drop(state);
+    CHANGED.notify_all();
+    Permit { bytes }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        lock().free += self.bytes;
+        CHANGED.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use rayon::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn no_more_than_the_budget_is_used_at_once() {
+        let (used, most) = (AtomicU64::new(0), AtomicU64::new(0));
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(8).build().unwrap();
+        // Small ones, large ones, and some that need everything.
+        let sizes = [MOST_BYTES / 16, MOST_BYTES / 2 + 1, MOST_BYTES, MOST_BYTES / 3, 1];
+        pool.install(|| {
+            (0..200).into_par_iter().with_max_len(1).for_each(|i| {
+                let bytes = sizes[i % sizes.len()];
+                let permit = take(bytes);
+                most.fetch_max(used.fetch_add(bytes, Ordering::SeqCst) + bytes, Ordering::SeqCst);
+                std::thread::yield_now();
+                used.fetch_sub(bytes, Ordering::SeqCst);
+                drop(permit);
+            });
+        });
+        assert_eq!((used.into_inner(), lock().free), (0, MOST_BYTES));
+        let most = most.into_inner();
+        assert!((MOST_BYTES / 2 + 1..=MOST_BYTES).contains(&most), "{most}");
+
+        // Pixels count while they are used.
+        let free = || lock().free;
+        holding(|| {
+            keep(take(1000), 300);
+            assert_eq!(free(), MOST_BYTES - 300);
+            holding(|| keep(take(50), 20));
+            assert_eq!(free(), MOST_BYTES - 300);
+            // All the memory, without waiting for oneself.
+            keep(take(MOST_BYTES), 7);
+            assert_eq!(free(), MOST_BYTES - 7);
+        });
+        keep(take(1000), 300);
+        assert_eq!(free(), MOST_BYTES);
+    }
+}
