@@ -17,7 +17,7 @@ use super::teaching::Teaching;
 use super::tune::tune_for;
 use super::{Session, cache_folder, positive, usage_error, weights};
 use crate::data::DrawnSet;
-use crate::models::{Network, Task};
+use crate::models::{Network, Task, load_warnings};
 use crate::report::write as write_report;
 use crate::train::{
     Config, Context, Observer, Report, Strategy, TensorBoard, dry_run, interval, resume, run,
@@ -218,6 +218,9 @@ impl Train {
                 ));
             }
         };
+        if let Some(weights) = weights.as_ref().filter(|_| !self.freezing.scratch()) {
+            load_warnings(&model, weights)?.iter().for_each(|warning| session.out.warn(warning));
+        }
         let open = self.about.options();
         let mut config = Config { data, open, model, weights, size: self.size, ..Config::default() };
         self.freezing.apply(&mut config, Strategy::TwoPhase);

@@ -7,10 +7,10 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::Session;
 use super::output::{mib, table};
+use super::{Session, network};
+use crate::models::Network;
 use crate::models::manifest::{self, Weights};
-use crate::models::{self, Network};
 use crate::{Error, Result};
 
 const EXAMPLES: &str = "\
@@ -66,7 +66,7 @@ impl WeightsCommand {
                 if out.json {
                     out.event(
                         "weights",
-                        json!({ "name": weights.name, "model": weights.model, "path": path }),
+                        json!({ "name": weights.name, "model": weights.model, "path": path.to_string_lossy() }),
                     );
                 } else {
                     out.line(path.display());
@@ -94,7 +94,7 @@ fn list(session: &Session) -> Result<()> {
                     "file": weights.file,
                     "licence": weights.licence,
                     "input": side,
-                    "path": path,
+                    "path": path.as_ref().map(|path| path.to_string_lossy()),
                 }),
             );
         }
@@ -149,5 +149,5 @@ pub(super) fn usual(session: &Session, name: &str) -> Result<(String, PathBuf)> 
 /// A network with its usual weights.
 pub(super) fn load(session: &Session, name: &str) -> Result<Network> {
     let (name, path) = usual(session, name)?;
-    models::load(&name, path)
+    network::load(session, &name, &path)
 }

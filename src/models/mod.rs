@@ -38,7 +38,7 @@ pub use efficientnet::EfficientNet;
 pub use googlenet::GoogLeNet;
 pub use hub::Hub;
 pub use inception_v3::InceptionV3;
-pub use load::{HeadPolicy, blank, create, load, load_with};
+pub use load::{HeadPolicy, blank, create, load, load_warnings, load_with};
 pub use mobilenet_v1::MobileNetV1;
 pub use mobilenet_v2::MobileNetV2;
 pub use mobilenet_v3::MobileNetV3;
@@ -49,6 +49,7 @@ pub use record::{Head, IMAGE_LAYER, InputKind, Recorded, Recording};
 pub use resnet::Resnet;
 pub use save::{Naming, Precision};
 pub use squeezenet::SqueezeNet;
+pub(crate) use timm::refuse_foreign_config;
 pub use vgg::Vgg;
 
 /// A network's layers, without sizes, classes and numbers. Every family has this one surface, so
