@@ -35,7 +35,7 @@ pub(super) struct WeightsCommand {
 enum Action {
     /// What can be fetched, and what is there already
     List,
-    /// Fetch weights into the cache, and say where they are
+    /// Fetch weights into the cache, and say where they are; weights that were changed there are fetched again
     Fetch {
         /// A model, or weights as the list names them
         name: String,
@@ -55,7 +55,17 @@ impl WeightsCommand {
             Action::Fetch { name } | Action::Path { name } => {
                 let weights = manifest::find(name)?;
                 let path = match &self.action {
-                    Action::Fetch { .. } => fetch(session, weights)?,
+                    Action::Fetch { .. } => {
+                        if let Some(blob) =
+                            session.hub().discard_damaged(&weights.repository, &weights.file)?
+                        {
+                            out.warn(format_args!(
+                                "{}: its bytes were not those that had been fetched; the file is fetched again",
+                                blob.display()
+                            ));
+                        }
+                        fetch(session, weights)?
+                    }
                     _ => session.hub().cached(&weights.repository, &weights.file).ok_or_else(|| {
                         Error::Weights(format!(
                             "{} is not in the cache: defrost weights fetch {}",
