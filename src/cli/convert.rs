@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Session;
 use super::network::load_with;
-use super::output::count;
+use super::output::{count, escaped};
 use crate::models::{HeadPolicy, Naming, refuse_foreign_config};
 use crate::nn::{TensorFile, convert, first_of};
 use crate::{Error, Result};
@@ -103,7 +103,7 @@ impl Convert {
         if out.json {
             out.event("converted", json!({ "from": self.from.to_string_lossy(), "to": self.to.to_string_lossy(), "tensors": tensors }));
         } else {
-            out.line(format_args!("{}: {}", self.to.display(), count(tensors, "tensor", "tensors")));
+            out.line(format_args!("{}: {}", escaped(self.to.display()), count(tensors, "tensor", "tensors")));
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::output::{Style, duration, grouped, mib, percent, table};
+use super::output::{Style, duration, escaped, grouped, mib, percent, table};
 use super::progress::Progress;
 use super::train::{numbered, on_interrupt};
 use super::{Session, cache_folder};
@@ -76,7 +76,7 @@ impl DemoCommand {
         out.line("");
         tell(session, &shown);
         if let Some(page) = page {
-            out.line(format_args!("The report, for a browser: {}", page.display()));
+            out.line(format_args!("The report, for a browser: {}", escaped(page.display())));
         }
         Ok(())
     }
@@ -102,7 +102,7 @@ fn tell(session: &Session, shown: &Demo) {
     let share = |i: usize| shown.rows.get(i).map_or(0.0, |row| row.right as f64 / row.count.max(1) as f64);
     let set = &shown.set;
     let classes = set.scenes.classes();
-    let folder = shown.pictures.parent().unwrap_or(&shown.pictures).display();
+    let folder = escaped(shown.pictures.parent().unwrap_or(&shown.pictures).display());
     let lines = [
         format!(
             "Each of the three saw the same {} pictures: {} of each of {} things ({}).",
@@ -114,7 +114,7 @@ fn tell(session: &Session, shown: &Demo) {
         format!(
             "They were tested on {} others, all drawn by Defrost: {}",
             grouped(set.test as usize * classes.len()),
-            shown.pictures.display()
+            escaped(shown.pictures.display())
         ),
         format!(
             "From scratch the network learned from these pictures alone: {} right, where guessing gives {}.",
@@ -140,10 +140,13 @@ fn tell(session: &Session, shown: &Demo) {
         "weights are fetched once):".to_string(),
         "  defrost train photos/ --model mobilenet_v2".to_string(),
         "Or look closer at what was made here:".to_string(),
-        format!("  defrost predict {folder}/fine-tuned {}/fish", shown.pictures.join("test").display()),
+        format!(
+            "  defrost predict {folder}/fine-tuned {}/fish",
+            escaped(shown.pictures.join("test").display())
+        ),
         format!(
             "  defrost explain {folder}/fine-tuned {}/fish/0000.png -o why.png",
-            shown.pictures.join("test").display()
+            escaped(shown.pictures.join("test").display())
         ),
     ];
     lines.iter().for_each(|line| out.line(line));

@@ -11,7 +11,7 @@ use super::augment::Augmenting;
 use super::data_options::DataArgs;
 use super::network::is_model;
 use super::options::Freezing;
-use super::output::{Style, duration, percent};
+use super::output::{Style, duration, escaped, percent};
 use super::progress::{Progress, figure};
 use super::teaching::Teaching;
 use super::tune::tune_for;
@@ -180,7 +180,7 @@ impl Train {
         if out.json {
             out.event("sheet", json!({ "path": path.to_string_lossy() }));
         } else {
-            out.line(path.display());
+            out.line(escaped(path.display()));
         }
         Ok(())
     }
@@ -253,7 +253,7 @@ fn show(session: &Session, report: &Report, val: usize) {
     }
     if let Some(folder) = &report.run {
         let state = if report.interrupted { "stopped; to go on: defrost train --resume " } else { "" };
-        out.line(format_args!("{state}{}", folder.display()));
+        out.line(format_args!("{state}{}", escaped(folder.display())));
     }
 }
 

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::output::{mib, table};
+use super::output::{escaped, mib, table};
 use super::{Session, network};
 use crate::models::Network;
 use crate::models::manifest::{self, Weights};
@@ -79,7 +79,7 @@ impl WeightsCommand {
                         json!({ "name": weights.name, "model": weights.model, "path": path.to_string_lossy() }),
                     );
                 } else {
-                    out.line(path.display());
+                    out.line(escaped(path.display()));
                 }
                 Ok(())
             }
