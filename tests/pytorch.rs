@@ -196,12 +196,15 @@ fn prefixes_of_wrappers_are_taken_away() {
     assert_eq!(orders.len(), 1 + 4 + 16 + 64);
     for order in orders {
         let prefix = order.concat();
-        for counted in (0..=order.len()).map(|depth| order[..depth].concat()).map(Some).chain([None]) {
+        let depths = (0..=order.len()).map(|depth| order[..depth].concat()).map(Some).chain([None]);
+        let names =
+            ["n_averaged", "num_updates", "step"].into_iter().chain((!order.is_empty()).then_some("epoch"));
+        for (counted, name) in depths.flat_map(|depth| names.clone().map(move |name| (depth.clone(), name))) {
             let mut saved: Vec<(String, Tensor)> =
                 tensors().into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect();
-            saved.extend(counted.as_ref().map(|before| counter(&format!("{before}n_averaged"))));
-            let more: &[&str] = if counted.is_some() { &["n_averaged"] } else { &[] };
-            let about = format!("{prefix}, counter {counted:?}");
+            saved.extend(counted.as_ref().map(|before| counter(&format!("{before}{name}"))));
+            let more: &[&str] = if counted.is_some() { &[name] } else { &[] };
+            let about = format!("{prefix}, {name} {counted:?}");
             for path in in_all_forms(place.path(), &state_dict(&saved), Some(&saved)) {
                 assert_eq!(holds(&path, more, &about).prefix(), prefix, "{about}");
             }
@@ -234,7 +237,7 @@ fn names_that_only_look_wrapped_stay() {
     }
 }
 
-/// What people save beside a network never takes its place, and is told.
+/// What people save beside a network never takes its place, and the file says what it is.
 #[test]
 fn the_network_is_found_whatever_lies_beside_it() {
     let place = tempfile::tempdir().unwrap();
@@ -341,6 +344,9 @@ fn harmless_values_are_no_obstacle() {
             call("copy_reg", "_reconstructor", &[Py::Global("argparse", "Namespace"), object, Py::None]);
         values.push((Py::Built(Box::new(made), Box::new(dict([("lr", Py::Float(0.1))]))), 0));
     }
+    // What Python 3 makes of `range` in protocol 2.
+    let numbers = [Py::Int(0), Py::Int(3), Py::Int(1)];
+    values.extend([(call("__builtin__", "xrange", &numbers), 0), (call("builtins", "range", &numbers), 0)]);
     let counts = Py::Dict(vec![(text("seen"), Py::Int(3))]);
     values.push((call("collections", "Counter", &[counts]), 0));
     values.push((Py::Filled(Box::new(call("collections", "deque", &[])), vec![tensor(), tensor()]), 2));
@@ -382,7 +388,7 @@ fn harmless_values_are_no_obstacle() {
 
 /// `convert` says what it read and did not write; what it writes it reads again.
 #[test]
-fn what_is_not_converted_is_told() {
+fn convert_names_what_it_leaves_out() {
     let place = Place::new();
     let kinds = [
         ("LongStorage", 8),
@@ -570,9 +576,9 @@ fn config(changes: &[(&str, Value)]) -> Vec<u8> {
     config.to_string().into_bytes()
 }
 
-/// Values that Defrost cannot do are told, counted, and what is taken in their place is the program's own default.
+/// A warning counts and names the values that Defrost cannot follow, and what it takes in their place.
 #[test]
-fn values_of_timms_config_that_are_not_taken_over_are_told() {
+fn warnings_name_values_of_timms_config_that_are_not_taken_over() {
     let place = tempfile::tempdir().unwrap();
     let load = |text: &[u8]| models::load_with("resnet20", beside(place.path(), text), HeadPolicy::Keep);
     let (net, report) = load(&config(&[])).unwrap();
@@ -593,10 +599,14 @@ fn values_of_timms_config_that_are_not_taken_over_are_told() {
         (about("std"), Value::Null, &["std is missing", "0.229"]),
         (about("input_size"), Value::Null, &["input_size is missing", "32"]),
         ("/label_names".into(), json!(["ant", "bee"]), &["label_names has 2 names for 3 classes"]),
-        ("/label_names".into(), json!([1, 2, 3]), &["label_names is no list of names"]),
-        ("/label_names".into(), json!({"0": "ant"}), &["label_names is no list of names"]),
-        ("/architecture".into(), json!("resnet32"), &["'resnet32', not resnet20", "nothing of it"]),
-        ("/architecture".into(), json!("vit_base_patch16_224"), &["'vit_base_patch16_224'", "nothing of it"]),
+        ("/label_names".into(), json!([1, 2, 3]), &["label_names is not a list of names"]),
+        ("/label_names".into(), json!({"0": "ant"}), &["label_names is not a list of names"]),
+        ("/architecture".into(), json!("resnet32"), &["'resnet32', not resnet20", "takes nothing over"]),
+        (
+            "/architecture".into(),
+            json!("vit_base_patch16_224"),
+            &["'vit_base_patch16_224'", "takes nothing over"],
+        ),
     ];
     for (path, value, signs) in &odd {
         let (_, report) = load(&config(&[(path, value.clone())])).unwrap();
@@ -643,10 +653,10 @@ fn values_of_timms_config_that_are_not_taken_over_are_told() {
     let latin = [&plain[..plain.len() - 1], b", \"note\": \"caf\xe9\"}"].concat();
     for (text, sign) in [
         (latin, "UTF-8"),
-        (b"{\"architecture\": ".to_vec(), "no JSON"),
-        (b"".to_vec(), "no JSON"),
+        (b"{\"architecture\": ".to_vec(), "not JSON"),
+        (b"".to_vec(), "not JSON"),
         (b"\xff\xfe{\0}\0".to_vec(), "UTF-8"),
-        ("[".repeat(100_000).into_bytes(), "no JSON"),
+        ("[".repeat(100_000).into_bytes(), "not JSON"),
     ] {
         let e = load(&text).unwrap_err().to_string();
         assert!(e.contains("config.json") && e.contains(sign), "{e}");
@@ -684,13 +694,13 @@ fn a_pipe_is_no_file() {
         assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
     }
     for e in [models::load("resnet20", &weights), models::load("resnet20", place.path().join("pipe.pth"))] {
-        assert!(e.unwrap_err().to_string().contains("it is no file"));
+        assert!(e.unwrap_err().to_string().contains("not a regular file"));
     }
 }
 
-/// Every command that loads weights tells it, as text and as an event.
+/// Every command that loads weights prints the warnings, as text and as events.
 #[test]
-fn commands_tell_what_of_a_config_is_not_taken_over() {
+fn commands_print_warnings_about_timms_config() {
     let place = Place::new();
     place.photos();
     beside(&place.path(""), &config(&[("/pretrained_cfg/interpolation", json!("lanczos"))]));

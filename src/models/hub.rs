@@ -214,6 +214,7 @@ impl Hub {
             if let (300.., None, Some(target)) = (status, &commit, &target)
                 && same_host(target, &self.endpoint)
             {
+                last = format!("the server sends on to {target}");
                 url.clone_from(target);
                 continue;
             }
@@ -338,7 +339,8 @@ impl Hub {
 fn open_part(part: &Path) -> Result<File> {
     let is_link = || {
         Error::Weights(format!(
-            "{}: it is a link, or no plain file; nothing is written through it. Remove it, and find out who put it there",
+            "{}: it is a link, or not a regular file, and Defrost does not write through it. Remove it, and find out who put \
+             it there",
             part.display()
         ))
     };

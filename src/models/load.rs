@@ -328,7 +328,8 @@ impl Network {
             known.insert(name);
         }
         for (name, info) in file.tensors().iter().filter(|(name, _)| !known.contains(*name)) {
-            let counts = name.ends_with("num_batches_tracked") || is_counter(name, info);
+            let counts =
+                name.ends_with("num_batches_tracked") || is_counter(name, info, !file.prefix().is_empty());
             if !counts && !self.is_left_out(name) {
                 let hint = did_you_mean(name, known.iter().map(String::as_str));
                 let model = &self.config.model;

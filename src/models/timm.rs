@@ -22,7 +22,7 @@ struct TimmConfig {
     eps: Option<f32>,
     /// Whether convolutions pad as TensorFlow's, where it is said.
     same: Option<bool>,
-    /// Values that are not taken over, and what is taken in their place.
+    /// Values that Defrost does not take over, and what it takes in their place.
     odd: Vec<String>,
 }
 
@@ -40,15 +40,17 @@ fn json_at(path: &Path) -> Result<Option<Value>> {
         return Err(read(io::ErrorKind::IsADirectory.into()));
     }
     if !about.is_file() || about.len() > MOST {
-        return Err(wrong(format!("it is no file of at most {MOST} bytes")));
+        return Err(wrong(format!("it is not a regular file of at most {MOST} bytes")));
     }
-    let text = String::from_utf8(std::fs::read(path).map_err(read)?)
-        .map_err(|e| wrong(format!("it is no UTF-8 (from byte {} on)", e.utf8_error().valid_up_to())))?;
+    let text = String::from_utf8(std::fs::read(path).map_err(read)?).map_err(|e| {
+        wrong(format!("the text is not UTF-8 (from byte {} on)", e.utf8_error().valid_up_to()))
+    })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    serde_json::from_str(text).map(Some).map_err(|e| wrong(format!("it is no JSON ({e})")))
+    serde_json::from_str(text).map(Some).map_err(|e| wrong(format!("the text is not JSON ({e})")))
 }
 
-/// Architecture and preprocessing, where a file is timm's. Before 2023 both stood in one object.
+/// Architecture and preprocessing in a file of timm's; `None` for another program's. Before 2023, timm kept both in one
+/// object.
 fn parts(config: &Value) -> Option<(&str, &Map<String, Value>)> {
     let architecture = config["architecture"].as_str()?;
     let about = match config.get("pretrained_cfg") {
@@ -60,7 +62,7 @@ fn parts(config: &Value) -> Option<(&str, &Map<String, Value>)> {
     about.map(|about| (architecture, about))
 }
 
-/// Refuses a place for timm's `config.json` where a file of that name lies that is not timm's: a run's, say.
+/// Refuses to write timm's `config.json` over another program's file of that name, a run's say.
 ///
 /// # Errors
 /// [`Error::Usage`] naming the file.
@@ -69,7 +71,7 @@ pub(crate) fn refuse_foreign_config(path: &Path) -> Result<()> {
         Ok(None) => Ok(()),
         Ok(Some(config)) if parts(&config).is_some() => Ok(()),
         _ => Err(Error::Usage(format!(
-            "{}: timm's config.json would be written over this file, which is not timm's; name another folder",
+            "{}: another program wrote this file, and timm's config.json would take its place; name another folder",
             path.display()
         ))),
     }
@@ -88,7 +90,7 @@ impl TimmConfig {
         let Some((architecture, about)) = parts(&config) else {
             return match config.get("pretrained_cfg") {
                 Some(_) => Err(wrong(
-                    "it has no architecture, or its pretrained_cfg is no object; mend or remove it".into(),
+                    "its 'architecture' is not a name, or its 'pretrained_cfg' not an object; mend or remove it".into(),
                 )),
                 None => Ok(None),
             };
@@ -163,7 +165,7 @@ impl TimmConfig {
             let name = |name: &Value| name.as_str().map(String::from);
             labels = given.as_array().and_then(|all| all.iter().map(name).collect());
             if labels.is_none() {
-                odd.push("label_names is no list of names".into());
+                odd.push("label_names is not a list of names".into());
             }
         }
         let (mut eps, mut same) = (None, None);
@@ -199,7 +201,7 @@ impl Network {
         let Some(choice) = choice else {
             let other = config.architecture;
             return Ok(Some(format!(
-                "{path}: it is about '{other}', not {model}: nothing of it is taken over"
+                "{path}: it describes '{other}', not {model}: Defrost takes nothing over from it"
             )));
         };
         let mut odd = config.odd;

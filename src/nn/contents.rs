@@ -1,4 +1,4 @@
-//! What files of tensors hold, as all their readers tell it.
+//! What a file of tensors holds: the form that the readers of all formats give it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

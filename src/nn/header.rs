@@ -1,7 +1,7 @@
 //! The header of a safetensors file: a length in eight bytes, and JSON that names all tensors.
 //!
-//! It is read as it comes, so that a header of millions of names costs no more than what is kept of them, and what is
-//! wrong with it is said in words for people.
+//! Each entry becomes a [`TensorInfo`] as soon as it is parsed: a header costs no more memory than what is kept of it.
+//! Errors are sentences for people, with the tensor, what was expected and what was found.
 
 use std::fmt;
 

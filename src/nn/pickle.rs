@@ -4,10 +4,9 @@
 //! checkpoints need are known and stand for values; any other is refused. (The opcodes are those of Python's
 //! `pickletools`, protocols 2 to 5.)
 //!
-//! A value has 24 bytes and is copied. What lists, dictionaries, storages and tensors hold lies in arenas of the
-//! machine, and their values are numbers of places there. So copying a value costs the same whatever it holds, nothing
-//! is dropped level by level, and neither doubled tuples nor deep ones cost more than their opcodes, of which at most
-//! [`MOST_STEPS`] are taken.
+//! A value has 24 bytes and is `Copy`. The machine keeps what lists, dictionaries, storages and tensors hold in arenas, and
+//! their values are places in these arenas. So a copy costs the same whatever it holds, no drop recurses, and a pickle
+//! costs time and memory in proportion to its opcodes, of which the machine takes at most [`MOST_STEPS`].
 
 use std::collections::HashMap;
 
@@ -103,14 +102,14 @@ impl<'a> Reader<'a> {
     }
 
     fn text(&mut self, n: usize) -> Outcome<Value<'a>> {
-        let text = str::from_utf8(self.counted(n)?).map_err(|_| "the pickle holds text that is no UTF-8")?;
+        let text = str::from_utf8(self.counted(n)?).map_err(|_| "the pickle holds text that is not UTF-8")?;
         Ok(Value::Text(text))
     }
 
     fn line(&mut self) -> Outcome<&'a str> {
         let end = self.0.iter().position(|&byte| byte == b'\n').ok_or("the pickle is truncated")?;
         let line = self.take(end + 1)?;
-        str::from_utf8(&line[..end]).map_err(|_| "the pickle holds text that is no UTF-8".into())
+        str::from_utf8(&line[..end]).map_err(|_| "the pickle holds text that is not UTF-8".into())
     }
 }
 
@@ -314,10 +313,10 @@ impl<'a> Machine<'a> {
             (Function::Tensor, _) => Ok(self.tensor(arguments, None)),
             (Function::TypedTensor, _) => match self.items(arguments).get(6) {
                 Some(&Value::Type(kind)) => Ok(self.tensor(arguments, Some(kind))),
-                _ => Err("it holds a tensor of no known type".into()),
+                _ => Err("it holds a tensor whose type of numbers is not known".into()),
             },
             (Function::First, Some(first)) => Ok(first),
-            // A copy of a dictionary, which nothing changes any more.
+            // A copy shares the entries: nobody changes either any more.
             (Function::Dict, Some(Value::Dict(dict))) => Ok(Value::Dict(dict)),
             // Python 2 gave the items as a list of pairs.
             (Function::Dict, Some(Value::List(pairs))) => {
@@ -337,7 +336,7 @@ impl<'a> Machine<'a> {
         let [Value::Text("storage"), Value::Type(kind), Value::Text(key), _, Value::Int(_), part @ ..] =
             self.items(id)
         else {
-            return Err("it refers to something that is no storage".into());
+            return Err("it refers to something that is not a storage".into());
         };
         let offset = match part.first().map(|&part| self.items(part)) {
             Some(&[_, Value::Int(offset), _]) => {
@@ -350,8 +349,8 @@ impl<'a> Machine<'a> {
         Ok(Value::Storage(self.storages.len() - 1))
     }
 
-    /// `(storage, offset, shape, strides, ...)`; `kind` where it is not the storage's. What is wrong with it is told by who
-    /// knows its name.
+    /// `(storage, offset, shape, strides, ...)`; `kind` where it is not the storage's. The tensor's name is not known here:
+    /// who reads the tensor reports what is wrong with it.
     fn tensor(&mut self, arguments: Value<'a>, kind: Option<&'a str>) -> Value<'a> {
         self.tensors.push(self.described(arguments, kind));
         Value::Tensor(self.tensors.len() - 1)
@@ -383,7 +382,7 @@ impl<'a> Machine<'a> {
                 Ok(Tensor { kind: kind.unwrap_or(stored), key, offset, shape, strides })
             }
             _ => Err(format!(
-                "its shape {shape:?}, strides {strides:?} and offset {offset} are to be 0 or more; the file is damaged"
+                "its shape {shape:?}, strides {strides:?} and offset {offset} are not all 0 or more; the file is damaged"
             )),
         }
     }

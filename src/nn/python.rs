@@ -63,6 +63,7 @@ const FUNCTIONS: &[(Function, &str, &[&str])] = &[
             "str",
             "tuple",
             "unicode",
+            "xrange",
         ],
     ),
     (Function::Object, "collections", &["deque"]),
@@ -121,12 +122,12 @@ const NUMBERS: &[&str] = &[
 /// # Errors
 /// A sentence about a name that no checkpoint of numbers needs.
 pub(super) fn known<'a>(module: &'a str, name: &'a str) -> Result<Name<'a>, String> {
-    let module = match module {
+    let of = match module {
         "__builtin__" => "builtins",
         "copy_reg" => "copyreg",
         other => other,
     };
-    let same = |(_, from, names): &&(Function, &str, &[&str])| *from == module && names.contains(&name);
+    let same = |(_, from, names): &&(Function, &str, &[&str])| *from == of && names.contains(&name);
     if let Some((function, ..)) = FUNCTIONS.iter().find(same) {
         return Ok(Name::Function(*function));
     }
@@ -140,8 +141,8 @@ pub(super) fn known<'a>(module: &'a str, name: &'a str) -> Result<Name<'a>, Stri
         return Ok(Name::Type(name));
     }
     Err(format!(
-        "it names '{}.{}', which is no part of a checkpoint of numbers: a file that calls other functions of Python is \
-         not read; nothing of it was run",
+        "it names '{}.{}', which a checkpoint of numbers does not need: Defrost reads no file that calls other functions \
+         of Python; nothing of it was run",
         shortened(module),
         shortened(name)
     ))

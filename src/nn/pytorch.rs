@@ -39,8 +39,9 @@ fn archive(map: &[u8]) -> Outcome<Contents> {
             "it begins like a PyTorch checkpoint, but is damaged or truncated ({e}); copy or download it again"
         )
     };
-    // torch.save ends with a ZIP64 record that says nothing new. The crate's guess where the archive begins is misled by
-    // it where the file's name has 21 letters; it begins where the file does.
+    // The archive begins where the file does. Without this, the crate looks for its beginning, and takes the second entry of
+    // the directory for the first where the archive's name has 21 letters: the first then has the 76 bytes of the ZIP64
+    // records that torch.save always writes.
     let config = Config { archive_offset: ArchiveOffset::Known(0) };
     let mut archive = ZipArchive::with_config(config, Cursor::new(map)).map_err(damaged)?;
     let mut entries: HashMap<String, Range<usize>> = HashMap::new();

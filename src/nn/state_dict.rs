@@ -164,7 +164,7 @@ fn others<'a>(machine: &Machine<'a>, dict: usize, path: &[(usize, &str)]) -> Vec
     let mut tell = |(key, value): (Value<'a>, Value<'a>)| {
         let count = count(value);
         if count > 0 {
-            found.push((text(key).map_or("a key that is no text".into(), shortened), count));
+            found.push((text(key).map_or("a key that is not text".into(), shortened), count));
         }
     };
     path.iter().flat_map(|(on_the_way, _)| &machine.dicts[*on_the_way]).copied().for_each(&mut tell);

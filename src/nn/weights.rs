@@ -56,7 +56,7 @@ impl TensorFile {
         let wrong = |what: String| Error::Weights(format!("{}: {what}", path.display()));
         // Opening a pipe would wait for whoever writes to it.
         if !found.is_file() {
-            return Err(wrong("it is no file that can be mapped; copy it to one".into()));
+            return Err(wrong("it is not a regular file; copy its contents into one".into()));
         }
         if found.len() == 0 {
             return Err(wrong("the file is empty".into()));

@@ -9,7 +9,7 @@ use super::contents::{TensorInfo, Tensors};
 const PREFIXES: &[&str] = &["module.", "model.", "_orig_mod.", "backbone."];
 
 /// Single numbers that an average of networks keeps beside its network: PyTorch's `AveragedModel` and usual packages.
-const COUNTERS: &[&str] = &["n_averaged", "num_updates", "decay", "initted", "step"];
+const COUNTERS: &[&str] = &["n_averaged", "num_updates", "updates", "decay", "ema_decay", "initted", "step"];
 
 /// A name without the prefixes of wrappers.
 fn bare(mut name: &str) -> &str {
@@ -19,9 +19,12 @@ fn bare(mut name: &str) -> &str {
     name
 }
 
-/// Whether a tensor is a wrapper's counter, which belongs to no layer.
-pub(crate) fn is_counter(name: &str, info: &TensorInfo) -> bool {
-    info.shape.iter().all(|&extent| extent == 1) && COUNTERS.contains(&bare(name))
+/// Whether a tensor is a wrapper's counter: one number that belongs to no layer. `wrapped` says whether the layers beside
+/// it have a wrapper's prefix; a counter may have any name then.
+pub(crate) fn is_counter(name: &str, info: &TensorInfo, wrapped: bool) -> bool {
+    let name = bare(name);
+    info.shape.iter().all(|&extent| extent == 1)
+        && (COUNTERS.contains(&name) || wrapped && !name.contains('.'))
 }
 
 /// The prefixes of wrappers, in whatever order, that every one of the names has before something of its own.
@@ -39,7 +42,8 @@ pub(crate) fn prefix_of<'a>(names: impl Iterator<Item = &'a str> + Clone) -> &'a
 /// Takes away the prefixes that all names but those of counters have, and returns them. Where two tensors would get
 /// one name, nothing is changed.
 pub(super) fn unwrap(tensors: &mut Tensors) -> String {
-    let layers = tensors.iter().filter(|(name, info)| !is_counter(name, info)).map(|(name, _)| name.as_str());
+    let layers =
+        tensors.iter().filter(|(name, info)| !is_counter(name, info, true)).map(|(name, _)| name.as_str());
     let prefix = prefix_of(layers).to_string();
     if prefix.is_empty() {
         return prefix;
