@@ -174,7 +174,7 @@ fn a_trained_network_is_evaluated_and_predicts() {
     assert_eq!(json.done()["skipped"], 1);
     assert!(json.stderr.contains("99.jpg"), "{}", json.stderr);
 
-    place.run(&["predict", "run", "photos/red/99.jpg"]).failed(1, &["99.jpg", "none of the pictures"]);
+    place.run(&["predict", "run", "photos/red/99.jpg"]).failed(1, &["99.jpg", "none of the images"]);
     place.run(&["predict", "run", "nowhere.png"]).failed(1, &["nowhere.png"]);
     place.ok(&["predict", "run", "nowhere.png", "photos/red/00.png"]);
     place.run(&["predict", "run"]).failed(2, &["PICTURES"]);

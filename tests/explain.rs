@@ -357,7 +357,7 @@ fn the_command_writes_a_picture_for_each() {
     run(&[two[0], "--samples", "3"]).failed(2, &["--samples", "smoothgrad"]);
     run(&[&two[..2], &["-o", "why.png"]].concat()).failed(2, &["why.png", "2 pictures"]);
     run(&[two[0], "-o", two[0]]).failed(2, &["00.png", "the picture itself"]);
-    run(&["photos/torn.jpg"]).failed(1, &["none of the pictures could be read"]);
+    run(&["photos/torn.jpg"]).failed(1, &["none of the images could be read"]);
     run(&[]).failed(2, &[]);
     assert_eq!(place.files("photos"), before);
     let help = place.ok(&["explain", "--help"]).stdout;

@@ -180,6 +180,161 @@ fn renamed_repositories_are_followed() {
     assert_eq!(done.code, 0, "{}", done.stderr);
 }
 
+/// The address of a server, without its scheme.
+fn host(server: &Server) -> &str {
+    server.address.strip_prefix("http://").unwrap()
+}
+
+/// Whatever address the hub names, the token is for the hub: same scheme, host and port.
+#[test]
+fn the_token_goes_to_the_named_host_only() {
+    let bytes = weights();
+    let other = Server::new(bytes.clone(), Manners::default());
+    let hub = Server::new(bytes.clone(), Manners::default());
+    let (hub, other_host) = (host(&hub).to_string(), host(&other));
+    let addresses = [
+        format!("http://{other_host}/store/x"),
+        format!("http://{hub}@{other_host}/store/x"),
+        format!("http://{hub}:pass@{other_host}/store/x"),
+        format!("http://{other_host}/http://{hub}/"),
+        format!("//{other_host}/store/x"),
+    ];
+    let stores = addresses.iter().map(|at| Manners { elsewhere: Some(at.clone()), ..Manners::default() });
+    let onwards = addresses.iter().map(|at| Manners { sent_on: Some(at.clone()), ..Manners::default() });
+    for manners in stores.chain(onwards) {
+        let at = format!("{:?} {:?}", manners.elsewhere, manners.sent_on);
+        let (place, server) =
+            (Place::new(), Server::new(bytes.clone(), Manners { token: Some("secret"), ..manners }));
+        let done = run(&place, &server, &["weights", "fetch", NAME], Some("secret"));
+        assert_eq!(done.code, 0, "{at}: {}", done.stderr);
+        assert_eq!(std::fs::read(done.stdout.trim()).unwrap(), bytes);
+        assert!(server.tokens().iter().all(|token| token.as_deref() == Some("Bearer secret")), "{at}");
+        assert!(!other.asked().is_empty());
+        let leaked = |token: &Option<String>| token.as_deref().is_some_and(|token| token.contains("secret"));
+        assert!(!other.tokens().iter().any(leaked), "{at}: {:?}", other.tokens());
+    }
+}
+
+/// A server that never sends all of it, and always begins at the beginning.
+#[test]
+fn a_server_without_ranges_is_not_asked_for_ever() {
+    let (place, bytes) = (Place::new(), weights());
+    let third = bytes.len() / 3;
+    let manners = Manners { cut: Some(third), ignores_ranges: true, ..Manners::default() };
+    let server = Server::new(bytes.clone(), manners);
+    let done = run(&place, &server, &["weights", "fetch", NAME], None);
+    assert!(done.code == 1 && done.stderr.contains("broke off"), "{}", done.stderr);
+    assert!(server.sent.load(Ordering::SeqCst) <= 6 * third, "{:?}", server.asked());
+    // Nothing of what came is lost, and what a better server sends is added to it.
+    let better = Server::new(bytes.clone(), Manners::default());
+    let done = run(&place, &better, &["weights", "fetch", NAME], None);
+    assert_eq!(better.sent.load(Ordering::SeqCst), bytes.len() - third);
+    assert_eq!(std::fs::read(done.stdout.trim()).unwrap(), bytes);
+}
+
+/// A part that begins elsewhere than it was asked for is not taken for what is missing.
+#[test]
+fn parts_begin_where_they_were_asked_for() {
+    let (place, bytes) = (Place::new(), weights());
+    let manners = Manners { cut: Some(bytes.len() / 2), late: 7, ..Manners::default() };
+    let server = Server::new(bytes, manners);
+    let done = run(&place, &server, &["weights", "fetch", NAME], None);
+    assert!(done.code == 1 && done.stderr.contains("begins at byte"), "{}", done.stderr);
+    assert!(!folder(&place).join("refs/main").exists());
+}
+
+#[test]
+fn no_byte_more_than_promised_is_written() {
+    for (more, cut) in [(1, None), (100 << 20, None), (1000, Some(1 << 20))] {
+        let (place, bytes) = (Place::new(), weights());
+        let server = Server::new(bytes.clone(), Manners { more, cut, ..Manners::default() });
+        let done = run(&place, &server, &["weights", "fetch", NAME], None);
+        assert!(done.code == 1 && done.stderr.contains("more than the"), "{}", done.stderr);
+        assert!(done.stderr.contains("thrown away"), "{}", done.stderr);
+        assert_eq!(blobs(&place), 0);
+        assert!(server.sent.load(Ordering::SeqCst) < bytes.len() + (20 << 20), "it goes on listening");
+    }
+    // What an earlier attempt left is no excuse.
+    let (place, bytes) = (Place::new(), weights());
+    let server = Server::new(bytes.clone(), Manners::default());
+    let hash: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+    std::fs::create_dir_all(folder(&place).join("blobs")).unwrap();
+    let part = folder(&place).join("blobs").join(format!("{hash}.incomplete"));
+    std::fs::write(part, [&bytes[..], b"more"].concat()).unwrap();
+    let done = run(&place, &server, &["weights", "fetch", NAME], None);
+    assert_eq!(std::fs::read(done.stdout.trim()).unwrap(), bytes, "{}", done.stderr);
+}
+
+/// A blob whose bytes are no longer those of its name.
+#[cfg(unix)]
+#[test]
+fn blobs_that_were_changed_are_fetched_again() {
+    let (place, bytes) = (Place::new(), weights());
+    let server = Server::new(bytes.clone(), Manners::default());
+    let fetched = run(&place, &server, &["weights", "fetch", NAME], None);
+    let path = PathBuf::from(fetched.stdout.trim());
+    let blob = path.canonicalize().unwrap();
+    let changed = |at: usize| {
+        let mut changed = bytes.clone();
+        changed[at] ^= 0x10;
+        changed
+    };
+    for damaged in
+        [changed(bytes.len() - 5), changed(0), bytes[..1000].to_vec(), [&bytes[..], b"x"].concat(), vec![]]
+    {
+        std::fs::write(&blob, &damaged).unwrap();
+        let offline = run(&place, &server, &["weights", "fetch", NAME, "--offline"], None);
+        assert!(offline.code == 1 && offline.stderr.contains("changed"), "{}", offline.stderr);
+        assert_eq!(std::fs::read(&blob).unwrap(), damaged, "it stays where nothing better is to be had");
+        let again = run(&place, &server, &["weights", "fetch", NAME], None);
+        assert_eq!((again.code, again.stdout), (0, fetched.stdout.clone()), "{}", again.stderr);
+        assert!(
+            again.stderr.contains("warning: ") && again.stderr.contains("fetched again"),
+            "{}",
+            again.stderr
+        );
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    }
+    let asked = server.asked().len();
+    let sound = run(&place, &server, &["weights", "fetch", NAME], None);
+    assert!(sound.code == 0 && !sound.stderr.contains("warning"), "{}", sound.stderr);
+    assert_eq!(server.asked().len(), asked);
+}
+
+/// In a cache that others can write to, what lies in the place of an unfinished file is not written through.
+#[cfg(unix)]
+#[test]
+fn links_in_the_cache_are_not_followed() {
+    let (place, bytes) = (Place::new(), weights());
+    let server = Server::new(bytes.clone(), Manners::default());
+    let hash: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+    let part = folder(&place).join("blobs").join(format!("{hash}.incomplete"));
+    std::fs::create_dir_all(part.parent().unwrap()).unwrap();
+    let victim = place.path("victim");
+    std::fs::write(&victim, "precious").unwrap();
+    type Lay<'a> = &'a dyn Fn() -> std::io::Result<()>;
+    let kinds: [Lay<'_>; 4] = [
+        &|| std::os::unix::fs::symlink(&victim, &part),
+        &|| std::os::unix::fs::symlink(place.path("nothing"), &part),
+        &|| std::fs::hard_link(&victim, &part),
+        &|| std::fs::create_dir(&part),
+    ];
+    for lay in kinds {
+        lay().unwrap();
+        let done = run(&place, &server, &["weights", "fetch", NAME], None);
+        assert!(
+            done.code == 1 && done.stderr.contains("incomplete") && done.stderr.contains("link"),
+            "{}",
+            done.stderr
+        );
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+        assert!(!place.path("nothing").exists());
+        if part.is_dir() { std::fs::remove_dir(&part).unwrap() } else { std::fs::remove_file(&part).unwrap() }
+    }
+    let done = run(&place, &server, &["weights", "fetch", NAME], None);
+    assert_eq!(std::fs::read(done.stdout.trim()).unwrap(), bytes, "{}", done.stderr);
+}
+
 /// A disk that takes no more: the error names the file, and nothing that looks finished is left.
 #[cfg(unix)]
 #[test]

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::network::open_source;
-use super::output::{Style, duration, grouped};
+use super::output::{Style, duration, escaped, grouped};
 use super::progress::Progress;
 use super::{Session, cache_folder, positive, usage_error};
 use crate::data::{Dataset, list_pictures};
@@ -146,7 +146,7 @@ impl Adapt {
             };
             out.line(format_args!("head         solved for on {} training pictures{with}", grouped(source)));
         }
-        out.line(format_args!("{}, {}", file.display(), duration(seconds)));
+        out.line(format_args!("{}, {}", escaped(file.display()), duration(seconds)));
         Ok(())
     }
 

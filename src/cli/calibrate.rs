@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::network::open_source;
-use super::output::{Style, grouped, percent};
+use super::output::{Style, escaped, grouped, percent};
 use super::progress::Progress;
 use super::{Session, positive, usage_error};
 use crate::Result;
@@ -81,7 +81,7 @@ impl Calibrate {
         out.line(format_args!("temperature  {temperature}  (fitted to {} pictures)", grouped(done.count)));
         out.line(format_args!("loss         {:.4}, was {:.4}", done.loss[1], done.loss[0]));
         out.line(format_args!("ECE          {}, was {}", percent(done.ece[1]), percent(done.ece[0])));
-        out.line(file.display());
+        out.line(escaped(file.display()));
         Ok(())
     }
 }

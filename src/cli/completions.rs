@@ -6,6 +6,7 @@ use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 use serde_json::json;
 
+use super::output::escaped;
 use super::{Cli, Session};
 use crate::{Error, Result};
 
@@ -33,7 +34,7 @@ impl Completions {
         if out.json {
             out.event("completions", json!({ "shell": self.shell.to_string(), "script": script }));
         } else {
-            out.line(script.trim_end());
+            out.raw(script.trim_end());
         }
         Ok(())
     }
@@ -64,7 +65,7 @@ impl Manual {
             let page = String::from_utf8_lossy(&page);
             match out.json {
                 true => out.event("man", json!({ "page": page })),
-                false => out.line(page.trim_end()),
+                false => out.raw(page.trim_end()),
             }
             return Ok(());
         };
@@ -72,7 +73,7 @@ impl Manual {
         clap_mangen::generate_to(command, folder).map_err(|e| Error::io(folder, "write pages into", e))?;
         match out.json {
             true => out.event("man", json!({ "folder": folder.to_string_lossy() })),
-            false => out.line(folder.display()),
+            false => out.line(escaped(folder.display())),
         }
         Ok(())
     }

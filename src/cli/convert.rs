@@ -6,9 +6,10 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::Session;
-use super::output::count;
-use crate::models::{self, Naming};
-use crate::nn::convert;
+use super::network::load_with;
+use super::output::{count, escaped};
+use crate::models::{HeadPolicy, Naming, refuse_foreign_config};
+use crate::nn::{TensorFile, convert, first_of};
 use crate::{Error, Result};
 
 const EXAMPLES: &str = "\
@@ -60,31 +61,49 @@ impl From<Names> for Naming {
 impl Convert {
     pub(super) fn run(&self, session: &Session) -> Result<()> {
         let out = &session.out;
-        if let Some(folder) = self.to.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "create folder", e))?;
-        }
-        let tensors = match &self.model {
+        let file = TensorFile::open(&self.from)?;
+        let folder = || match self.to.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            Some(folder) => {
+                std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "create folder", e))
+            }
+            None => Ok(()),
+        };
+        let (tensors, warnings) = match &self.model {
             Some(model) => {
-                let net = models::load(model, &self.from)?;
-                let naming = self.names.into();
+                let (net, report) = load_with(session, model, &self.from, HeadPolicy::Keep)?;
+                let (naming, config) = (self.names.into(), self.to.with_file_name("config.json"));
+                if naming == Naming::Timm {
+                    refuse_foreign_config(&config)?;
+                }
+                folder()?;
                 net.save_as(&self.to, naming)?;
                 if naming == Naming::Timm {
-                    net.save_timm_config(self.to.with_file_name("config.json"))?;
+                    net.save_timm_config(config)?;
                 }
-                net.manifest(naming).len()
+                let ignored = Some(&report.ignored).filter(|ignored| !ignored.is_empty()).map(|ignored| {
+                    let path = self.from.display();
+                    format!(
+                        "{path}: {} left out, having no place in {model}: {}",
+                        count(ignored.len(), "tensor is", "tensors are"),
+                        first_of(ignored)
+                    )
+                });
+                (net.manifest(naming).len(), file.beside().into_iter().chain(ignored).collect())
             }
             None => {
+                folder()?;
                 let report = convert(&self.from, &self.to, self.half)?;
-                for name in &report.left_out {
-                    out.warn(format_args!("{name} holds no floats and is left out"));
-                }
-                report.written
+                (report.written, report.warnings)
             }
         };
+        warnings.iter().for_each(|warning| out.warn(warning));
+        if !file.prefix().is_empty() {
+            out.note(format_args!("all names began with '{}', which is taken away", file.prefix()));
+        }
         if out.json {
-            out.event("converted", json!({ "from": self.from, "to": self.to, "tensors": tensors }));
+            out.event("converted", json!({ "from": self.from.to_string_lossy(), "to": self.to.to_string_lossy(), "tensors": tensors }));
         } else {
-            out.line(format_args!("{}: {}", self.to.display(), count(tensors, "tensor", "tensors")));
+            out.line(format_args!("{}: {}", escaped(self.to.display()), count(tensors, "tensor", "tensors")));
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::Session;
 use super::data_options::DataArgs;
-use super::output::{Output, Style, count, grouped, table};
+use super::output::{Output, Style, count, escaped, grouped, table};
 use crate::Result;
 use crate::data::duplicates::Pair;
 use crate::data::{self, Dataset, Duplicates, OpenOptions, Splits, Task};
@@ -167,7 +167,11 @@ fn report(out: &Output, found: &Duplicates) {
         out.line(format_args!("{} {what}", count(pairs.len(), "picture", "pictures")));
         for pair in pairs {
             let how = if pair.exact { "=" } else { "~" };
-            out.line(format_args!("  {} {how} {}", pair.first.display(), pair.second.display()));
+            out.line(format_args!(
+                "  {} {how} {}",
+                escaped(pair.first.display()),
+                escaped(pair.second.display())
+            ));
         }
     }
 }

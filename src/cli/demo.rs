@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::output::{Style, duration, grouped, mib, percent, table};
+use super::output::{Style, duration, escaped, grouped, mib, percent, table};
 use super::progress::Progress;
 use super::train::on_interrupt;
 use super::{Session, cache_folder};
@@ -77,7 +77,7 @@ impl DemoCommand {
         out.line("");
         tell(session, &shown);
         if let Some(page) = page {
-            out.line(format_args!("The report, for a browser: {}", page.display()));
+            out.line(format_args!("The report, for a browser: {}", escaped(page.display())));
         }
         Ok(())
     }
@@ -116,7 +116,7 @@ fn tell(session: &Session, shown: &Demo) {
         format!(
             "They were tested on {} others, all drawn by Defrost: {}",
             grouped(set.test as usize * classes.len()),
-            shown.pictures.display()
+            escaped(shown.pictures.display())
         ),
         format!(
             "From scratch the network learned from these pictures alone: {} right, where guessing gives {}.",

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::data_options::DataArgs;
 use super::network::NetworkOptions;
-use super::output::{Output, Style, duration, grouped, percent, table};
+use super::output::{Output, Style, duration, escaped, grouped, percent, table};
 use super::progress::Progress;
 use super::{Session, positive, usage_error};
 use crate::Result;
@@ -144,7 +144,7 @@ fn show_classes(out: &Output, result: &Evaluation, measures: &SingleLabel, class
     if !pairs.is_empty() {
         out.line("most confused:");
         for &(class, answer, count) in pairs.iter().take(PAIRS) {
-            let (class, answer) = (&classes[class], &classes[answer]);
+            let (class, answer) = (escaped(&classes[class]), escaped(&classes[answer]));
             out.line(format_args!("  {class} taken for {answer}: {}", grouped(count)));
         }
         out.line("");

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::network::NetworkOptions;
-use super::output::{Output, Style};
+use super::output::{Output, Style, escaped};
 use super::predict::{decode, expand};
 use super::{Session, positive, usage_error};
 use crate::data::{Picture, Skipped};
@@ -132,7 +132,9 @@ impl Explain {
             out.event("done", json!({ "count": done, "skipped": failed, "seconds": seconds }));
         }
         match failed {
-            n if done == 0 => Err(Error::Data(format!("nothing can be explained of any image ({n} tried)"))),
+            n if done == 0 => {
+                Err(Error::Data(format!("none of the images could be read or explained ({n} tried)")))
+            }
             _ => Ok(()),
         }
     }
@@ -163,10 +165,10 @@ impl Explain {
         }
         out.line(out.style(Style::Bold, path.display()));
         match number {
-            true => out.line(format_args!("  {:>12.4}  {class}", map.answer)),
-            false => out.line(format_args!("  {:6.2}%  {class}", map.answer * 100.0)),
+            true => out.line(format_args!("  {:>12.4}  {}", map.answer, escaped(class))),
+            false => out.line(format_args!("  {:6.2}%  {}", map.answer * 100.0, escaped(class))),
         }
-        out.line(format_args!("  {}", to.display()));
+        out.line(format_args!("  {}", escaped(to.display())));
     }
 }
 

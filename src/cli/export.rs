@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::convert::Names;
 use super::network::open_source;
-use super::output::mib;
+use super::output::{escaped, mib};
 use super::{Session, usage_error};
 use crate::models::{Naming, Precision};
 use crate::nn::write_atomically;
@@ -87,9 +87,9 @@ impl Export {
                 json!({ "from": self.run.to_string_lossy(), "files": files.collect::<Vec<_>>() }),
             );
         } else {
-            sizes
-                .iter()
-                .for_each(|(path, size)| out.line(format_args!("{}  {}", path.display(), mib(*size))));
+            sizes.iter().for_each(|(path, size)| {
+                out.line(format_args!("{}  {}", escaped(path.display()), mib(*size)));
+            });
         }
         Ok(())
     }

@@ -6,12 +6,13 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::network::load_with;
 use super::output::{Style, count, duration, grouped, percent, table};
 use super::progress::Progress;
 use super::{Session, cache_folder, positive, usage_error, weights};
 use crate::Result;
 use crate::data::{self, OpenOptions};
-use crate::models::{self, HeadPolicy, Network};
+use crate::models::{HeadPolicy, Network};
 use crate::train::{Fewshot, FewshotOptions, Method, extract, fewshot};
 
 const EXAMPLES: &str = "\
@@ -122,12 +123,13 @@ impl FewshotCommand {
     }
 
     fn network(&self, session: &Session) -> Result<Network> {
-        let load = |model: &str, weights: &PathBuf| models::load_with(model, weights, HeadPolicy::Replace);
+        let load =
+            |model: &str, weights: &PathBuf| Ok(load_with(session, model, weights, HeadPolicy::Replace)?.0);
         match (&self.model, &self.weights) {
-            (Some(model), Some(weights)) => Ok(load(model, weights)?.0),
+            (Some(model), Some(weights)) => load(model, weights),
             (Some(model), None) => {
                 let (model, weights) = weights::usual(session, model)?;
-                Ok(load(&model, &weights)?.0)
+                load(&model, &weights)
             }
             (None, Some(weights)) => Network::open(weights),
             (None, None) => Err(usage_error(

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::output::Style;
+use super::output::{Style, escaped};
 use super::progress::Progress;
 use super::train::{Train, on_interrupt};
 use super::{Session, cache_folder, positive, usage_error};
@@ -74,7 +74,7 @@ impl LrFind {
         out.line(format_args!("suggested: {}", out.style(Style::Bold, rate(found.suggestion))));
         out.line(format_args!("  defrost train ... --lr {}", rates.join(",")));
         if let Some(path) = self.svg.as_deref().map(Path::display) {
-            out.line(path);
+            out.line(escaped(path));
         }
         Ok(())
     }

@@ -39,7 +39,7 @@ use crate::gpu::{DeviceChoice, GpuOptions};
 use crate::models::Hub;
 use crate::plan::{Chosen, Device};
 use crate::{Error, Result};
-use output::{Color, Output};
+use output::{Color, Output, escaped};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -232,8 +232,18 @@ fn usage(e: &clap::Error) -> ExitCode {
         Output::new(true, false, false, Color::Never)
             .event("error", serde_json::json!({ "message": message, "exit_code": e.exit_code() }));
     }
-    // A closed pipe is no reason to complain.
-    let _ = e.print();
+    // A shell's * may have put names of files among the options, and clap repeats them as they are.
+    let given = || std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
+    let parts = |arg: String| arg.split_once('=').map_or(String::new(), |(_, value)| value.into());
+    let odd = given().chain(given().map(parts)).filter(|arg| escaped(arg) != *arg);
+    let odd: Vec<String> = odd.collect();
+    if e.use_stderr() && !odd.is_empty() {
+        let text = odd.iter().fold(e.to_string(), |text, arg| text.replace(arg, &escaped(arg)));
+        Output::new(false, false, false, Color::Never).aside(text.trim_end());
+    } else {
+        // A closed pipe is no reason to complain.
+        let _ = e.print();
+    }
     ExitCode::from(e.exit_code() as u8)
 }
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{Session, usage_error, weights};
-use crate::models::{self, Network, registry};
+use crate::models::{self, HeadPolicy, Network, registry};
+use crate::nn::LoadReport;
 use crate::{Error, Result, did_you_mean};
 
 /// A network by its name and its weights, where it is no checkpoint of Defrost's.
@@ -29,8 +30,8 @@ impl NetworkOptions {
     ) -> Result<(Network, &'a [PathBuf])> {
         let named = paths.split_first().filter(|(first, _)| is_model(first));
         Ok(match (&self.model, &self.weights, named, paths.split_first()) {
-            (Some(model), Some(weights), ..) => (models::load(model, weights)?, paths),
-            (None, Some(weights), Some((name, rest)), _) => (models::load(&text(name), weights)?, rest),
+            (Some(model), Some(weights), ..) => (load(session, model, weights)?, paths),
+            (None, Some(weights), Some((name, rest)), _) => (load(session, &text(name), weights)?, rest),
             (None, Some(weights), ..) => (Network::open(weights)?, paths),
             (Some(model), None, ..) => (weights::load(session, model)?, paths),
             (None, None, Some((name, rest)), _) => (weights::load(session, &text(name))?, rest),
@@ -42,6 +43,23 @@ impl NetworkOptions {
             }
         })
     }
+}
+
+/// A network with weights from a file, and what was loaded; tells what is not as one would expect.
+pub(super) fn load_with(
+    session: &Session,
+    model: &str,
+    weights: &Path,
+    head: HeadPolicy,
+) -> Result<(Network, LoadReport)> {
+    let (net, report) = models::load_with(model, weights, head)?;
+    report.warnings.iter().for_each(|warning| session.out.warn(warning));
+    Ok((net, report))
+}
+
+/// The same, with the head that the file has.
+pub(super) fn load(session: &Session, model: &str, weights: &Path) -> Result<Network> {
+    Ok(load_with(session, model, weights, HeadPolicy::Keep)?.0)
 }
 
 fn text(path: &Path) -> String {

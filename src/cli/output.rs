@@ -51,6 +51,61 @@ pub(super) enum Style {
     Red,
 }
 
+impl Style {
+    /// The code that begins it.
+    const fn begin(self) -> &'static str {
+        match self {
+            Style::Bold => "\x1b[1m",
+            Style::Dim => "\x1b[2m",
+            Style::Yellow => "\x1b[33m",
+            Style::Red => "\x1b[31m",
+        }
+    }
+}
+
+/// The code that ends every style.
+const END: &str = "\x1b[0m";
+
+/// Text from outside as people may see it: names of files and classes, a server's words. What would steer a terminal or
+/// look like another line is escaped, `\x1b`, `\n`, and so is what turns the direction of writing, `\u{202e}`.
+pub(super) fn escaped(text: impl Display) -> String {
+    let mut safe = String::new();
+    text.to_string().chars().for_each(|c| escape(c, &mut safe));
+    safe
+}
+
+/// Text of our own with names in it that are escaped: its lines and styles stay, all else is escaped.
+fn composed(text: impl Display) -> String {
+    const STYLES: [&str; 5] =
+        [Style::Bold.begin(), Style::Dim.begin(), Style::Yellow.begin(), Style::Red.begin(), END];
+    let (text, mut composed) = (text.to_string(), String::new());
+    let mut rest = text.as_str();
+    while let Some(c) = rest.chars().next() {
+        let style = STYLES.into_iter().find(|style| rest.starts_with(style));
+        let own = style.or((c == '\n').then_some("\n"));
+        match own {
+            Some(own) => composed.push_str(own),
+            None => escape(c, &mut composed),
+        }
+        rest = &rest[own.map_or(c.len_utf8(), str::len)..];
+    }
+    composed
+}
+
+fn escape(c: char, to: &mut String) {
+    let (lines, directions) = ('\u{2028}'..='\u{2029}', ['\u{202a}'..='\u{202e}', '\u{2066}'..='\u{2069}']);
+    match c {
+        '\n' => to.push_str("\\n"),
+        '\r' => to.push_str("\\r"),
+        '\t' => to.push_str("\\t"),
+        c if c.is_ascii_control() => to.push_str(&format!("\\x{:02x}", u32::from(c))),
+        c if c.is_control() || lines.contains(&c) || directions.iter().any(|d| d.contains(&c)) => {
+            to.extend(c.escape_unicode());
+        }
+        c => to.push(c),
+    }
+}
+
 /// Where everything is written.
 #[derive(Debug)]
 pub(super) struct Output {
@@ -71,22 +126,23 @@ impl Output {
     }
 
     fn paint(&self, style: Style, text: impl Display, stream: usize) -> String {
-        let code = match style {
-            Style::Bold => 1,
-            Style::Dim => 2,
-            Style::Yellow => 33,
-            Style::Red => 31,
-        };
-        if self.color[stream] { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+        let text = escaped(text);
+        if self.color[stream] { format!("{}{text}{END}", style.begin()) } else { text }
     }
 
-    /// Text as it looks on stdout.
+    /// Text, escaped, as it looks on stdout.
     pub(super) fn style(&self, style: Style, text: impl Display) -> String {
         self.paint(style, text, 0)
     }
 
-    /// One line of a result. A reader that went away (`| head`) is no error; a full disk is, at the end.
+    /// A line of a result, or several; names in it are [`escaped`]. A reader that went away (`| head`) is no error; a full
+    /// disk is, at the end.
     pub(super) fn line(&self, text: impl Display) {
+        self.raw(composed(text));
+    }
+
+    /// The same for programs: nothing in it is escaped.
+    pub(super) fn raw(&self, text: impl Display) {
         let mut stdout = io::stdout().lock();
         let outcome = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
         if let Err(e) = outcome
@@ -104,12 +160,12 @@ impl Output {
         if let Value::Object(fields) = fields {
             object.extend(fields);
         }
-        self.line(Value::Object(object));
+        self.raw(Value::Object(object));
     }
 
-    /// A line on stderr. Where nobody listens, nothing is lost.
+    /// A line on stderr; names in it are [`escaped`]. Where nobody listens, nothing is lost.
     pub(super) fn aside(&self, text: impl Display) {
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        let _ = writeln!(io::stderr().lock(), "{}", composed(text));
     }
 
     /// Something worth knowing, unless quiet.
@@ -130,7 +186,7 @@ impl Output {
     }
 
     fn warning(&self, text: impl Display) {
-        self.aside(format_args!("{} {text}", self.paint(Style::Yellow, "warning:", 1)));
+        self.aside(format_args!("{} {}", self.paint(Style::Yellow, "warning:", 1), escaped(text)));
     }
 
     /// Files that are not used: how many, and the first of them; all with `-v` and as JSON.
@@ -145,7 +201,7 @@ impl Output {
         let shown = if self.verbose { skipped.len() } else { skipped.len().min(NAMED) };
         self.warning(format_args!("{} not used:", count(skipped.len(), "file is", "files are")));
         for s in &skipped[..shown] {
-            self.aside(format_args!("  {}: {}", s.path.display(), s.reason));
+            self.aside(format_args!("  {}: {}", escaped(s.path.display()), escaped(&s.reason)));
         }
         if shown < skipped.len() {
             self.aside(format_args!("  and {} more; -v names them all", skipped.len() - shown));
@@ -165,7 +221,12 @@ impl Output {
         if self.json {
             self.event("error", json!({ "message": error.to_string(), "exit_code": error.exit_code() }));
         }
-        self.aside(format_args!("{} {error}", self.paint(Style::Red, "error:", 1)));
+        let text = match error {
+            // A driver's words may have several lines, and no names of files.
+            Error::Gpu(text) => text.clone(),
+            other => escaped(other),
+        };
+        self.aside(format_args!("{} {text}", self.paint(Style::Red, "error:", 1)));
     }
 
     /// Whether all results could be written.
@@ -208,8 +269,9 @@ pub(super) fn duration(seconds: f64) -> String {
     }
 }
 
-/// Lines of columns, two spaces apart. `right` says which columns end flush, not begin.
+/// Lines of columns, two spaces apart; cells are [`escaped`]. `right` says which columns end flush, not begin.
 pub(super) fn table(rows: &[Vec<String>], right: &[bool]) -> Vec<String> {
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(escaped).collect()).collect();
     let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..right.len()).map(|c| width(c).unwrap_or(0)).collect();
     let cell = |(c, text): (usize, &String)| {
@@ -230,6 +292,28 @@ mod tests {
         let rows = rows.map(|row| row.map(String::from).to_vec());
         let lines = table(&rows, &[false, true]);
         assert_eq!(lines, ["layer  parameters", "conv1         864", "fc     11,689,512"]);
+    }
+
+    #[test]
+    fn nothing_from_outside_steers_a_terminal() {
+        for (name, expected) in [
+            ("caf\u{e9} \u{5d0}\u{1f600}\u{200d}.png", "caf\u{e9} \u{5d0}\u{1f600}\u{200d}.png"),
+            ("\x1b]0;owned\x07\x1b[31mred", "\\x1b]0;owned\\x07\\x1b[31mred"),
+            ("a\nb\r\tc\0\x7f", "a\\nb\\r\\tc\\x00\\x7f"),
+            ("\u{9b}31m\u{85}", "\\u{9b}31m\\u{85}"),
+            ("\u{202e}gpj.\u{2066}\u{2069}\u{2028}", "\\u{202e}gpj.\\u{2066}\\u{2069}\\u{2028}"),
+        ] {
+            assert_eq!(escaped(name), expected);
+        }
+        // Every control character there is.
+        let all: String = (0..=0x2100).filter_map(char::from_u32).filter(|c| c.is_control()).collect();
+        assert!(all.chars().count() == 65 && !escaped(&all).chars().any(char::is_control));
+        let out = Output { color: [true; 2], ..Output::new(false, false, false, Color::Never) };
+        let line = format!("{}:\n  {}", out.style(Style::Bold, "a\x1b[0m"), escaped("b\n"));
+        assert_eq!(composed(&line), "\x1b[1ma\\x1b[0m\x1b[0m:\n  b\\n");
+        assert_eq!(composed("\x1b[2J\x1b[1mx\x1b[0m\x07"), "\\x1b[2J\x1b[1mx\x1b[0m\\x07");
+        let rows = [vec!["a\x1b".to_string(), "1".into()], vec!["bb".into(), "22".into()]];
+        assert_eq!(table(&rows, &[false, true]), ["a\\x1b   1", "bb     22"]);
     }
 
     #[test]

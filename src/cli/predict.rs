@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::network::NetworkOptions;
-use super::output::{Output, Style, count};
+use super::output::{Output, Style, count, escaped};
 use super::{Session, positive, usage_error};
 use crate::data::{self, Skipped, list_pictures};
 use crate::models::{Network, Task, imagenet};
@@ -123,9 +123,11 @@ impl Predict {
             out.event("done", json!({ "count": done, "skipped": failed, "seconds": seconds }));
         }
         match failed {
-            n if done == 0 => Err(Error::Data(format!("nothing can be said of any image ({n} tried)"))),
+            n if done == 0 => {
+                Err(Error::Data(format!("none of the images could be read or predicted ({n} tried)")))
+            }
             n if n > 0 && self.strict => Err(Error::Data(format!(
-                "nothing can be said of {}, of {done} it can; without --strict that is no failure",
+                "{} could not be read or predicted, {done} could; without --strict that is no failure",
                 count(n, "image", "images")
             ))),
             _ => Ok(()),
@@ -191,7 +193,7 @@ impl Predict {
         let text = written.and_then(|()| writer.into_inner().map_err(|e| e.into_error()));
         let text = text.map_err(|e| Error::io("standard output", "write", e))?;
         let text = String::from_utf8_lossy(&text);
-        out.line(text.strip_suffix('\n').unwrap_or(&text));
+        out.raw(text.strip_suffix('\n').unwrap_or(&text));
         Ok(())
     }
 
@@ -213,7 +215,7 @@ impl Predict {
                 out.event("prediction", json!({ "path": path.to_string_lossy(), "values": values }));
             } else {
                 out.line(out.style(Style::Bold, path.display()));
-                named.for_each(|(name, value)| out.line(format_args!("  {value:>12.4}  {name}")));
+                named.for_each(|(name, value)| out.line(format_args!("  {value:>12.4}  {}", escaped(name))));
             }
             return;
         }
@@ -236,7 +238,11 @@ impl Predict {
         }
         out.line(out.style(Style::Bold, path.display()));
         for class in order {
-            out.line(format_args!("  {:6.2}%  {}", probabilities[class] * 100.0, net.classes()[class]));
+            out.line(format_args!(
+                "  {:6.2}%  {}",
+                probabilities[class] * 100.0,
+                escaped(&net.classes()[class])
+            ));
         }
     }
 }

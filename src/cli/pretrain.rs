@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::output::{Style, duration, grouped, percent};
+use super::output::{Style, duration, escaped, grouped, percent};
 use super::progress::Progress;
 use super::train::on_interrupt;
 use super::{Session, cache_folder, positive};
@@ -97,7 +97,7 @@ impl PretrainCommand {
         ));
         out.line(format_args!(
             "{}: {} bytes, sha256 {}",
-            self.file.display(),
+            escaped(self.file.display()),
             grouped(record.bytes as usize),
             record.sha256
         ));

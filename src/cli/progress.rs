@@ -153,7 +153,10 @@ impl Observer for Progress<'_> {
                     json!({ "tensors": total.tensors, "learning": total.parameters, "parameters": total.of }),
                 );
             }
-            Event::Frozen(summary) => self.aside(|out| out.note(summary)),
+            // A line for each part.
+            Event::Frozen(summary) => {
+                self.aside(|out| summary.to_string().lines().for_each(|line| out.note(line)));
+            }
             Event::Progress { what, done, total, epoch, loss, accuracy } => {
                 if !self.bars {
                     return;

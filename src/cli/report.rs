@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::Session;
+use super::output::escaped;
 use super::progress::Progress;
 use crate::{Result, report};
 
@@ -37,7 +38,7 @@ impl ReportCommand {
         if out.json {
             out.event("done", json!({ "report": path.to_string_lossy() }));
         } else {
-            out.line(path.display());
+            out.line(escaped(path.display()));
         }
         Ok(())
     }

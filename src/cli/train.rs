@@ -11,7 +11,7 @@ use super::augment::Augmenting;
 use super::data_options::DataArgs;
 use super::network::is_model;
 use super::options::Freezing;
-use super::output::{Style, duration, percent};
+use super::output::{Style, duration, escaped, percent};
 use super::progress::{Progress, figure};
 use super::teaching::Teaching;
 use super::tune::tune_for;
@@ -180,7 +180,7 @@ impl Train {
         if out.json {
             out.event("sheet", json!({ "path": path.to_string_lossy() }));
         } else {
-            out.line(path.display());
+            out.line(escaped(path.display()));
         }
         Ok(())
     }
@@ -251,7 +251,7 @@ fn show(session: &Session, report: &Report) {
     if let Some(folder) = &report.run {
         match report.interrupted {
             true => out.line(format_args!("stopped; to go on: defrost train --resume {}", quoted(folder))),
-            false => out.line(folder.display()),
+            false => out.line(escaped(folder.display())),
         }
     }
 }

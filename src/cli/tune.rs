@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::output::{Output, Style, count, table};
+use super::output::{Output, Style, count, escaped, table};
 use super::{Session, cache_folder, positive, usage_error};
 use crate::gpu::{Choices, Gpu};
 use crate::models::{self, Preprocess, registry};
@@ -159,7 +159,7 @@ impl Tune {
         let (ops, taken) = (count(found.len(), "op", "ops"), better.len());
         out.line(format_args!(
             "{ops} tried, {taken} with another kernel than usual; kept in {}",
-            path.display()
+            escaped(path.display())
         ));
         Ok(())
     }

@@ -7,10 +7,10 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::Session;
-use super::output::{mib, table};
+use super::output::{escaped, mib, table};
+use super::{Session, network};
+use crate::models::Network;
 use crate::models::manifest::{self, Weights};
-use crate::models::{self, Network};
 use crate::{Error, Result};
 
 const EXAMPLES: &str = "\
@@ -35,7 +35,7 @@ pub(super) struct WeightsCommand {
 enum Action {
     /// What can be fetched, and what is there already
     List,
-    /// Fetch weights into the cache, and say where they are
+    /// Fetch weights into the cache, and say where they are; weights that were changed there are fetched again
     Fetch {
         /// A model, or weights as the list names them
         name: String,
@@ -55,7 +55,17 @@ impl WeightsCommand {
             Action::Fetch { name } | Action::Path { name } => {
                 let weights = manifest::find(name)?;
                 let path = match &self.action {
-                    Action::Fetch { .. } => fetch(session, weights)?,
+                    Action::Fetch { .. } => {
+                        if let Some(blob) =
+                            session.hub().discard_damaged(&weights.repository, &weights.file)?
+                        {
+                            out.warn(format_args!(
+                                "{}: its bytes were not those that had been fetched; the file is fetched again",
+                                blob.display()
+                            ));
+                        }
+                        fetch(session, weights)?
+                    }
                     _ => session.hub().cached(&weights.repository, &weights.file).ok_or_else(|| {
                         Error::Weights(format!(
                             "{} is not in the cache: defrost weights fetch {}",
@@ -66,10 +76,10 @@ impl WeightsCommand {
                 if out.json {
                     out.event(
                         "weights",
-                        json!({ "name": weights.name, "model": weights.model, "path": path }),
+                        json!({ "name": weights.name, "model": weights.model, "path": path.to_string_lossy() }),
                     );
                 } else {
-                    out.line(path.display());
+                    out.line(escaped(path.display()));
                 }
                 Ok(())
             }
@@ -94,7 +104,7 @@ fn list(session: &Session) -> Result<()> {
                     "file": weights.file,
                     "licence": weights.licence,
                     "input": side,
-                    "path": path,
+                    "path": path.as_ref().map(|path| path.to_string_lossy()),
                 }),
             );
         }
@@ -149,5 +159,5 @@ pub(super) fn usual(session: &Session, name: &str) -> Result<(String, PathBuf)> 
 /// A network with its usual weights.
 pub(super) fn load(session: &Session, name: &str) -> Result<Network> {
     let (name, path) = usual(session, name)?;
-    models::load(&name, path)
+    network::load(session, &name, &path)
 }

@@ -223,8 +223,8 @@ pub(super) fn choose(choice: &DeviceChoice, infos: &[wgpu::AdapterInfo]) -> Resu
         ));
     }
     let listed = || {
-        let lines = infos.iter().enumerate().map(|(i, info)| format!("\n  {i}  {}", describe(info)));
-        format!("this machine has:{}\n  cpu  (no adapter)", lines.collect::<String>())
+        let all = infos.iter().enumerate().map(|(i, info)| format!("{i}, {}; ", describe(info)));
+        format!("this machine has {}and the CPU, cpu", all.collect::<String>())
     };
     match choice {
         DeviceChoice::Auto => Ok(0),

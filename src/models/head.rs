@@ -60,7 +60,7 @@ impl Network {
     /// # Errors
     /// [`Error::Usage`] for no class.
     pub fn replace_head(&mut self, classes: usize, seed: u64) -> Result<()> {
-        self.replace_head_for(numbered_classes(classes), seed)
+        self.replace_head_for(numbered_classes(classes)?, seed)
     }
 
     /// The same for classes with names. What the head knows of a class that it has learned to tell before stays: its
@@ -84,7 +84,7 @@ impl Network {
     ) -> Result<()> {
         let taught = !self.fresh_head
             && !self.knows_imagenet()
-            && self.classes() != numbered_classes(self.classes().len());
+            && self.classes() != numbered_classes(self.classes().len())?;
         let (specs, old): (Vec<ParamSpec>, Vec<Vec<f32>>) = match taught {
             true => {
                 let head = self.tensors().filter(|(s, _)| self.is_head(s.layer_path()));

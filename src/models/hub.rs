@@ -5,12 +5,13 @@
 //! GET with a range fetches what is missing. (The hub's own crate brings an asynchronous runtime and a second
 //! storage protocol: ten times as many crates as the rest of the program.)
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use ureq::http;
 
 use crate::{Error, Result};
 
@@ -73,8 +74,38 @@ impl Hub {
     pub fn cached(&self, repo: &str, file: &str) -> Option<PathBuf> {
         let folder = self.folder(repo);
         let commit = fs::read_to_string(folder.join("refs/main")).ok()?;
-        let path = folder.join("snapshots").join(commit.trim()).join(file);
+        let commit = Some(commit.trim()).filter(|commit| is_plain(commit))?;
+        let path = folder.join("snapshots").join(commit).join(file);
         path.is_file().then_some(path)
+    }
+
+    /// Removes the file from the cache where its bytes no longer have the hash that is its blob's name: something
+    /// changed it on the disk. Returns the blob's path then. Blobs whose names are other hashes, and copies where the
+    /// system has no links, cannot be checked.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the blob cannot be read or removed; [`Error::Weights`] where it is damaged and offline.
+    pub fn discard_damaged(&self, repo: &str, file: &str) -> Result<Option<PathBuf>> {
+        let Some(path) = self.cached(repo, file) else { return Ok(None) };
+        let blob = path.canonicalize().map_err(|e| Error::io(&path, "read", e))?;
+        let name = blob.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !is_sha256(&name) {
+            return Ok(None);
+        }
+        let mut hash = Sha256::new();
+        let mut bytes = File::open(&blob).map_err(|e| Error::io(&blob, "read", e))?;
+        digest(&mut bytes, &mut hash).map_err(|e| Error::io(&blob, "read", e))?;
+        if hexadecimal(hash) == name {
+            return Ok(None);
+        }
+        if self.offline {
+            return Err(Error::Weights(format!(
+                "{}: its bytes are not those that were fetched: the file was changed; fetch it again without --offline",
+                blob.display()
+            )));
+        }
+        fs::remove_file(&blob).map_err(|e| Error::io(&blob, "remove", e))?;
+        Ok(Some(blob))
     }
 
     /// The file, fetched where it is not in the cache; `progress` is told how many bytes there are, and of how many.
@@ -130,9 +161,9 @@ impl Hub {
             true => agent.head(url),
             false => agent.get(url).config().max_redirects(8).build(),
         };
-        // The token is for the hub, not for those it sends us to.
+        // The token is for the hub, not for those it sends us to. (The client sends it to no redirection.)
         match &self.token {
-            Some(token) if url.starts_with(&self.endpoint) => {
+            Some(token) if same_host(url, &self.endpoint) => {
                 request.header("authorization", format!("Bearer {token}"))
             }
             _ => request,
@@ -174,21 +205,16 @@ impl Hub {
             let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
             let etag = header("x-linked-etag").or_else(|| header("etag"));
             let etag = etag.map(|etag| etag.trim_start_matches("W/").trim_matches('"').to_string());
-            let etag = etag.filter(|etag| {
-                !etag.is_empty() && etag.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
-            });
-            let commit = header("x-repo-commit").map(String::from);
-            let commit = commit.filter(|c| !c.is_empty() && c.chars().all(|c| c.is_ascii_alphanumeric()));
+            let etag = etag.filter(|etag| is_plain(etag));
+            let commit = header("x-repo-commit").filter(|commit| is_plain(commit)).map(String::from);
             let size = header("x-linked-size").or_else(|| header("content-length"));
             let size = size.and_then(|size| size.parse().ok());
-            let target = header("location").map(|location| match location.starts_with('/') {
-                true => format!("{}{location}", self.endpoint),
-                false => location.to_string(),
-            });
+            let target = header("location").map(|location| resolved(&url, location));
             // A repository that was renamed.
             if let (300.., None, Some(target)) = (status, &commit, &target)
-                && target.starts_with(&self.endpoint)
+                && same_host(target, &self.endpoint)
             {
+                last = format!("the server sends on to {target}");
                 url.clone_from(target);
                 continue;
             }
@@ -215,24 +241,23 @@ impl Hub {
             let part = part.clone();
             move |e: io::Error| Error::io(&part, action, e)
         };
-        let mut out = OpenOptions::new();
-        let mut out = out.create(true).read(true).append(true).open(&part).map_err(failed("create"))?;
+        let mut out = open_part(&part)?;
         // Another process that fetches the same goes first; then the blob is there.
         out.lock().map_err(failed("lock"))?;
         if blob.is_file() {
             return Ok(());
         }
-        let (mut hash, mut done) = (Sha256::new(), 0);
-        let mut piece = vec![0; PIECE];
-        out.seek(SeekFrom::Start(0)).map_err(failed("read"))?;
-        loop {
-            let n = out.read(&mut piece).map_err(failed("read"))?;
-            if n == 0 {
-                break;
-            }
-            hash.update(&piece[..n]);
-            done += n as u64;
+        let mut hash = Sha256::new();
+        let mut done = digest(&mut out, &mut hash).map_err(failed("read"))?;
+        if done > about.size {
+            out.set_len(0).map_err(failed("empty"))?;
+            (hash, done) = (Sha256::new(), 0);
         }
+        let thrown_away = |what: String| {
+            fs::remove_file(&part).map_err(failed("remove"))?;
+            Err(Error::Weights(format!("{repo}: {file}: {what}; they are thrown away: try again")))
+        };
+        let mut piece = vec![0; PIECE];
         let mut last = String::new();
         let mut attempt = 0;
         while done < about.size {
@@ -255,49 +280,146 @@ impl Hub {
                     continue;
                 }
             };
-            let status = response.status().as_u16();
-            if done > 0 && status == 200 {
-                // It does not know ranges: from the beginning.
-                out.set_len(0).map_err(failed("empty"))?;
-                (hash, done) = (Sha256::new(), 0);
-            } else if !matches!(status, 200 | 206) {
-                last = format!("the server answers {status}");
+            // A server that knows no ranges begins at the beginning: what is there already is passed over. So nothing
+            // but new bytes counts as progress, and a server that never gives any comes to an end.
+            let begins = match response.status().as_u16() {
+                200 => 0,
+                206 => begin_of(&response).unwrap_or(done),
+                status => {
+                    last = format!("the server answers {status}");
+                    continue;
+                }
+            };
+            let Some(mut known) = done.checked_sub(begins) else {
+                last = format!("the server begins at byte {begins}, not {done}");
                 continue;
-            }
-            let mut body = response.body_mut().as_reader();
-            loop {
+            };
+            let (before, mut body) = (done, response.body_mut().as_reader());
+            let ended = loop {
                 let n = match body.read(&mut piece) {
-                    Ok(0) => break,
+                    Ok(0) => break format!("{done} of {} bytes arrived", about.size),
                     Ok(n) => n,
-                    Err(e) => {
-                        last = e.to_string();
-                        break;
-                    }
+                    Err(e) => break e.to_string(),
                 };
-                out.write_all(&piece[..n]).map_err(failed("write"))?;
-                hash.update(&piece[..n]);
-                done += n as u64;
-                // Whatever arrives counts as a new beginning.
-                attempt = 1;
+                let passed_over = known.min(n as u64);
+                known -= passed_over;
+                let new = &piece[passed_over as usize..n];
+                if new.len() as u64 > about.size - done {
+                    return thrown_away(format!(
+                        "more than the {} bytes came that were promised",
+                        about.size
+                    ));
+                }
+                out.write_all(new).map_err(failed("write"))?;
+                hash.update(new);
+                done += new.len() as u64;
                 progress(done, about.size)?;
-            }
-            if last.is_empty() {
-                last = format!("{done} of {} bytes arrived", about.size);
+            };
+            last = ended;
+            // New bytes are a new beginning.
+            if done > before {
+                attempt = 1;
             }
         }
         out.sync_all().map_err(failed("write"))?;
-        let found = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let found = hexadecimal(hash);
         // Files that are not kept in the large store have another kind of hash.
-        let promised = about.etag.len() == 64;
-        if done != about.size || (promised && found != about.etag) {
-            fs::remove_file(&part).map_err(failed("remove"))?;
-            return Err(Error::Weights(format!(
-                "{repo}: {file}: {done} bytes with the hash {found} came, but {} with {} were promised; they are \
-                 thrown away: try again",
+        if is_sha256(&about.etag) && found != about.etag {
+            return thrown_away(format!(
+                "{done} bytes with the hash {found} came, but {} with {} were promised",
                 about.size, about.etag
-            )));
+            ));
         }
         fs::rename(&part, blob).map_err(|e| Error::io(blob, "write", e))
+    }
+}
+
+/// Opens the file that what is fetched goes into. In a cache that others can write to, a link may lie there, to a file
+/// that is not theirs to write: it is not followed.
+fn open_part(part: &Path) -> Result<File> {
+    let is_link = || {
+        Error::Weights(format!(
+            "{}: it is a link, or not a regular file, and Defrost does not write through it. Remove it, and find out who put \
+             it there",
+            part.display()
+        ))
+    };
+    let opened = OpenOptions::new().read(true).append(true).create_new(true).open(part);
+    match opened {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        opened => return opened.map_err(|e| Error::io(part, "create", e)),
+    }
+    let failed = |e| Error::io(part, "open", e);
+    if !part.symlink_metadata().map_err(failed)?.is_file() {
+        return Err(is_link());
+    }
+    let file = OpenOptions::new().read(true).append(true).open(part).map_err(failed)?;
+    // What the name stands for now is what was opened, and has no other name: nobody put a link there in between.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let (opened, named) = (file.metadata().map_err(failed)?, part.symlink_metadata().map_err(failed)?);
+        if !named.is_file() || (opened.dev(), opened.ino(), 1) != (named.dev(), named.ino(), named.nlink()) {
+            return Err(is_link());
+        }
+    }
+    Ok(file)
+}
+
+/// Reads to the end, and returns how many bytes those are.
+fn digest(from: &mut impl Read, hash: &mut Sha256) -> io::Result<u64> {
+    let (mut piece, mut done) = (vec![0; PIECE], 0);
+    loop {
+        match from.read(&mut piece)? {
+            0 => return Ok(done),
+            n => {
+                hash.update(&piece[..n]);
+                done += n as u64;
+            }
+        }
+    }
+}
+
+fn hexadecimal(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn is_sha256(name: &str) -> bool {
+    name.len() == 64 && name.chars().all(|c| c.is_ascii_hexdigit())
+}
+
+/// Whether a word from outside can be a part of a path.
+fn is_plain(word: &str) -> bool {
+    !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+}
+
+/// Where the bytes of a part begin: `content-range: bytes 1000-1999/2000`.
+fn begin_of(response: &http::Response<ureq::Body>) -> Option<u64> {
+    let range = response.headers().get("content-range")?.to_str().ok()?;
+    range.trim().strip_prefix("bytes")?.trim_start().split('-').next()?.parse().ok()
+}
+
+/// Scheme, host and port of an address.
+fn host(url: &str) -> Option<(String, String, u16)> {
+    let url: http::Uri = url.parse().ok()?;
+    let scheme = url.scheme_str()?.to_lowercase();
+    let port = url.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+    Some((scheme, url.host()?.to_lowercase(), port))
+}
+
+/// Whether two addresses are of one server, whatever else stands in them.
+fn same_host(one: &str, other: &str) -> bool {
+    host(one).is_some_and(|one| host(other) == Some(one))
+}
+
+/// The address that a server's answer to `url` leads on to.
+fn resolved(url: &str, location: &str) -> String {
+    let scheme = url.split("//").next().unwrap_or_default();
+    let root = url.match_indices('/').nth(2).map_or(url, |(at, _)| &url[..at]);
+    match location {
+        _ if location.starts_with("//") => format!("{scheme}{location}"),
+        _ if location.starts_with('/') => format!("{root}{location}"),
+        _ => location.into(),
     }
 }
 
@@ -340,5 +462,52 @@ fn link(blob: &Path, snapshot: &Path) -> Result<()> {
     #[cfg(not(unix))]
     {
         fs::hard_link(blob, snapshot).or_else(|_| fs::copy(blob, snapshot).map(drop)).map_err(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_is_for_one_host() {
+        let hub = "https://huggingface.co";
+        for same in
+            ["https://huggingface.co/a/b", "https://HUGGINGFACE.co:443/a", "https://huggingface.co?x=//other"]
+        {
+            assert!(same_host(same, hub), "{same}");
+        }
+        for other in [
+            "http://huggingface.co/a",
+            "https://huggingface.co:8443/a",
+            "https://huggingface.co.other.host/a",
+            "https://huggingface.co@other.host/a",
+            "https://huggingface.co:443@other.host/a",
+            "https://other.host/https://huggingface.co/",
+            "https://other.host#huggingface.co",
+            "https://other.host\\@huggingface.co/",
+            "https://xhuggingface.co/",
+            "https://huggingface.co./",
+            "//huggingface.co/a",
+            "huggingface.co/a",
+            "file:///huggingface.co",
+            "",
+        ] {
+            assert!(!same_host(other, hub), "{other}");
+        }
+        assert!(!same_host("nowhere", "nowhere"));
+    }
+
+    #[test]
+    fn locations_lead_on_from_where_they_were_given() {
+        let from = "https://mirror.host:8443/hub/a/resolve/main/b";
+        for (location, expected) in [
+            ("/store/b", "https://mirror.host:8443/store/b"),
+            ("//other.host/b", "https://other.host/b"),
+            ("http://other.host/b", "http://other.host/b"),
+        ] {
+            assert_eq!(resolved(from, location), expected);
+        }
+        assert_eq!(resolved("https://mirror.host", "/b"), "https://mirror.host/b");
     }
 }

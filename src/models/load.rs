@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::network::numbered_classes;
+use super::network::{MOST_OUTPUTS, numbered_classes};
 use super::registry::{self, Choice, Model};
 use super::{Config, Naming, Network, imagenet};
-use crate::nn::{Kind, LoadReport, PaddingStyle, ParamSpec, TensorFile, lies_in};
+use crate::nn::{Kind, LoadReport, PaddingStyle, ParamSpec, TensorFile, is_counter, lies_in, prefix_of};
 use crate::{Error, Result, did_you_mean};
 
 /// What is expected of a file's last layer.
@@ -36,7 +36,7 @@ pub fn create(name: &str, classes: usize) -> Result<Network> {
 /// As for [`create`].
 pub fn blank(name: &str, classes: usize) -> Result<Network> {
     let choice = registry::find(name)?;
-    Network::hollow(&choice, choice.width.unwrap_or(1.0), numbered_classes(classes))
+    Ok(Network::hollow(&choice, choice.width.unwrap_or(1.0), numbered_classes(classes)?)?.zeroed())
 }
 
 /// A network with weights from a file, torchvision's, timm's or Defrost's own. Width, number of
@@ -53,35 +53,54 @@ pub fn load(name: &str, path: impl AsRef<Path>) -> Result<Network> {
 /// # Errors
 /// As for [`load`].
 pub fn load_with(name: &str, path: impl AsRef<Path>, head: HeadPolicy) -> Result<(Network, LoadReport)> {
+    let (mut net, file, warnings) = described(name, path)?;
+    let model = net.config.model.clone();
+    let own = file.metadata().contains_key(DESCRIPTION);
+    let report = net.read(&file, head).map_err(|e| match fitting(&file, &model).filter(|_| !own) {
+        Some(other) => file.error(format!("these are weights of {other}, not of {model}")),
+        None => e,
+    })?;
+    Ok((net, LoadReport { warnings, ..report }))
+}
+
+/// The network that a file describes, without its numbers, and what is not as one would expect.
+fn described(name: &str, path: impl AsRef<Path>) -> Result<(Network, TensorFile, Vec<String>)> {
     let choice = registry::find(name)?;
     let file = TensorFile::open(path)?;
+    let mut warnings = Vec::from_iter(file.choice());
     if let Some(config) = config_of(&file)? {
         if config.model != choice.model.name {
             return Err(file.error(format!("it holds a {}, not a {}", config.model, choice.model.name)));
         }
-        let mut net = Network::from_config(config).map_err(|e| file.error(e))?;
-        let report = net.read(&file, head)?;
-        return Ok((net, report));
+        let net = Network::from_config(config).map_err(|e| file.error(e))?;
+        return Ok((net, file, warnings));
     }
-    let mut net = shaped_like(&file, &choice, head)?;
+    let mut net = shaped_like(&file, &choice)?;
     if choice.norm.is_none() && net.naming_of(&file) == Naming::Timm {
         net.config.norm = net.architecture.timm_norm();
     }
-    net.apply_timm_config(file.path())?;
-    net.apply_metadata(&file)?;
-    let report = net.read(&file, head).map_err(|e| match fitting(&file, choice.model) {
-        Some(other) => file.error(format!("these are weights of {other}, not of {}", choice.model.name)),
-        None => e,
-    })?;
-    Ok((net, report))
+    warnings.extend(net.apply_timm_config(file.path())?);
+    warnings.extend(net.apply_metadata(&file)?);
+    Ok((net, file, warnings))
 }
+
+/// The metadata of a checkpoint of Defrost's that describes its network.
+const DESCRIPTION: &str = "defrost";
+
+/// Numbers of a head that a file does not hold: more are not allocated because a description asks for them.
+const MOST_FRESH: usize = 1 << 24;
 
 /// The description in a checkpoint of Defrost's.
 fn config_of(file: &TensorFile) -> Result<Option<Config>> {
-    let Some(text) = file.metadata().get("defrost") else { return Ok(None) };
+    /// Bytes: a million classes have names of some letters.
+    const MOST: usize = 16 << 20;
+    let Some(text) = file.metadata().get(DESCRIPTION) else { return Ok(None) };
     #[derive(serde::Deserialize)]
     struct Version {
         version: u32,
+    }
+    if text.len() > MOST {
+        return Err(file.error(format!("its description has {} bytes; at most {MOST} are read", text.len())));
     }
     let damaged = |e: serde_json::Error| file.error(format!("its description cannot be understood: {e}"));
     let Version { version } = serde_json::from_str(text).map_err(damaged)?;
@@ -92,26 +111,31 @@ fn config_of(file: &TensorFile) -> Result<Option<Config>> {
 }
 
 /// Names of the classes that weights of this model were trained on, where the number fits.
-fn usual_classes(model: &Model, count: usize) -> Vec<String> {
+fn usual_classes(model: &Model, count: usize) -> Result<Vec<String>> {
     const CIFAR10: [&str; 10] =
         ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
     match (model.classes, count) {
-        (1000, 1000) => imagenet::classes().iter().map(|c| c.name.to_string()).collect(),
-        (10, 10) => CIFAR10.map(String::from).into(),
+        (1000, 1000) => Ok(imagenet::classes().iter().map(|c| c.name.to_string()).collect()),
+        (10, 10) => Ok(CIFAR10.map(String::from).into()),
         _ => numbered_classes(count),
     }
 }
 
-/// A blank network of the width and the number of classes that the file's tensors have.
-fn shaped_like(file: &TensorFile, choice: &Choice, head: HeadPolicy) -> Result<Network> {
+/// A network without numbers of the width and the number of classes that the file's tensors have.
+fn shaped_like(file: &TensorFile, choice: &Choice) -> Result<Network> {
     let model = choice.model;
-    let build = |width, classes| Network::hollow(choice, width, usual_classes(model, classes));
+    let build = |width, classes| Network::hollow(choice, width, usual_classes(model, classes)?);
     let mut net = build(choice.width.unwrap_or(1.0), model.classes)?;
     let bias = format!("{}.bias", net.structure.head);
     let timm = net.architecture.timm_name(&bias);
-    let found = [&bias, &timm].into_iter().find_map(|name| file.tensors().get(name));
-    let classes = match (found.map(|info| info.shape.as_slice()), head) {
-        (Some(&[classes]), _) if classes > 0 => classes,
+    let found = [&bias, &timm].into_iter().find_map(|name| Some((name, file.tensors().get(name)?)));
+    let classes = match found.map(|(name, info)| (name, info.shape.as_slice())) {
+        Some((name, &[classes])) if classes > MOST_OUTPUTS => {
+            return Err(file.error(format!(
+                "tensor '{name}' has {classes} numbers, and a network has at most {MOST_OUTPUTS} classes"
+            )));
+        }
+        Some((_, &[classes])) if classes > 0 => classes,
         _ => model.classes,
     };
     let widths = (2..=40).map(|twentieths| f64::from(twentieths) / 20.0);
@@ -126,10 +150,10 @@ fn shaped_like(file: &TensorFile, choice: &Choice, head: HeadPolicy) -> Result<N
 }
 
 /// Another network that the file's tensors fit.
-fn fitting(file: &TensorFile, but: &Model) -> Option<&'static str> {
-    let others = registry::MODELS.iter().filter(|m| m.name != but.name);
+fn fitting(file: &TensorFile, but: &str) -> Option<&'static str> {
+    let others = registry::MODELS.iter().filter(|m| m.name != but);
     others.map(|m| m.name).find(|name| {
-        let net = registry::find(name).and_then(|c| Network::hollow(&c, 1.0, numbered_classes(1)));
+        let net = registry::find(name).and_then(|c| Network::hollow(&c, 1.0, numbered_classes(1)?));
         net.is_ok_and(|net| net.fits(file))
     })
 }
@@ -157,7 +181,10 @@ impl Network {
     pub fn load_weights(&mut self, path: impl AsRef<Path>, head: HeadPolicy) -> Result<LoadReport> {
         let file = TensorFile::open(path)?;
         let before = self.config.clone();
-        let outcome = self.describe(&file).and_then(|()| self.read(&file, head));
+        let outcome = self.describe(&file).and_then(|warnings| {
+            let report = self.read(&file, head)?;
+            Ok(LoadReport { warnings: file.choice().into_iter().chain(warnings).collect(), ..report })
+        });
         if outcome.is_err() {
             self.config = before;
         }
@@ -165,7 +192,7 @@ impl Network {
     }
 
     /// Takes over preprocessing, padding and batch norm from a file, whoever wrote it.
-    fn describe(&mut self, file: &TensorFile) -> Result<()> {
+    fn describe(&mut self, file: &TensorFile) -> Result<Option<String>> {
         let about = config_of(file)?;
         self.config.temperature = about.as_ref().and_then(|config| config.temperature);
         let Some(Config { padding, norm, preprocess, .. }) = about else {
@@ -173,11 +200,11 @@ impl Network {
         };
         self.set_preprocess(preprocess).map_err(|e| file.error(e))?;
         (self.config.padding, self.config.norm) = (padding, norm);
-        Ok(())
+        Ok(None)
     }
 
-    /// Takes over what a file says of padding, preprocessing, batch norm and classes.
-    fn apply_metadata(&mut self, file: &TensorFile) -> Result<()> {
+    /// Takes over what a file says of padding, preprocessing, batch norm and classes; returns what of it does not fit.
+    fn apply_metadata(&mut self, file: &TensorFile) -> Result<Option<String>> {
         let about = file.metadata();
         self.config.padding = match about.get("padding").map(String::as_str) {
             None => self.config.padding,
@@ -194,13 +221,17 @@ impl Network {
                 file.error(format!("metadata 'bn_eps' is '{text}', expected a small number"))
             })?;
         }
-        if let Some(text) = about.get("classes") {
-            let classes: Vec<String> = text.split(',').map(|c| c.trim().to_string()).collect();
-            if classes.len() == self.classes().len() {
-                self.config.classes = classes;
-            }
+        let Some(text) = about.get("classes") else { return Ok(None) };
+        let classes: Vec<String> = text.split(',').map(|c| c.trim().to_string()).collect();
+        let (found, expected) = (classes.len(), self.classes().len());
+        if found != expected {
+            let path = file.path().display();
+            return Ok(Some(format!(
+                "{path}: its metadata names {found} classes, and its head has {expected}: the names are not taken over"
+            )));
         }
-        Ok(())
+        self.config.classes = classes;
+        Ok(None)
     }
 
     /// Whose names the file's tensors bear.
@@ -214,14 +245,18 @@ impl Network {
         if matches(Naming::Timm) > matches(Naming::Torchvision) { Naming::Timm } else { Naming::Torchvision }
     }
 
-    /// A tensor's name in a file: an older one, where that is there.
+    /// A tensor's name in a file: an older one, where that is there. From a name that looks wrapped (`backbone.conv1`, and
+    /// so all others of this architecture) the file's prefix was taken away, too.
     fn name_in(&self, file: &TensorFile, spec: &ParamSpec, naming: Naming) -> String {
         let (name, _) = self.name_and_shape(spec, naming);
         if file.tensors().contains_key(&name) {
             return name;
         }
         let former = self.architecture.former_name(&spec.path);
-        former.filter(|former| file.tensors().contains_key(former)).unwrap_or(name)
+        let prefix = prefix_of(self.specs().iter().map(|s| s.path.as_str()));
+        let bare = name.strip_prefix(prefix).map(String::from);
+        let mut others = [former, bare].into_iter().flatten();
+        others.find(|other| file.tensors().contains_key(other)).unwrap_or(name)
     }
 
     /// Whether a file's tensor belongs to an auxiliary head that this network does without.
@@ -284,8 +319,10 @@ impl Network {
             *count = file.read_i64(&name).unwrap_or(0);
             known.insert(name);
         }
-        for name in file.tensors().keys().filter(|name| !known.contains(*name)) {
-            if !name.ends_with("num_batches_tracked") && !self.is_left_out(name) {
+        for (name, info) in file.tensors().iter().filter(|(name, _)| !known.contains(*name)) {
+            let counts =
+                name.ends_with("num_batches_tracked") || is_counter(name, info, !file.prefix().is_empty());
+            if !counts && !self.is_left_out(name) {
                 let hint = did_you_mean(name, known.iter().map(String::as_str));
                 let model = &self.config.model;
                 return Err(file.error(format!(
@@ -293,6 +330,13 @@ impl Network {
                 )));
             }
             report.ignored.push(name.clone());
+        }
+        let fresh = self.specs().iter().zip(&tensors).filter(|(_, numbers)| numbers.is_empty());
+        let fresh: usize = fresh.map(|(spec, _)| spec.numel()).sum();
+        if fresh > MOST_FRESH {
+            return Err(file.error(format!(
+                "its description asks for a head of {fresh} numbers that it does not hold; the file is damaged"
+            )));
         }
         self.tensors = tensors;
         self.batches = batches;
@@ -316,6 +360,6 @@ impl Network {
     }
 
     fn manifest_has(&self, name: &str) -> bool {
-        self.position(name).is_ok() || name.ends_with("num_batches_tracked")
+        self.has(name) || name.ends_with("num_batches_tracked")
     }
 }

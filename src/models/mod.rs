@@ -49,6 +49,7 @@ pub use record::{Head, IMAGE_LAYER, InputKind, Recorded, Recording};
 pub use resnet::Resnet;
 pub use save::{Naming, Precision};
 pub use squeezenet::SqueezeNet;
+pub(crate) use timm::refuse_foreign_config;
 pub use vgg::Vgg;
 
 /// A network's layers, without sizes, classes and numbers. Every family has this one surface, so

@@ -108,13 +108,23 @@ fn check_temperature(temperature: Option<f64>) -> Result<()> {
     }
 }
 
+/// Classes of a network at most, and features of a hidden layer before the last one.
+pub(super) const MOST_OUTPUTS: usize = 1 << 20;
+
 /// Names for classes nobody named.
-pub(super) fn numbered_classes(count: usize) -> Vec<String> {
-    (0..count).map(|i| format!("class_{i}")).collect()
+///
+/// # Errors
+/// [`Error::Usage`] for more than a network can have.
+pub(super) fn numbered_classes(count: usize) -> Result<Vec<String>> {
+    if count > MOST_OUTPUTS {
+        return Err(Error::Usage(format!("{count} classes: a network has at most {MOST_OUTPUTS}")));
+    }
+    Ok((0..count).map(|i| format!("class_{i}")).collect())
 }
 
 impl Network {
-    /// A network of zeros, which the system lends without touching memory.
+    /// A network without numbers, which only reading a file or [`Network::zeroed`] gives it: until then nothing is
+    /// allocated for what its description asks for.
     pub(super) fn hollow(choice: &Choice, width: f64, classes: Vec<String>) -> Result<Self> {
         Self::from_config(Config {
             version: 1,
@@ -131,14 +141,20 @@ impl Network {
         })
     }
 
-    /// The same from a checkpoint's description.
+    /// The same from a checkpoint's description, in which any number may stand.
     pub(super) fn from_config(config: Config) -> Result<Self> {
         let model = registry::find(&config.model)?.model;
         if !(0.05..=4.0).contains(&config.width) || (config.width != 1.0 && !model.widths) {
             return Err(Error::Usage(format!("{} does not come in width {}", model.name, config.width)));
         }
         let architecture = model.build(config.width);
-        Self::built(config, architecture)
+        Self::declared(config, architecture)
+    }
+
+    /// All its numbers are zero, which the system lends without touching memory.
+    pub(super) fn zeroed(mut self) -> Self {
+        self.tensors = self.structure.specs.iter().map(|s| vec![0.0; s.numel()]).collect();
+        self
     }
 
     /// A network of an architecture of your own, with first weights, to be trained from nothing or filled by
@@ -158,7 +174,7 @@ impl Network {
         if registry::find(name).is_ok() {
             return Err(Error::Usage(format!("'{name}' is a network of Defrost's: give yours another name")));
         }
-        let mut net = Self::built(
+        let mut net = Self::declared(
             Config {
                 version: 1,
                 model: name.into(),
@@ -178,7 +194,7 @@ impl Network {
         Ok(net)
     }
 
-    fn built(config: Config, architecture: Arc<dyn Architecture>) -> Result<Self> {
+    fn declared(config: Config, architecture: Arc<dyn Architecture>) -> Result<Self> {
         let Norm { eps, momentum } = config.norm;
         if !(eps > 0.0 && eps < 1.0 && (0.0..=1.0).contains(&momentum)) {
             return Err(Error::Weights(format!(
@@ -200,7 +216,6 @@ impl Network {
             dropout: None,
         };
         net.declare()?;
-        net.tensors = net.structure.specs.iter().map(|s| vec![0.0; s.numel()]).collect();
         Ok(net)
     }
 
@@ -209,8 +224,14 @@ impl Network {
         if self.config.classes.is_empty() {
             return Err(Error::Usage("a network needs at least one class".into()));
         }
-        if self.config.hidden == Some(0) {
-            return Err(Error::Usage("a hidden layer needs at least one feature".into()));
+        let outputs = self.config.classes.len();
+        if outputs > MOST_OUTPUTS {
+            return Err(Error::Usage(format!("{outputs} classes: a network has at most {MOST_OUTPUTS}")));
+        }
+        if let Some(hidden) = self.config.hidden.filter(|hidden| !(1..=MOST_OUTPUTS).contains(hidden)) {
+            return Err(Error::Usage(format!(
+                "a hidden layer of {hidden} features: it has 1 to {MOST_OUTPUTS}"
+            )));
         }
         let mut tape = Tape::new();
         let side = self.config.preprocess.crop;
@@ -334,6 +355,11 @@ impl Network {
             let hint = crate::did_you_mean(path, self.specs().iter().map(|s| s.path.as_str()));
             Error::Usage(format!("{} has no tensor '{path}'{hint}", self.config.model))
         })
+    }
+
+    /// Whether there is a tensor of this path.
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.index.contains_key(path)
     }
 
     /// A tensor's description.
@@ -500,7 +526,7 @@ impl Network {
     pub fn count_batches(&mut self, steps: i64) {
         for (layer, count) in &mut self.batches {
             if self.mask.norm_mode(layer) == crate::nn::NormMode::Train {
-                *count += steps;
+                *count = count.saturating_add(steps);
             }
         }
     }

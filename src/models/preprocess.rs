@@ -85,9 +85,20 @@ impl Preprocess {
         };
         let side = |key: &str| -> Result<Option<usize>> {
             let Some(text) = about.get(key) else { return Ok(None) };
-            let digits: String = text.trim().chars().take_while(char::is_ascii_digit).collect();
-            let side = digits.parse().ok().filter(|side| (8..=4096).contains(side));
-            side.map(Some).ok_or_else(|| fail(key, "a side in pixels, 8 to 4096"))
+            // A remark may follow, "224 (227 slightly better)", or the other side, which is to be the same.
+            let number = |text: &str| -> Option<(usize, usize)> {
+                let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+                Some((text[..end].parse().ok()?, end))
+            };
+            let text = text.trim();
+            let side = number(text).filter(|(side, end)| {
+                let other =
+                    text[*end..].trim_start().strip_prefix('x').map(|other| number(other.trim_start()));
+                (8..=4096).contains(side)
+                    && other.is_none_or(|other| other.is_some_and(|(other, _)| other == *side))
+            });
+            let side = side.map(|(side, _)| side);
+            side.map(Some).ok_or_else(|| fail(key, "the side of a square in pixels, 8 to 4096"))
         };
         for (key, target) in [("mean", &mut changed.mean), ("std", &mut changed.std)] {
             let Some(text) = about.get(key) else { continue };

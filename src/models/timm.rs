@@ -1,87 +1,210 @@
 //! timm's `config.json`, which lies beside its weights: architecture, labels, what becomes of a picture.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::preprocess::{IMAGENET_MEAN, IMAGENET_STD};
 use super::{Filter, Network, Preprocess, registry};
 use crate::nn::{PaddingStyle, write_atomically};
 use crate::{Error, Result};
 
 /// What such a file says.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct TimmConfig {
+struct TimmConfig {
     /// timm's name: `tf_efficientnet_lite0`.
-    pub(super) architecture: String,
-    pub(super) preprocess: Preprocess,
+    architecture: String,
+    preprocess: Preprocess,
     /// Names of the classes, where they are given.
-    pub(super) labels: Option<Vec<String>>,
+    labels: Option<Vec<String>>,
     /// Of the batch norms, where it is not the architecture's own.
-    pub(super) eps: Option<f32>,
+    eps: Option<f32>,
     /// Whether convolutions pad as TensorFlow's, where it is said.
-    pub(super) same: Option<bool>,
+    same: Option<bool>,
+    /// Values that Defrost does not take over, and what it takes in their place.
+    odd: Vec<String>,
+}
+
+/// The JSON at `path`; nothing where there is no such file.
+fn json_at(path: &Path) -> Result<Option<Value>> {
+    /// Bytes: names of 22,000 classes with descriptions have three million.
+    const MOST: u64 = 8 << 20;
+    let read = |e| Error::io(path, "read", e);
+    let wrong = |what: String| Error::Weights(format!("{}: {what}; mend or remove it", path.display()));
+    let about = match std::fs::metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        about => about.map_err(read)?,
+    };
+    if about.is_dir() {
+        return Err(read(io::ErrorKind::IsADirectory.into()));
+    }
+    if !about.is_file() || about.len() > MOST {
+        return Err(wrong(format!("it is not a regular file of at most {MOST} bytes")));
+    }
+    let text = String::from_utf8(std::fs::read(path).map_err(read)?).map_err(|e| {
+        wrong(format!("the text is not UTF-8 (from byte {} on)", e.utf8_error().valid_up_to()))
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    serde_json::from_str(text).map(Some).map_err(|e| wrong(format!("the text is not JSON ({e})")))
+}
+
+/// Architecture and preprocessing in a file of timm's; `None` for another program's. Before 2023, timm kept both in one
+/// object.
+fn parts(config: &Value) -> Option<(&str, &Map<String, Value>)> {
+    let architecture = config["architecture"].as_str()?;
+    let about = match config.get("pretrained_cfg") {
+        Some(about) => about.as_object(),
+        None => config
+            .as_object()
+            .filter(|all| ["input_size", "mean", "std"].iter().any(|key| all.contains_key(*key))),
+    };
+    about.map(|about| (architecture, about))
+}
+
+/// Refuses to write timm's `config.json` over another program's file of that name, a run's say.
+///
+/// # Errors
+/// [`Error::Usage`] naming the file.
+pub(crate) fn refuse_foreign_config(path: &Path) -> Result<()> {
+    match json_at(path) {
+        Ok(None) => Ok(()),
+        Ok(Some(config)) if parts(&config).is_some() => Ok(()),
+        _ => Err(Error::Usage(format!(
+            "{}: another program wrote this file, and timm's config.json would take its place; name another folder",
+            path.display()
+        ))),
+    }
 }
 
 impl TimmConfig {
-    /// The `config.json` beside a file of weights, where there is one of timm's.
+    /// What the `config.json` at `path` says, where it is timm's. Other programs have a file of this name, too:
+    /// Defrost's own runs among them. What it does not say is as in `usual`.
     ///
     /// # Errors
-    /// [`Error::Weights`] naming what in it cannot be understood.
-    pub(super) fn beside(weights: &Path) -> Result<Option<Self>> {
-        let path = weights.with_file_name("config.json");
-        let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };
-        let wrong = |what: &str| Error::Weights(format!("{}: {what}", path.display()));
-        let config: Value = serde_json::from_str(&text)
-            .map_err(|e| wrong(&format!("it is no JSON ({e}); remove or mend it")))?;
-        // Other programs have a file of this name, too: Defrost's own runs among them.
-        let (Some(architecture), Some(about)) =
-            (config["architecture"].as_str(), config["pretrained_cfg"].as_object())
-        else {
-            return Ok(None);
+    /// [`Error::Io`] and [`Error::Weights`] naming what cannot be read, cannot be understood, or asks for other images than
+    /// Defrost's networks see.
+    fn at(path: &Path, usual: &Preprocess) -> Result<Option<Self>> {
+        let Some(config) = json_at(path)? else { return Ok(None) };
+        let wrong = |what: String| Error::Weights(format!("{}: {what}", path.display()));
+        let Some((architecture, about)) = parts(&config) else {
+            return match config.get("pretrained_cfg") {
+                Some(_) => Err(wrong(
+                    "its 'architecture' is not a name, or its 'pretrained_cfg' not an object; mend or remove it".into(),
+                )),
+                None => Ok(None),
+            };
         };
-        let three = |key: &str| {
+        let value = |key: &str| about.get(key).filter(|value| !value.is_null());
+        let text = |value: Option<&Value>| value.map_or(String::new(), Value::to_string);
+        let mut odd = Vec::new();
+
+        let mut three = |key: &str, usual: [f32; 3]| -> Result<[f32; 3]> {
+            let Some(given) = value(key) else {
+                odd.push(format!("{key} is missing ({usual:?} is taken)"));
+                return Ok(usual);
+            };
             let numbers: Option<Vec<f32>> =
-                about.get(key)?.as_array()?.iter().map(|n| Some(n.as_f64()? as f32)).collect();
-            <[f32; 3]>::try_from(numbers?).ok()
+                given.as_array().and_then(|all| all.iter().map(|n| Some(n.as_f64()? as f32)).collect());
+            // One number stands for all channels.
+            match numbers.as_deref() {
+                Some(&[one]) => Ok([one; 3]),
+                Some(&[red, green, blue]) => Ok([red, green, blue]),
+                _ => Err(wrong(format!("{key} is {given}, expected three numbers; mend or remove it"))),
+            }
         };
-        let number = |key: &str| about.get(key).and_then(Value::as_f64);
-        let side = about.get("input_size").and_then(|size| size.get(2)).and_then(Value::as_u64);
-        let (Some(crop), Some(mean), Some(std)) = (side, three("mean"), three("std")) else {
-            return Err(wrong(
-                "pretrained_cfg has no input_size [3, height, width], or no mean and std of three numbers",
-            ));
+        let (mean, std) = (three("mean", IMAGENET_MEAN)?, three("std", IMAGENET_STD)?);
+        let crop = match value("input_size") {
+            None => {
+                odd.push(format!("input_size is missing ({} pixels are taken)", usual.crop));
+                usual.crop
+            }
+            Some(size) => {
+                let sides: Option<Vec<u64>> =
+                    size.as_array().and_then(|sides| sides.iter().map(Value::as_u64).collect());
+                match sides.as_deref() {
+                    Some(&[3, height, width]) if height == width && (8..=4096).contains(&width) => {
+                        width as usize
+                    }
+                    _ => {
+                        return Err(wrong(format!(
+                            "input_size is {size}, and Defrost's networks see square images of three channels, \
+                             [3, 224, 224] say; mend or remove the file"
+                        )));
+                    }
+                }
+            }
         };
-        let share = number("crop_pct").filter(|share| (0.1..=1.0).contains(share)).unwrap_or(0.875);
-        let filter = match about.get("interpolation").and_then(Value::as_str) {
-            Some("bilinear") => Filter::Bilinear,
-            _ => Filter::Bicubic,
+        const SHARE: f64 = 0.875;
+        let share =
+            value("crop_pct").map_or(Some(SHARE), Value::as_f64).filter(|share| (0.1..=1.0).contains(share));
+        let share = share.unwrap_or_else(|| {
+            odd.push(format!("crop_pct is {}, not 0.1 to 1 ({SHARE} is taken)", text(value("crop_pct"))));
+            SHARE
+        });
+        let filter = match value("interpolation").map(Value::as_str) {
+            Some(Some("bilinear")) => Filter::Bilinear,
+            Some(Some("bicubic")) | None => Filter::Bicubic,
+            Some(_) => {
+                let given = text(value("interpolation"));
+                odd.push(format!(
+                    "interpolation is {given}, neither bilinear nor bicubic (bicubic is taken)"
+                ));
+                Filter::Bicubic
+            }
         };
-        let resize = (crop as f64 / share).floor() as usize;
-        let preprocess = Preprocess { resize, crop: crop as usize, filter, mean, std };
-        preprocess.check().map_err(|e| wrong(&e.to_string()))?;
-        let names = |value: &Value| -> Option<Vec<String>> {
-            value.as_array()?.iter().map(|name| Some(name.as_str()?.to_string())).collect()
-        };
-        let arguments = &config["model_args"];
-        Ok(Some(TimmConfig {
-            architecture: architecture.into(),
-            preprocess,
-            labels: names(&config["label_names"]),
-            eps: arguments["bn_eps"].as_f64().map(|eps| eps as f32).filter(|eps| (1e-8..0.1).contains(eps)),
-            same: arguments["pad_type"].as_str().map(|pad| pad == "same"),
-        }))
+        if let Some(mode) = value("crop_mode").filter(|mode| mode.as_str() != Some("center")) {
+            odd.push(format!("crop_mode is {mode} (the centre is taken)"));
+        }
+        let preprocess =
+            Preprocess { resize: (crop as f64 / share).floor() as usize, crop, filter, mean, std };
+        preprocess.check().map_err(|e| wrong(e.to_string()))?;
+
+        let mut labels = None;
+        if let Some(given) = config.get("label_names").filter(|given| !given.is_null()) {
+            let name = |name: &Value| name.as_str().map(String::from);
+            labels = given.as_array().and_then(|all| all.iter().map(name).collect());
+            if labels.is_none() {
+                odd.push("label_names is not a list of names".into());
+            }
+        }
+        let (mut eps, mut same) = (None, None);
+        for (key, value) in config["model_args"].as_object().into_iter().flatten() {
+            let taken = match key.as_str() {
+                "bn_eps" => {
+                    eps = value.as_f64().map(|eps| eps as f32).filter(|eps| (1e-8..0.1).contains(eps));
+                    eps.is_some()
+                }
+                "pad_type" => {
+                    let known = value.as_str().filter(|pad| ["same", "symmetric", ""].contains(pad));
+                    same = known.map(|pad| pad == "same");
+                    same.is_some()
+                }
+                _ => false,
+            };
+            if !taken {
+                odd.push(format!("model_args.{key} is {value}"));
+            }
+        }
+        Ok(Some(TimmConfig { architecture: architecture.into(), preprocess, labels, eps, same, odd }))
     }
 }
 
 impl Network {
-    /// Takes over what timm's `config.json` beside a file says, where it is about this model.
-    pub(super) fn apply_timm_config(&mut self, weights: &Path) -> Result<()> {
-        let Some(config) = TimmConfig::beside(weights)? else { return Ok(()) };
-        let Ok(choice) = registry::find(&config.architecture) else { return Ok(()) };
-        if choice.model.name != self.config.model {
-            return Ok(());
-        }
+    /// Takes over what timm's `config.json` beside a file says, where it is about this model, and returns what of it is
+    /// not taken over.
+    pub(super) fn apply_timm_config(&mut self, weights: &Path) -> Result<Option<String>> {
+        let path = weights.with_file_name("config.json");
+        let Some(config) = TimmConfig::at(&path, &self.config.preprocess)? else { return Ok(None) };
+        let (path, model) = (path.display(), &self.config.model);
+        let choice = registry::find(&config.architecture).ok().filter(|choice| choice.model.name == *model);
+        let Some(choice) = choice else {
+            let other = config.architecture;
+            return Ok(Some(format!(
+                "{path}: it describes '{other}', not {model}: Defrost takes nothing over from it"
+            )));
+        };
+        let mut odd = config.odd;
         self.config.preprocess = config.preprocess;
         self.config.padding = choice.padding;
         if let Some(same) = config.same {
@@ -91,10 +214,18 @@ impl Network {
             self.config.norm = norm;
         }
         self.config.norm.eps = config.eps.unwrap_or(self.config.norm.eps);
-        if let Some(labels) = config.labels.filter(|labels| labels.len() == self.classes().len()) {
-            self.config.classes = labels;
+        if let Some(labels) = config.labels {
+            let (found, expected) = (labels.len(), self.classes().len());
+            match found == expected {
+                true => self.config.classes = labels,
+                false => odd.push(format!("label_names has {found} names for {expected} classes")),
+            }
         }
-        Ok(())
+        let count = match odd.len() {
+            1 => "a value is".into(),
+            n => format!("{n} values are"),
+        };
+        Ok((!odd.is_empty()).then(|| format!("{path}: {count} not taken over: {}", odd.join("; "))))
     }
 
     /// timm's name of this network: `mobilenetv2_140`.
@@ -116,8 +247,9 @@ impl Network {
     /// `timm.create_model("local-dir:FOLDER", pretrained=True)`.
     ///
     /// # Errors
-    /// [`Error::Io`] naming the file.
+    /// [`Error::Io`] naming the file; [`Error::Usage`] where a file is there that is not timm's.
     pub fn save_timm_config(&self, path: impl AsRef<Path>) -> Result<()> {
+        refuse_foreign_config(path.as_ref())?;
         let Preprocess { resize, crop, filter, mean, std } = self.config.preprocess.clone();
         let interpolation = match filter {
             Filter::Bilinear => "bilinear",

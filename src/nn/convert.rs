@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::contents::first_of;
 use super::weights::{SavedTensor, TensorFile, save_tensors};
 use crate::Result;
 
@@ -11,18 +12,20 @@ use crate::Result;
 pub struct Converted {
     /// How many were written.
     pub written: usize,
-    /// Those that hold no floats, and are no counters.
+    /// Those of the network that hold no floats, and are no counters.
     pub left_out: Vec<String>,
+    /// What was read and not written, and where: sentences for people.
+    pub warnings: Vec<String>,
 }
 
-/// Writes the tensors of `from`, which may be PyTorch's, as safetensors under the same names, in f32 or, with `half`,
+/// Writes the tensors of `from`, which may be PyTorch's, as safetensors under the names of [`TensorFile::open`], in f32 or, with `half`,
 /// in f16. Counters without extents (`num_batches_tracked`) are kept.
 ///
 /// # Errors
 /// As for [`TensorFile::open`], [`TensorFile::read_f32`] and [`save_tensors`]; nothing is written then.
 pub fn convert(from: impl AsRef<Path>, to: impl AsRef<Path>, half: bool) -> Result<Converted> {
     let file = TensorFile::open(from)?;
-    let mut report = Converted::default();
+    let mut report = Converted { warnings: Vec::from_iter(file.beside()), ..Converted::default() };
     let (mut floats, mut counters) = (BTreeMap::new(), BTreeMap::new());
     for (name, info) in file.tensors() {
         if let Some(counter) = file.read_i64(name).filter(|_| info.shape.is_empty()) {
@@ -32,6 +35,14 @@ pub fn convert(from: impl AsRef<Path>, to: impl AsRef<Path>, half: bool) -> Resu
         } else {
             report.left_out.push(name.clone());
         }
+    }
+    if !report.left_out.is_empty() {
+        let (path, names) = (file.path().display(), first_of(&report.left_out));
+        let count = match report.left_out.len() {
+            1 => "a tensor that holds no floats is".into(),
+            n => format!("{n} tensors that hold no floats are"),
+        };
+        report.warnings.push(format!("{path}: {count} left out: {names}"));
     }
     let mut tensors = BTreeMap::new();
     for (name, numbers) in &floats {

@@ -4,17 +4,24 @@
 //! Parameter paths are torchvision's, because the code that records a network walks the same path:
 //! `g.at("layer1", |g| g.conv2d("conv1", ..))` declares `layer1.conv1.weight`. There is no second list.
 
+mod contents;
 mod convert;
 pub(crate) mod freeze;
 mod graph;
+mod header;
 pub mod init;
 mod layers;
 mod norm;
 mod param;
 mod pickle;
+mod python;
 mod pytorch;
+mod state_dict;
 mod weights;
+mod wrapper;
 
+pub use contents::TensorInfo;
+pub(crate) use contents::first_of;
 pub use convert::{Converted, convert};
 pub(crate) use freeze::lies_in;
 pub use freeze::{Freeze, FreezeSummary, Learning, Mask, NormMode, Structure};
@@ -23,5 +30,6 @@ pub use graph::{Graph, LayerMark, Mode, Norm, PaddingStyle, Settings};
 pub use layers::{Conv2d, Linear};
 pub use param::{Kind, Layout, ParamSpec};
 pub use weights::{
-    LoadReport, SavedTensor, TensorFile, TensorInfo, TensorMap, load_tensors, save_tensors, write_atomically,
+    LoadReport, SavedTensor, TensorFile, TensorMap, load_tensors, save_tensors, write_atomically,
 };
+pub(crate) use wrapper::{is_counter, prefix_of};

@@ -3,42 +3,59 @@
 //! A pickle is a program for a small stack machine, and may name any function of Python. Here the names that
 //! checkpoints need are known and stand for values; any other is refused. (The opcodes are those of Python's
 //! `pickletools`, protocols 2 to 5.)
+//!
+//! A value has 24 bytes and is `Copy`. The machine keeps what lists, dictionaries, storages and tensors hold in arenas, and
+//! their values are places in these arenas. So a copy costs the same whatever it holds, no drop recurses, and a pickle
+//! costs time and memory in proportion to its opcodes, of which the machine takes at most [`MOST_STEPS`].
 
 use std::collections::HashMap;
 
+use super::contents::MOST_AXES;
+use super::python::{Function, Name, known};
+
 /// What a pickle holds.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value {
-    None,
-    Bool(bool),
-    Int(i64),
-    Float(f64),
-    Text(String),
-    Bytes,
-    Tuple(Vec<Value>),
-    /// The number of a list of the machine.
-    List(usize),
-    /// The number of a dictionary of the machine.
-    Dict(usize),
-    /// A known name: `torch.FloatStorage`.
-    Global(String),
-    /// A storage of numbers: type, key, how many.
-    Storage(String, String, usize),
-    /// Numbers within a storage.
-    Tensor(Tensor),
-    /// Something harmless that no tensor depends on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Value<'a> {
+    /// Something that no tensor depends on: None, numbers with a point, bytes.
     Other,
+    Int(i64),
+    Text(&'a str),
+    /// A list, a tuple, a set, or an object with what it was made of: its place in [`Machine::lists`].
+    List(usize),
+    /// Its place in [`Machine::dicts`].
+    Dict(usize),
+    /// A known name of Python's.
+    Function(Function),
+    /// The type of a storage or of numbers: `FloatStorage`, `float32`.
+    Type(&'a str),
+    /// Its place in [`Machine::storages`].
+    Storage(usize),
+    /// Its place in [`Machine::tensors`].
+    Tensor(usize),
+}
+
+/// Opcodes that a pickle may have: a checkpoint of 2000 tensors with the state of its optimizer has some 400,000. Each
+/// makes one value at most, so that this bounds the memory, too.
+const MOST_STEPS: usize = 1 << 22;
+
+/// A storage of numbers, or a part of one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Storage<'a> {
+    /// `FloatStorage`.
+    pub(super) kind: &'a str,
+    /// Which.
+    pub(super) key: &'a str,
+    /// Where the part begins, in numbers.
+    offset: usize,
 }
 
 /// Numbers within a storage.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Tensor {
-    /// `torch.FloatStorage`.
-    pub(super) kind: String,
+#[derive(Debug, Clone)]
+pub(super) struct Tensor<'a> {
+    /// The type of its numbers: `FloatStorage`, `float8_e5m2`.
+    pub(super) kind: &'a str,
     /// Which storage.
-    pub(super) key: String,
-    /// Numbers in the storage.
-    pub(super) stored: usize,
+    pub(super) key: &'a str,
     /// The first number.
     pub(super) offset: usize,
     pub(super) shape: Vec<usize>,
@@ -46,68 +63,25 @@ pub(super) struct Tensor {
     pub(super) strides: Vec<usize>,
 }
 
-/// Names that make tensors, and what holds them.
-const TENSORS: &[&str] = &[
-    "torch._utils._rebuild_tensor",
-    "torch._utils._rebuild_tensor_v2",
-    "torch._utils._rebuild_parameter",
-    "torch.nn.parameter.Parameter",
-    "torch._tensor._rebuild_from_type_v2",
-    "collections.OrderedDict",
-    "torch.Size",
-];
-
-/// Names that occur in checkpoints beside the tensors: arguments, counters, types. They become [`Value::Other`].
-const HARMLESS: &[&str] = &[
-    "argparse.Namespace",
-    "types.SimpleNamespace",
-    "collections.defaultdict",
-    "collections.Counter",
-    "builtins.dict",
-    "builtins.list",
-    "builtins.set",
-    "builtins.int",
-    "builtins.float",
-    "__builtin__.set",
-    "_codecs.encode",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray.scalar",
-    "numpy.core.multiarray._reconstruct",
-    "numpy._core.multiarray._reconstruct",
-    "numpy.dtype",
-    "numpy.ndarray",
-    "pathlib.PosixPath",
-    "pathlib.Path",
-    "pathlib._local.PosixPath",
-    "torch.device",
-    "torch._C._nn.gelu",
-    "torch.serialization._get_layout",
-];
-
-/// Whether a name is a storage's type or a type of numbers, such as `torch.FloatStorage`, `torch.float32`.
-fn is_type(name: &str) -> bool {
-    let Some(rest) = name.strip_prefix("torch.") else { return false };
-    let rest = rest.strip_prefix("storage.").or(rest.strip_prefix("cuda.")).unwrap_or(rest);
-    let plain = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric());
-    rest.strip_suffix("Storage").is_some_and(plain)
-        || ["float16", "float32", "float64", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "bool"]
-            .contains(&rest)
-}
-
 /// The stack machine.
 #[derive(Debug, Default)]
-pub(super) struct Machine {
-    stack: Vec<Value>,
+pub(super) struct Machine<'a> {
+    stack: Vec<Value<'a>>,
     marks: Vec<usize>,
-    memo: HashMap<u64, Value>,
-    pub(super) lists: Vec<Vec<Value>>,
-    pub(super) dicts: Vec<Vec<(Value, Value)>>,
+    memo: HashMap<u64, Value<'a>>,
+    steps: usize,
+    pub(super) lists: Vec<Vec<Value<'a>>>,
+    pub(super) dicts: Vec<Vec<(Value<'a>, Value<'a>)>>,
+    pub(super) storages: Vec<Storage<'a>>,
+    pub(super) tensors: Vec<Outcome<Tensor<'a>>>,
 }
 
 /// Bytes of a pickle that are still to be read.
 struct Reader<'a>(&'a [u8]);
 
 type Outcome<T> = Result<T, String>;
+
+const TAKES_MORE: &str = "the pickle takes more than it holds";
 
 impl<'a> Reader<'a> {
     fn take(&mut self, n: usize) -> Outcome<&'a [u8]> {
@@ -121,35 +95,37 @@ impl<'a> Reader<'a> {
         Ok(self.take(n)?.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte)))
     }
 
-    fn count(&mut self, bytes: usize) -> Outcome<usize> {
-        usize::try_from(self.number(bytes)?).map_err(|_| "the pickle holds an impossible length".into())
+    /// What lies behind its length, a number of `n` bytes.
+    fn counted(&mut self, n: usize) -> Outcome<&'a [u8]> {
+        let length = self.number(n)?;
+        self.take(usize::try_from(length).map_err(|_| "the pickle holds an impossible length")?)
     }
 
-    fn text(&mut self, length: usize) -> Outcome<String> {
-        String::from_utf8(self.take(length)?.to_vec())
-            .map_err(|_| "the pickle holds text that is no UTF-8".into())
+    fn text(&mut self, n: usize) -> Outcome<Value<'a>> {
+        let text = str::from_utf8(self.counted(n)?).map_err(|_| "the pickle holds text that is not UTF-8")?;
+        Ok(Value::Text(text))
     }
 
-    fn line(&mut self) -> Outcome<String> {
+    fn line(&mut self) -> Outcome<&'a str> {
         let end = self.0.iter().position(|&byte| byte == b'\n').ok_or("the pickle is truncated")?;
-        let line = self.text(end)?;
-        self.take(1)?;
-        Ok(line)
+        let line = self.take(end + 1)?;
+        str::from_utf8(&line[..end]).map_err(|_| "the pickle holds text that is not UTF-8".into())
     }
 }
 
-impl Machine {
-    /// Runs one pickle and returns what it holds, and how many bytes it took. Lists and dictionaries are the
-    /// machine's.
+impl<'a> Machine<'a> {
+    /// Runs one pickle and returns what it holds, and how many bytes it took. Lists, dictionaries and tensors are
+    /// the machine's.
     ///
     /// # Errors
     /// A sentence saying what is wrong with it.
-    pub(super) fn run(&mut self, bytes: &[u8]) -> Outcome<(Value, usize)> {
+    pub(super) fn run(&mut self, bytes: &'a [u8]) -> Outcome<(Value<'a>, usize)> {
         let mut reader = Reader(bytes);
         self.stack.clear();
         self.marks.clear();
         self.memo.clear();
         loop {
+            self.spend(1)?;
             let [op] = *reader.take(1)? else { return Err("the pickle is truncated".into()) };
             if op == b'.' {
                 return Ok((self.pop()?, bytes.len() - reader.0.len()));
@@ -158,70 +134,58 @@ impl Machine {
         }
     }
 
-    fn pop(&mut self) -> Outcome<Value> {
-        self.stack.pop().ok_or_else(|| "the pickle takes more than it holds".into())
+    /// Counts values that are made.
+    fn spend(&mut self, count: usize) -> Outcome<()> {
+        self.steps = self.steps.saturating_add(count);
+        if self.steps > MOST_STEPS {
+            return Err(format!(
+                "its pickle has more than {MOST_STEPS} steps, and a checkpoint of numbers needs far fewer; save \
+                 model.state_dict() alone"
+            ));
+        }
+        Ok(())
     }
 
-    fn top(&self) -> Outcome<&Value> {
-        self.stack.last().ok_or_else(|| "the pickle takes more than it holds".into())
+    fn pop(&mut self) -> Outcome<Value<'a>> {
+        self.stack.pop().ok_or_else(|| TAKES_MORE.into())
+    }
+
+    fn top(&self) -> Outcome<Value<'a>> {
+        self.stack.last().copied().ok_or_else(|| TAKES_MORE.into())
     }
 
     /// What lies above the last mark.
-    fn since_mark(&mut self) -> Outcome<Vec<Value>> {
+    fn since_mark(&mut self) -> Outcome<Vec<Value<'a>>> {
         let mark = self.marks.pop().filter(|&mark| mark <= self.stack.len());
         Ok(self.stack.split_off(mark.ok_or("the pickle has a mark too few")?))
     }
 
-    fn tuple(&mut self, n: usize) -> Outcome<()> {
-        let from = self.stack.len().checked_sub(n).ok_or("the pickle takes more than it holds")?;
-        let items = self.stack.split_off(from);
-        self.stack.push(Value::Tuple(items));
-        Ok(())
-    }
-
-    fn list(&mut self) -> Value {
-        self.lists.push(Vec::new());
+    fn list(&mut self, items: Vec<Value<'a>>) -> Value<'a> {
+        self.lists.push(items);
         Value::List(self.lists.len() - 1)
     }
 
-    fn dict(&mut self) -> Value {
-        self.dicts.push(Vec::new());
+    fn dict(&mut self, items: Vec<(Value<'a>, Value<'a>)>) -> Value<'a> {
+        self.dicts.push(items);
         Value::Dict(self.dicts.len() - 1)
     }
 
-    fn extend_list(&mut self, items: Vec<Value>) -> Outcome<()> {
-        if let Value::List(list) = *self.top()? {
-            self.lists[list].extend(items);
+    /// The items of a list, of anything else none.
+    pub(super) fn items(&self, value: Value<'a>) -> &[Value<'a>] {
+        if let Value::List(list) = value { &self.lists[list] } else { &[] }
+    }
+
+    /// Puts items into the list or, as keys and values, into the dictionary on top.
+    fn put(&mut self, items: &[Value<'a>]) -> Outcome<()> {
+        match self.top()? {
+            Value::List(list) => self.lists[list].extend(items),
+            Value::Dict(dict) => self.dicts[dict].extend(items.as_chunks().0.iter().map(|&[k, v]| (k, v))),
+            _ => {}
         }
         Ok(())
     }
 
-    fn extend_dict(&mut self, items: Vec<Value>) -> Outcome<()> {
-        if let Value::Dict(dict) = *self.top()? {
-            let mut items = items.into_iter();
-            while let (Some(key), Some(value)) = (items.next(), items.next()) {
-                self.dicts[dict].push((key, value));
-            }
-        }
-        Ok(())
-    }
-
-    fn global(&mut self, module: &str, name: &str) -> Outcome<()> {
-        let name = format!("{module}.{name}");
-        self.stack.push(if TENSORS.contains(&name.as_str()) || is_type(&name) {
-            Value::Global(name)
-        } else if HARMLESS.contains(&name.as_str()) {
-            Value::Other
-        } else {
-            return Err(format!(
-                "it names '{name}', which is no part of a checkpoint of numbers: a file that calls other functions \
-                 of Python is not read; nothing of it was run"
-            ));
-        });
-        Ok(())
-    }
-
-    fn step(&mut self, op: u8, r: &mut Reader<'_>) -> Outcome<()> {
+    fn step(&mut self, op: u8, r: &mut Reader<'a>) -> Outcome<()> {
         let value = match op {
             0x80 => return r.take(1).map(drop),
             0x95 => return r.take(8).map(drop),
@@ -231,93 +195,62 @@ impl Machine {
             }
             b'0' => return self.pop().map(drop),
             b'1' => return self.since_mark().map(drop),
-            b'2' => self.top()?.clone(),
-            b'N' => Value::None,
-            0x88 => Value::Bool(true),
-            0x89 => Value::Bool(false),
+            b'2' => self.top()?,
+            // None, True, False.
+            b'N' | 0x88 | 0x89 => Value::Other,
             b'J' => Value::Int(i64::from(r.number(4)? as u32 as i32)),
             b'K' => Value::Int(r.number(1)? as i64),
             b'M' => Value::Int(r.number(2)? as i64),
-            0x8a => {
-                let n = r.count(1)?;
-                let bytes = r.take(n)?;
-                // Two's complement; what does not fit is no size of a tensor.
-                let mut wide = [if bytes.last().is_some_and(|b| b & 0x80 != 0) { 0xFF } else { 0 }; 8];
-                wide.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-                if n <= 8 { Value::Int(i64::from_le_bytes(wide)) } else { Value::Other }
-            }
+            0x8a => integer(r.counted(1)?),
+            0x8b => integer(r.counted(4)?),
             b'G' => {
-                let bytes: [u8; 8] = r.take(8)?.try_into().map_err(|_| "the pickle is truncated")?;
-                Value::Float(f64::from_be_bytes(bytes))
+                r.take(8)?;
+                Value::Other
             }
-            b'X' => {
-                let n = r.count(4)?;
-                Value::Text(r.text(n)?)
-            }
-            0x8c => {
-                let n = r.count(1)?;
-                Value::Text(r.text(n)?)
-            }
-            0x8d => {
-                let n = r.count(8)?;
-                Value::Text(r.text(n)?)
-            }
+            b'X' => r.text(4)?,
+            0x8c => r.text(1)?,
+            0x8d => r.text(8)?,
             // Python 2's text, which names keys in old files.
-            b'U' => {
-                let n = r.count(1)?;
-                String::from_utf8(r.take(n)?.to_vec()).map_or(Value::Bytes, Value::Text)
-            }
-            b'T' => {
-                let n = r.count(4)?;
-                String::from_utf8(r.take(n)?.to_vec()).map_or(Value::Bytes, Value::Text)
-            }
-            b'C' | b'B' | 0x8e => {
-                let n = r.count(match op {
+            b'U' => str::from_utf8(r.counted(1)?).map_or(Value::Other, Value::Text),
+            b'T' => str::from_utf8(r.counted(4)?).map_or(Value::Other, Value::Text),
+            b'C' | b'B' | 0x8e | 0x96 => {
+                r.counted(match op {
                     b'C' => 1,
                     b'B' => 4,
                     _ => 8,
                 })?;
-                r.take(n)?;
-                Value::Bytes
+                Value::Other
             }
-            b')' => Value::Tuple(Vec::new()),
-            b't' => Value::Tuple(self.since_mark()?),
-            0x85..=0x87 => return self.tuple(usize::from(op - 0x84)),
-            b']' => self.list(),
-            b'l' => {
+            // Empty tuple, list, set.
+            b')' | b']' | 0x8f => self.list(Vec::new()),
+            // Tuple, list, frozen set.
+            b't' | b'l' | 0x91 => {
                 let items = self.since_mark()?;
-                let list = self.list();
-                self.stack.push(list);
-                return self.extend_list(items);
+                self.list(items)
+            }
+            0x85..=0x87 => {
+                let from = self.stack.len().checked_sub(usize::from(op - 0x84)).ok_or(TAKES_MORE)?;
+                let items = self.stack.split_off(from);
+                self.list(items)
+            }
+            b'}' => self.dict(Vec::new()),
+            b'd' => {
+                let items = self.since_mark()?;
+                let dict = self.dict(Vec::new());
+                self.stack.push(dict);
+                return self.put(&items);
             }
             b'a' => {
                 let item = self.pop()?;
-                return self.extend_list(vec![item]);
-            }
-            b'e' => {
-                let items = self.since_mark()?;
-                return self.extend_list(items);
-            }
-            b'}' => self.dict(),
-            b'd' => {
-                let items = self.since_mark()?;
-                let dict = self.dict();
-                self.stack.push(dict);
-                return self.extend_dict(items);
+                return self.put(&[item]);
             }
             b's' => {
                 let (value, key) = (self.pop()?, self.pop()?);
-                return self.extend_dict(vec![key, value]);
+                return self.put(&[key, value]);
             }
-            b'u' => {
+            b'e' | b'u' | 0x90 => {
                 let items = self.since_mark()?;
-                return self.extend_dict(items);
-            }
-            0x8f => Value::Other,
-            0x90 => return self.since_mark().map(drop),
-            0x91 => {
-                self.since_mark()?;
-                Value::Other
+                return self.put(&items);
             }
             b'q' | b'r' | 0x94 => {
                 let at = match op {
@@ -325,31 +258,42 @@ impl Machine {
                     b'r' => r.number(4)?,
                     _ => self.memo.len() as u64,
                 };
-                let top = self.top()?.clone();
+                let top = self.top()?;
                 self.memo.insert(at, top);
                 return Ok(());
             }
             b'h' | b'j' => {
                 let at = r.number(if op == b'h' { 1 } else { 4 })?;
-                self.memo.get(&at).cloned().ok_or("the pickle recalls what it never kept")?
+                *self.memo.get(&at).ok_or("the pickle recalls what it never kept")?
             }
             b'c' => {
                 let (module, name) = (r.line()?, r.line()?);
-                return self.global(&module, &name);
+                named(module, name)?
             }
             0x93 => {
                 let (Value::Text(name), Value::Text(module)) = (self.pop()?, self.pop()?) else {
                     return Err("the pickle names something by no text".into());
                 };
-                return self.global(&module, &name);
+                named(module, name)?
             }
-            b'Q' => storage(self.pop()?)?,
+            b'Q' => {
+                let id = self.pop()?;
+                self.storage(id)?
+            }
             b'R' | 0x81 => {
                 let (arguments, function) = (self.pop()?, self.pop()?);
                 self.made(function, arguments)?
             }
-            // State for an object: its attributes, which no tensor here depends on.
-            b'b' => return self.pop().map(drop),
+            0x92 => {
+                let (named, arguments, function) = (self.pop()?, self.pop()?, self.pop()?);
+                let all = self.list(vec![arguments, named]);
+                self.made(function, all)?
+            }
+            // State for an object: its attributes. Those of a dictionary are none of its entries.
+            b'b' => {
+                let state = self.pop()?;
+                return if let Value::List(_) = self.top()? { self.put(&[state]) } else { Ok(()) };
+            }
             other => return Err(format!("it holds the opcode 0x{other:02x}, which no checkpoint needs")),
         };
         self.stack.push(value);
@@ -357,69 +301,104 @@ impl Machine {
     }
 
     /// What a known name makes of its arguments.
-    fn made(&mut self, function: Value, arguments: Value) -> Outcome<Value> {
-        let Value::Global(name) = function else { return Ok(Value::Other) };
-        let Value::Tuple(mut arguments) = arguments else { return Ok(Value::Other) };
-        match name.as_str() {
-            "collections.OrderedDict" => {
-                let dict = self.dict();
-                // Python 2 gave the items as a list of pairs.
-                if let (Value::Dict(to), Some(&Value::List(from))) = (&dict, arguments.first()) {
-                    let pairs = self.lists[from].clone().into_iter().filter_map(|pair| match pair {
-                        Value::List(pair) => <[Value; 2]>::try_from(self.lists[pair].clone()).ok(),
-                        Value::Tuple(pair) => <[Value; 2]>::try_from(pair).ok(),
-                        _ => None,
-                    });
-                    let pairs: Vec<(Value, Value)> = pairs.map(|[key, value]| (key, value)).collect();
-                    self.dicts[*to].extend(pairs);
-                }
-                Ok(dict)
+    fn made(&mut self, mut function: Value<'a>, mut arguments: Value<'a>) -> Outcome<Value<'a>> {
+        // A tensor of a class of its own is made by a function among the arguments, never by another such.
+        if function == Value::Function(Function::OfType)
+            && let [inner, _, given, ..] = *self.items(arguments)
+        {
+            (function, arguments) = (inner, given);
+        }
+        let Value::Function(function) = function else { return Ok(self.list(vec![arguments])) };
+        match (function, self.items(arguments).first().copied()) {
+            (Function::Tensor, _) => Ok(self.tensor(arguments, None)),
+            (Function::TypedTensor, _) => match self.items(arguments).get(6) {
+                Some(&Value::Type(kind)) => Ok(self.tensor(arguments, Some(kind))),
+                _ => Err("it holds a tensor whose type of numbers is not known".into()),
+            },
+            (Function::First, Some(first)) => Ok(first),
+            // A copy shares the entries: nobody changes either any more.
+            (Function::Dict, Some(Value::Dict(dict))) => Ok(Value::Dict(dict)),
+            // Python 2 gave the items as a list of pairs.
+            (Function::Dict, Some(Value::List(pairs))) => {
+                self.spend(self.lists[pairs].len())?;
+                let pair = |pair: &Value<'a>| <[Value<'a>; 2]>::try_from(self.items(*pair)).ok();
+                let pairs = self.lists[pairs].iter().filter_map(pair).map(|[key, value]| (key, value));
+                let pairs = pairs.collect();
+                Ok(self.dict(pairs))
             }
-            "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2" => tensor(arguments),
-            "torch._utils._rebuild_parameter" | "torch.nn.parameter.Parameter" if !arguments.is_empty() => {
-                Ok(arguments.swap_remove(0))
+            (Function::Dict, _) => Ok(self.dict(Vec::new())),
+            _ => Ok(self.list(vec![arguments])),
+        }
+    }
+
+    /// A persistent id: `("storage", type, key, place, count)`, and before 1.6 perhaps `(key, offset, count)` of a part.
+    fn storage(&mut self, id: Value<'a>) -> Outcome<Value<'a>> {
+        let [Value::Text("storage"), Value::Type(kind), Value::Text(key), _, Value::Int(_), part @ ..] =
+            self.items(id)
+        else {
+            return Err("it refers to something that is not a storage".into());
+        };
+        let offset = match part.first().map(|&part| self.items(part)) {
+            Some(&[_, Value::Int(offset), _]) => {
+                usize::try_from(offset).map_err(|_| "a storage begins at an impossible place")?
             }
-            // Function, type, arguments, state.
-            "torch._tensor._rebuild_from_type_v2" if arguments.len() >= 3 => {
-                let (inner, function) = (arguments.swap_remove(2), arguments.swap_remove(0));
-                self.made(function, inner)
+            _ => 0,
+        };
+        let storage = Storage { kind, key, offset };
+        self.storages.push(storage);
+        Ok(Value::Storage(self.storages.len() - 1))
+    }
+
+    /// `(storage, offset, shape, strides, ...)`; `kind` where it is not the storage's. The tensor's name is not known here:
+    /// who reads the tensor reports what is wrong with it.
+    fn tensor(&mut self, arguments: Value<'a>, kind: Option<&'a str>) -> Value<'a> {
+        self.tensors.push(self.described(arguments, kind));
+        Value::Tensor(self.tensors.len() - 1)
+    }
+
+    fn described(&self, arguments: Value<'a>, kind: Option<&'a str>) -> Outcome<Tensor<'a>> {
+        let unclear = || "its description cannot be understood; the file is damaged".to_string();
+        let &[Value::Storage(storage), Value::Int(offset), shape, strides, ..] = self.items(arguments) else {
+            return Err(unclear());
+        };
+        let numbers = |value: Value<'a>| -> Option<Vec<i64>> {
+            let Value::List(list) = value else { return None };
+            let number = |item: &Value<'_>| if let Value::Int(n) = item { Some(*n) } else { None };
+            self.lists[list].iter().take(MOST_AXES + 1).map(number).collect()
+        };
+        let (Some(shape), Some(strides)) = (numbers(shape), numbers(strides)) else { return Err(unclear()) };
+        if shape.len() != strides.len() || shape.len() > MOST_AXES {
+            return Err(format!(
+                "it has {} extents and {} strides; as many of both are expected, and at most {MOST_AXES}",
+                shape.len(),
+                strides.len()
+            ));
+        }
+        let sizes = |numbers: &[i64]| numbers.iter().map(|&n| usize::try_from(n).ok()).collect();
+        let Storage { kind: stored, key, offset: begins } = self.storages[storage];
+        let first = usize::try_from(offset).ok().and_then(|offset| offset.checked_add(begins));
+        match (sizes(&shape), sizes(&strides), first) {
+            (Some(shape), Some(strides), Some(offset)) => {
+                Ok(Tensor { kind: kind.unwrap_or(stored), key, offset, shape, strides })
             }
-            "torch.Size" if !arguments.is_empty() => Ok(arguments.swap_remove(0)),
-            _ => Ok(Value::Other),
+            _ => Err(format!(
+                "its shape {shape:?}, strides {strides:?} and offset {offset} are not all 0 or more; the file is damaged"
+            )),
         }
     }
 }
 
-/// A persistent id: `("storage", type, key, place, count)`.
-fn storage(id: Value) -> Outcome<Value> {
-    if let Value::Tuple(parts) = id
-        && let [Value::Text(what), Value::Global(kind), Value::Text(key), _, Value::Int(count), ..] =
-            &parts[..]
-        && what == "storage"
-    {
-        let count = usize::try_from(*count).map_err(|_| "a storage has an impossible size")?;
-        return Ok(Value::Storage(kind.clone(), key.clone(), count));
-    }
-    Err("it refers to something that is no storage".into())
+/// A whole number in two's complement; what does not fit is no size of a tensor.
+fn integer<'a>(bytes: &[u8]) -> Value<'a> {
+    let mut wide = [if bytes.last().is_some_and(|b| b & 0x80 != 0) { 0xFF } else { 0 }; 8];
+    wide.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    if bytes.len() <= 8 { Value::Int(i64::from_le_bytes(wide)) } else { Value::Other }
 }
 
-/// `(storage, offset, size, stride, ...)`.
-fn tensor(arguments: Vec<Value>) -> Outcome<Value> {
-    let sizes = |value: &Value| -> Option<Vec<usize>> {
-        let Value::Tuple(items) = value else { return None };
-        let size = |item: &Value| match item {
-            Value::Int(n) => usize::try_from(*n).ok(),
-            _ => None,
-        };
-        items.iter().map(size).collect()
-    };
-    if let [Value::Storage(kind, key, stored), Value::Int(offset), shape, strides, ..] = &arguments[..]
-        && let (Some(shape), Some(strides), Ok(offset)) =
-            (sizes(shape), sizes(strides), usize::try_from(*offset))
-        && shape.len() == strides.len()
-    {
-        let (kind, key) = (kind.clone(), key.clone());
-        return Ok(Value::Tensor(Tensor { kind, key, stored: *stored, offset, shape, strides }));
-    }
-    Err("it holds a tensor whose description cannot be understood".into())
+/// The value of a name of Python's.
+fn named<'a>(module: &'a str, name: &'a str) -> Outcome<Value<'a>> {
+    Ok(match known(module, name)? {
+        Name::Function(function) => Value::Function(function),
+        Name::Type(name) => Value::Type(name),
+    })
 }

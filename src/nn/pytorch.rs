@@ -1,25 +1,23 @@
 //! PyTorch's own files (`.pth`, `.pt`): the zip archives that `torch.save` writes since 1.6, and the stream of
 //! pickles that it wrote before. Tensors are found in the mapped file; nothing is copied and nothing is called.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::Cursor;
 use std::ops::Range;
 
 use safetensors::tensor::Dtype;
+use zip::read::{ArchiveOffset, Config, ZipArchive};
 
+use super::contents::{Contents, TensorInfo, shortened, take_in};
 use super::pickle::{Machine, Tensor, Value};
-use super::weights::TensorInfo;
-
-/// Tensors by name.
-pub(super) type Tensors = BTreeMap<String, TensorInfo>;
+use super::state_dict::Found;
 
 type Outcome<T> = Result<T, String>;
 
-/// Keys under which checkpoints hold their state dict.
-const NESTED: &[&str] = &["state_dict", "model_state_dict", "model", "module", "net", "state_dict_ema"];
-
-/// Prefixes that wrappers put before every name.
-const PREFIXES: &[&str] = &["module.", "_orig_mod.", "model."];
+/// Bytes that a file's tensors may have together for each byte of the file: with strides of 0, and where tensors share
+/// a storage, they have more than are stored. Small files may have [`LEAST`].
+const MOST_SHARED: usize = 8;
+const LEAST: usize = 64 << 20;
 
 /// Whether a file is one of PyTorch's.
 pub(super) fn is_pytorch(map: &[u8]) -> bool {
@@ -30,20 +28,23 @@ pub(super) fn is_pytorch(map: &[u8]) -> bool {
 ///
 /// # Errors
 /// A sentence saying what is wrong with it.
-pub(super) fn tensors(map: &[u8]) -> Outcome<Tensors> {
+pub(super) fn contents(map: &[u8]) -> Outcome<Contents> {
     if map.starts_with(b"PK") { archive(map) } else { stream(map) }
 }
 
 /// A zip archive: `NAME/data.pkl`, `NAME/data/KEY`.
-fn archive(map: &[u8]) -> Outcome<Tensors> {
+fn archive(map: &[u8]) -> Outcome<Contents> {
     let damaged = |e: zip::result::ZipError| {
         format!(
             "it begins like a PyTorch checkpoint, but is damaged or truncated ({e}); copy or download it again"
         )
     };
-    let mut archive = zip::ZipArchive::new(Cursor::new(map)).map_err(damaged)?;
+    // The archive begins where the file does. Without this, the crate looks for its beginning, and takes the second entry of
+    // the directory for the first where the archive's name has 21 letters: the first then has the 76 bytes of the ZIP64
+    // records that torch.save always writes.
+    let config = Config { archive_offset: ArchiveOffset::Known(0) };
+    let mut archive = ZipArchive::with_config(config, Cursor::new(map)).map_err(damaged)?;
     let mut entries: HashMap<String, Range<usize>> = HashMap::new();
-    let mut order = None;
     for i in 0..archive.len() {
         let entry = archive.by_index_raw(i).map_err(damaged)?;
         // The folder is the file's name when it was saved.
@@ -57,12 +58,11 @@ fn archive(map: &[u8]) -> Outcome<Tensors> {
             start.and_then(|start| Some(start..start.checked_add(usize::try_from(entry.size()).ok()?)?));
         let range = range.filter(|range| map.get(range.clone()).is_some());
         let range = range.ok_or_else(|| format!("'{name}' in it lies outside the file"))?;
-        if name == "byteorder" {
-            order = map.get(range.clone());
+        if entries.insert(name.to_string(), range).is_some() {
+            return Err(format!("'{name}' is in it twice"));
         }
-        entries.insert(name.to_string(), range);
     }
-    if order.is_some_and(|order| order != b"little") {
+    if entries.get("byteorder").is_some_and(|order| &map[order.clone()] != b"little") {
         return Err("its numbers have the big end first; save it again on the machine that wrote it".into());
     }
     let Some(pickle) = entries.get("data.pkl") else {
@@ -74,36 +74,35 @@ fn archive(map: &[u8]) -> Outcome<Tensors> {
     };
     let mut machine = Machine::default();
     let (top, _) = machine.run(&map[pickle.clone()])?;
-    collect(&machine, top, |key| entries.get(&format!("data/{key}")).cloned())
+    collect(&machine, top, map.len(), |key| entries.get(&format!("data/{key}")).cloned())
 }
 
 /// The form before 1.6: magic number, version, machine, contents, keys of the storages; then the storages, each
 /// behind its number of elements.
-fn stream(map: &[u8]) -> Outcome<Tensors> {
+fn stream(map: &[u8]) -> Outcome<Contents> {
     let (mut machine, mut at) = (Machine::default(), 0);
-    let mut next = |machine: &mut Machine| {
-        let (value, length) = machine.run(map.get(at..).unwrap_or_default())?;
-        at += length;
-        Ok::<_, String>((value, at))
-    };
-    for _ in 0..3 {
-        next(&mut machine)?;
+    let mut values = [Value::Other; 5];
+    for value in &mut values {
+        let (found, length) = machine.run(map.get(at..).unwrap_or_default())?;
+        (*value, at) = (found, at + length);
     }
-    let (top, _) = next(&mut machine)?;
-    let (keys, mut at) = next(&mut machine)?;
-    let Value::List(keys) = keys else { return Err("its list of storages is missing".into()) };
+    let [.., top, keys] = values;
+    let Value::List(_) = keys else { return Err("its list of storages is missing".into()) };
     // How large an element is stands with those who use the storage.
     let mut sizes: HashMap<&str, usize> = HashMap::new();
-    for tensor in all_tensors(&machine, &top) {
-        sizes.insert(&tensor.key, element(&tensor.kind)?.1);
+    for storage in &machine.storages {
+        sizes.insert(storage.key, element(storage.kind)?.1);
     }
     let mut storages: HashMap<&str, Range<usize>> = HashMap::new();
-    for key in &machine.lists[keys] {
+    for key in machine.items(keys) {
         let Value::Text(key) = key else { return Err("a storage has no name".into()) };
-        let count = map.get(at..at + 8).and_then(|n| n.try_into().ok()).map(u64::from_le_bytes);
+        let count = map.get(at..).and_then(<[u8]>::first_chunk).map(|n| u64::from_le_bytes(*n));
         let count = count.and_then(|n| usize::try_from(n).ok()).ok_or("the file is truncated")?;
-        let Some(&size) = sizes.get(key.as_str()) else {
-            return Err(format!("its storage '{key}' belongs to no tensor, so its size is unknown"));
+        let Some(&size) = sizes.get(key) else {
+            return Err(format!(
+                "its storage '{}' belongs to no tensor, so its size is unknown",
+                shortened(key)
+            ));
         };
         let end = count.checked_mul(size).and_then(|bytes| (at + 8).checked_add(bytes));
         let range = end.map(|end| at + 8..end).filter(|range| map.get(range.clone()).is_some());
@@ -111,122 +110,100 @@ fn stream(map: &[u8]) -> Outcome<Tensors> {
         at = range.end;
         storages.insert(key, range);
     }
-    collect(&machine, top.clone(), |key| storages.get(key).cloned())
+    collect(&machine, top, map.len(), |key| storages.get(key).cloned())
 }
 
-/// Every tensor that can be reached.
-fn all_tensors<'a>(machine: &'a Machine, top: &'a Value) -> Vec<&'a Tensor> {
-    let mut found = Vec::new();
-    let mut open = vec![top];
-    let (mut lists, mut dicts) = (vec![false; machine.lists.len()], vec![false; machine.dicts.len()]);
-    while let Some(value) = open.pop() {
-        match value {
-            Value::Tensor(tensor) => found.push(tensor),
-            Value::Tuple(items) => open.extend(items),
-            Value::List(list) if !std::mem::replace(&mut lists[*list], true) => {
-                open.extend(&machine.lists[*list]);
-            }
-            Value::Dict(dict) if !std::mem::replace(&mut dicts[*dict], true) => {
-                open.extend(machine.dicts[*dict].iter().map(|(_, value)| value));
-            }
-            _ => {}
-        }
-    }
-    found
-}
-
-/// The state dict: the value itself, or what lies in it under one of the usual keys.
-fn state_dict(machine: &Machine, top: &Value) -> Outcome<usize> {
-    let tensors =
-        |dict: usize| machine.dicts[dict].iter().filter(|(_, v)| matches!(v, Value::Tensor(_))).count();
-    let Value::Dict(mut dict) = *top else {
-        return Err("it holds no dictionary of tensors: save model.state_dict()".into());
-    };
-    for _ in 0..3 {
-        if tensors(dict) > 0 {
-            return Ok(dict);
-        }
-        let inner = |wanted: &&str| {
-            machine.dicts[dict].iter().find_map(|(key, value)| match (key, value) {
-                (Value::Text(key), Value::Dict(inner)) if key == wanted => Some(*inner),
-                _ => None,
-            })
-        };
-        let Some(inner) = NESTED.iter().find_map(inner) else { break };
-        dict = inner;
-    }
-    let keys = machine.dicts[dict].iter().filter_map(|(key, _)| match key {
-        Value::Text(key) => Some(key.as_str()),
-        _ => None,
-    });
-    let keys: Vec<&str> = keys.take(8).collect();
-    Err(format!(
-        "no tensors were found in it; its keys are {}. Save model.state_dict(), or a dictionary with it under \
-         'state_dict'",
-        keys.join(", ")
-    ))
-}
-
-/// dtype and bytes of a storage's elements.
-fn element(kind: &str) -> Outcome<(Dtype, usize)> {
-    let name = kind.rsplit('.').next().unwrap_or_default().trim_end_matches("Storage");
-    Ok(match name {
-        "Float" => (Dtype::F32, 4),
-        "Double" => (Dtype::F64, 8),
-        "Half" => (Dtype::F16, 2),
-        "BFloat16" => (Dtype::BF16, 2),
-        "Long" => (Dtype::I64, 8),
-        "Int" => (Dtype::I32, 4),
-        "Short" => (Dtype::I16, 2),
-        "Char" => (Dtype::I8, 1),
-        "Byte" => (Dtype::U8, 1),
-        "Bool" => (Dtype::BOOL, 1),
+/// dtype and bytes of the elements of a storage or a type; no dtype where nothing but PyTorch knows it.
+fn element(kind: &str) -> Outcome<(Option<Dtype>, usize)> {
+    let dtype = match kind.strip_suffix("Storage").unwrap_or(kind) {
+        "Float" | "float32" => Dtype::F32,
+        "Double" | "float64" => Dtype::F64,
+        "Half" | "float16" => Dtype::F16,
+        "BFloat16" | "bfloat16" => Dtype::BF16,
+        "Long" | "int64" => Dtype::I64,
+        "Int" | "int32" => Dtype::I32,
+        "Short" | "int16" => Dtype::I16,
+        "Char" | "int8" => Dtype::I8,
+        "Byte" | "Untyped" | "uint8" => Dtype::U8,
+        "Bool" | "bool" => Dtype::BOOL,
+        "ComplexFloat" | "complex64" => Dtype::C64,
+        "uint16" => Dtype::U16,
+        "uint32" => Dtype::U32,
+        "uint64" => Dtype::U64,
+        "float8_e4m3fn" => Dtype::F8_E4M3,
+        "float8_e5m2" => Dtype::F8_E5M2,
+        "float8_e4m3fnuz" => Dtype::F8_E4M3FNUZ,
+        "float8_e5m2fnuz" => Dtype::F8_E5M2FNUZ,
+        "float8_e8m0fnu" => Dtype::F8_E8M0,
+        "ComplexDouble" | "complex128" => return Ok((None, 16)),
+        "complex32" | "QInt32" | "qint32" => return Ok((None, 4)),
+        "QInt8" | "qint8" | "QUInt8" | "quint8" | "QUInt4x2" | "QUInt2x4" => return Ok((None, 1)),
         _ => return Err(format!("it holds numbers of type {kind}, which cannot be read")),
-    })
+    };
+    Ok((Some(dtype), dtype.bitsize() / 8))
 }
 
 fn collect(
-    machine: &Machine,
-    top: Value,
+    machine: &Machine<'_>,
+    top: Value<'_>,
+    length: usize,
     storage: impl Fn(&str) -> Option<Range<usize>>,
-) -> Outcome<Tensors> {
-    let mut found = Tensors::new();
-    for (key, value) in &machine.dicts[state_dict(machine, &top)?] {
-        if let (Value::Text(name), Value::Tensor(tensor)) = (key, value) {
-            let range =
-                storage(&tensor.key).ok_or_else(|| format!("tensor '{name}': its storage is missing"))?;
-            found.insert(name.clone(), place(tensor, range).map_err(|e| format!("tensor '{name}': {e}"))?);
+) -> Outcome<Contents> {
+    let found = Found::of(machine, top)?;
+    let mut contents = Contents { left_out: found.others, under: found.under, ..Contents::default() };
+    let mut room = length.saturating_mul(MOST_SHARED).max(LEAST);
+    for &(key, value) in &machine.dicts[found.dict] {
+        let (Value::Text(name), Value::Tensor(tensor)) = (key, value) else { continue };
+        let named = |e: String| format!("tensor '{}': {e}", shortened(name));
+        let tensor = machine.tensors[tensor].as_ref().map_err(|e| named(e.clone()))?;
+        match element(tensor.kind).map_err(named)? {
+            (None, _) => {
+                contents.left_out.push((format!("{} of type {}", shortened(name), tensor.kind), 1));
+            }
+            (Some(dtype), _) => {
+                let info = place(tensor, dtype, &storage, &mut room).map_err(named)?;
+                take_in(&mut contents.tensors, name, info)?;
+            }
         }
     }
-    for prefix in PREFIXES {
-        if found.keys().all(|name| name.starts_with(prefix)) {
-            found = found.into_iter().map(|(name, info)| (name[prefix.len()..].to_string(), info)).collect();
-        }
-    }
-    Ok(found)
+    Ok(contents)
 }
 
-/// Where a tensor lies in the file.
-fn place(tensor: &Tensor, storage: Range<usize>) -> Outcome<TensorInfo> {
-    let (dtype, size) = element(&tensor.kind)?;
-    let empty = tensor.shape.contains(&0);
-    let steps =
-        tensor.shape.iter().zip(&tensor.strides).map(|(&n, &stride)| (n.max(1) - 1).checked_mul(stride));
+/// Where a tensor lies in the file; its bytes are taken from the room that is left for all.
+fn place(
+    tensor: &Tensor<'_>,
+    dtype: Dtype,
+    storage: impl Fn(&str) -> Option<Range<usize>>,
+    room: &mut usize,
+) -> Outcome<TensorInfo> {
+    let (shape, size) = (tensor.shape.clone(), dtype.bitsize() / 8);
+    let numel = shape.iter().try_fold(1usize, |n, &extent| n.checked_mul(extent));
+    let Some(left) = numel.and_then(|n| room.checked_sub(n.checked_mul(size)?)) else {
+        return Err(format!(
+            "its shape {shape:?} asks for far more numbers than the file holds; the file is damaged"
+        ));
+    };
+    *room = left;
+    if numel == Some(0) {
+        return Ok(TensorInfo { shape, dtype, bytes: 0..0, strides: None });
+    }
+    let storage = storage(tensor.key).ok_or("its storage is missing; the file is damaged")?;
+    let steps = shape.iter().zip(&tensor.strides).map(|(&n, &stride)| (n - 1).checked_mul(stride));
     let reach = steps.into_iter().try_fold(0usize, |sum, step| sum.checked_add(step?));
-    let count = reach.and_then(|reach| reach.checked_add(usize::from(!empty)));
     let start = tensor.offset.checked_mul(size).and_then(|at| storage.start.checked_add(at));
-    let end = count.and_then(|n| n.checked_mul(size)).and_then(|bytes| start?.checked_add(bytes));
-    let range = start.zip(end).map(|(start, end)| start..end).filter(|range| range.end <= storage.end);
-    let bytes = range.ok_or_else(|| {
-        format!("shape {:?} reaches beyond its storage of {} numbers", tensor.shape, tensor.stored)
+    let bytes = reach.and_then(|reach| reach.checked_add(1)?.checked_mul(size));
+    let range = start.zip(bytes).and_then(|(start, bytes)| Some(start..start.checked_add(bytes)?));
+    let bytes = range.filter(|range| range.end <= storage.end).ok_or_else(|| {
+        let stored = storage.len() / size;
+        format!("its shape {shape:?} reaches beyond its storage of {stored} numbers; the file is damaged")
     })?;
     // In rows one behind the other, as nearly all are; axes of one element may have any stride.
     let mut expected = 1;
-    let packed = tensor.shape.iter().zip(&tensor.strides).rev().all(|(&n, &stride)| {
+    let packed = shape.iter().zip(&tensor.strides).rev().all(|(&n, &stride)| {
         let fits = n == 1 || stride == expected;
-        expected *= n.max(1);
+        expected *= n;
         fits
     });
-    let strides = (!packed && !empty).then(|| tensor.strides.clone());
-    Ok(TensorInfo { shape: tensor.shape.clone(), dtype, bytes, strides })
+    let strides = (!packed).then(|| tensor.strides.clone());
+    Ok(TensorInfo { shape, dtype, bytes, strides })
 }

@@ -12,76 +12,68 @@ use std::path::{Path, PathBuf};
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
-use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors};
+use safetensors::tensor::Dtype;
 use serde_json::{Map, Value, json};
 
-use super::pytorch;
+use super::contents::{Contents, Metadata, TensorInfo, first_of};
+use super::state_dict::is_usual;
+use super::{header, pytorch, wrapper};
 use crate::{Error, Result};
-
-/// One tensor of a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TensorInfo {
-    /// Extents.
-    pub shape: Vec<usize>,
-    pub(super) dtype: Dtype,
-    /// Bytes in the file: from the first number to the last.
-    pub(super) bytes: std::ops::Range<usize>,
-    /// Distances between neighbours along each axis, in numbers, where they do not lie in rows one behind the other.
-    pub(super) strides: Option<Vec<usize>>,
-}
-
-impl TensorInfo {
-    /// Whether it holds floats.
-    pub fn is_float(&self) -> bool {
-        matches!(self.dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16)
-    }
-}
 
 /// An open file of tensors, safetensors or PyTorch's; tensors are read where they are asked for.
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
     map: memmap2::Mmap,
-    tensors: BTreeMap<String, TensorInfo>,
-    metadata: BTreeMap<String, String>,
+    metadata: Metadata,
+    contents: Contents,
+    prefix: String,
 }
 
 impl TensorFile {
-    /// Maps a file and checks its header.
+    /// Maps a file and checks its header. Prefixes that wrappers put before all names (`module.`, `_orig_mod.`) are
+    /// taken away, but not from files of Defrost's, whose names are the network's own.
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be read, [`Error::Weights`] where it is no sound file of tensors, or one that
     /// would call functions of Python.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let mut file = Self::open_as_it_is(path)?;
+        if !file.metadata.contains_key("defrost") {
+            file.prefix = wrapper::unwrap(&mut file.contents.tensors);
+        }
+        Ok(file)
+    }
+
+    /// The same with all names as they stand in the file.
+    fn open_as_it_is(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         let read = |e| Error::io(&path, "read", e);
-        let file = File::open(&path).map_err(read)?;
-        let length = file.metadata().map_err(read)?;
-        if length.is_dir() {
+        let found = std::fs::metadata(&path).map_err(read)?;
+        if found.is_dir() {
             return Err(read(io::ErrorKind::IsADirectory.into()));
         }
-        if length.len() == 0 {
-            return Err(Error::Weights(format!("{}: the file is empty", path.display())));
+        let wrong = |what: String| Error::Weights(format!("{}: {what}", path.display()));
+        // Opening a pipe would wait for whoever writes to it.
+        if !found.is_file() {
+            return Err(wrong("it is not a regular file; copy its contents into one".into()));
         }
+        if found.len() == 0 {
+            return Err(wrong("the file is empty".into()));
+        }
+        let file = File::open(&path).map_err(read)?;
         // SAFETY: the map is only read, and every number in it is checked before use. If another
         // process shortens the file meanwhile, the system ends this one: no wrong data is seen.
         #[allow(unsafe_code)]
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(read)?;
-        if pytorch::is_pytorch(&map) {
-            let tensors = pytorch::tensors(&map);
-            let tensors = tensors.map_err(|e| Error::Weights(format!("{}: {e}", path.display())))?;
-            return Ok(TensorFile { path, map, tensors, metadata: BTreeMap::new() });
-        }
-        let (header, metadata) = SafeTensors::read_metadata(&map)
-            .map_err(|e| Error::Weights(format!("{}: {}", path.display(), diagnose(&e, &map))))?;
-        let start = header + 8;
-        let tensors = metadata.tensors().into_iter().map(|(name, info)| {
-            let bytes = start + info.data_offsets.0..start + info.data_offsets.1;
-            (name, TensorInfo { shape: info.shape.clone(), dtype: info.dtype, bytes, strides: None })
-        });
-        let tensors = tensors.collect();
-        let metadata = metadata.metadata().clone().unwrap_or_default().into_iter().collect();
-        Ok(TensorFile { path, map, tensors, metadata })
+        let (contents, metadata) = match pytorch::is_pytorch(&map) {
+            true => (pytorch::contents(&map).map_err(wrong)?, Metadata::new()),
+            false => {
+                let (tensors, metadata) = header::read(&map).map_err(wrong)?;
+                (Contents { tensors, ..Contents::default() }, metadata)
+            }
+        };
+        Ok(TensorFile { path, map, metadata, contents, prefix: String::new() })
     }
 
     /// Where it lies.
@@ -91,7 +83,47 @@ impl TensorFile {
 
     /// All tensors by name.
     pub fn tensors(&self) -> &BTreeMap<String, TensorInfo> {
-        &self.tensors
+        &self.contents.tensors
+    }
+
+    /// The prefix that was taken from all names: `module._orig_mod.`; empty where there was none.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// What of a checkpoint is not among the tensors: the optimizer's state, a second network, tensors of a type that
+    /// cannot be read. Where it lies, and how many tensors it has.
+    pub fn left_out(&self) -> &[(String, usize)] {
+        &self.contents.left_out
+    }
+
+    /// Says which network was taken, where a checkpoint holds several.
+    pub(crate) fn choice(&self) -> Option<String> {
+        let others =
+            self.left_out().iter().filter(|(key, _)| is_usual(key)).map(|(key, _)| format!("'{key}'"));
+        let others: Vec<String> = others.collect();
+        (!others.is_empty()).then(|| {
+            let (path, others) = (self.path.display(), others.join(" or "));
+            format!("{path}: the network under '{}' is taken, not that under {others}", self.contents.under)
+        })
+    }
+
+    /// Says what of a checkpoint is not among the tensors.
+    pub(crate) fn beside(&self) -> Option<String> {
+        let named = |(key, count): &(String, usize)| match count {
+            1 => key.clone(),
+            _ => format!("{key} ({count})"),
+        };
+        let beside: Vec<String> = self.left_out().iter().map(named).collect();
+        let others = match self.left_out().iter().map(|(_, count)| count).sum() {
+            0 => return None,
+            1 => "1 other tensor is".into(),
+            count => format!("{count} other tensors are"),
+        };
+        let (path, under) = (self.path.display(), &self.contents.under);
+        let taken =
+            if under.is_empty() { "" } else { &format!("the network under '{under}' is taken, and ") };
+        Some(format!("{path}: {taken}{others} left out: {}", first_of(&beside)))
     }
 
     /// What the file says of itself.
@@ -105,7 +137,7 @@ impl TensorFile {
     }
 
     fn info(&self, name: &str) -> Result<&TensorInfo> {
-        self.tensors.get(name).ok_or_else(|| self.error(format!("tensor '{name}' is missing")))
+        self.tensors().get(name).ok_or_else(|| self.error(format!("tensor '{name}' is missing")))
     }
 
     /// A tensor of numbers, widened to f32.
@@ -132,7 +164,7 @@ impl TensorFile {
             }
             other => {
                 return Err(self.error(format!(
-                    "tensor '{name}' is of type {other:?}; F64, F32, F16 and BF16 can be read"
+                    "tensor '{name}' is of type {other}; F64, F32, F16 and BF16 can be read"
                 )));
             }
         };
@@ -150,7 +182,7 @@ impl TensorFile {
 
     /// A whole number without extents, such as `num_batches_tracked`; nothing where it is not one.
     pub fn read_i64(&self, name: &str) -> Option<i64> {
-        let info = self.tensors.get(name).filter(|i| i.dtype == Dtype::I64)?;
+        let info = self.tensors().get(name).filter(|i| i.dtype == Dtype::I64)?;
         let bytes: [u8; 8] = self.map[info.bytes.clone()].try_into().ok()?;
         Some(i64::from_le_bytes(bytes))
     }
@@ -168,76 +200,6 @@ fn gathered(bytes: &[u8], size: usize, shape: &[usize], strides: &[usize]) -> Ve
         at[axis] += 1;
         at[axis + 1..].fill(0);
     }
-}
-
-/// What is wrong with a file, in words for people.
-fn diagnose(error: &SafeTensorError, map: &[u8]) -> String {
-    use SafeTensorError as E;
-    let header = map.get(..8).and_then(|n| n.try_into().ok()).map(u64::from_le_bytes);
-    let body = header.and_then(|n| usize::try_from(n).ok()).and_then(|n| map.get(8..n.checked_add(8)?));
-    let tensors = body.and_then(|b| serde_json::from_slice::<Map<String, Value>>(b).ok()).unwrap_or_default();
-    let number = |v: &Value| v.as_u64().and_then(|n| usize::try_from(n).ok());
-    let offsets = |t: &Value| Some((number(&t["data_offsets"][0])?, number(&t["data_offsets"][1])?));
-    match error {
-        E::MetadataIncompleteBuffer => {
-            let end = tensors.values().filter_map(offsets).map(|(_, end)| end).max().unwrap_or(0);
-            let expected = header.unwrap_or(0) as usize + 8 + end;
-            let (found, cut) = (map.len(), map.len() - body.map_or(0, <[u8]>::len) - 8);
-            if found > expected {
-                return format!("{} bytes lie behind the last tensor; the file is damaged", found - expected);
-            }
-            let last = tensors.iter().filter(|(_, t)| offsets(t).is_some_and(|(_, end)| end > cut));
-            let name = last.map(|(name, _)| name.as_str()).next().unwrap_or_default();
-            format!(
-                "the file is truncated: {expected} bytes expected, {found} found, tensor '{name}' is \
-                 incomplete; copy or download it again"
-            )
-        }
-        E::InvalidOffset(name) => {
-            let found = tensors.get(name).and_then(offsets);
-            let found = found.map_or(String::new(), |(start, end)| format!(" (bytes {start} to {end})"));
-            format!("tensor '{name}'{found} overlaps another tensor or leaves a gap; the file is damaged")
-        }
-        E::TensorInvalidInfo | E::MisalignedSlice | E::ValidationOverflow => {
-            let wrong = tensors.iter().find(|(_, t)| {
-                let size =
-                    t["dtype"].as_str().and_then(|d| d.trim_start_matches(char::is_alphabetic).parse().ok());
-                let shape = t["shape"].as_array().into_iter().flatten();
-                let count = shape.map(number).try_fold(1usize, |n, d| n.checked_mul(d?));
-                let bits: Option<usize> = count.and_then(|n| n.checked_mul(size?));
-                offsets(t).is_some_and(|(start, end)| bits != end.checked_sub(start).map(|n| n * 8))
-            });
-            match wrong {
-                Some((name, t)) => format!(
-                    "tensor '{name}': shape {} of {} does not fit its bytes {}; the file is damaged",
-                    t["shape"], t["dtype"], t["data_offsets"]
-                ),
-                None => "a tensor's shape does not fit its bytes; the file is damaged".into(),
-            }
-        }
-        E::InvalidHeaderLength if map.get(8) == Some(&b'{') => {
-            "the file is truncated inside its header; copy or download it again".into()
-        }
-        E::InvalidHeaderDeserialization(e) if map.get(8) == Some(&b'{') => {
-            format!("the header cannot be understood ({e}); the file is damaged")
-        }
-        _ => not_safetensors(map),
-    }
-}
-
-fn not_safetensors(map: &[u8]) -> String {
-    let kind = match map {
-        [0x89, b'H', b'D', b'F', ..] => {
-            "it looks like Keras' HDF5 (.h5), which Defrost does not read: save the same network from timm or \
-             torchvision, or rename its tensors in Python and save them with safetensors.numpy.save_file"
-        }
-        [b'<', ..] => "it looks like a web page: the download went wrong",
-        [b'v', b'e', b'r', b's', b'i', b'o', b'n', b' ', ..] => {
-            "it looks like a Git LFS pointer: fetch the file itself with git lfs pull"
-        }
-        _ => "its first bytes are no safetensors header",
-    };
-    format!("not a safetensors file: {kind}")
 }
 
 /// A tensor to be saved.
@@ -357,14 +319,14 @@ pub struct TensorMap {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Reads all tensors of a file: optimizer state, kept features.
+/// Reads all tensors of a file under the names that they have there: optimizer state, kept features.
 ///
 /// # Errors
 /// As for [`TensorFile::open`] and [`TensorFile::read_f32`].
 pub fn load_tensors(path: impl AsRef<Path>) -> Result<TensorMap> {
-    let file = TensorFile::open(path)?;
+    let file = TensorFile::open_as_it_is(path)?;
     let mut tensors = BTreeMap::new();
-    for (name, info) in &file.tensors {
+    for (name, info) in file.tensors() {
         tensors.insert(name.clone(), (info.shape.clone(), file.read_f32(name)?));
     }
     Ok(TensorMap { tensors, metadata: file.metadata })
@@ -381,6 +343,9 @@ pub struct LoadReport {
     pub ignored: Vec<String>,
     /// Whether the names were timm's.
     pub timm: bool,
+    /// What is not as one would expect: values of timm's `config.json` that are not taken over, a second network in the
+    /// file.
+    pub warnings: Vec<String>,
 }
 
 #[cfg(test)]

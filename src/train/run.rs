@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::auto::{Trial, choose};
 use super::checkpoint::{beginning, last_checkpoint, read_metrics, read_state};
 use super::config::{Config, Strategy};
-use super::events::{Event, Observer};
+use super::events::{Event, Observer, Silent};
 use super::folder::{Destination, RunFolder, has_begun};
 use super::images::{Images, Known};
 use super::kept::FRONT_BATCH;
@@ -124,7 +124,7 @@ fn begin(
 /// As for [`run`].
 pub fn busiest_plan(config: &Config, caps: &Caps) -> Result<Plan> {
     config.check()?;
-    let mut net = open_network(config)?;
+    let mut net = open_network(config, &mut Silent)?;
     let Splits { train, val, .. } = data::open(&config.data, &config.open_options(None))?;
     replace_head(&mut net, config, &train.classes)?;
     net.freeze(config.freeze())?;
@@ -164,7 +164,7 @@ pub fn find_rate(config: &Config, sweep: (f64, f64, usize), context: Context<'_>
 /// Settings, network and data, proved good and announced.
 fn prepare(config: &Config, observer: &mut dyn Observer) -> Result<(Network, Splits)> {
     config.check()?;
-    let mut net = open_network(config)?;
+    let mut net = open_network(config, observer)?;
     let splits = data::open(&config.data, &config.open_options(None))?;
     replace_head(&mut net, config, &splits.train.classes)?;
     net.set_task(splits.train.task);
@@ -283,7 +283,7 @@ fn mean_targets(set: &data::Dataset) -> Vec<f32> {
     (0..set.classes.len()).map(|c| mean(c) as f32).collect()
 }
 
-fn open_network(config: &Config) -> Result<Network> {
+fn open_network(config: &Config, observer: &mut dyn Observer) -> Result<Network> {
     let weights = match &config.weights {
         Some(weights) if config.strategy != Strategy::Scratch => weights,
         Some(weights) => {
@@ -307,7 +307,8 @@ fn open_network(config: &Config) -> Result<Network> {
             )));
         }
     };
-    let mut net = models::load_with(&config.model, weights, HeadPolicy::Replace)?.0;
+    let (mut net, loaded) = models::load_with(&config.model, weights, HeadPolicy::Replace)?;
+    loaded.warnings.into_iter().for_each(|warning| observer.event(&Event::Warning(warning)));
     resize(&mut net, config.size)?;
     if config.auxiliary {
         net.load_auxiliary(weights, config.seed)?;

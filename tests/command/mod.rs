@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod server;
+pub mod torch;
 
 use std::collections::BTreeMap;
 use std::fs;

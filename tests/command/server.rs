@@ -25,11 +25,20 @@ pub struct Manners {
     pub token: Option<&'static str>,
     /// The repository was renamed.
     pub renamed: bool,
+    /// The bytes are at this address.
+    pub elsewhere: Option<String>,
+    /// Whoever asks for the bytes is sent on to this address.
+    pub sent_on: Option<String>,
+    /// Sends so many bytes more than it promises.
+    pub more: usize,
+    /// Answers with a part that begins so many bytes too late.
+    pub late: usize,
 }
 
 pub struct Server {
     pub address: String,
     requests: Arc<Mutex<Vec<String>>>,
+    tokens: Arc<Mutex<Vec<Option<String>>>>,
     pub sent: Arc<AtomicUsize>,
 }
 
@@ -47,12 +56,13 @@ impl Server {
     pub fn of(files: impl Fn(&str) -> Arc<Vec<u8>> + Send + Sync + 'static, manners: Manners) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let (requests, sent) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
-        let server = Server { address: address.clone(), requests: requests.clone(), sent: sent.clone() };
+        let server =
+            Server { address, requests: Arc::default(), tokens: Arc::default(), sent: Arc::default() };
+        let (requests, tokens, sent) = (server.requests.clone(), server.tokens.clone(), server.sent.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 // A connection that breaks off is the client's affair.
-                let _ = answer(stream.unwrap(), &files, &manners, &requests, &sent);
+                let _ = answer(stream.unwrap(), &files, &manners, (&requests, &tokens), &sent);
             }
         });
         server
@@ -61,13 +71,18 @@ impl Server {
     pub fn asked(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
+
+    /// What each request had in its header `authorization`.
+    pub fn tokens(&self) -> Vec<Option<String>> {
+        self.tokens.lock().unwrap().clone()
+    }
 }
 
 fn answer(
     mut stream: TcpStream,
     files: &Files,
     manners: &Manners,
-    requests: &Mutex<Vec<String>>,
+    (requests, tokens): (&Mutex<Vec<String>>, &Mutex<Vec<Option<String>>>),
     sent: &AtomicUsize,
 ) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
@@ -79,6 +94,7 @@ fn answer(
         headers.insert(name.to_lowercase(), value.to_string());
     }
     requests.lock().unwrap().push(request.clone());
+    tokens.lock().unwrap().push(headers.get("authorization").cloned());
     let mut words = request.split(' ');
     let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
     let mut head =
@@ -103,22 +119,31 @@ fn answer(
         let hash: String = Sha256::digest(bytes.as_slice()).iter().map(|b| format!("{b:02x}")).collect();
         let hash = if manners.wrong_hash { "0".repeat(64) } else { hash };
         let size = bytes.len();
+        let bytes_at = manners.elsewhere.clone().unwrap_or(format!("/store/{repository}"));
         return head(
             "302 Found",
             &format!(
                 "x-repo-commit: {COMMIT}\r\nx-linked-etag: \"{hash}\"\r\nx-linked-size: {size}\r\n\
-                 location: /store/{repository}\r\ncontent-length: 0\r\n"
+                 location: {bytes_at}\r\ncontent-length: 0\r\n"
             ),
         );
     }
     assert_eq!(method, "GET");
+    if let Some(on) = &manners.sent_on {
+        return head("302 Found", &format!("location: {on}\r\ncontent-length: 0\r\n"));
+    }
     let from =
         headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
     let from: usize = from.filter(|_| !manners.ignores_ranges).unwrap_or(0);
-    let rest = &bytes[from.min(bytes.len())..];
-    head(if from > 0 { "206 Partial" } else { "200 OK" }, &format!("content-length: {}\r\n", rest.len()))?;
+    let begins = if from > 0 { from + manners.late } else { 0 };
+    let rest = [&bytes[begins.min(bytes.len())..], &vec![b'x'; manners.more][..]].concat();
+    let range = format!("content-range: bytes {begins}-{}/{}\r\n", bytes.len() - 1, bytes.len());
+    let (status, range) = if from > 0 { ("206 Partial", &*range) } else { ("200 OK", "") };
+    head(status, &format!("{range}content-length: {}\r\n", rest.len()))?;
     let now = &rest[..manners.cut.unwrap_or(rest.len()).min(rest.len())];
-    sent.fetch_add(now.len(), Ordering::SeqCst);
-    stream.write_all(now)?;
+    for piece in now.chunks(1 << 16) {
+        stream.write_all(piece)?;
+        sent.fetch_add(piece.len(), Ordering::SeqCst);
+    }
     stream.flush()
 }

@@ -1,9 +1,14 @@
 //! Weight files: sound, damaged, real.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use defrost::models::{self, HeadPolicy, Naming, Network, load_with};
-use defrost::nn::{Kind, PaddingStyle};
+use defrost::Result;
+use defrost::models::{self, Architecture, HeadPolicy, Naming, Network, load_with};
+use defrost::nn::init::LinearInit;
+use defrost::nn::{Conv2d, Graph, Kind, PaddingStyle, SavedTensor, TensorFile, load_tensors, save_tensors};
+use defrost::tape::ValueId;
 use serde_json::{Value, json};
 
 use crate::material;
@@ -245,6 +250,182 @@ fn halves_are_read() {
             assert!(near, "{dtype} {}", spec.path);
         }
     }
+}
+
+/// A network whose own names all begin with what looks like a wrapper's prefix.
+#[derive(Debug)]
+struct Wrapped;
+
+impl Architecture for Wrapped {
+    fn features(&self, g: &mut Graph<'_>, x: ValueId) -> Result<ValueId> {
+        g.at("backbone", |g| {
+            let x = g.conv2d("conv", x, Conv2d::same(4, 3, 2))?;
+            let x = g.batch_norm("norm", x)?;
+            let x = g.adaptive_avg_pool("pool", x, [1, 1])?;
+            g.flatten("flatten", x)
+        })
+    }
+
+    fn head(&self, g: &mut Graph<'_>, features: ValueId, classes: usize) -> Result<ValueId> {
+        g.at("backbone", |g| g.linear_head("fc", features, classes))
+    }
+
+    fn head_path(&self) -> &'static str {
+        "backbone.fc"
+    }
+
+    fn cut(&self) -> &'static str {
+        "backbone.flatten"
+    }
+
+    fn last_map(&self) -> String {
+        "backbone.norm".into()
+    }
+
+    fn groups(&self) -> Vec<String> {
+        ["backbone.conv", "backbone.fc"].map(String::from).into()
+    }
+
+    fn linear_init(&self) -> LinearInit {
+        LinearInit::Uniform
+    }
+}
+
+#[test]
+fn a_networks_own_names_are_no_prefixes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("own.safetensors");
+    let classes = || ["a", "b"].map(String::from).into();
+    let new = || Network::custom("own", Arc::new(Wrapped), models::Preprocess::whole(32), classes()).unwrap();
+    let mut net = new();
+    models::rule_fill(&mut net);
+    net.save(&path).unwrap();
+    let file = TensorFile::open(&path).unwrap();
+    assert!(file.prefix().is_empty() && file.tensors().contains_key("backbone.conv.weight"));
+    let saved = |prefix: &str| {
+        let tensors =
+            net.tensors().map(|(s, x)| (format!("{prefix}{}", s.path), SavedTensor::F32(&s.shape, x)));
+        save_tensors(&path, &tensors.collect(), &BTreeMap::new()).unwrap();
+    };
+    for prefix in ["", "module.", "_orig_mod.module."] {
+        saved(prefix);
+        let mut read = new();
+        read.load_weights(&path, HeadPolicy::Keep).unwrap();
+        assert!(net.tensors().zip(read.tensors()).all(|((_, a), (_, b))| bits(a) == bits(b)), "{prefix}");
+        // What is read back to go on with has the names that it was written with.
+        assert!(load_tensors(&path).unwrap().tensors.contains_key(&format!("{prefix}backbone.fc.bias")));
+    }
+}
+
+/// A checkpoint whose description is changed, and its tensors are not.
+fn with_description(path: &Path, change: impl FnOnce(&mut Value)) {
+    let bytes = std::fs::read(path).unwrap();
+    let n = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: serde_json::Map<String, Value> = serde_json::from_slice(&bytes[8..8 + n]).unwrap();
+    let mut about: Value = serde_json::from_str(header["__metadata__"]["defrost"].as_str().unwrap()).unwrap();
+    change(&mut about);
+    header["__metadata__"]["defrost"] = about.to_string().into();
+    assemble(path, &header, &bytes[8 + n..]);
+}
+
+/// Whatever number stands in a description: an error that names the file, or a network of what the file holds. Nothing
+/// is allocated because a description says so.
+#[test]
+fn numbers_of_a_description_are_compared_with_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("small.safetensors");
+    let mut net = models::create("resnet20", 10).unwrap();
+    net.set_temperature(Some(1.5)).unwrap();
+    let whole = [
+        "/hidden",
+        "/width",
+        "/version",
+        "/norm/eps",
+        "/norm/momentum",
+        "/preprocess/resize",
+        "/preprocess/crop",
+        "/preprocess/mean/0",
+        "/preprocess/std/2",
+        "/temperature",
+    ];
+    let numbers = [
+        json!(0),
+        json!(1),
+        json!(-1),
+        json!(0.5),
+        json!(3),
+        json!(8),
+        json!(1000),
+        json!(1u64 << 20),
+        json!(10_000_000u64),
+        json!(10_000_000_000u64),
+        json!(100_000_000_000_000_000u64),
+        json!(u64::MAX),
+        json!(i64::MIN),
+        json!(1e300),
+        json!(1e-300),
+        json!("7"),
+        json!([]),
+        Value::Null,
+    ];
+    for model in ["resnet20", "vgg19_bn", "mobilenet_v2"] {
+        for key in whole {
+            for number in &numbers {
+                net.save(&path).unwrap();
+                with_description(&path, |about| {
+                    about["model"] = model.into();
+                    about["hidden"] = Value::Null;
+                    *about.pointer_mut(key).unwrap() = number.clone();
+                });
+                for outcome in [
+                    Network::open(&path),
+                    models::load(model, &path),
+                    load_with(model, &path, HeadPolicy::Replace).map(|(net, _)| net),
+                ] {
+                    match outcome {
+                        Ok(read) => {
+                            assert!(model == "resnet20" && read.parameters() < 300_000, "{key} {number}");
+                        }
+                        Err(e) => says(&e.to_string(), &["small.safetensors"]),
+                    }
+                }
+            }
+        }
+    }
+    // A head that the file does not hold is no larger than any head.
+    let refused = |change: fn(&mut Value), signs: &[&str]| {
+        net.save(&path).unwrap();
+        with_description(&path, change);
+        let e = load_with("resnet20", &path, HeadPolicy::Replace).unwrap_err().to_string();
+        says(&e, &[&["small.safetensors"], signs].concat());
+    };
+    refused(|about| about["classes"] = json!(vec!["a"; 1 << 20]), &["a head of"]);
+    refused(
+        |about| about["classes"] = json!(vec!["a"; (1 << 20) + 1]),
+        &["1048577 classes", "at most 1048576"],
+    );
+    refused(|about| about["classes"] = json!([]), &["at least one class"]);
+    refused(|about| about["classes"] = json!(["x".repeat(17 << 20)]), &["description", "bytes"]);
+}
+
+#[test]
+fn a_head_of_too_many_classes_is_refused_before_any_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wide.safetensors");
+    for name in ["fc.bias", "classifier.1.bias", "head.fc.bias"] {
+        let numbers = vec![0.0; (1 << 20) + 1];
+        let tensors = BTreeMap::from([(name.to_string(), SavedTensor::F32(&[(1 << 20) + 1], &numbers))]);
+        save_tensors(&path, &tensors, &BTreeMap::new()).unwrap();
+        for model in ["resnet20", "mobilenet_v2", "vgg16"] {
+            let e = models::load(model, &path).unwrap_err().to_string();
+            says(&e, &["wide.safetensors"]);
+        }
+    }
+    let e = models::load("vgg16", &path).unwrap_err().to_string();
+    says(&e, &["'head.fc.bias'", "1048577", "at most 1048576 classes"]);
+    says(&models::create("resnet20", usize::MAX).unwrap_err().to_string(), &["at most 1048576"]);
+    let mut net = models::create("resnet20", 2).unwrap();
+    says(&net.replace_head(1_000_000_000_000, 0).unwrap_err().to_string(), &["at most 1048576"]);
 }
 
 #[test]

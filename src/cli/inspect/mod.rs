@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::network::{is_model, open_source};
+use super::network::{is_model, load_with, open_source};
 use super::options::{Freezing, Optimizing};
 use super::output::{Style, amount, grouped, mib, table};
 use super::{Session, positive, usage_error};
@@ -61,7 +61,7 @@ pub(super) struct Inspect {
 
 impl Inspect {
     pub(super) fn run(&self, session: &Session) -> Result<()> {
-        let (out, net) = (&session.out, self.network()?);
+        let (out, net) = (&session.out, self.network(session)?);
         let mut config = Config::default();
         self.freezing.apply(&mut config, Strategy::Finetune);
         self.optimizing.apply(&mut config);
@@ -140,11 +140,11 @@ impl Inspect {
     }
 
     /// The network to show, whose numbers need not be known.
-    fn network(&self) -> Result<Network> {
+    fn network(&self, session: &Session) -> Result<Network> {
         let mut net = if is_model(&self.source) {
             let name = self.source.to_string_lossy();
             match &self.weights {
-                Some(weights) => models::load_with(&name, weights, HeadPolicy::Replace)?.0,
+                Some(weights) => load_with(session, &name, weights, HeadPolicy::Replace)?.0,
                 None => models::blank(&name, self.classes.unwrap_or(registry::find(&name)?.model.classes))?,
             }
         } else if self.weights.is_some() {
