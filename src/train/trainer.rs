@@ -225,13 +225,13 @@ impl<'a> Trainer<'a> {
                 let state = self.state()?;
                 begin = state.phase.min(phases.len() - 1);
                 net.load_weights(beginning(&folder, begin), HeadPolicy::Keep)?;
-                if state.batch == 0 {
-                    self.resumed = false;
-                    self.trim_metrics(0)?;
-                }
+                self.resumed = state.batch > 0;
             } else {
                 net.save(beginning(&folder, 0))?;
                 self.save_beginning()?;
+            }
+            if !self.resumed {
+                self.trim_metrics(0)?;
             }
         }
         let mut interrupted = false;

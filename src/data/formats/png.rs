@@ -27,7 +27,11 @@ pub(super) fn decode(bytes: &[u8], room: &mut Room) -> Outcome<Pixels> {
     let turned = if orientation > 4 { 6 } else { 3 };
     let pixels = u64::from(width) * u64::from(height);
     // Two rows of 16-bit RGBA, packed and unpacked.
-    room.ask(width.into(), height.into(), pixels.saturating_mul(turned) + 32 * u64::from(width))?;
+    room.ask(
+        width.into(),
+        height.into(),
+        pixels.saturating_mul(turned).saturating_add(32 * u64::from(width)),
+    )?;
     let mut reader = decoder.read_info().map_err(damaged)?;
     let samples = reader.output_color_type().0.samples();
     let (width, height) = (width as usize, height as usize);

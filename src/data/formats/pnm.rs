@@ -66,7 +66,7 @@ pub(super) fn decode(bytes: &[u8], room: &mut Room) -> Outcome<Pixels> {
     if !(1..65536).contains(&maxval) {
         return Err(format!("the PNM is damaged: its largest value is {maxval}"));
     }
-    room.ask(width.into(), height.into(), u64::from(width) * u64::from(height) * 3)?;
+    room.ask(width.into(), height.into(), (u64::from(width) * u64::from(height)).saturating_mul(3))?;
     let (width, height) = (width as usize, height as usize);
     let count = width * height * depth;
     let cut = || "the PNM is cut off".to_string();

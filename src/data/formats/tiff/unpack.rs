@@ -100,7 +100,7 @@ fn pack_bits(packed: &[u8], size: usize) -> Vec<u8> {
             // The next byte, 2 to 128 times.
             n @ -127..=-1 => {
                 let [byte, after @ ..] = after else { break };
-                bytes.extend(std::iter::repeat_n(*byte, 1 - isize::from(n) as usize));
+                bytes.extend(std::iter::repeat_n(*byte, 1 + usize::from(n.unsigned_abs())));
                 after
             }
             // 1 to 128 bytes as they are.
