@@ -375,3 +375,32 @@ fn deep_pngs_keep_the_high_byte() {
         assert!(decode(&file, Path::new("a.png")).unwrap().rgb == want, "{color:?}");
     }
 }
+
+/// One pixel of 16 bits, uncompressed: tags 256 and 257 its size, 258 bits, 262 grey, 273 and 279 its strip, 277 samples,
+/// 338 what the samples beyond the colours are.
+#[test]
+fn alpha_that_a_tiff_claims_and_lacks_is_refused() {
+    let tiff = |extra: u16| {
+        let tags: [(u16, u16); 9] = [
+            (256, 1),
+            (257, 1),
+            (258, 16),
+            (259, 1),
+            (262, 1),
+            (273, 8 + 2 + 9 * 12 + 4),
+            (277, 1),
+            (279, 2),
+            (338, extra),
+        ];
+        let mut file = b"II*\0\x08\0\0\0\x09\0".to_vec();
+        for (tag, value) in tags {
+            let short = [&tag.to_le_bytes()[..], &[3, 0, 1, 0, 0, 0], &value.to_le_bytes(), &[0, 0]].concat();
+            file.extend(short);
+        }
+        file.extend([0, 0, 0, 0, 0x34, 0x12]);
+        file
+    };
+    assert_eq!(decode(&tiff(0), Path::new("a.tif")).unwrap().rgb, [0x12; 3]);
+    let error = decode(&tiff(1), Path::new("a.tif")).unwrap_err().to_string();
+    assert!(error.starts_with("a.tif: ") && error.contains("alpha"), "{error}");
+}

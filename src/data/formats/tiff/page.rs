@@ -142,6 +142,10 @@ impl Page {
         {
             return unread(format_args!("of {samples} samples a pixel"));
         }
+        let premultiplied = matches!(colour, Colour::Rgb | Colour::Grey { .. }) && extra.first() == Some(&1);
+        if premultiplied && samples == own {
+            return unread(format_args!("with an alpha channel that its {samples} samples a pixel lack"));
+        }
         match (colour, bits) {
             (Colour::Grey { .. }, 1 | 2 | 4 | 12) if samples == 1 => {}
             (Colour::Palette, 1 | 2 | 4) if samples == 1 => {}
@@ -176,7 +180,7 @@ impl Page {
             colour,
             bits,
             samples,
-            premultiplied: matches!(colour, Colour::Rgb | Colour::Grey { .. }) && extra.first() == Some(&1),
+            premultiplied,
             planar: planar && samples > 1,
             low_bits_first: uint(tag::FILL_ORDER, 1) == 2,
             differences,
