@@ -98,3 +98,8 @@ pub mod rng;
 pub mod train;
 
 pub use error::{Error, Result, did_you_mean};
+
+/// The Rust of this page compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/embedding.md")]
+struct Embedding;

@@ -47,8 +47,9 @@ fn settings(material: &Path, data: &str) -> Config {
 }
 
 #[test]
+#[cfg_attr(not(material), ignore = "needs DEFROST_MATERIAL")]
 fn ants_and_bees() {
-    let Some(material) = material() else { return };
+    let material = material();
     let folder = tempfile::tempdir().unwrap();
     let place = |name: &str| folder.path().join(name);
     let features = settings(&material, "hymenoptera");
@@ -73,8 +74,9 @@ fn ants_and_bees() {
 }
 
 #[test]
+#[cfg_attr(not(material), ignore = "needs DEFROST_MATERIAL")]
 fn ten_kinds_of_clothing() {
-    let Some(material) = material() else { return };
+    let material = material();
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let config = settings(&material, "clothing10");

@@ -41,15 +41,18 @@ fn features_are_learned_from_and_kept() {
     let base = with(&base, &ADAPTER);
     let first = place.ok(&with(&base, &["--json"]));
     let done = first.done();
-    let accuracy = done["val_accuracy"].as_f64().unwrap();
-    assert!((0.0..=1.0).contains(&accuracy), "{done}");
+    let epochs = first.named("epoch");
+    assert_eq!(epochs.len(), 8);
+    let best = &epochs[done["best_epoch"].as_u64().unwrap() as usize - 1];
+    assert_eq!([&done["val_accuracy"], &done["val_loss"]], [&best["val_accuracy"], &best["val_loss"]]);
+    let loss = |epoch: usize| epochs[epoch]["train_loss"].as_f64().unwrap();
+    assert!(loss(7) < loss(0), "nothing was learned: {epochs:?}");
     assert!(done["seconds"].as_f64().unwrap() > 0.0);
     assert_eq!(done["run"], "runs/photos-resnet20");
     let data = &first.named("data")[0];
     assert_eq!((&data["train"], &data["val"]), (&Value::from(20), &Value::from(4)));
     assert_eq!(data["classes"], serde_json::json!(["blue", "red"]));
     assert_eq!(first.named("frozen")[0]["tensors"], 2);
-    assert_eq!(first.named("epoch").len(), 8);
     for file in ["config.json", "metrics.csv", "model.safetensors", "last.safetensors", "split.json"] {
         assert!(place.path("runs/photos-resnet20").join(file).exists(), "{file}");
     }

@@ -1,6 +1,6 @@
-//! What the documentation says works: every command in README.md, CONTRIBUTING.md and docs/guide is run as it stands there,
-//! in a folder that holds what it names, and every example runs. (Commands within sentences and in `--help` are held against
-//! the parser in `src/cli/mod.rs`.)
+//! What the documentation says works: every command in README.md, CONTRIBUTING.md, docs and docs/guide is run as it stands
+//! there, in a folder that holds what it names, every link leads somewhere, and every example runs. (Commands within sentences
+//! and in `--help` are checked by the parser in `src/cli/mod.rs`, Rust in docs/embedding.md by the compiler in `src/lib.rs`.)
 
 #![cfg(unix)] // The commands are a shell's.
 #![allow(clippy::unwrap_used)]
@@ -23,6 +23,15 @@ use defrost::nn::ParamSpec;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The pages of a folder, by name.
+fn pages(folder: &str) -> Vec<PathBuf> {
+    let entries = root().join(folder).read_dir().unwrap().map(|entry| entry.unwrap().path());
+    let mut pages: Vec<PathBuf> =
+        entries.filter(|path| path.extension().is_some_and(|e| e == "md")).collect();
+    pages.sort();
+    pages
 }
 
 /// A command of a document.
@@ -73,11 +82,8 @@ fn commands(path: &Path) -> Vec<Line> {
             .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
         let program = command.program();
         let shortened = command.text.contains(" ... ");
-        if !code
-            || version
-            || shortened
-            || !(program == "defrost" || program == "cargo" || program.starts_with("tools/"))
-        {
+        let ours = ["defrost", "cargo", "find"].contains(&program) || program.starts_with("tools/");
+        if !code || version || shortened || !ours {
             continue;
         }
         while command.text.ends_with('\\') {
@@ -96,7 +102,7 @@ fn run(place: &Place, server: &Server, path: &Path, least: usize) {
     let devices = place.ok(&["devices"]).stdout.to_lowercase();
     for line in all {
         match line.program() {
-            "defrost" => {}
+            "defrost" | "find" => {}
             "cargo" => {
                 for (option, folder) in
                     [("--example", "examples"), ("--bench", "benches"), ("--test", "tests")]
@@ -213,23 +219,29 @@ fn the_readme_does_what_it_says() {
     let (place, server) = (Place::new(), hub());
     drawn(&place, "photos", 3, 0);
     drawn(&place, "test", 1, 1);
-    drawn(&place, "night", 1, 2);
+    drawn(&place, "holidays", 1, 2);
     Scenes::Things.draw(3, 0, 0, 96).write_png(&place.path("picture.jpg")).unwrap();
     first_weights("mobilenet_v2").save(place.path("mobilenet_v2.safetensors")).unwrap();
     save_pth(&first_weights("resnet50"), &place.path("resnet50.pth"));
-    run(&place, &server, &root().join("README.md"), 12);
+    run(&place, &server, &root().join("README.md"), 5);
+    for page in pages("docs") {
+        run(&place, &server, &page, if page.ends_with("embedding.md") { 0 } else { 1 });
+    }
     run(&place, &server, &root().join("CONTRIBUTING.md"), 6);
+}
+
+#[test]
+fn the_readme_stays_short() {
+    let lines = fs::read_to_string(root().join("README.md")).unwrap().lines().count();
+    assert!(lines <= 150, "README.md has {lines} lines: details belong into docs/");
 }
 
 #[test]
 fn the_guide_does_what_it_says() {
     let (place, server) = (Place::new(), hub());
-    let folder = root().join("docs/guide");
-    let entries = folder.read_dir().unwrap().map(|entry| entry.unwrap().path());
-    let mut chapters: Vec<PathBuf> =
-        entries.filter(|path| path.extension().is_some_and(|e| e == "md")).collect();
+    let mut chapters = pages("docs/guide");
     // README.md first: the chapters begin with their numbers.
-    chapters.sort_by_key(|path| (!path.ends_with("README.md"), path.clone()));
+    chapters.sort_by_key(|path| !path.ends_with("README.md"));
     assert_eq!(chapters.len(), 8, "{chapters:?}");
     for chapter in chapters {
         run(&place, &server, &chapter, 1);
@@ -237,22 +249,38 @@ fn the_guide_does_what_it_says() {
     assert!(server.asked().is_empty(), "the guide needs no network: {:?}", server.asked());
 }
 
-/// Links of the guide and of the README lead somewhere.
+/// Links of all pages lead to a file, and to a heading in it where they name one.
 #[test]
 fn links_lead_somewhere() {
     let mut links = 0;
-    let guide = root().join("docs/guide").read_dir().unwrap().map(|entry| entry.unwrap().path());
-    for path in guide.chain(["README.md", "CONTRIBUTING.md"].map(|name| root().join(name))) {
+    let top = ["README.md", "CONTRIBUTING.md"].map(|name| root().join(name));
+    for path in pages("docs/guide").into_iter().chain(pages("docs")).chain(top) {
         let text = fs::read_to_string(&path).unwrap();
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let file = target.split('#').next().unwrap_or_default();
-            if !file.is_empty() && !file.contains("://") {
-                links += 1;
-                assert!(path.parent().unwrap().join(file).exists(), "{}: {target}", path.display());
+            if target.contains("://") {
+                continue;
             }
+            links += 1;
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let file = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            assert!(file.exists(), "{}: {target}", path.display());
+            let found = heading.is_empty() || anchors(&file).contains(&heading.to_string());
+            assert!(found, "{}: no heading for {target}", path.display());
         }
     }
-    assert!(links > 15, "only {links} links were found");
+    assert!(links > 35, "only {links} links were found");
+}
+
+/// What links call the headings of a page: `## Add an op` is `#add-an-op`.
+fn anchors(page: &Path) -> Vec<String> {
+    let text = fs::read_to_string(page).unwrap();
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let anchor = |line: &str| -> String {
+        let title = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = title.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    headings.map(anchor).collect()
 }
 
 /// The examples that need nothing at hand. `cargo test` has built them.

@@ -246,10 +246,6 @@ fn shells_and_manuals_know_every_subcommand() {
 #[cfg(unix)]
 #[test]
 fn bash_completes() {
-    if Command::new("bash").arg("--version").output().is_err() {
-        println!("skipped: there is no bash");
-        return;
-    }
     let place = Place::new();
     fs::write(place.path("script"), place.ok(&["completions", "bash"]).stdout).unwrap();
     // What bash does when a person presses Tab behind `defrost train --freeze-t`.

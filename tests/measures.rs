@@ -44,14 +44,18 @@ fn eval_tells_of_every_class() {
     for (c, class) in classes.iter().enumerate() {
         assert_eq!(class["support"], 12);
         assert!((number(&class["recall"]) - confusion[c][c] as f64 / 12.0).abs() < 1e-12);
-        for key in ["precision", "f1"] {
-            assert!((0.0..=1.0).contains(&number(&class[key])), "{class}");
-        }
+        let predicted: usize = confusion.iter().map(|row| row[c]).sum();
+        let share = |whole: usize| confusion[c][c] as f64 / whole.max(1) as f64;
+        assert!((number(&class["precision"]) - share(predicted)).abs() < 1e-12, "{class}");
+        assert!((number(&class["f1"]) - 2.0 * share(predicted + 12)).abs() < 1e-12, "{class}");
     }
     let bins = done["calibration"]["bins"].as_array().unwrap();
     assert_eq!(bins.len(), 15);
     assert_eq!(bins.iter().map(|bin| bin["count"].as_u64().unwrap()).sum::<u64>(), 36);
-    assert!((0.0..=1.0).contains(&number(&done["calibration"]["ece"])));
+    let gap =
+        |bin: &Value| number(&bin["count"]) * (number(&bin["confidence"]) - number(&bin["accuracy"])).abs();
+    let ece = bins.iter().map(gap).sum::<f64>() / 36.0;
+    assert!((number(&done["calibration"]["ece"]) - ece).abs() < 1e-12, "{ece}: {done}");
     for key in ["top1_interval", "macro_average", "weighted_average", "most_confused"] {
         assert!(!done[key].is_null(), "{key}: {done}");
     }

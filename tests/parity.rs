@@ -14,8 +14,8 @@ use defrost::tape::Tape;
 use defrost::train::{Measures, Silent, evaluate};
 
 /// Logits of a material file against PyTorch's, over their range.
-fn difference(device: &Device, model: &str, file: &str) -> Option<f64> {
-    let material = material()?;
+fn difference(device: &Device, model: &str, file: &str) -> f64 {
+    let material = material();
     let net = models::load(model, material.join("weights").join(file)).unwrap();
     let reference = material.join("reference").join(file);
     let images = read_bytes(&reference, "image_u8_nhwc");
@@ -26,7 +26,7 @@ fn difference(device: &Device, model: &str, file: &str) -> Option<f64> {
     let found = logits(device, &net, batch, size, InputKind::Bytes, &images);
     let off = over_range(&found, &expected);
     println!("{file}: {off:.2e} of the range ({:.1} s)", t.elapsed().as_secs_f64());
-    Some(off)
+    off
 }
 
 /// A `U8` tensor's bytes.
@@ -37,23 +37,26 @@ fn read_bytes(path: &std::path::Path, name: &str) -> Vec<u8> {
 }
 
 #[test]
+#[cfg_attr(not(material), ignore = "needs DEFROST_MATERIAL")]
 fn mobilenet_v2_on_the_gpu() {
     let device = Device::Gpu(gpu());
     for file in ["mobilenet_v2.safetensors", "mobilenet_v2.tf_same_f16.safetensors"] {
-        let Some(off) = difference(&device, "mobilenet_v2", file) else { return };
+        let off = difference(&device, "mobilenet_v2", file);
         assert!(off < 1e-3, "{file}: {off}");
     }
 }
 
 #[test]
+#[cfg_attr(not(material), ignore = "needs DEFROST_MATERIAL")]
 fn mobilenet_v2_on_the_cpu() {
     let file = "mobilenet_v2.safetensors";
-    let Some(off) = difference(&Device::Cpu, "mobilenet_v2", file) else { return };
+    let off = difference(&Device::Cpu, "mobilenet_v2", file);
     assert!(off < 1e-3, "{file}: {off}");
 }
 
 /// Every other file of real weights: model, file, and how far its logits may lie off.
 #[test]
+#[cfg_attr(not(material), ignore = "needs DEFROST_MATERIAL")]
 fn other_families_on_both_devices() {
     let files = [
         ("mobilenet_v1", "mobilenet_v1_025_128", 1e-3),
@@ -66,15 +69,16 @@ fn other_families_on_both_devices() {
     let gpu = Device::Gpu(gpu());
     for (model, file, allowed) in files {
         for device in [&gpu, &Device::Cpu] {
-            let Some(off) = difference(device, model, &format!("{file}.safetensors")) else { return };
+            let off = difference(device, model, &format!("{file}.safetensors"));
             assert!(off < allowed, "{file}: {off}");
         }
     }
 }
 
 #[test]
+#[cfg_attr(not(material), ignore = "needs DEFROST_MATERIAL")]
 fn mobilenet_v2_035_feature_maps() {
-    let Some(material) = material() else { return };
+    let material = material();
     let file = "mobilenet_v2_035.features.safetensors";
     let weights = material.join("weights").join(file);
     let (mut net, _) = models::load_with("mobilenet_v2", weights, HeadPolicy::Replace).unwrap();
@@ -97,8 +101,9 @@ fn mobilenet_v2_035_feature_maps() {
 }
 
 #[test]
+#[cfg_attr(not(material), ignore = "needs DEFROST_MATERIAL")]
 fn accuracy_on_real_pictures_is_pytorchs() {
-    let Some(material) = material() else { return };
+    let material = material();
     let net = models::load("mobilenet_v2", material.join("weights/mobilenet_v2.safetensors")).unwrap();
     let folder = material.join("data/imagenet_samples/val");
     let lookup = |wnid: &str| models::imagenet::index_of(wnid).map(|i| i as u32);

@@ -10,13 +10,9 @@ use defrost::nn::{Freeze, Mode};
 use defrost::plan::{Device, Layout, Program, Request, compile};
 use defrost::tape::Tape;
 
-/// The folder of real weights and pictures; `None`, said aloud, where it is not at hand.
-pub fn material() -> Option<PathBuf> {
-    let folder = std::env::var_os("DEFROST_MATERIAL").map(PathBuf::from).filter(|f| f.is_dir());
-    if folder.is_none() {
-        println!("skipped: DEFROST_MATERIAL names no folder of real weights and pictures");
-    }
-    folder
+/// The folder of real weights and images. Tests that need it carry `cfg_attr(not(material), ignore = ...)`.
+pub fn material() -> PathBuf {
+    std::env::var_os("DEFROST_MATERIAL").map(PathBuf::from).expect("DEFROST_MATERIAL is set")
 }
 
 /// One GPU for all tests of a process: pipelines are compiled once. Fails where there is none.

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod copies;
 mod folders;
 mod forms;
@@ -19,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use common::material;
 use defrost::data::resize::resize_window;
 use defrost::data::transform::random_part;
 use defrost::data::{
@@ -120,25 +123,16 @@ fn names(dataset: &Dataset) -> Vec<PathBuf> {
     dataset.samples.iter().map(Sample::name).collect()
 }
 
-fn of_material(folder: &str) -> Option<PathBuf> {
-    material(&format!("data/{folder}"))
-}
-
-fn material(folder: &str) -> Option<PathBuf> {
-    match std::env::var_os("DEFROST_MATERIAL") {
-        Some(root) => Some(Path::new(&root).join(folder)),
-        None => {
-            println!("skipped: DEFROST_MATERIAL is not set");
-            None
-        }
-    }
+fn of_material(folder: &str) -> PathBuf {
+    material().join("data").join(folder)
 }
 
 // ---------------------------------------------------------------------------------------------- material
 
 #[test]
+#[cfg_attr(not(material), ignore = "needs DEFROST_MATERIAL")]
 fn hymenoptera_is_read_whole_but_for_its_gif() {
-    let Some(path) = of_material("hymenoptera") else { return };
+    let path = of_material("hymenoptera");
     let Splits { train, val, test, manifest, .. } = open(&path, &OpenOptions::default()).unwrap();
     assert_eq!((train.len(), val.len(), test.is_none(), manifest.is_none()), (244, 153, true, true));
     assert_eq!(train.classes, ["ants", "bees"]);
@@ -149,8 +143,9 @@ fn hymenoptera_is_read_whole_but_for_its_gif() {
 }
 
 #[test]
+#[cfg_attr(not(material), ignore = "needs DEFROST_MATERIAL")]
 fn clothing10_has_its_three_parts() {
-    let Some(path) = of_material("clothing10") else { return };
+    let path = of_material("clothing10");
     let splits = open(&path, &OpenOptions::default()).unwrap();
     let test = splits.test.unwrap();
     assert_eq!((splits.train.len(), splits.val.len(), test.len()), (600, 250, 293));
@@ -159,8 +154,9 @@ fn clothing10_has_its_three_parts() {
 }
 
 #[test]
+#[cfg_attr(not(material), ignore = "needs DEFROST_MATERIAL")]
 fn mnist_t10k_is_ten_thousand_digits() {
-    let Some(path) = of_material("mnist_t10k") else { return };
+    let path = of_material("mnist_t10k");
     let splits = open(&path, &OpenOptions::default()).unwrap();
     assert_eq!((splits.train.len(), splits.val.len()), (8000, 2000));
     let known = splits.train.classes;

@@ -11,7 +11,7 @@ use defrost::nn::{Conv2d, Graph, Kind, PaddingStyle, SavedTensor, TensorFile, lo
 use defrost::tape::ValueId;
 use serde_json::{Value, json};
 
-use crate::material;
+use crate::common::material;
 
 /// A small network's checkpoint, taken apart: header and body.
 fn checkpoint(folder: &Path) -> (PathBuf, serde_json::Map<String, Value>, Vec<u8>) {
@@ -429,8 +429,9 @@ fn a_head_of_too_many_classes_is_refused_before_any_is_named() {
 }
 
 #[test]
+#[cfg_attr(not(material), ignore = "needs DEFROST_MATERIAL")]
 fn real_files_are_loaded() {
-    let Some(folder) = material() else { return };
+    let folder = material();
     let file = |name: &str| folder.join("weights").join(format!("{name}.safetensors"));
 
     let net = models::load("mobilenet_v2", file("mobilenet_v2")).unwrap();

@@ -7,11 +7,12 @@ use defrost::models::{self, Naming, Network, registry};
 use defrost::nn::{Freeze, init};
 use serde_json::Value;
 
-use crate::material;
+use crate::common::material;
 
 #[test]
+#[cfg_attr(not(material), ignore = "needs DEFROST_MATERIAL")]
 fn names_and_shapes_are_torchvisions_and_timms() {
-    let Some(folder) = material() else { return };
+    let folder = material();
     let keys: Value = serde_json::from_slice(&std::fs::read(folder.join("keys.json")).unwrap()).unwrap();
     let mut checked = 0;
     for (name, libraries) in keys.as_object().unwrap() {
