@@ -128,6 +128,29 @@ fn upward_imports_are_found() {
     assert_eq!(found("lib.rs", "pub use crate::train::run;"), 0);
 }
 
+/// Lines that look into an error's text, as `file:line: what`.
+fn searched_errors(file: &str, text: &str) -> Vec<String> {
+    let searches = [".contains(", ".starts_with(", ".ends_with(", ".find("];
+    let looks = |line: &str| {
+        let searched = searches.iter().any(|search| line.contains(search));
+        let of_error = line.contains("Err(") || line.contains("Error::");
+        searched && of_error || searches.iter().any(|search| line.contains(&format!("e.to_string(){search}")))
+    };
+    let code = code(text);
+    let lines = code.lines().zip(1..).filter(|(line, _)| looks(line));
+    lines.map(|(line, number)| format!("src/{file}:{number}: {}", line.trim())).collect()
+}
+
+#[test]
+fn no_text_of_an_error_is_searched() {
+    let wrong: Vec<String> = sources().iter().flat_map(|(file, text)| searched_errors(file, text)).collect();
+    assert!(wrong.is_empty(), "match a variant instead:\n  {}", wrong.join("\n  "));
+    let found = |text: &str| searched_errors("x.rs", text).len();
+    assert_eq!(found("Err(Error::Gpu(e)) if e.contains(\"memory\") => retry(),"), 1);
+    assert_eq!(found("let known = outcome.is_err_and(|e| e.to_string().contains(\"memory\"));"), 1);
+    assert_eq!(found("Err(Error::OutOfMemory(_)) => retry(), // not e.contains"), 0);
+}
+
 #[test]
 fn files_are_short() {
     const MOST: usize = 600;

@@ -8,6 +8,7 @@ mod common;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 
+use defrost::Error;
 use defrost::gpu::{DeviceChoice, Gpu, GpuOptions, adapters};
 use defrost::models::{self, InputKind, Network, Recording};
 use defrost::nn::{Freeze, Mode};
@@ -238,6 +239,21 @@ fn the_host_keeps_its_error_handler() {
     let outcome = gpu.storage("too large", 1 << 40).map(|_| ());
     assert!(outcome.is_err_and(|e| e.to_string().contains("too large")));
     assert_eq!(host.heard(), Vec::<String>::new());
+}
+
+/// Who wants to do with less matches a variant: no text need be searched.
+#[test]
+fn memory_that_does_not_suffice_is_an_error_of_its_own() {
+    let options = GpuOptions { memory_budget: Some(1 << 20), ..GpuOptions::default() };
+    let gpu = Gpu::with_options(&options).unwrap();
+    let half = gpu.storage("half", 1 << 19).unwrap();
+    let outcome = gpu.storage("the other half and more", (1 << 19) + 16).map(drop);
+    assert!(matches!(outcome, Err(Error::OutOfMemory(ref text)) if text.contains("more")), "{outcome:?}");
+    // What no memory would help with is another error.
+    let outcome = gpu.storage("too large", 1 << 40).map(drop);
+    assert!(matches!(outcome, Err(Error::Gpu(_))), "{outcome:?}");
+    drop(half);
+    gpu.storage("the other half and more", (1 << 19) + 16).unwrap();
 }
 
 /// Every step of a plan can be timed on the device, where it offers timestamps.

@@ -226,7 +226,7 @@ impl Gpu {
     }
 
     fn out_of_memory(&self, what: &str) -> Error {
-        Error::Gpu(format!(
+        Error::OutOfMemory(format!(
             "out of memory on {} while creating {what} ({:.1} MiB are in use); \
              choose a smaller --batch, freeze more layers, or use --device cpu",
             self.inner.info.name,
@@ -237,7 +237,8 @@ impl Gpu {
     /// A buffer of at least `bytes`, rounded up to 16.
     ///
     /// # Errors
-    /// [`Error::Gpu`] where the device, its limits or the memory budget do not allow it.
+    /// [`Error::OutOfMemory`] where the device or the memory budget has no room, [`Error::Gpu`] where the device's
+    /// limits do not allow it.
     pub fn buffer(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<GpuBuffer> {
         let bytes = bytes.max(16).next_multiple_of(16);
         if bytes > self.inner.caps.max_buffer {

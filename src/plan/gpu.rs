@@ -64,7 +64,8 @@ impl GpuProgram {
     /// groups.
     ///
     /// # Errors
-    /// [`Error::Gpu`] where memory does not suffice or a kernel does not compile; from `params`.
+    /// [`Error::OutOfMemory`] where memory does not suffice, [`Error::Gpu`] where a kernel does not compile; from
+    /// `params`.
     pub fn new(plan: Plan, store: &Arc<GpuStore>, params: &dyn Params) -> Result<Self> {
         let gpu = store.gpu.clone();
         compile_kernels(&gpu, &plan)?;

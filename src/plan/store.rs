@@ -61,7 +61,7 @@ impl GpuStore {
     /// moments begin as zeros.
     ///
     /// # Errors
-    /// [`Error::Gpu`] where memory does not suffice; from `params`.
+    /// [`Error::OutOfMemory`] where memory does not suffice; from `params`.
     pub fn new(gpu: &Gpu, layout: &Arc<Layout>, params: &dyn Params) -> Result<Self> {
         let buffers =
             layout.buffers.iter().map(|b| gpu.storage(&b.name, b.ty.bytes())).collect::<Result<Vec<_>>>()?;
