@@ -127,8 +127,9 @@ struct Loan<T> {
     lender: Lender,
 }
 
-/// What a program keeps from step to step.
-struct Memory<T> {
+/// Memory of the steps of one program, or of several that take turns: as large as the largest needs it.
+#[derive(Debug, Default)]
+pub(super) struct Memory<T> {
     slots: Vec<Slot<T>>,
     scratch: Vec<T>,
 }
@@ -139,7 +140,7 @@ pub struct CpuProgram<T> {
     plan: Plan,
     store: Arc<CpuStore<T>>,
     constants: Vec<Arc<Data<T>>>,
-    memory: Mutex<Memory<T>>,
+    memory: Arc<Mutex<Memory<T>>>,
 }
 
 impl<T: Real> CpuProgram<T> {
@@ -148,11 +149,21 @@ impl<T: Real> CpuProgram<T> {
     /// # Errors
     /// From `params`.
     pub fn new(plan: Plan, store: &Arc<CpuStore<T>>, params: &dyn Params) -> Result<Self> {
+        Self::sharing(plan, store, params, &Arc::default())
+    }
+
+    /// As [`CpuProgram::new`], in memory that other programs use too, one step after the other.
+    pub(super) fn sharing(
+        plan: Plan,
+        store: &Arc<CpuStore<T>>,
+        params: &dyn Params,
+        memory: &Arc<Mutex<Memory<T>>>,
+    ) -> Result<Self> {
         let constants =
             plan.constants.iter().map(|c| store.constant(&plan, c, params)).collect::<Result<_>>()?;
-        let slots = plan.slots.iter().map(|_| Slot::default()).collect();
-        let memory = Mutex::new(Memory { slots, scratch: Vec::new() });
-        Ok(CpuProgram { plan, store: store.clone(), constants, memory })
+        let slots = lock(memory).slots.len().max(plan.slots.len());
+        lock(memory).slots.resize_with(slots, Slot::default);
+        Ok(CpuProgram { plan, store: store.clone(), constants, memory: memory.clone() })
     }
 
     /// The plan.

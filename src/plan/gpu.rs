@@ -2,14 +2,14 @@
 //! A step is one encoder and one compute pass: no allocation, no bind group, no readback but the outputs.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use rayon::prelude::*;
 
 use super::store::{GpuStore, Params};
 use super::{Place, Plan, Step, describe};
-use crate::gpu::{Gpu, GpuBuffer, Kernel, Readback, Timestamps, Uploader};
+use crate::gpu::{Gpu, GpuBuffer, Kernel, Readback, Timestamps, Uploader, lock};
 use crate::tape::{Operand, ValueId};
 use crate::{Error, Result};
 
@@ -35,7 +35,7 @@ impl Dispatch {
 pub struct GpuProgram {
     plan: Plan,
     gpu: Gpu,
-    slots: Vec<GpuBuffer>,
+    slots: Vec<Arc<GpuBuffer>>,
     dispatches: Vec<Dispatch>,
     uploader: Uploader,
     free: Vec<Readback>,
@@ -45,6 +45,28 @@ pub struct GpuProgram {
     _constants: Vec<Arc<Vec<GpuBuffer>>>,
     _uniforms: GpuBuffer,
     _nothing: GpuBuffer,
+}
+
+/// Buffers for slots that several programs use, the largest first.
+pub(super) type Slots = Mutex<Vec<Arc<GpuBuffer>>>;
+
+/// Buffers for the slots of `plan`: those that `shared` has where they are large enough, else new ones, which replace
+/// them there.
+fn slots(gpu: &Gpu, plan: &Plan, shared: &Slots) -> Result<Vec<Arc<GpuBuffer>>> {
+    let mut shared = lock(shared);
+    let slot = |(i, &bytes): (usize, &u64)| match shared.get(i) {
+        Some(buffer) if buffer.size() >= bytes => Ok(buffer.clone()),
+        known => {
+            let is_known = known.is_some();
+            let buffer = Arc::new(gpu.storage(&format!("slot {i}"), bytes)?);
+            match is_known {
+                true => shared[i] = buffer.clone(),
+                false => shared.push(buffer.clone()),
+            }
+            Ok(buffer)
+        }
+    };
+    plan.slots.iter().enumerate().map(slot).collect()
 }
 
 /// One range of a buffer.
@@ -67,12 +89,20 @@ impl GpuProgram {
     /// [`Error::OutOfMemory`] where memory does not suffice, [`Error::Gpu`] where a kernel does not compile; from
     /// `params`.
     pub fn new(plan: Plan, store: &Arc<GpuStore>, params: &dyn Params) -> Result<Self> {
+        Self::sharing(plan, store, params, &Slots::default())
+    }
+
+    /// As [`GpuProgram::new`], with slots that other programs use too, one step after the other.
+    pub(super) fn sharing(
+        plan: Plan,
+        store: &Arc<GpuStore>,
+        params: &dyn Params,
+        shared: &Slots,
+    ) -> Result<Self> {
         let gpu = store.gpu.clone();
         compile_kernels(&gpu, &plan)?;
         let launches = || plan.steps.iter().flat_map(|s| &s.variant.launches);
-        let slots = (plan.slots.iter().enumerate())
-            .map(|(i, &bytes)| gpu.storage(&format!("slot {i}"), bytes))
-            .collect::<Result<Vec<_>>>()?;
+        let slots = slots(&gpu, &plan, shared)?;
         let constants =
             plan.constants.iter().map(|c| store.constant(&plan, c, params)).collect::<Result<Vec<_>>>()?;
         let nothing = gpu.storage("nothing", 256)?;
@@ -277,7 +307,7 @@ fn resolve<'a>(
     plan: &Plan,
     step: &Step,
     operand: Operand,
-    slots: &'a [GpuBuffer],
+    slots: &'a [Arc<GpuBuffer>],
     constants: &'a [Arc<Vec<GpuBuffer>>],
     store: &'a [GpuBuffer],
 ) -> Result<Option<Bound<'a>>> {

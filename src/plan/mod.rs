@@ -25,7 +25,7 @@ pub use cpu::CpuProgram;
 pub use gpu::GpuProgram;
 pub use layout::{BufferSpec, Layout, Segment, Trainable, parts};
 pub use memory::Memory;
-pub use program::{Chosen, Device, Program};
+pub use program::{Arena, Chosen, Device, Program};
 pub use store::{CpuStore, GpuStore, Params, Store};
 
 use crate::gpu::Caps;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::store::{CpuStore, GpuStore, Params, Store};
 use super::{CpuProgram, GpuProgram, Layout, Plan};
@@ -149,6 +149,14 @@ fn borrowed<'a>(typed: &'a Typed<'_>) -> Vec<(&'a str, Arg<'a, f32>)> {
     typed.iter().map(|(name, data)| (*name, data.arg(0..data.len()))).collect()
 }
 
+/// Memory for the activations of programs that take turns: as much as the largest of them needs, not as much as all
+/// together. A step of one of them overwrites what a step of another left.
+#[derive(Default)]
+pub struct Arena {
+    cpu: Arc<Mutex<super::cpu::Memory<f32>>>,
+    gpu: super::gpu::Slots,
+}
+
 /// A plan ready to run.
 pub enum Program {
     /// On a GPU.
@@ -163,10 +171,22 @@ impl Program {
     /// # Errors
     /// As for [`GpuProgram::new`].
     pub fn new(plan: Plan, store: &Store, params: &dyn Params) -> Result<Self> {
+        Self::sharing(plan, store, params, &Arena::default())
+    }
+
+    /// As [`Program::new`], with its activations in `arena`. What it computes does not depend on that; make the program
+    /// that needs most first.
+    ///
+    /// # Errors
+    /// As for [`GpuProgram::new`].
+    pub fn sharing(plan: Plan, store: &Store, params: &dyn Params, arena: &Arena) -> Result<Self> {
         Ok(match store {
-            Store::Gpu(store) => Program::Gpu(Box::new(GpuProgram::new(plan, store, params)?)),
+            Store::Gpu(store) => {
+                Program::Gpu(Box::new(GpuProgram::sharing(plan, store, params, &arena.gpu)?))
+            }
             Store::Cpu(store) => {
-                Program::Cpu(Box::new(CpuProgram::new(plan, store, params)?), VecDeque::new())
+                let program = CpuProgram::sharing(plan, store, params, &arena.cpu)?;
+                Program::Cpu(Box::new(program), VecDeque::new())
             }
         })
     }

@@ -10,7 +10,7 @@ use super::plans::{Objective, eval_request, layout, train_request};
 use crate::data::Skipped;
 use crate::models::Network;
 use crate::nn::NormMode;
-use crate::plan::{Device, Layout, Optimizer, Program, Segment, Store, Trainable, Update, compile};
+use crate::plan::{Arena, Device, Layout, Optimizer, Program, Segment, Store, Trainable, Update, compile};
 use crate::tape::Mark;
 use crate::{Error, Result};
 
@@ -120,6 +120,8 @@ pub(super) struct Session {
     ema: f64,
     seed: u64,
     programs: BTreeMap<(Kind, usize), Program>,
+    /// Activations of all programs.
+    arena: Arena,
     /// Oldest first.
     queue: VecDeque<Pending>,
     /// Learning rate of each layer group.
@@ -166,6 +168,7 @@ impl Session {
             ema: config.ema.unwrap_or(0.0),
             seed: config.seed,
             programs: BTreeMap::new(),
+            arena: Arena::default(),
             queue: VecDeque::new(),
             rates: config.rates(&net.structure().groups)?,
             // Rows without weight change nothing, unless batch statistics see them.
@@ -201,7 +204,7 @@ impl Session {
                     Kind::Eval => eval_request(net, &self.marks, batch)?,
                 };
                 let plan = compile(request, layout, &self.device.caps())?;
-                Ok(new.insert(Program::new(plan, store, net)?))
+                Ok(new.insert(Program::sharing(plan, store, net, &self.arena)?))
             }
         }
     }
