@@ -174,7 +174,7 @@ impl<T: Real> CpuProgram<T> {
     /// Runs one step on the given inputs and returns the outputs in the plan's order.
     ///
     /// # Errors
-    /// [`Error::Shape`] for an input that is missing or of another size.
+    /// [`Error::Shape`] for an input that is missing, unknown, read by no step, given twice or of another size.
     pub fn run(&self, inputs: &[(&str, Arg<'_, T>)]) -> Result<Vec<Vec<T>>> {
         self.run_timed(inputs, |_, _| {})
     }
@@ -190,14 +190,12 @@ impl<T: Real> CpuProgram<T> {
     ) -> Result<Vec<Vec<T>>> {
         let plan = &self.plan;
         let mut memory = lock(&self.memory);
-        for (name, &v) in &plan.inputs {
-            let given = inputs.iter().find(|(given, _)| given == name);
-            let (_, given) = given.ok_or_else(|| Error::Shape(format!("the input '{name}' is missing")))?;
+        for (name, v, given) in plan.given(inputs)? {
             // An input that no step reads has no place.
             if let Some(&Place::Slot(slot)) = plan.places.get(&v) {
                 let ty = plan.tape.ty(v);
                 let mut data = memory.slots[slot].lend(ty);
-                let fits = copy(*given, data.out(0..ty.shape.numel()));
+                let fits = copy(given, data.out(0..ty.shape.numel()));
                 memory.slots[slot].give_back(data);
                 if !fits {
                     return Err(Error::Shape(format!("the input '{name}' is no {ty}")));

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
+use super::inputs::sized;
 use super::store::{GpuStore, Params};
 use super::{Place, Plan, Step, describe};
 use crate::gpu::{Gpu, GpuBuffer, Kernel, Readback, Timestamps, Uploader, lock};
@@ -215,35 +216,26 @@ impl GpuProgram {
         self.dispatches.iter().for_each(|d| d.record(pass));
     }
 
-    fn upload(&mut self, encoder: &mut wgpu::CommandEncoder, inputs: &[(&str, &[u8])]) -> Result<()> {
-        for (name, &v) in &self.plan.inputs {
-            let given = inputs.iter().find(|(given, _)| given == name);
-            let (_, data) = given.ok_or_else(|| Error::Shape(format!("the input '{name}' is missing")))?;
-            let ty = self.plan.tape.ty(v);
-            if (data.len() as u64).next_multiple_of(4) != ty.bytes() {
-                return Err(Error::Shape(format!(
-                    "the input '{name}' has {} bytes, and {ty} is wanted",
-                    data.len()
-                )));
-            }
-            let Some(Place::Slot(slot)) = self.plan.places.get(&v) else { continue };
+    fn upload(&mut self, encoder: &mut wgpu::CommandEncoder, inputs: &[(&str, ValueId, &[u8])]) {
+        for (_, v, data) in inputs {
+            let Some(Place::Slot(slot)) = self.plan.places.get(v) else { continue };
             self.uploader.write(encoder, &self.slots[*slot], 0, data);
         }
         self.uploader.finish(encoder);
-        Ok(())
     }
 
     /// Uploads inputs, submits one step, and returns at once unless two steps are under way already.
     ///
     /// # Errors
-    /// [`Error::Shape`] for an input that is missing or of another size, [`Error::Gpu`] where the device
-    /// fails.
+    /// [`Error::Shape`] for an input that is missing, unknown, read by no step, given twice or of another size,
+    /// [`Error::Gpu`] where the device fails.
     pub fn start(&mut self, inputs: &[(&str, &[u8])]) -> Result<()> {
+        let inputs = sized(&self.plan, inputs)?;
         let Some(mut readback) = self.free.pop() else {
             return Err(Error::Gpu("two steps are under way: take the first one's outputs".into()));
         };
         let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
-        self.upload(&mut encoder, inputs)?;
+        self.upload(&mut encoder, &inputs);
         self.encode(&mut encoder);
         let parts = (self.plan.outputs.iter()).map(|(_, v)| self.bound(*v)).collect::<Result<Vec<_>>>()?;
         readback.copy_all(&mut encoder, &parts);
@@ -281,9 +273,10 @@ impl GpuProgram {
     /// # Errors
     /// [`Error::Gpu`] where the adapter has no timestamps; as for [`GpuProgram::start`].
     pub fn profile(&mut self, inputs: &[(&str, &[u8])]) -> Result<Vec<f64>> {
+        let inputs = sized(&self.plan, inputs)?;
         let mut stamps = Timestamps::new(&self.gpu, self.dispatches.len() as u32 + 1)?;
         let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
-        self.upload(&mut encoder, inputs)?;
+        self.upload(&mut encoder, &inputs);
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             stamps.mark(&mut pass, 0);

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
+use super::inputs::{borrowed, typed};
 use super::store::{CpuStore, GpuStore, Params, Store};
 use super::{CpuProgram, GpuProgram, Layout, Plan};
 use crate::gpu::{self, Auto, Caps, DeviceChoice, Gpu, GpuOptions};
-use crate::tape::{Arg, DType, Data};
 use crate::{Error, Result};
 
 /// What runs plans.
@@ -120,33 +120,6 @@ impl Device {
             Device::Cpu => Store::Cpu(Arc::new(CpuStore::new(layout, params)?)),
         }))
     }
-}
-
-/// Inputs with their names.
-type Typed<'a> = Vec<(&'a str, Data<f32>)>;
-
-/// The bytes of a plan's inputs as what they mean: as they come they are not aligned for words.
-fn typed<'a>(plan: &Plan, inputs: &[(&'a str, &[u8])]) -> Result<Typed<'a>> {
-    let mut typed = Vec::new();
-    for &(name, bytes) in inputs {
-        let Some(&v) = plan.inputs.get(name) else { continue };
-        let ty = plan.tape.ty(v);
-        if (bytes.len() as u64).next_multiple_of(4) != ty.bytes() {
-            let found = bytes.len();
-            return Err(Error::Shape(format!("the input '{name}' has {found} bytes, and {ty} is wanted")));
-        }
-        let data = match ty.dtype {
-            DType::F32 => Data::Real(bytemuck::pod_collect_to_vec(bytes)),
-            DType::U32 => Data::U32(bytemuck::pod_collect_to_vec(bytes)),
-            DType::U8 => Data::U8(bytes[..ty.shape.numel()].to_vec()),
-        };
-        typed.push((name, data));
-    }
-    Ok(typed)
-}
-
-fn borrowed<'a>(typed: &'a Typed<'_>) -> Vec<(&'a str, Arg<'a, f32>)> {
-    typed.iter().map(|(name, data)| (*name, data.arg(0..data.len()))).collect()
 }
 
 /// Memory for the activations of programs that take turns: as much as the largest of them needs, not as much as all
