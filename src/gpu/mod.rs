@@ -293,6 +293,7 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::Gpu`] where the device is lost or a command failed.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
         let poll = wgpu::PollType::Wait { submission_index: submission, timeout: None };
         // wgpu panics where the device was lost while it waits.
@@ -316,15 +317,30 @@ impl Gpu {
         }
     }
 
-    /// Reads a whole range back, waiting for it. For tests and set-up; steps use [`Readback`].
+    /// The bytes of a range, once all work before is done; see [`Readback`] for who polls the device meanwhile. For
+    /// tests and set-up; steps keep their [`Readback`].
     ///
     /// # Errors
-    /// As for [`Gpu::wait`].
+    /// As for [`Readback::poll`].
+    pub async fn bytes(&self, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
+        self.readback(buffer, offset, bytes)?.bytes(self).await
+    }
+
+    /// The same, waiting for it.
+    ///
+    /// # Errors
+    /// As for [`Readback::poll`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn read(&self, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
+        self.readback(buffer, offset, bytes)?.take(self)
+    }
+
+    /// A submitted copy of a range.
+    fn readback(&self, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Readback> {
         let mut readback = Readback::new(self, bytes)?;
         let mut encoder = self.inner.device.create_command_encoder(&Default::default());
         readback.copy(&mut encoder, buffer, offset, bytes);
-        self.submit(encoder)?;
-        readback.take(self)
+        readback.submitted(self.submit(encoder)?);
+        Ok(readback)
     }
 }

@@ -2,7 +2,9 @@
 //! A step is one encoder and one compute pass: no allocation, no bind group, no readback but the outputs.
 
 use std::collections::{HashSet, VecDeque};
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use rayon::prelude::*;
@@ -239,7 +241,7 @@ impl GpuProgram {
         self.encode(&mut encoder);
         let parts = (self.plan.outputs.iter()).map(|(_, v)| self.bound(*v)).collect::<Result<Vec<_>>>()?;
         readback.copy_all(&mut encoder, &parts);
-        self.gpu.submit(encoder)?;
+        readback.submitted(self.gpu.submit(encoder)?);
         self.pending.push_back(readback);
         Ok(())
     }
@@ -249,15 +251,40 @@ impl GpuProgram {
         self.pending.len()
     }
 
-    /// Outputs of the oldest started step, waiting for it.
+    /// Outputs of the oldest started step, where it is done; else `context` is woken once it is. See [`Readback`] for
+    /// who polls the device meanwhile.
     ///
     /// # Errors
     /// [`Error::Gpu`] where the device fails or nothing was started.
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Vec<Vec<f32>>>> {
+        let Some(readback) = self.pending.front_mut() else { return Poll::Ready(Err(not_started())) };
+        readback.poll(&self.gpu, context).map(|bytes| self.outputs_in(bytes))
+    }
+
+    /// Outputs of the oldest started step, once it is done.
+    ///
+    /// # Errors
+    /// As for [`GpuProgram::poll`].
+    pub async fn outputs(&mut self) -> Result<Vec<Vec<f32>>> {
+        poll_fn(|context| self.poll(context)).await
+    }
+
+    /// Outputs of the oldest started step, waiting for it, and for none started later.
+    ///
+    /// # Errors
+    /// As for [`GpuProgram::poll`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn finish(&mut self) -> Result<Vec<Vec<f32>>> {
-        let mut readback =
-            self.pending.pop_front().ok_or_else(|| Error::Gpu("no step was started".into()))?;
-        let bytes = readback.take(&self.gpu)?;
-        self.free.push(readback);
+        let readback = self.pending.front_mut().ok_or_else(not_started)?;
+        let bytes = readback.take(&self.gpu);
+        self.outputs_in(bytes)
+    }
+
+    /// The outputs in what the oldest step's readback gave, which is free then.
+    fn outputs_in(&mut self, bytes: Result<Vec<u8>>) -> Result<Vec<Vec<f32>>> {
+        let readback = self.pending.pop_front();
+        let bytes = bytes?;
+        self.free.extend(readback);
         let mut rest = &bytes[..];
         let mut outputs = Vec::new();
         for (_, v) in &self.plan.outputs {
@@ -272,6 +299,7 @@ impl GpuProgram {
     ///
     /// # Errors
     /// [`Error::Gpu`] where the adapter has no timestamps; as for [`GpuProgram::start`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn profile(&mut self, inputs: &[(&str, &[u8])]) -> Result<Vec<f64>> {
         let inputs = sized(&self.plan, inputs)?;
         let mut stamps = Timestamps::new(&self.gpu, self.dispatches.len() as u32 + 1)?;
@@ -293,6 +321,10 @@ impl GpuProgram {
         }
         Ok(seconds)
     }
+}
+
+pub(super) fn not_started() -> Error {
+    Error::Gpu("no step was started".into())
 }
 
 /// The memory of one operand; nothing where the kernel does not touch it.

@@ -1,14 +1,16 @@
 //! A plan on whichever device was chosen: one interface for the GPU and the CPU.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use super::inputs::{borrowed, typed};
 use super::store::{CpuStore, GpuStore, Params, Store};
 use super::{CpuProgram, GpuProgram, Layout, Plan};
+use crate::Result;
 use crate::gpu::{self, Auto, Caps, DeviceChoice, Gpu, GpuOptions};
-use crate::{Error, Result};
 
 /// What runs plans.
 ///
@@ -192,6 +194,7 @@ impl Program {
     ///
     /// # Errors
     /// As for [`GpuProgram::profile`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn profile(&mut self, inputs: &[(&str, &[u8])]) -> Result<Vec<f64>> {
         match self {
             Program::Gpu(program) => program.profile(inputs),
@@ -219,14 +222,35 @@ impl Program {
         }
     }
 
-    /// Outputs of the oldest started step, in the plan's order.
+    /// Outputs of the oldest started step in the plan's order, where it is done; else `context` is woken once it is.
+    /// [`Plan::named`] gives them by name.
     ///
     /// # Errors
-    /// As for [`GpuProgram::finish`].
+    /// As for [`GpuProgram::poll`].
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Vec<Vec<f32>>>> {
+        match self {
+            Program::Gpu(program) => program.poll(context),
+            Program::Cpu(_, done) => Poll::Ready(done.pop_front().ok_or_else(super::gpu::not_started)),
+        }
+    }
+
+    /// The same once it is done.
+    ///
+    /// # Errors
+    /// As for [`GpuProgram::poll`].
+    pub async fn outputs(&mut self) -> Result<Vec<Vec<f32>>> {
+        poll_fn(|context| self.poll(context)).await
+    }
+
+    /// The same, waiting for it, and for no step started later.
+    ///
+    /// # Errors
+    /// As for [`GpuProgram::poll`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn finish(&mut self) -> Result<Vec<Vec<f32>>> {
         match self {
             Program::Gpu(program) => program.finish(),
-            Program::Cpu(_, done) => done.pop_front().ok_or_else(|| Error::Gpu("no step was started".into())),
+            Program::Cpu(_, done) => done.pop_front().ok_or_else(super::gpu::not_started),
         }
     }
 
@@ -234,6 +258,7 @@ impl Program {
     ///
     /// # Errors
     /// As for [`GpuProgram::start`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn run(&mut self, inputs: &[(&str, &[u8])]) -> Result<Vec<Vec<f32>>> {
         self.start(inputs)?;
         self.finish()
