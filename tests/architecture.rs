@@ -152,6 +152,24 @@ fn no_text_of_an_error_is_searched() {
 }
 
 #[test]
+fn only_the_command_reads_the_environment() {
+    let reads = ["env::var", "env::vars", "from_env", "with_env", "option_env!"];
+    let floors = sources().into_iter().filter(|(file, _)| !file.starts_with("cli/"));
+    let mut wrong = Vec::new();
+    for (file, text) in floors {
+        let code = code(&text);
+        let lines = code.lines().zip(1..).filter(|(line, _)| reads.iter().any(|read| line.contains(read)));
+        wrong.extend(lines.map(|(line, number)| format!("src/{file}:{number}: {}", line.trim())));
+    }
+    assert!(wrong.is_empty(), "hand options down instead:\n  {}", wrong.join("\n  "));
+    let reader = root().join("src/cli/environment.rs");
+    assert!(
+        fs::read_to_string(reader).is_ok_and(|text| code(&text).contains(reads[0])),
+        "nothing is looked for"
+    );
+}
+
+#[test]
 fn files_are_short() {
     const MOST: usize = 600;
     let long = |(file, text): &(String, String)| {

@@ -247,7 +247,7 @@ fn the_host_keeps_its_error_handler() {
 /// Who wants to do with less matches a variant: no text need be searched.
 #[test]
 fn memory_that_does_not_suffice_is_an_error_of_its_own() {
-    let options = GpuOptions { memory_budget: Some(1 << 20), ..GpuOptions::default() };
+    let options = GpuOptions { memory_budget: Some(1 << 20), ..common::options() };
     let gpu = Gpu::with_options(&options).unwrap();
     let half = gpu.storage("half", 1 << 19).unwrap();
     let outcome = gpu.storage("the other half and more", (1 << 19) + 16).map(drop);
@@ -284,14 +284,14 @@ fn steps_are_timed() {
 /// Who leaves the choice to Defrost gets no software Vulkan; who asks for a GPU gets whatever there is.
 #[test]
 fn auto_is_a_real_gpu_or_the_cpu() {
-    let options = GpuOptions { device: DeviceChoice::Auto, ..GpuOptions::default() };
+    let options = GpuOptions { device: DeviceChoice::Auto, ..common::options() };
     let real = |info: &wgpu::AdapterInfo| info.device_type != wgpu::DeviceType::Cpu;
     let chosen = Device::choose(&options).unwrap();
     match &chosen.device {
         Device::Gpu(gpu) => assert!(real(gpu.info()), "{chosen:?}"),
         Device::Cpu => assert!(chosen.adapter.is_none() && chosen.why.contains("no real GPU"), "{chosen:?}"),
     }
-    let any = adapters().iter().any(|entry| real(&entry.info));
+    let any = adapters(&options).iter().any(|entry| real(&entry.info));
     assert!(any == chosen.adapter.is_some() || !chosen.warnings.is_empty(), "{chosen:?}");
     assert_eq!(real(Gpu::with_options(&options).unwrap().info()), any);
 }

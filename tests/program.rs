@@ -29,7 +29,7 @@ fn programs_of_an_arena_share_their_activations() {
     net.set_preprocess(Preprocess::whole(32)).unwrap();
     net.freeze(Freeze::all()).unwrap();
     // A device of its own, whose memory no other test takes.
-    for device in [Device::Cpu, Device::Gpu(Gpu::new().unwrap())] {
+    for device in [Device::Cpu, Device::Gpu(Gpu::with_options(&common::options()).unwrap())] {
         let plan = |batch| inference_plan(&net, batch, &device.caps()).unwrap();
         let store = device.store(&plan(5).layout, &net).unwrap();
         let allocated = || if let Device::Gpu(gpu) = &device { gpu.allocated() } else { 0 };

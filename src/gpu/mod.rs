@@ -88,8 +88,7 @@ impl std::fmt::Debug for Gpu {
 }
 
 impl Gpu {
-    /// The GPU that the environment chooses (`DEFROST_DEVICE`), else the best one: discrete,
-    /// integrated, then, since a GPU is what was asked for, software.
+    /// The best GPU: discrete, integrated, then, since a GPU is what was asked for, software.
     ///
     /// # Errors
     /// [`Error::Gpu`] where there is no adapter at all, or the device cannot be opened.
@@ -102,7 +101,7 @@ impl Gpu {
     /// # Errors
     /// [`Error::Usage`] for a name that no adapter has, [`Error::Gpu`] as for [`Gpu::new`].
     pub fn with_options(options: &GpuOptions) -> Result<Self> {
-        let all = adapter::enumerate();
+        let all = adapter::enumerate(options);
         let infos: Vec<_> = all.iter().map(wgpu::Adapter::get_info).collect();
         Self::open(&all[adapter::choose(&options.device, &infos)?], options)
     }
@@ -120,8 +119,8 @@ impl Gpu {
         Ok(Self::assemble(device, queue, options))
     }
 
-    /// A device that the host application owns, as wgpu gives it. Defrost installs no error handler
-    /// on it: errors reach the application's own handler.
+    /// A device that the host application owns, as wgpu gives it: its limits are taken as they are, its environment is
+    /// not looked at. Defrost installs no error handler on it: errors reach the application's own handler.
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let options = GpuOptions { keep_handlers: true, ..GpuOptions::default() };
         Self::assemble(device, queue, &options)
