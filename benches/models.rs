@@ -5,10 +5,12 @@
 //! cargo bench --bench models -- mobilenet_v2
 //! cargo bench --bench models -- --test                  # each once: does it run?
 
+#[path = "../tests/common/device.rs"]
+mod device;
+
 use std::time::Duration;
 
 use criterion::{Criterion, SamplingMode, Throughput};
-use defrost::gpu::GpuOptions;
 use defrost::models::{self, Network, Preprocess};
 use defrost::nn::Freeze;
 use defrost::plan::Device;
@@ -22,7 +24,7 @@ const CLASSES: usize = 10;
 const NETWORKS: [(&str, usize, &str); 2] = [("resnet18", 64, "layer3"), ("mobilenet_v2", 96, "features.13")];
 
 fn main() -> Result<()> {
-    let device = Device::open(&GpuOptions::default())?;
+    let device = Device::open(&device::options())?;
     println!("device: {}", device.describe());
     let mut criterion = Criterion::default().configure_from_args();
     for (model, side, through) in NETWORKS {

@@ -8,12 +8,14 @@
 //! cargo bench --bench ops -- cases/conv                 # the tests' cases, too small to fill a device
 //! cargo bench --bench ops -- --test                     # each once: does it run?
 
+#[path = "../tests/common/device.rs"]
+mod device;
+
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput};
-use defrost::gpu::GpuOptions;
 use defrost::ops::{Case, REGISTRY, layers};
 use defrost::plan::Device;
 use defrost::plan::measure::Single;
@@ -128,7 +130,7 @@ fn group<'a>(
 }
 
 fn main() -> Result<()> {
-    let device = Device::open(&GpuOptions::default())?;
+    let device = Device::open(&device::options())?;
     println!("device: {}", device.describe());
     let mut criterion = Criterion::default().configure_from_args();
 

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 /// The library's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong, by whose doing. The text is written where the error arises.
+/// What can go wrong, by whose doing. The text is written where the error arises; whoever reacts to one matches its
+/// variant, never the text.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The caller asked for something that does not exist or does not fit:
     /// an unknown model, layer, option or device. The command exits with 2.
@@ -32,9 +34,13 @@ pub enum Error {
     /// Shapes, dtypes or attributes of an operation do not fit together.
     #[error("{0}")]
     Shape(String),
-    /// The device is missing, lost, out of memory, or refused a command.
+    /// The device is missing, lost, or refused a command.
     #[error("{0}")]
     Gpu(String),
+    /// The device, or the memory budget given to it, has no room for what was to be created. Less may fit: a smaller
+    /// batch, fewer layers that are trained.
+    #[error("{0}")]
+    OutOfMemory(String),
     /// Training left the numbers: a loss that is not finite.
     #[error("{0}")]
     Diverged(String),

@@ -128,6 +128,47 @@ fn upward_imports_are_found() {
     assert_eq!(found("lib.rs", "pub use crate::train::run;"), 0);
 }
 
+/// Lines that look into an error's text, as `file:line: what`.
+fn searched_errors(file: &str, text: &str) -> Vec<String> {
+    let searches = [".contains(", ".starts_with(", ".ends_with(", ".find("];
+    let looks = |line: &str| {
+        let searched = searches.iter().any(|search| line.contains(search));
+        let of_error = line.contains("Err(") || line.contains("Error::");
+        searched && of_error || searches.iter().any(|search| line.contains(&format!("e.to_string(){search}")))
+    };
+    let code = code(text);
+    let lines = code.lines().zip(1..).filter(|(line, _)| looks(line));
+    lines.map(|(line, number)| format!("src/{file}:{number}: {}", line.trim())).collect()
+}
+
+#[test]
+fn no_text_of_an_error_is_searched() {
+    let wrong: Vec<String> = sources().iter().flat_map(|(file, text)| searched_errors(file, text)).collect();
+    assert!(wrong.is_empty(), "match a variant instead:\n  {}", wrong.join("\n  "));
+    let found = |text: &str| searched_errors("x.rs", text).len();
+    assert_eq!(found("Err(Error::Gpu(e)) if e.contains(\"memory\") => retry(),"), 1);
+    assert_eq!(found("let known = outcome.is_err_and(|e| e.to_string().contains(\"memory\"));"), 1);
+    assert_eq!(found("Err(Error::OutOfMemory(_)) => retry(), // not e.contains"), 0);
+}
+
+#[test]
+fn only_the_command_reads_the_environment() {
+    let reads = ["env::var", "env::vars", "from_env", "with_env", "option_env!"];
+    let floors = sources().into_iter().filter(|(file, _)| !file.starts_with("cli/"));
+    let mut wrong = Vec::new();
+    for (file, text) in floors {
+        let code = code(&text);
+        let lines = code.lines().zip(1..).filter(|(line, _)| reads.iter().any(|read| line.contains(read)));
+        wrong.extend(lines.map(|(line, number)| format!("src/{file}:{number}: {}", line.trim())));
+    }
+    assert!(wrong.is_empty(), "hand options down instead:\n  {}", wrong.join("\n  "));
+    let reader = root().join("src/cli/environment.rs");
+    assert!(
+        fs::read_to_string(reader).is_ok_and(|text| code(&text).contains(reads[0])),
+        "nothing is looked for"
+    );
+}
+
 #[test]
 fn files_are_short() {
     const MOST: usize = 600;

@@ -66,7 +66,7 @@ fn tally<'a>(all: &'a [Tally], op: &str, variant: &str) -> &'a Tally {
 #[test]
 fn each_broken_kernel_is_named_with_what_is_wrong() {
     // A device of its own: the last kernel's failure stays with it.
-    let device = Device::Gpu(defrost::gpu::Gpu::new().unwrap());
+    let device = Device::Gpu(gpu());
     let mut certifier = Certifier::new(&device);
     let case = Case::new(Double, &[&[3, 5]]).grads(&[]);
     let stopped = certifier.case(&case, |_| true);

@@ -5,9 +5,13 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
+use defrost::Error;
 use defrost::gpu::{DeviceChoice, Gpu, GpuOptions, adapters};
 use defrost::models::{self, InputKind, Network, Recording};
 use defrost::nn::{Freeze, Mode};
@@ -240,6 +244,21 @@ fn the_host_keeps_its_error_handler() {
     assert_eq!(host.heard(), Vec::<String>::new());
 }
 
+/// Who wants to do with less matches a variant: no text need be searched.
+#[test]
+fn memory_that_does_not_suffice_is_an_error_of_its_own() {
+    let options = GpuOptions { memory_budget: Some(1 << 20), ..common::options() };
+    let gpu = Gpu::with_options(&options).unwrap();
+    let half = gpu.storage("half", 1 << 19).unwrap();
+    let outcome = gpu.storage("the other half and more", (1 << 19) + 16).map(drop);
+    assert!(matches!(outcome, Err(Error::OutOfMemory(ref text)) if text.contains("more")), "{outcome:?}");
+    // What no memory would help with is another error.
+    let outcome = gpu.storage("too large", 1 << 40).map(drop);
+    assert!(matches!(outcome, Err(Error::Gpu(_))), "{outcome:?}");
+    drop(half);
+    gpu.storage("the other half and more", (1 << 19) + 16).unwrap();
+}
+
 /// Every step of a plan can be timed on the device, where it offers timestamps.
 #[test]
 fn steps_are_timed() {
@@ -265,14 +284,14 @@ fn steps_are_timed() {
 /// Who leaves the choice to Defrost gets no software Vulkan; who asks for a GPU gets whatever there is.
 #[test]
 fn auto_is_a_real_gpu_or_the_cpu() {
-    let options = GpuOptions { device: DeviceChoice::Auto, ..GpuOptions::default() };
+    let options = GpuOptions { device: DeviceChoice::Auto, ..common::options() };
     let real = |info: &wgpu::AdapterInfo| info.device_type != wgpu::DeviceType::Cpu;
     let chosen = Device::choose(&options).unwrap();
     match &chosen.device {
         Device::Gpu(gpu) => assert!(real(gpu.info()), "{chosen:?}"),
         Device::Cpu => assert!(chosen.adapter.is_none() && chosen.why.contains("no real GPU"), "{chosen:?}"),
     }
-    let any = adapters().iter().any(|entry| real(&entry.info));
+    let any = adapters(&options).iter().any(|entry| real(&entry.info));
     assert!(any == chosen.adapter.is_some() || !chosen.warnings.is_empty(), "{chosen:?}");
     assert_eq!(real(Gpu::with_options(&options).unwrap().info()), any);
 }
@@ -283,4 +302,64 @@ fn the_cpu_runs_on_the_callers_threads() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
     assert_eq!(pool.install(|| Device::Cpu.describe()), "CPU, 3 threads");
     assert_eq!(pool.install(|| Device::Cpu.identity()), Device::Cpu.identity());
+}
+
+/// Two steps under way: who wants the first one's outputs does not wait for the second.
+#[test]
+fn a_readback_waits_for_its_own_step() {
+    let gpu = common::gpu();
+    let mut program = program_for(&network(), &gpu);
+    let alone = |frame| {
+        let mut program = program_for(&network(), &gpu);
+        program.start(&[("image", &picture(frame))]).unwrap();
+        program.finish().unwrap()
+    };
+    let expected = [alone(0), alone(1)];
+    let context = &mut Context::from_waker(Waker::noop());
+    assert!(matches!(program.poll(context), Poll::Ready(Err(_))), "nothing was started");
+    // The device is polled once for the first step; what the second has done by then is a matter of luck.
+    let overlaps = (0..20).any(|_| {
+        for frame in 0..2 {
+            program.start(&[("image", &picture(frame))]).unwrap();
+        }
+        assert_eq!(program.finish().unwrap(), expected[0]);
+        let second = program.poll(context);
+        let under_way = second.is_pending();
+        let outputs = match second {
+            Poll::Ready(outputs) => outputs,
+            Poll::Pending => program.finish(),
+        };
+        assert_eq!(outputs.unwrap(), expected[1]);
+        under_way
+    });
+    assert!(overlaps, "the second step was always over with the first");
+}
+
+/// A host that polls its device once a frame, and awaits the outputs meanwhile.
+#[test]
+fn outputs_are_awaited_without_blocking() {
+    let host = Host::new();
+    let gpu = Gpu::from_wgpu(host.device.clone(), host.queue.clone());
+    let mut program = program_for(&network(), &gpu);
+    program.start(&[("image", &picture(3))]).unwrap();
+    let expected = program.finish().unwrap();
+
+    let over = AtomicBool::new(false);
+    let found = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                host.device.poll(wgpu::PollType::Poll).unwrap();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        program.start(&[("image", &picture(3))]).unwrap();
+        let found = pollster::block_on(program.outputs());
+        let buffer = program.buffer("logits").unwrap();
+        let bytes = pollster::block_on(gpu.bytes(buffer, 0, (BATCH * CLASSES * 4) as u64)).unwrap();
+        over.store(true, Ordering::Relaxed);
+        assert_eq!(bytemuck::pod_collect_to_vec::<u8, f32>(&bytes), expected[0]);
+        found.unwrap()
+    });
+    assert_eq!(found, expected);
+    assert_eq!(host.heard(), Vec::<String>::new());
 }

@@ -411,7 +411,7 @@ fn small_mistakes_are_found() {
 #[test]
 fn vgg16_within_webgpus_limits() {
     let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let options = GpuOptions { webgpu_limits: true, ..GpuOptions::default() };
+    let options = GpuOptions { webgpu_limits: true, ..common::options() };
     let device = Device::Gpu(Gpu::with_options(&options).expect("a device of default limits"));
     assert_eq!(device.caps().max_binding, 128 << 20);
     let mut fixture = Fixture::open("vgg16");

@@ -2,6 +2,9 @@
 //! every gradient against finite differences in the middle of a graph.
 //! What is checked, and what counts as right, is `defrost certify`'s: `src/plan/certify.rs`.
 
+#[path = "common/device.rs"]
+mod device;
+
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
@@ -11,6 +14,7 @@ use defrost::ops::{Conv, Epilogue, Padding, REGISTRY, Window, Winograd, Winograd
 use defrost::plan::certify::{self, Check, Checks, Verdict};
 use defrost::plan::probe::{self, Recorded, Values};
 use defrost::tape::{Data, Tape, Type};
+use device::options;
 
 /// All cases, and every node of their gradients that is not the same as one before.
 fn items() -> &'static [Check] {
@@ -88,12 +92,12 @@ fn check_kernels(gpu: &Gpu, thorough: bool) {
 
 #[test]
 fn kernels_match_the_reference() {
-    check_kernels(&open(GpuOptions { checked: false, ..GpuOptions::default() }), true);
+    check_kernels(&open(GpuOptions { checked: false, ..options() }), true);
 }
 
 #[test]
 fn kernels_match_within_webgpu_limits() {
-    let options = GpuOptions { webgpu_limits: true, checked: false, ..GpuOptions::default() };
+    let options = GpuOptions { webgpu_limits: true, checked: false, ..options() };
     check_kernels(&open(options), false);
 }
 
@@ -101,7 +105,7 @@ fn kernels_match_within_webgpu_limits() {
 /// an access differs from the unchecked one.
 #[test]
 fn kernels_match_with_bounds_checks() {
-    check_kernels(&open(GpuOptions { checked: true, ..GpuOptions::default() }), false);
+    check_kernels(&open(GpuOptions { checked: true, ..options() }), false);
 }
 
 #[test]
@@ -122,7 +126,7 @@ fn cpu_in_f32_matches_the_reference() {
 /// reference: what went wrong stays visible.
 #[test]
 fn no_kernel_hides_a_nan() {
-    let gpu = open(GpuOptions { checked: false, ..GpuOptions::default() });
+    let gpu = open(GpuOptions { checked: false, ..options() });
     let (mut bad, mut checked) = (Vec::new(), 0);
     let wide = |data: &Data<f32>| match data {
         Data::Real(values) => Data::Real(values.iter().map(|&x| f64::from(x)).collect()),
@@ -191,7 +195,7 @@ fn activations_of_nan_and_infinity_are_pytorchs() {
         (A::Silu, [nan, inf, nan]),
         (A::Sigmoid, [nan, 1.0, 0.0]),
     ];
-    let gpu = open(GpuOptions::default());
+    let gpu = open(options());
     for (activation, wanted) in cases {
         // Of four, and of one channel at a time.
         for shape in [[4, 4], [3, 3]] {
@@ -221,7 +225,7 @@ fn activations_of_nan_and_infinity_are_pytorchs() {
 /// Values that are too large for one binding lie in several, cut along dimension 0.
 #[test]
 fn split_operands_match_the_reference() {
-    let gpu = open(GpuOptions::default());
+    let gpu = open(options());
     let (mut bad, mut checked) = (Vec::new(), 0);
     for item in items() {
         let count = item.types.len();

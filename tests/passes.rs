@@ -3,14 +3,18 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "common/device.rs"]
+mod device;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use defrost::gpu::{Gpu, GpuOptions};
+use defrost::gpu::Gpu;
 use defrost::ops::{self, Activate, Activation, Add, BatchNorm, BatchStats, Epilogue, Statistics};
 use defrost::plan::{Device, Layout, Params, Plan, Program, Request, Trainable, compile, probe};
 use defrost::rng;
 use defrost::tape::{Data, Role, Shape, Tape, Type, Use, ValueId};
+use device::options;
 
 const SHAPE: [usize; 4] = [3, 5, 7, 12];
 
@@ -133,7 +137,7 @@ fn complaints(
 /// The gradient of an activation behind a norm is part of the norm's gradients, where nothing else needs it.
 #[test]
 fn norm_gradients_take_the_activation_in() {
-    let gpu = Gpu::with_options(&GpuOptions::default()).expect("a GPU adapter, software Vulkan counts");
+    let gpu = Gpu::with_options(&options()).expect("a GPU adapter, software Vulkan counts");
     let mut wrong = Vec::new();
     for device in [Device::Cpu, Device::Gpu(gpu)] {
         for statistics in [Statistics::Batch, Statistics::Running] {

@@ -10,7 +10,7 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use defrost::gpu::{Caps, Gpu, GpuOptions};
+use defrost::gpu::{Caps, Gpu};
 use defrost::models::{self, Network, Preprocess};
 use defrost::nn::Freeze;
 use defrost::plan::{Device, Place, Plan, Program};
@@ -412,7 +412,7 @@ fn memory_falls_as_more_is_frozen() {
 
 /// What a program really holds on the device, after a step, against the plan's word.
 fn measure(name: &str, net: &Network, plan: impl Fn(&Caps) -> Plan) {
-    let gpu = Gpu::with_options(&GpuOptions::default()).expect("a GPU adapter");
+    let gpu = Gpu::with_options(&common::options()).expect("a GPU adapter");
     let report = |gpu: &Gpu| gpu.device().generate_allocator_report();
     let empty = report(&gpu).map_or(0, |r| r.total_allocated_bytes);
     let device = Device::Gpu(gpu.clone());

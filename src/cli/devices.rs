@@ -3,10 +3,10 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::Session;
 use super::output::{Style, count, mib};
+use super::{Session, environment};
 use crate::Result;
-use crate::gpu::{Caps, DeviceChoice, GpuOptions, Host, adapters, driver, kind};
+use crate::gpu::{Caps, DeviceChoice, Host, adapters, driver, kind};
 use crate::plan::{Chosen, Device};
 
 const EXAMPLES: &str = "\
@@ -81,9 +81,9 @@ pub(super) fn host_limits(host: &Host, threads: usize) -> String {
 
 impl Devices {
     pub(super) fn run(&self, session: &Session) -> Result<()> {
-        let (out, all) = (&session.out, adapters());
+        let options = environment::gpu_options(DeviceChoice::Auto);
+        let (out, all) = (&session.out, adapters(&options));
         // Opened, since only then it is known whether it works.
-        let options = GpuOptions { device: DeviceChoice::Auto, ..GpuOptions::default() };
         let Chosen { adapter: auto, why, warnings, .. } = Device::choose(&options)?;
         let (host, threads) = (Host::new(), rayon::current_num_threads());
         if out.json {

@@ -11,6 +11,7 @@ mod data;
 mod data_options;
 mod demo;
 mod devices;
+mod environment;
 mod eval;
 mod explain;
 mod export;
@@ -30,15 +31,15 @@ mod train;
 mod tune;
 mod weights;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::gpu::{DeviceChoice, GpuOptions};
+use crate::gpu::DeviceChoice;
 use crate::models::Hub;
 use crate::plan::{Chosen, Device};
 use crate::{Error, Result};
+use environment::cache_folder;
 use output::{Color, Output, escaped};
 
 const EXAMPLES: &str = "\
@@ -134,15 +135,14 @@ struct Session {
 impl Session {
     /// Where published weights come from.
     fn hub(&self) -> Hub {
-        let hub = Hub::from_env();
+        let hub = environment::hub();
         Hub { offline: hub.offline || self.offline, ..hub }
     }
 
     /// Opens the device that was asked for. Where nobody asked and it is the CPU, says why.
     fn device(&self) -> Result<Device> {
         let device = DeviceChoice::parse(self.device.as_deref().unwrap_or_default());
-        let Chosen { device, why, warnings, .. } =
-            Device::choose(&GpuOptions { device, ..GpuOptions::default() })?;
+        let Chosen { device, why, warnings, .. } = Device::choose(&environment::gpu_options(device))?;
         warnings.iter().for_each(|warning| self.out.warn(warning));
         let because = if why.is_empty() { String::new() } else { format!(" ({why})") };
         if self.out.verbose || (matches!(device, Device::Cpu) && !why.is_empty()) {
@@ -154,20 +154,6 @@ impl Session {
         }
         Ok(device)
     }
-}
-
-/// The user's cache folder for Defrost, or one that does not last: kept features, tuned kernels.
-fn cache_folder() -> PathBuf {
-    let folder = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let base = if cfg!(windows) {
-        folder("LOCALAPPDATA")
-    } else if cfg!(target_os = "macos") {
-        folder("HOME").map(|home| home.join("Library/Caches"))
-    } else {
-        folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))
-    };
-    let own = |base: PathBuf| base.join("defrost");
-    folder("DEFROST_CACHE").or(base.map(own)).unwrap_or_else(|| std::env::temp_dir().join("defrost"))
 }
 
 /// Makes the one pool of threads that everything runs on.

@@ -223,7 +223,7 @@ impl Output {
         }
         let text = match error {
             // A driver's words may have several lines, and no names of files.
-            Error::Gpu(text) => text.clone(),
+            Error::Gpu(text) | Error::OutOfMemory(text) => text.clone(),
             other => escaped(other),
         };
         self.aside(format_args!("{} {text}", self.paint(Style::Red, "error:", 1)));

@@ -198,8 +198,13 @@ impl Explainer {
         let [height, width, channels] = self.shape;
         let seed = self.seed_of(asked.iter().map(|a| a.class));
         let kept = kept_input(0);
-        let inputs: [(&str, &[u8]); 3] =
-            [("image", &image), (&kept, bytemuck::cast_slice(maps)), ("seed", bytemuck::cast_slice(&seed))];
+        let mut inputs: Vec<(&str, &[u8])> = vec![
+            ("image", &image),
+            (&kept, bytemuck::cast_slice(maps)),
+            ("seed", bytemuck::cast_slice(&seed)),
+        ];
+        // Where nothing leads past the layer, no step behind it looks at the pictures.
+        inputs.retain(|(name, _)| self.back.plan().inputs.contains_key(*name));
         let [gradients] = &self.back.run(&inputs)?[..] else { return Err(lost()) };
         let elements = height * width * channels;
         let rows = maps.chunks_exact(elements).zip(gradients.chunks_exact(elements));

@@ -41,9 +41,8 @@ impl DeviceChoice {
     }
 }
 
-/// How to open a device. The default reads the environment: `DEFROST_DEVICE` (as
-/// [`DeviceChoice::parse`] reads it), `DEFROST_LIMITS=webgpu`, `DEFROST_CHECKED=1`, `DEFROST_GPU_MEMORY` (MiB).
-#[derive(Debug, Clone)]
+/// How to open a device. Nothing of it comes from the environment.
+#[derive(Debug, Clone, Default)]
 pub struct GpuOptions {
     /// Which adapter.
     pub device: DeviceChoice,
@@ -55,19 +54,8 @@ pub struct GpuOptions {
     pub memory_budget: Option<u64>,
     /// Leave the device's error handlers as they are.
     pub keep_handlers: bool,
-}
-
-impl Default for GpuOptions {
-    fn default() -> Self {
-        let text = |name: &str| std::env::var(name).unwrap_or_default();
-        GpuOptions {
-            device: DeviceChoice::parse(&text("DEFROST_DEVICE")),
-            webgpu_limits: text("DEFROST_LIMITS") == "webgpu",
-            checked: text("DEFROST_CHECKED") == "1",
-            memory_budget: text("DEFROST_GPU_MEMORY").parse::<u64>().ok().map(|mib| mib << 20),
-            keep_handlers: false,
-        }
-    }
+    /// Which of Vulkan, Metal and DX12 are asked for adapters: all, unless some are left out.
+    pub backends: wgpu::Backends,
 }
 
 /// What kernels may count on.
@@ -191,9 +179,9 @@ fn rank(info: &wgpu::AdapterInfo) -> u8 {
     }
 }
 
-pub(super) fn enumerate() -> Vec<wgpu::Adapter> {
-    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
-    descriptor.backends &= wgpu::Backends::PRIMARY;
+pub(super) fn enumerate(options: &GpuOptions) -> Vec<wgpu::Adapter> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = options.backends & wgpu::Backends::PRIMARY;
     let backends = descriptor.backends;
     let instance = wgpu::Instance::new(descriptor);
     let mut all = pollster::block_on(instance.enumerate_adapters(backends));
@@ -201,9 +189,9 @@ pub(super) fn enumerate() -> Vec<wgpu::Adapter> {
     all
 }
 
-/// The machine's adapters, best first, numbered as `--device` takes them.
-pub fn adapters() -> Vec<AdapterEntry> {
-    enumerate()
+/// The machine's adapters, best first, numbered as `--device` takes them; `options.device` does not matter.
+pub fn adapters(options: &GpuOptions) -> Vec<AdapterEntry> {
+    enumerate(options)
         .iter()
         .enumerate()
         .map(|(index, a)| {
@@ -280,7 +268,7 @@ pub struct Auto<G = Gpu> {
 
 /// The best real GPU that can be opened.
 pub fn auto(options: &GpuOptions) -> Auto {
-    let all = enumerate();
+    let all = enumerate(options);
     let infos: Vec<_> = all.iter().map(wgpu::Adapter::get_info).collect();
     auto_of(&infos, |i| Gpu::open(&all[i], options))
 }

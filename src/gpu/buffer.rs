@@ -1,8 +1,10 @@
 //! Moving bytes without stalls: a staging belt up, mapped buffers down.
 
-use std::sync::mpsc;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll, Waker};
 
-use super::{Gpu, GpuBuffer};
+use super::{Gpu, GpuBuffer, lock};
 use crate::{Error, Result};
 
 /// Uploads through persistent staging memory: no staging buffer is created a call.
@@ -39,11 +41,25 @@ impl Uploader {
     }
 }
 
+/// A copy that was recorded and not read yet.
+struct Pending {
+    outcome: mpsc::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>,
+    /// Who wants to be told once it is there.
+    waker: Arc<Mutex<Option<Waker>>>,
+    /// The submission that it is part of.
+    submission: Option<wgpu::SubmissionIndex>,
+}
+
 /// A buffer that is copied into on the device and read on the host later.
+///
+/// [`Readback::bytes`] and [`Readback::poll`] never block. They learn of a finished copy from wgpu, which tells it
+/// while the device is polled: a browser does that by itself, a renderer once a frame, any other program with
+/// [`wgpu::Device::poll`] or [`Gpu::wait`]. [`Readback::take`] polls the device itself and blocks, until its own
+/// submission is done: what was submitted later goes on.
 pub struct Readback {
     buffer: GpuBuffer,
     bytes: u64,
-    pending: Option<mpsc::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>>,
+    pending: Option<Pending>,
 }
 
 impl Readback {
@@ -76,40 +92,73 @@ impl Readback {
             at += bytes.next_multiple_of(4);
         }
         self.bytes = at;
-        let (sender, receiver) = mpsc::channel();
+        let (sender, outcome) = mpsc::channel();
+        let waker: Arc<Mutex<Option<Waker>>> = Arc::default();
+        let told = waker.clone();
         encoder.map_buffer_on_submit(&self.buffer, wgpu::MapMode::Read, .., move |outcome| {
             // The receiver is gone only where nobody wants the bytes any more.
             let _ = sender.send(outcome);
+            if let Some(waker) = lock(&told).take() {
+                waker.wake();
+            }
         });
-        self.pending = Some(receiver);
+        self.pending = Some(Pending { outcome, waker, submission: None });
+    }
+
+    /// Says which submission the copies are part of, so that [`Readback::take`] waits for no later one.
+    pub fn submitted(&mut self, submission: wgpu::SubmissionIndex) {
+        if let Some(pending) = &mut self.pending {
+            pending.submission = Some(submission);
+        }
+    }
+
+    /// The bytes of the copy, where it is done; else `context` is woken once it is.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the device failed or nothing was copied.
+    pub fn poll(&mut self, gpu: &Gpu, context: &mut Context<'_>) -> Poll<Result<Vec<u8>>> {
+        let Some(pending) = &self.pending else {
+            return Poll::Ready(Err(Error::Gpu("readback: nothing was copied to read".into())));
+        };
+        // Before looking: what comes in between wakes it.
+        *lock(&pending.waker) = Some(context.waker().clone());
+        let outcome = match pending.outcome.try_recv() {
+            Err(mpsc::TryRecvError::Empty) => return Poll::Pending,
+            Err(mpsc::TryRecvError::Disconnected) => {
+                gpu.check().and(Err(Error::Gpu("readback: the device dropped the copy".into())))
+            }
+            Ok(outcome) => outcome.map_err(|e| Error::Gpu(format!("readback: {e}"))),
+        };
+        self.pending = None;
+        Poll::Ready(outcome.and_then(|()| self.mapped()))
+    }
+
+    /// The bytes of the copy, once it is done.
+    ///
+    /// # Errors
+    /// As for [`Readback::poll`].
+    pub async fn bytes(&mut self, gpu: &Gpu) -> Result<Vec<u8>> {
+        poll_fn(|context| self.poll(gpu, context)).await
     }
 
     /// Waits for the copy and returns its bytes.
     ///
     /// # Errors
-    /// [`Error::Gpu`] where the device failed or nothing was copied.
+    /// As for [`Readback::poll`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn take(&mut self, gpu: &Gpu) -> Result<Vec<u8>> {
-        let pending =
-            self.pending.take().ok_or_else(|| Error::Gpu("readback: nothing was copied to read".into()))?;
-        let outcome = loop {
-            match pending.try_recv() {
-                Ok(outcome) => break outcome,
-                Err(mpsc::TryRecvError::Empty) => gpu.wait(None)?,
-                Err(mpsc::TryRecvError::Disconnected) => {
-                    gpu.check()?;
-                    return Err(Error::Gpu("readback: the device dropped the copy".into()));
-                }
+        let submission = self.pending.as_ref().and_then(|pending| pending.submission.clone());
+        loop {
+            match self.poll(gpu, &mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(bytes) => return bytes,
+                Poll::Pending => gpu.wait(submission.clone())?,
             }
-        };
-        outcome.map_err(|e| Error::Gpu(format!("readback: {e}")))?;
-        let bytes = {
-            let view = self
-                .buffer
-                .slice(..self.bytes)
-                .get_mapped_range()
-                .map_err(|e| Error::Gpu(format!("readback: {e}")))?;
-            view.to_vec()
-        };
+        }
+    }
+
+    fn mapped(&self) -> Result<Vec<u8>> {
+        let view = self.buffer.slice(..self.bytes).get_mapped_range();
+        let bytes = view.map_err(|e| Error::Gpu(format!("readback: {e}")))?.to_vec();
         self.buffer.unmap();
         Ok(bytes)
     }

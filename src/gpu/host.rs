@@ -48,9 +48,7 @@ fn proc(file: &str, key: &str) -> Option<String> {
 }
 
 fn name() -> Option<String> {
-    // Windows has it in the environment.
-    let name = proc("/proc/cpuinfo", "model name").or_else(|| std::env::var("PROCESSOR_IDENTIFIER").ok());
-    name.filter(|name| !name.is_empty())
+    proc("/proc/cpuinfo", "model name").filter(|name| !name.is_empty())
 }
 
 fn memory() -> Option<u64> {

@@ -88,8 +88,7 @@ impl std::fmt::Debug for Gpu {
 }
 
 impl Gpu {
-    /// The GPU that the environment chooses (`DEFROST_DEVICE`), else the best one: discrete,
-    /// integrated, then, since a GPU is what was asked for, software.
+    /// The best GPU: discrete, integrated, then, since a GPU is what was asked for, software.
     ///
     /// # Errors
     /// [`Error::Gpu`] where there is no adapter at all, or the device cannot be opened.
@@ -102,7 +101,7 @@ impl Gpu {
     /// # Errors
     /// [`Error::Usage`] for a name that no adapter has, [`Error::Gpu`] as for [`Gpu::new`].
     pub fn with_options(options: &GpuOptions) -> Result<Self> {
-        let all = adapter::enumerate();
+        let all = adapter::enumerate(options);
         let infos: Vec<_> = all.iter().map(wgpu::Adapter::get_info).collect();
         Self::open(&all[adapter::choose(&options.device, &infos)?], options)
     }
@@ -120,8 +119,8 @@ impl Gpu {
         Ok(Self::assemble(device, queue, options))
     }
 
-    /// A device that the host application owns, as wgpu gives it. Defrost installs no error handler
-    /// on it: errors reach the application's own handler.
+    /// A device that the host application owns, as wgpu gives it: its limits are taken as they are, its environment is
+    /// not looked at. Defrost installs no error handler on it: errors reach the application's own handler.
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let options = GpuOptions { keep_handlers: true, ..GpuOptions::default() };
         Self::assemble(device, queue, &options)
@@ -226,7 +225,7 @@ impl Gpu {
     }
 
     fn out_of_memory(&self, what: &str) -> Error {
-        Error::Gpu(format!(
+        Error::OutOfMemory(format!(
             "out of memory on {} while creating {what} ({:.1} MiB are in use); \
              choose a smaller --batch, freeze more layers, or use --device cpu",
             self.inner.info.name,
@@ -237,7 +236,8 @@ impl Gpu {
     /// A buffer of at least `bytes`, rounded up to 16.
     ///
     /// # Errors
-    /// [`Error::Gpu`] where the device, its limits or the memory budget do not allow it.
+    /// [`Error::OutOfMemory`] where the device or the memory budget has no room, [`Error::Gpu`] where the device's
+    /// limits do not allow it.
     pub fn buffer(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<GpuBuffer> {
         let bytes = bytes.max(16).next_multiple_of(16);
         if bytes > self.inner.caps.max_buffer {
@@ -292,6 +292,7 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::Gpu`] where the device is lost or a command failed.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
         let poll = wgpu::PollType::Wait { submission_index: submission, timeout: None };
         // wgpu panics where the device was lost while it waits.
@@ -315,15 +316,30 @@ impl Gpu {
         }
     }
 
-    /// Reads a whole range back, waiting for it. For tests and set-up; steps use [`Readback`].
+    /// The bytes of a range, once all work before is done; see [`Readback`] for who polls the device meanwhile. For
+    /// tests and set-up; steps keep their [`Readback`].
     ///
     /// # Errors
-    /// As for [`Gpu::wait`].
+    /// As for [`Readback::poll`].
+    pub async fn bytes(&self, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
+        self.readback(buffer, offset, bytes)?.bytes(self).await
+    }
+
+    /// The same, waiting for it.
+    ///
+    /// # Errors
+    /// As for [`Readback::poll`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn read(&self, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
+        self.readback(buffer, offset, bytes)?.take(self)
+    }
+
+    /// A submitted copy of a range.
+    fn readback(&self, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Readback> {
         let mut readback = Readback::new(self, bytes)?;
         let mut encoder = self.inner.device.create_command_encoder(&Default::default());
         readback.copy(&mut encoder, buffer, offset, bytes);
-        self.submit(encoder)?;
-        readback.take(self)
+        readback.submitted(self.submit(encoder)?);
+        Ok(readback)
     }
 }

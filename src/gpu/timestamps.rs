@@ -52,6 +52,7 @@ impl Timestamps {
     ///
     /// # Errors
     /// As for [`Readback::take`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn seconds(&mut self, gpu: &Gpu) -> Result<Vec<f64>> {
         let bytes = self.readback.take(gpu)?;
         let ticks: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|&b| u64::from_le_bytes(b)).collect();

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::network::numbered_classes;
 use super::{Config, Network};
@@ -31,7 +32,7 @@ impl Network {
         self.rebuild(before)?;
         for i in 0..self.tensors.len() {
             if self.tensors[i].is_empty() {
-                self.tensors[i] = self.first_weights(&self.structure.specs[i], seed);
+                self.tensors[i] = self.first_weights(&self.structure.specs[i], seed).into();
             }
         }
         Ok(())
@@ -46,7 +47,7 @@ impl Network {
             self.declare()?;
             return Err(e);
         }
-        let mut known: HashMap<String, Vec<f32>> =
+        let mut known: HashMap<String, Arc<Vec<f32>>> =
             paths.into_iter().zip(std::mem::take(&mut self.tensors)).collect();
         let tensor =
             |s: &ParamSpec| known.remove(&s.path).filter(|t| t.len() == s.numel()).unwrap_or_default();
@@ -85,10 +86,11 @@ impl Network {
         let taught = !self.fresh_head
             && !self.knows_imagenet()
             && self.classes() != numbered_classes(self.classes().len())?;
-        let (specs, old): (Vec<ParamSpec>, Vec<Vec<f32>>) = match taught {
+        let (specs, old): (Vec<ParamSpec>, Vec<Arc<Vec<f32>>>) = match taught {
             true => {
-                let head = self.tensors().filter(|(s, _)| self.is_head(s.layer_path()));
-                head.map(|(spec, tensor)| (spec.clone(), tensor.to_vec())).unzip()
+                let all = self.structure.specs.iter().zip(&self.tensors);
+                let head = all.filter(|(spec, _)| self.is_head(spec.layer_path()));
+                head.map(|(spec, tensor)| (spec.clone(), Arc::clone(tensor))).unzip()
             }
             false => Default::default(),
         };
@@ -102,7 +104,7 @@ impl Network {
     }
 
     /// Puts what a head held of classes into the rows of the same names.
-    fn keep_rows(&mut self, names: &[String], specs: &[ParamSpec], old: &[Vec<f32>]) {
+    fn keep_rows(&mut self, names: &[String], specs: &[ParamSpec], old: &[Arc<Vec<f32>>]) {
         let rows: Vec<Option<usize>> =
             self.classes().iter().map(|class| names.iter().position(|name| name == class)).collect();
         for (spec, old) in specs.iter().zip(old) {
@@ -116,7 +118,8 @@ impl Network {
             {
                 let width = spec.numel() / names.len();
                 for (row, from) in rows.iter().enumerate().filter_map(|(row, from)| Some((row, (*from)?))) {
-                    self.tensors[i][row * width..][..width].copy_from_slice(&old[from * width..][..width]);
+                    let own = Arc::make_mut(&mut self.tensors[i]);
+                    own[row * width..][..width].copy_from_slice(&old[from * width..][..width]);
                 }
             }
         }
@@ -153,7 +156,7 @@ impl Network {
         for (i, spec) in self.structure.specs.iter().enumerate() {
             let found = file.tensors().get(&spec.path).is_some_and(|info| info.shape == spec.shape);
             if found && layers.iter().any(|layer| lies_in(&spec.path, layer)) {
-                self.tensors[i] = file.read_f32(&spec.path)?;
+                self.tensors[i] = file.read_f32(&spec.path)?.into();
             }
         }
         Ok(())
@@ -164,7 +167,7 @@ impl Network {
             let spec = &self.structure.specs[i];
             if self.is_head(spec.layer_path()) {
                 let inputs = self.weight_of(spec.layer_path()).map_or(1, |w| w.shape[1..].iter().product());
-                self.tensors[i] = init::linear_default(spec, inputs, seed);
+                self.tensors[i] = init::linear_default(spec, inputs, seed).into();
             }
         }
         self.fresh_head = true;

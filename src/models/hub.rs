@@ -24,7 +24,7 @@ const PIECE: usize = 1 << 16;
 /// Where the hub is, and where its files are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hub {
-    /// `https://huggingface.co`, or a mirror.
+    /// [`Hub::ENDPOINT`], or a mirror; without a slash at its end.
     pub endpoint: String,
     /// The folder of all repositories.
     pub cache: PathBuf,
@@ -43,28 +43,9 @@ struct About {
     url: String,
 }
 
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
 impl Hub {
-    /// As the environment says, like Python's client: `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME`,
-    /// `HF_HUB_OFFLINE`, `HF_TOKEN` or the file `$HF_HOME/token`.
-    pub fn from_env() -> Self {
-        let home =
-            || variable("HOME").or_else(|| variable("USERPROFILE")).map_or(PathBuf::from("."), PathBuf::from);
-        let base = variable("XDG_CACHE_HOME").map_or_else(|| home().join(".cache"), PathBuf::from);
-        let hf = variable("HF_HOME").map_or_else(|| base.join("huggingface"), PathBuf::from);
-        let saved = || fs::read_to_string(hf.join("token")).ok().map(|token| token.trim().to_string());
-        let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
-        Hub {
-            endpoint: endpoint.trim_end_matches('/').into(),
-            cache: variable("HF_HUB_CACHE").map_or_else(|| hf.join("hub"), PathBuf::from),
-            offline: variable("HF_HUB_OFFLINE")
-                .is_some_and(|on| !matches!(&*on.to_lowercase(), "0" | "false" | "no")),
-            token: variable("HF_TOKEN").or_else(saved).filter(|token| !token.is_empty()),
-        }
-    }
+    /// The hub itself; others are mirrors.
+    pub const ENDPOINT: &str = "https://huggingface.co";
 
     fn folder(&self, repo: &str) -> PathBuf {
         self.cache.join(format!("models--{}", repo.replace('/', "--")))

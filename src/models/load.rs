@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::network::{MOST_OUTPUTS, numbered_classes};
 use super::registry::{self, Choice, Model};
@@ -281,7 +282,7 @@ impl Network {
         let naming = self.naming_of(file);
         let mut report = LoadReport { timm: naming == Naming::Timm, ..LoadReport::default() };
         let mut known = BTreeSet::new();
-        let mut tensors = Vec::with_capacity(self.specs().len());
+        let mut tensors: Vec<Arc<Vec<f32>>> = Vec::with_capacity(self.specs().len());
         for spec in self.specs() {
             let (name, shape) = (self.name_in(file, spec, naming), self.name_and_shape(spec, naming).1);
             let is_head = self.is_head(spec.layer_path());
@@ -295,10 +296,10 @@ impl Network {
                         file.error(format!("tensor '{name}' is a variance and holds negative numbers"))
                     );
                 }
-                tensors.push(numbers);
+                tensors.push(numbers.into());
                 report.loaded += 1;
             } else if replaced {
-                tensors.push(vec![]);
+                tensors.push(Arc::default());
                 report.skipped_head.push(spec.path.clone());
             } else if let Some(info) = info {
                 let what = if is_head {

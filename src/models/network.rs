@@ -82,7 +82,8 @@ pub struct Network {
     index: HashMap<String, usize>,
     /// Of one picture.
     pub(super) features: Vec<usize>,
-    pub(super) tensors: Vec<Vec<f32>>,
+    /// Shared by all clones until one sets a tensor anew: a clone costs no copy of the weights.
+    pub(super) tensors: Vec<Arc<Vec<f32>>>,
     mask: Mask,
     /// Training steps that each batch norm has seen: `num_batches_tracked`.
     pub(super) batches: BTreeMap<String, i64>,
@@ -153,7 +154,7 @@ impl Network {
 
     /// All its numbers are zero, which the system lends without touching memory.
     pub(super) fn zeroed(mut self) -> Self {
-        self.tensors = self.structure.specs.iter().map(|s| vec![0.0; s.numel()]).collect();
+        self.tensors = self.structure.specs.iter().map(|s| vec![0.0; s.numel()].into()).collect();
         self
     }
 
@@ -380,7 +381,7 @@ impl Network {
 
     /// All tensors, in the order of the forward pass.
     pub fn tensors(&self) -> impl Iterator<Item = (&ParamSpec, &[f32])> {
-        self.specs().iter().zip(self.tensors.iter().map(Vec::as_slice))
+        self.specs().iter().zip(self.tensors.iter().map(|tensor| tensor.as_slice()))
     }
 
     /// Replaces a tensor's numbers, given in PyTorch's layout. A temperature that was fitted to others is forgotten.
@@ -401,10 +402,10 @@ impl Network {
         if head {
             self.fresh_head = false;
         }
-        if self.tensors[i] != numbers {
+        if *self.tensors[i] != numbers {
             self.config.temperature = None;
         }
-        self.tensors[i] = numbers;
+        self.tensors[i] = numbers.into();
         Ok(())
     }
 
@@ -433,13 +434,13 @@ impl Network {
 
     /// Fills every tensor.
     pub(super) fn fill(&mut self, rule: impl Fn(&ParamSpec) -> Vec<f32>) {
-        self.tensors = self.structure.specs.iter().map(rule).collect();
+        self.tensors = self.structure.specs.iter().map(|s| rule(s).into()).collect();
         self.fresh_head = false;
     }
 
     /// Starts all weights anew, as torchvision does for this family.
     pub fn init(&mut self, seed: u64) {
-        self.tensors = self.specs().iter().map(|s| self.first_weights(s, seed)).collect();
+        self.tensors = self.specs().iter().map(|s| self.first_weights(s, seed).into()).collect();
         self.batches.values_mut().for_each(|n| *n = 0);
         self.fresh_head = true;
     }

@@ -127,8 +127,9 @@ struct Loan<T> {
     lender: Lender,
 }
 
-/// What a program keeps from step to step.
-struct Memory<T> {
+/// Memory of the steps of one program, or of several that take turns: as large as the largest needs it.
+#[derive(Debug, Default)]
+pub(super) struct Memory<T> {
     slots: Vec<Slot<T>>,
     scratch: Vec<T>,
 }
@@ -139,7 +140,7 @@ pub struct CpuProgram<T> {
     plan: Plan,
     store: Arc<CpuStore<T>>,
     constants: Vec<Arc<Data<T>>>,
-    memory: Mutex<Memory<T>>,
+    memory: Arc<Mutex<Memory<T>>>,
 }
 
 impl<T: Real> CpuProgram<T> {
@@ -148,11 +149,21 @@ impl<T: Real> CpuProgram<T> {
     /// # Errors
     /// From `params`.
     pub fn new(plan: Plan, store: &Arc<CpuStore<T>>, params: &dyn Params) -> Result<Self> {
+        Self::sharing(plan, store, params, &Arc::default())
+    }
+
+    /// As [`CpuProgram::new`], in memory that other programs use too, one step after the other.
+    pub(super) fn sharing(
+        plan: Plan,
+        store: &Arc<CpuStore<T>>,
+        params: &dyn Params,
+        memory: &Arc<Mutex<Memory<T>>>,
+    ) -> Result<Self> {
         let constants =
             plan.constants.iter().map(|c| store.constant(&plan, c, params)).collect::<Result<_>>()?;
-        let slots = plan.slots.iter().map(|_| Slot::default()).collect();
-        let memory = Mutex::new(Memory { slots, scratch: Vec::new() });
-        Ok(CpuProgram { plan, store: store.clone(), constants, memory })
+        let slots = lock(memory).slots.len().max(plan.slots.len());
+        lock(memory).slots.resize_with(slots, Slot::default);
+        Ok(CpuProgram { plan, store: store.clone(), constants, memory: memory.clone() })
     }
 
     /// The plan.
@@ -163,7 +174,7 @@ impl<T: Real> CpuProgram<T> {
     /// Runs one step on the given inputs and returns the outputs in the plan's order.
     ///
     /// # Errors
-    /// [`Error::Shape`] for an input that is missing or of another size.
+    /// [`Error::Shape`] for an input that is missing, unknown, read by no step, given twice or of another size.
     pub fn run(&self, inputs: &[(&str, Arg<'_, T>)]) -> Result<Vec<Vec<T>>> {
         self.run_timed(inputs, |_, _| {})
     }
@@ -179,14 +190,12 @@ impl<T: Real> CpuProgram<T> {
     ) -> Result<Vec<Vec<T>>> {
         let plan = &self.plan;
         let mut memory = lock(&self.memory);
-        for (name, &v) in &plan.inputs {
-            let given = inputs.iter().find(|(given, _)| given == name);
-            let (_, given) = given.ok_or_else(|| Error::Shape(format!("the input '{name}' is missing")))?;
+        for (name, v, given) in plan.given(inputs)? {
             // An input that no step reads has no place.
             if let Some(&Place::Slot(slot)) = plan.places.get(&v) {
                 let ty = plan.tape.ty(v);
                 let mut data = memory.slots[slot].lend(ty);
-                let fits = copy(*given, data.out(0..ty.shape.numel()));
+                let fits = copy(given, data.out(0..ty.shape.numel()));
                 memory.slots[slot].give_back(data);
                 if !fits {
                     return Err(Error::Shape(format!("the input '{name}' is no {ty}")));

@@ -2,14 +2,17 @@
 //! A step is one encoder and one compute pass: no allocation, no bind group, no readback but the outputs.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use rayon::prelude::*;
 
+use super::inputs::sized;
 use super::store::{GpuStore, Params};
 use super::{Place, Plan, Step, describe};
-use crate::gpu::{Gpu, GpuBuffer, Kernel, Readback, Timestamps, Uploader};
+use crate::gpu::{Gpu, GpuBuffer, Kernel, Readback, Timestamps, Uploader, lock};
 use crate::tape::{Operand, ValueId};
 use crate::{Error, Result};
 
@@ -35,7 +38,7 @@ impl Dispatch {
 pub struct GpuProgram {
     plan: Plan,
     gpu: Gpu,
-    slots: Vec<GpuBuffer>,
+    slots: Vec<Arc<GpuBuffer>>,
     dispatches: Vec<Dispatch>,
     uploader: Uploader,
     free: Vec<Readback>,
@@ -45,6 +48,28 @@ pub struct GpuProgram {
     _constants: Vec<Arc<Vec<GpuBuffer>>>,
     _uniforms: GpuBuffer,
     _nothing: GpuBuffer,
+}
+
+/// Buffers for slots that several programs use, the largest first.
+pub(super) type Slots = Mutex<Vec<Arc<GpuBuffer>>>;
+
+/// Buffers for the slots of `plan`: those that `shared` has where they are large enough, else new ones, which replace
+/// them there.
+fn slots(gpu: &Gpu, plan: &Plan, shared: &Slots) -> Result<Vec<Arc<GpuBuffer>>> {
+    let mut shared = lock(shared);
+    let slot = |(i, &bytes): (usize, &u64)| match shared.get(i) {
+        Some(buffer) if buffer.size() >= bytes => Ok(buffer.clone()),
+        known => {
+            let is_known = known.is_some();
+            let buffer = Arc::new(gpu.storage(&format!("slot {i}"), bytes)?);
+            match is_known {
+                true => shared[i] = buffer.clone(),
+                false => shared.push(buffer.clone()),
+            }
+            Ok(buffer)
+        }
+    };
+    plan.slots.iter().enumerate().map(slot).collect()
 }
 
 /// One range of a buffer.
@@ -64,14 +89,23 @@ impl GpuProgram {
     /// groups.
     ///
     /// # Errors
-    /// [`Error::Gpu`] where memory does not suffice or a kernel does not compile; from `params`.
+    /// [`Error::OutOfMemory`] where memory does not suffice, [`Error::Gpu`] where a kernel does not compile; from
+    /// `params`.
     pub fn new(plan: Plan, store: &Arc<GpuStore>, params: &dyn Params) -> Result<Self> {
+        Self::sharing(plan, store, params, &Slots::default())
+    }
+
+    /// As [`GpuProgram::new`], with slots that other programs use too, one step after the other.
+    pub(super) fn sharing(
+        plan: Plan,
+        store: &Arc<GpuStore>,
+        params: &dyn Params,
+        shared: &Slots,
+    ) -> Result<Self> {
         let gpu = store.gpu.clone();
         compile_kernels(&gpu, &plan)?;
         let launches = || plan.steps.iter().flat_map(|s| &s.variant.launches);
-        let slots = (plan.slots.iter().enumerate())
-            .map(|(i, &bytes)| gpu.storage(&format!("slot {i}"), bytes))
-            .collect::<Result<Vec<_>>>()?;
+        let slots = slots(&gpu, &plan, shared)?;
         let constants =
             plan.constants.iter().map(|c| store.constant(&plan, c, params)).collect::<Result<Vec<_>>>()?;
         let nothing = gpu.storage("nothing", 256)?;
@@ -184,39 +218,30 @@ impl GpuProgram {
         self.dispatches.iter().for_each(|d| d.record(pass));
     }
 
-    fn upload(&mut self, encoder: &mut wgpu::CommandEncoder, inputs: &[(&str, &[u8])]) -> Result<()> {
-        for (name, &v) in &self.plan.inputs {
-            let given = inputs.iter().find(|(given, _)| given == name);
-            let (_, data) = given.ok_or_else(|| Error::Shape(format!("the input '{name}' is missing")))?;
-            let ty = self.plan.tape.ty(v);
-            if (data.len() as u64).next_multiple_of(4) != ty.bytes() {
-                return Err(Error::Shape(format!(
-                    "the input '{name}' has {} bytes, and {ty} is wanted",
-                    data.len()
-                )));
-            }
-            let Some(Place::Slot(slot)) = self.plan.places.get(&v) else { continue };
+    fn upload(&mut self, encoder: &mut wgpu::CommandEncoder, inputs: &[(&str, ValueId, &[u8])]) {
+        for (_, v, data) in inputs {
+            let Some(Place::Slot(slot)) = self.plan.places.get(v) else { continue };
             self.uploader.write(encoder, &self.slots[*slot], 0, data);
         }
         self.uploader.finish(encoder);
-        Ok(())
     }
 
     /// Uploads inputs, submits one step, and returns at once unless two steps are under way already.
     ///
     /// # Errors
-    /// [`Error::Shape`] for an input that is missing or of another size, [`Error::Gpu`] where the device
-    /// fails.
+    /// [`Error::Shape`] for an input that is missing, unknown, read by no step, given twice or of another size,
+    /// [`Error::Gpu`] where the device fails.
     pub fn start(&mut self, inputs: &[(&str, &[u8])]) -> Result<()> {
+        let inputs = sized(&self.plan, inputs)?;
         let Some(mut readback) = self.free.pop() else {
             return Err(Error::Gpu("two steps are under way: take the first one's outputs".into()));
         };
         let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
-        self.upload(&mut encoder, inputs)?;
+        self.upload(&mut encoder, &inputs);
         self.encode(&mut encoder);
         let parts = (self.plan.outputs.iter()).map(|(_, v)| self.bound(*v)).collect::<Result<Vec<_>>>()?;
         readback.copy_all(&mut encoder, &parts);
-        self.gpu.submit(encoder)?;
+        readback.submitted(self.gpu.submit(encoder)?);
         self.pending.push_back(readback);
         Ok(())
     }
@@ -226,15 +251,40 @@ impl GpuProgram {
         self.pending.len()
     }
 
-    /// Outputs of the oldest started step, waiting for it.
+    /// Outputs of the oldest started step, where it is done; else `context` is woken once it is. See [`Readback`] for
+    /// who polls the device meanwhile.
     ///
     /// # Errors
     /// [`Error::Gpu`] where the device fails or nothing was started.
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Vec<Vec<f32>>>> {
+        let Some(readback) = self.pending.front_mut() else { return Poll::Ready(Err(not_started())) };
+        readback.poll(&self.gpu, context).map(|bytes| self.outputs_in(bytes))
+    }
+
+    /// Outputs of the oldest started step, once it is done.
+    ///
+    /// # Errors
+    /// As for [`GpuProgram::poll`].
+    pub async fn outputs(&mut self) -> Result<Vec<Vec<f32>>> {
+        poll_fn(|context| self.poll(context)).await
+    }
+
+    /// Outputs of the oldest started step, waiting for it, and for none started later.
+    ///
+    /// # Errors
+    /// As for [`GpuProgram::poll`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn finish(&mut self) -> Result<Vec<Vec<f32>>> {
-        let mut readback =
-            self.pending.pop_front().ok_or_else(|| Error::Gpu("no step was started".into()))?;
-        let bytes = readback.take(&self.gpu)?;
-        self.free.push(readback);
+        let readback = self.pending.front_mut().ok_or_else(not_started)?;
+        let bytes = readback.take(&self.gpu);
+        self.outputs_in(bytes)
+    }
+
+    /// The outputs in what the oldest step's readback gave, which is free then.
+    fn outputs_in(&mut self, bytes: Result<Vec<u8>>) -> Result<Vec<Vec<f32>>> {
+        let readback = self.pending.pop_front();
+        let bytes = bytes?;
+        self.free.extend(readback);
         let mut rest = &bytes[..];
         let mut outputs = Vec::new();
         for (_, v) in &self.plan.outputs {
@@ -249,10 +299,12 @@ impl GpuProgram {
     ///
     /// # Errors
     /// [`Error::Gpu`] where the adapter has no timestamps; as for [`GpuProgram::start`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn profile(&mut self, inputs: &[(&str, &[u8])]) -> Result<Vec<f64>> {
+        let inputs = sized(&self.plan, inputs)?;
         let mut stamps = Timestamps::new(&self.gpu, self.dispatches.len() as u32 + 1)?;
         let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
-        self.upload(&mut encoder, inputs)?;
+        self.upload(&mut encoder, &inputs);
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             stamps.mark(&mut pass, 0);
@@ -271,12 +323,16 @@ impl GpuProgram {
     }
 }
 
+pub(super) fn not_started() -> Error {
+    Error::Gpu("no step was started".into())
+}
+
 /// The memory of one operand; nothing where the kernel does not touch it.
 fn resolve<'a>(
     plan: &Plan,
     step: &Step,
     operand: Operand,
-    slots: &'a [GpuBuffer],
+    slots: &'a [Arc<GpuBuffer>],
     constants: &'a [Arc<Vec<GpuBuffer>>],
     store: &'a [GpuBuffer],
 ) -> Result<Option<Bound<'a>>> {

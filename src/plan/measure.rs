@@ -239,7 +239,7 @@ impl<'a> Variants<'a> {
     /// The operands, which are whole.
     ///
     /// # Errors
-    /// [`Error::Gpu`] where memory does not suffice.
+    /// [`Error::OutOfMemory`] where memory does not suffice.
     pub fn new(gpu: &'a Gpu, io: &Io<'_>, inputs: &[Data<f32>]) -> Result<Self> {
         let room = |values: &[IoValue<'_>], name: &str| {
             let one = |v: &IoValue<'_>| gpu.storage(name, v.ty.bytes());

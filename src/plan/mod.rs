@@ -7,6 +7,7 @@ mod checkpointing;
 mod cpu;
 mod display;
 mod gpu;
+mod inputs;
 mod layout;
 pub mod measure;
 mod memory;
@@ -25,7 +26,7 @@ pub use cpu::CpuProgram;
 pub use gpu::GpuProgram;
 pub use layout::{BufferSpec, Layout, Segment, Trainable, parts};
 pub use memory::Memory;
-pub use program::{Chosen, Device, Program};
+pub use program::{Arena, Chosen, Device, Program};
 pub use store::{CpuStore, GpuStore, Params, Store};
 
 use crate::gpu::Caps;
@@ -203,9 +204,14 @@ impl Plan {
 ///
 /// # Errors
 /// [`Error::Shape`] where a value fits no binding, naming its layer and what would help; where a live
-/// parameter is missing in the layout; or from the op that does not fit.
+/// parameter is missing in the layout; where two outputs have one name; or from the op that does not fit.
 pub fn compile(request: Request, layout: &Arc<Layout>, caps: &Caps) -> Result<Plan> {
     let Request { mut tape, outputs, gradients, update, checkpointing } = request;
+    let twice =
+        outputs.iter().enumerate().find(|(i, (name, _))| outputs[..*i].iter().any(|(n, _)| n == name));
+    if let Some((_, (name, _))) = twice {
+        return Err(Error::Shape(format!("two outputs are called '{name}'")));
+    }
     let mut roots: Vec<ValueId> = outputs.iter().map(|(_, v)| *v).collect();
     roots.extend(gradients.values());
     passes::prune(&mut tape, &roots);

@@ -1,14 +1,16 @@
 //! A plan on whichever device was chosen: one interface for the GPU and the CPU.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
+use super::inputs::{borrowed, typed};
 use super::store::{CpuStore, GpuStore, Params, Store};
 use super::{CpuProgram, GpuProgram, Layout, Plan};
+use crate::Result;
 use crate::gpu::{self, Auto, Caps, DeviceChoice, Gpu, GpuOptions};
-use crate::tape::{Arg, DType, Data};
-use crate::{Error, Result};
 
 /// What runs plans.
 ///
@@ -122,31 +124,12 @@ impl Device {
     }
 }
 
-/// Inputs with their names.
-type Typed<'a> = Vec<(&'a str, Data<f32>)>;
-
-/// The bytes of a plan's inputs as what they mean: as they come they are not aligned for words.
-fn typed<'a>(plan: &Plan, inputs: &[(&'a str, &[u8])]) -> Result<Typed<'a>> {
-    let mut typed = Vec::new();
-    for &(name, bytes) in inputs {
-        let Some(&v) = plan.inputs.get(name) else { continue };
-        let ty = plan.tape.ty(v);
-        if (bytes.len() as u64).next_multiple_of(4) != ty.bytes() {
-            let found = bytes.len();
-            return Err(Error::Shape(format!("the input '{name}' has {found} bytes, and {ty} is wanted")));
-        }
-        let data = match ty.dtype {
-            DType::F32 => Data::Real(bytemuck::pod_collect_to_vec(bytes)),
-            DType::U32 => Data::U32(bytemuck::pod_collect_to_vec(bytes)),
-            DType::U8 => Data::U8(bytes[..ty.shape.numel()].to_vec()),
-        };
-        typed.push((name, data));
-    }
-    Ok(typed)
-}
-
-fn borrowed<'a>(typed: &'a Typed<'_>) -> Vec<(&'a str, Arg<'a, f32>)> {
-    typed.iter().map(|(name, data)| (*name, data.arg(0..data.len()))).collect()
+/// Memory for the activations of programs that take turns: as much as the largest of them needs, not as much as all
+/// together. A step of one of them overwrites what a step of another left.
+#[derive(Default)]
+pub struct Arena {
+    cpu: Arc<Mutex<super::cpu::Memory<f32>>>,
+    gpu: super::gpu::Slots,
 }
 
 /// A plan ready to run.
@@ -163,10 +146,22 @@ impl Program {
     /// # Errors
     /// As for [`GpuProgram::new`].
     pub fn new(plan: Plan, store: &Store, params: &dyn Params) -> Result<Self> {
+        Self::sharing(plan, store, params, &Arena::default())
+    }
+
+    /// As [`Program::new`], with its activations in `arena`. What it computes does not depend on that; make the program
+    /// that needs most first.
+    ///
+    /// # Errors
+    /// As for [`GpuProgram::new`].
+    pub fn sharing(plan: Plan, store: &Store, params: &dyn Params, arena: &Arena) -> Result<Self> {
         Ok(match store {
-            Store::Gpu(store) => Program::Gpu(Box::new(GpuProgram::new(plan, store, params)?)),
+            Store::Gpu(store) => {
+                Program::Gpu(Box::new(GpuProgram::sharing(plan, store, params, &arena.gpu)?))
+            }
             Store::Cpu(store) => {
-                Program::Cpu(Box::new(CpuProgram::new(plan, store, params)?), VecDeque::new())
+                let program = CpuProgram::sharing(plan, store, params, &arena.cpu)?;
+                Program::Cpu(Box::new(program), VecDeque::new())
             }
         })
     }
@@ -199,6 +194,7 @@ impl Program {
     ///
     /// # Errors
     /// As for [`GpuProgram::profile`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn profile(&mut self, inputs: &[(&str, &[u8])]) -> Result<Vec<f64>> {
         match self {
             Program::Gpu(program) => program.profile(inputs),
@@ -226,14 +222,35 @@ impl Program {
         }
     }
 
-    /// Outputs of the oldest started step, in the plan's order.
+    /// Outputs of the oldest started step in the plan's order, where it is done; else `context` is woken once it is.
+    /// [`Plan::named`] gives them by name.
     ///
     /// # Errors
-    /// As for [`GpuProgram::finish`].
+    /// As for [`GpuProgram::poll`].
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Vec<Vec<f32>>>> {
+        match self {
+            Program::Gpu(program) => program.poll(context),
+            Program::Cpu(_, done) => Poll::Ready(done.pop_front().ok_or_else(super::gpu::not_started)),
+        }
+    }
+
+    /// The same once it is done.
+    ///
+    /// # Errors
+    /// As for [`GpuProgram::poll`].
+    pub async fn outputs(&mut self) -> Result<Vec<Vec<f32>>> {
+        poll_fn(|context| self.poll(context)).await
+    }
+
+    /// The same, waiting for it, and for no step started later.
+    ///
+    /// # Errors
+    /// As for [`GpuProgram::poll`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn finish(&mut self) -> Result<Vec<Vec<f32>>> {
         match self {
             Program::Gpu(program) => program.finish(),
-            Program::Cpu(_, done) => done.pop_front().ok_or_else(|| Error::Gpu("no step was started".into())),
+            Program::Cpu(_, done) => done.pop_front().ok_or_else(super::gpu::not_started),
         }
     }
 
@@ -241,6 +258,7 @@ impl Program {
     ///
     /// # Errors
     /// As for [`GpuProgram::start`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn run(&mut self, inputs: &[(&str, &[u8])]) -> Result<Vec<Vec<f32>>> {
         self.start(inputs)?;
         self.finish()

@@ -61,7 +61,7 @@ impl GpuStore {
     /// moments begin as zeros.
     ///
     /// # Errors
-    /// [`Error::Gpu`] where memory does not suffice; from `params`.
+    /// [`Error::OutOfMemory`] where memory does not suffice; from `params`.
     pub fn new(gpu: &Gpu, layout: &Arc<Layout>, params: &dyn Params) -> Result<Self> {
         let buffers =
             layout.buffers.iter().map(|b| gpu.storage(&b.name, b.ty.bytes())).collect::<Result<Vec<_>>>()?;
@@ -93,14 +93,31 @@ impl GpuStore {
         Ok(())
     }
 
-    /// Reads a value by its name in the layout, waiting for all work before it.
+    /// A value by its name in the layout, once all work before is done; see [`Readback`](crate::gpu::Readback) for who
+    /// polls the device meanwhile.
     ///
     /// # Errors
     /// [`Error::Shape`] where there is no such value, [`Error::Gpu`] where the device fails.
+    pub async fn value(&self, name: &str) -> Result<Vec<f32>> {
+        let mut data = Vec::new();
+        for s in segments(&self.layout, name)? {
+            let (offset, bytes) = (s.offset as u64 * 4, s.elements as u64 * 4);
+            let bytes = self.gpu.bytes(&self.buffers[s.buffer], offset, bytes).await?;
+            data.extend_from_slice(&bytemuck::pod_collect_to_vec::<u8, f32>(&bytes));
+        }
+        Ok(data)
+    }
+
+    /// The same, waiting for it.
+    ///
+    /// # Errors
+    /// As for [`GpuStore::value`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn read(&self, name: &str) -> Result<Vec<f32>> {
         let mut data = Vec::new();
         for s in segments(&self.layout, name)? {
-            let bytes = self.gpu.read(&self.buffers[s.buffer], s.offset as u64 * 4, s.elements as u64 * 4)?;
+            let (offset, bytes) = (s.offset as u64 * 4, s.elements as u64 * 4);
+            let bytes = self.gpu.read(&self.buffers[s.buffer], offset, bytes)?;
             data.extend_from_slice(&bytemuck::pod_collect_to_vec::<u8, f32>(&bytes));
         }
         Ok(data)

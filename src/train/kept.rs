@@ -373,7 +373,9 @@ impl Extraction<'_> {
             if !good.is_empty() {
                 pixels.resize(batch * bytes, 0);
                 draws.resize(batch, Draws::IDENTITY);
-                program.start(&[("image", &pixels), ("augment", bytemuck::cast_slice(&draws))])?;
+                let inputs: [(&str, &[u8]); 2] =
+                    [("image", &pixels), ("augment", bytemuck::cast_slice(&draws))];
+                program.start(&inputs[..if augmented { 2 } else { 1 }])?;
                 started = Some(good);
             }
         }

@@ -127,7 +127,6 @@ impl Trainer<'_> {
             }
         }
         let Course { initial, session, state, best, .. } = course;
-        *net = snapshot(&initial, &best, state.best)?;
         let moments = match phase.last {
             true => BTreeMap::new(),
             false => {
@@ -137,6 +136,10 @@ impl Trainer<'_> {
             }
         };
         let updates = session.updates_after(state.updates);
+        // No more memory than the training itself took: what the last checkpoint and the device hold goes first.
+        self.saver.finish()?;
+        drop(session);
+        *net = snapshot(&initial, &best, state.best)?;
         let (best, epochs) = (state.best, phase.before + state.epoch);
         Ok((Handed { best, epochs, moments, updates }, interrupted))
     }

@@ -187,7 +187,7 @@ impl Trainer<'_> {
             let ready = Session::new(self.device, net, &self.config, objective, marks.to_vec())
                 .and_then(|mut session| session.prepare(net, batch).map(|()| session));
             match ready {
-                Err(Error::Gpu(e)) if e.contains("memory") && !self.config.grad_checkpointing => {
+                Err(Error::OutOfMemory(_)) if !self.config.grad_checkpointing => {
                     self.config.grad_checkpointing = true;
                     self.tell(&Event::Note(
                         "memory does not suffice for all activations: few are kept, the others are computed again for \
@@ -195,7 +195,7 @@ impl Trainer<'_> {
                             .into(),
                     ));
                 }
-                Err(Error::Gpu(e)) if batch > 1 && !self.resumed && e.contains("memory") => batch /= 2,
+                Err(Error::OutOfMemory(_)) if batch > 1 && !self.resumed => batch /= 2,
                 ready => {
                     if batch < wanted && !self.resumed {
                         let (name, parts) = (self.device.describe(), wanted.div_ceil(batch));

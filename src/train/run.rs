@@ -110,7 +110,8 @@ fn begin(
     });
     // Where the data was read, a run that failed from without may go on once the cause is gone. Else there is nothing to
     // go on from: no half-written run stays behind.
-    let from_without = matches!(outcome, Err(Error::Data(_) | Error::Io { .. } | Error::Gpu(_)));
+    let from_without =
+        matches!(outcome, Err(Error::Data(_) | Error::Io { .. } | Error::Gpu(_) | Error::OutOfMemory(_)));
     let goes_on = read_state(out).is_ok_and(|state| state.batch > 0 || (from_without && Images::are_in(out)));
     if outcome.is_err() && !goes_on {
         folder.clear();
@@ -418,11 +419,13 @@ fn fit(
     let outcome = trainer.fit(&mut net, &Arc::new(splits.train), &Arc::new(splits.val));
     // The last checkpoint is on the disk before anybody is told of it.
     drop(trainer);
+    let resume = |message| {
+        let from = quoted(out);
+        format!("{message}; to go on from the last checkpoint: defrost train --resume {from}")
+    };
     outcome.map_err(|e| match e {
-        Error::Gpu(message) if last_checkpoint(out).exists() => Error::Gpu(format!(
-            "{message}; to go on from the last checkpoint: defrost train --resume {}",
-            quoted(out)
-        )),
+        Error::Gpu(message) if last_checkpoint(out).exists() => Error::Gpu(resume(message)),
+        Error::OutOfMemory(message) if last_checkpoint(out).exists() => Error::OutOfMemory(resume(message)),
         e => e,
     })
 }

@@ -10,7 +10,7 @@ use super::plans::{Objective, eval_request, layout, train_request};
 use crate::data::Skipped;
 use crate::models::Network;
 use crate::nn::NormMode;
-use crate::plan::{Device, Layout, Optimizer, Program, Segment, Store, Trainable, Update, compile};
+use crate::plan::{Arena, Device, Layout, Optimizer, Program, Segment, Store, Trainable, Update, compile};
 use crate::tape::Mark;
 use crate::{Error, Result};
 
@@ -120,6 +120,8 @@ pub(super) struct Session {
     ema: f64,
     seed: u64,
     programs: BTreeMap<(Kind, usize), Program>,
+    /// Activations of all programs.
+    arena: Arena,
     /// Oldest first.
     queue: VecDeque<Pending>,
     /// Learning rate of each layer group.
@@ -166,6 +168,7 @@ impl Session {
             ema: config.ema.unwrap_or(0.0),
             seed: config.seed,
             programs: BTreeMap::new(),
+            arena: Arena::default(),
             queue: VecDeque::new(),
             rates: config.rates(&net.structure().groups)?,
             // Rows without weight change nothing, unless batch statistics see them.
@@ -201,7 +204,7 @@ impl Session {
                     Kind::Eval => eval_request(net, &self.marks, batch)?,
                 };
                 let plan = compile(request, layout, &self.device.caps())?;
-                Ok(new.insert(Program::new(plan, store, net)?))
+                Ok(new.insert(Program::sharing(plan, store, net, &self.arena)?))
             }
         }
     }
@@ -270,6 +273,7 @@ impl Session {
             let data: Vec<(&str, Cow<'_, [u8]>)> =
                 part.inputs.iter().map(|(name, bytes)| (name.as_str(), padded(bytes, rows, size))).collect();
             let (keep, average) = ([f32::from(u8::from(i > 0)), 1.0], [decay, 1.0 - decay]);
+            // All that steps of any settings read.
             let mut inputs: Vec<(&str, &[u8])> = vec![
                 ("labels", bytemuck::cast_slice(&labels)),
                 ("targets", &targets),
@@ -283,7 +287,9 @@ impl Session {
             inputs.extend(data.iter().map(|(name, bytes)| (*name, &**bytes)));
             let kind = Kind::Train { apply: i + 1 == fed.len() };
             self.make_room((kind, size), done)?;
-            self.program(net, kind, size)?.start(&inputs)?;
+            let program = self.program(net, kind, size)?;
+            inputs.retain(|(name, _)| program.plan().inputs.contains_key(*name));
+            program.start(&inputs)?;
             self.queue.push_back(Pending { key: (kind, size), rows, share });
         }
         Ok(())
@@ -304,7 +310,8 @@ impl Session {
         let Some(Pending { key, rows, share }) = self.queue.pop_front() else { return Ok(None) };
         let program = self.programs.get_mut(&key).ok_or_else(|| Error::Shape("no program".into()))?;
         let outputs = program.finish()?;
-        let (loss, hits) = (f64::from(outputs[0][0]), f64::from(outputs[1][0]));
+        let outputs = program.plan().named(outputs);
+        let [loss, hits] = ["loss", "hits"].map(|name| f64::from(outputs[name][0]));
         if !loss.is_finite() {
             return Err(Error::Diverged(format!(
                 "the loss became {loss}: training left the numbers; choose a smaller --lr, or freeze more"
@@ -318,9 +325,12 @@ impl Session {
         let rows = fed.rows();
         let data: Vec<(&str, Cow<'_, [u8]>)> =
             fed.inputs.iter().map(|(name, bytes)| (name.as_str(), padded(bytes, rows, batch))).collect();
-        let inputs: Vec<(&str, &[u8])> = data.iter().map(|(name, bytes)| (*name, &**bytes)).collect();
+        let mut inputs: Vec<(&str, &[u8])> = data.iter().map(|(name, bytes)| (*name, &**bytes)).collect();
         let classes = net.classes().len();
-        let outputs = self.program(net, Kind::Eval, batch)?.run(&inputs)?;
+        let program = self.program(net, Kind::Eval, batch)?;
+        // What only auxiliary heads read is of no use here.
+        inputs.retain(|(name, _)| program.plan().inputs.contains_key(*name));
+        let outputs = program.run(&inputs)?;
         let mut logits = outputs.into_iter().next().unwrap_or_default();
         logits.truncate(rows * classes);
         Ok(logits)

@@ -1,14 +1,17 @@
 //! What several test files share.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+mod device;
+
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use defrost::gpu::{Gpu, GpuOptions};
+use defrost::gpu::Gpu;
 use defrost::models::{InputKind, Network, Recording};
 use defrost::nn::{Freeze, Mode};
 use defrost::plan::{Device, Layout, Program, Request, compile};
 use defrost::tape::Tape;
+pub use device::options;
 
 /// The folder of real weights and images. Tests that need it carry `cfg_attr(not(material), ignore = ...)`.
 pub fn material() -> PathBuf {
@@ -19,7 +22,7 @@ pub fn material() -> PathBuf {
 pub fn gpu() -> Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
     GPU.get_or_init(|| {
-        Gpu::with_options(&GpuOptions::default())
+        Gpu::with_options(&options())
             .expect("these tests need a GPU adapter; tools/setup installs a software one")
     })
     .clone()

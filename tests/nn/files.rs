@@ -224,6 +224,29 @@ fn device_layout_and_back_changes_no_bit() {
 }
 
 #[test]
+fn a_clone_shares_weights_until_one_sets_them() {
+    let net = models::create("resnet20", 3).unwrap();
+    let mut other = net.clone();
+    let shared = |a: &Network, b: &Network| {
+        let pairs = a.tensors().zip(b.tensors());
+        pairs.filter(|((_, a), (_, b))| std::ptr::eq(*a, *b)).count()
+    };
+    let all = net.specs().len();
+    assert_eq!(shared(&net, &other), all);
+    let before = net.tensor("fc.bias").unwrap().to_vec();
+    other.set_tensor("fc.bias", vec![7.0; 3]).unwrap();
+    assert_eq!((shared(&net, &other), net.tensor("fc.bias").unwrap()), (all - 1, &before[..]));
+    // A head with rows that are kept is written row by row.
+    let names = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+    other.set_classes(names(&["ant", "bee", "cat"])).unwrap();
+    let taught = other.clone();
+    other.replace_head_for(names(&["cat", "dog"]), 1).unwrap();
+    assert_eq!(shared(&taught, &other), all - 2);
+    assert_eq!(other.tensor("fc.bias").unwrap()[0], 7.0);
+    assert_eq!(taught.tensor("fc.bias").unwrap(), [7.0; 3]);
+}
+
+#[test]
 fn halves_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let (path, header, body) = checkpoint(folder.path());
