@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::Session;
+use super::names::in_options;
 use super::output::{Style, count, mib};
 use crate::Result;
 use crate::gpu::{Caps, DeviceChoice, GpuOptions, Host, adapters, driver, kind};
@@ -85,6 +86,7 @@ impl Devices {
         // Opened, since only then it is known whether it works.
         let options = GpuOptions { device: DeviceChoice::Auto, ..GpuOptions::default() };
         let Chosen { adapter: auto, why, warnings, .. } = Device::choose(&options)?;
+        let why = in_options(&why);
         let (host, threads) = (Host::new(), rayon::current_num_threads());
         if out.json {
             for entry in &all {

@@ -307,7 +307,7 @@ impl Session {
         let (loss, hits) = (f64::from(outputs[0][0]), f64::from(outputs[1][0]));
         if !loss.is_finite() {
             return Err(Error::Diverged(format!(
-                "the loss became {loss}: training left the numbers; choose a smaller --lr, or freeze more"
+                "the loss became {loss}: training left the numbers; choose a smaller `lr`, or freeze more"
             )));
         }
         Ok(Some(StepResult { loss: loss / share.max(f64::MIN_POSITIVE), hits, rows }))
