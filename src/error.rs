@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What can go wrong, by whose doing. The text is written where the error arises; whoever reacts to one matches its
-/// variant, never the text.
+/// variant, never the text. Settings are named in it as the fields of their structs are, in backticks; the command writes
+/// its options in their place.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -15,6 +16,17 @@ pub enum Error {
     /// an unknown model, layer, option or device. The command exits with 2.
     #[error("{0}")]
     Usage(String),
+    /// A setting has a value that means nothing, or that does not go together with the others. The command exits
+    /// with 2.
+    #[error("{field}{space}{value}: {reason}", space = if value.is_empty() { "" } else { " " })]
+    Setting {
+        /// The field, as in `config.json`: `lr`, `distill.share`.
+        field: &'static str,
+        /// The value, or nothing where the reason says it all.
+        value: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// A file or folder could not be read or written.
     #[error("{path}: cannot {action}: {source}{advice}", path = path.display(), advice = advice(source))]
     Io {
@@ -55,10 +67,19 @@ impl Error {
         Error::Io { path: path.as_ref().to_path_buf(), action, source }
     }
 
+    /// A setting that cannot be so; an empty `value` is left out of the text.
+    pub(crate) fn setting(
+        field: &'static str,
+        value: impl std::fmt::Display,
+        reason: impl Into<String>,
+    ) -> Self {
+        Error::Setting { field, value: value.to_string(), reason: reason.into() }
+    }
+
     /// The command's exit code: 2 wrong usage, 130 interrupted, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Usage(_) => 2,
+            Error::Usage(_) | Error::Setting { .. } => 2,
             Error::Interrupted(_) => 130,
             _ => 1,
         }

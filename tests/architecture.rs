@@ -212,3 +212,85 @@ fn unsafe_code_is_where_it_was_agreed() {
         assert!(!uses || agreed.contains(&file.as_str()), "src/{file} allows unsafe code");
     }
 }
+
+/// String literals of Rust code with the lines that they begin on; characters and raw strings are understood.
+fn literals(code: &str) -> Vec<(usize, String)> {
+    let (mut found, mut line) = (Vec::new(), 1);
+    let mut rest = code;
+    let count = |text: &str| text.matches('\n').count();
+    while let Some(c) = rest.chars().next() {
+        let raw = rest.strip_prefix('r').map(|r| r.trim_start_matches('#')).filter(|r| r.starts_with('"'));
+        let length = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if rest.starts_with("'\\") {
+            2 + rest[2..].char_indices().skip(1).find(|(_, c)| *c == '\'').map_or(0, |(at, _)| at + 1)
+        } else if rest.starts_with("'\"'") {
+            3
+        } else if let Some(inner) = raw {
+            let end = format!("\"{}", "#".repeat(rest.len() - inner.len() - 1));
+            let text = inner[1..].split(&end).next().unwrap_or("");
+            found.push((line, text.to_string()));
+            rest.len() - inner.len() + 1 + text.len() + end.len()
+        } else if c == '"' {
+            let mut escaped = false;
+            let end = rest[1..].find(|c| {
+                let ends = c == '"' && !escaped;
+                escaped = c == '\\' && !escaped;
+                ends
+            });
+            let end = end.map_or(rest.len(), |end| end + 1);
+            found.push((line, rest[1..end].to_string()));
+            end + 1
+        } else {
+            // A name that ends with r begins no raw string.
+            let name = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
+            name.max(c.len_utf8())
+        };
+        let (done, after) = rest.split_at(length.min(rest.len()));
+        (line, rest) = (line + count(done), after);
+    }
+    found
+}
+
+/// Texts that name options of the command, as `file:line: text`.
+fn options_named(file: &str, text: &str) -> Vec<String> {
+    let names = |text: &str| {
+        let mut parts = text.split("--");
+        let mut before = parts.next().unwrap_or("").chars().next_back();
+        parts.any(|part| {
+            let begins = part.starts_with(|c: char| c.is_ascii_lowercase());
+            let apart = before.is_none_or(|c| !c.is_alphanumeric());
+            before = part.chars().next_back().or(Some('-'));
+            begins && apart
+        })
+    };
+    let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    let named = literals(code).into_iter().filter(|(_, literal)| names(literal));
+    let mut named: Vec<_> = named.map(|(line, text)| format!("src/{file}:{line}: {text}")).collect();
+    let documentation = |line: &str| line.trim_start().starts_with("//") && names(line);
+    let lines = text.lines().enumerate().filter(|(_, line)| documentation(line));
+    named.extend(lines.map(|(number, line)| format!("src/{file}:{}: {}", number + 1, line.trim())));
+    named
+}
+
+#[test]
+fn only_the_command_knows_its_options() {
+    let below = |(file, _): &(String, String)| !file.starts_with("cli/") && file != "main.rs";
+    let named: Vec<String> = sources()
+        .iter()
+        .filter(|source| below(source))
+        .flat_map(|(f, text)| options_named(f, text))
+        .collect();
+    assert!(named.is_empty(), "name the setting, as in `batch`, not the option:\n  {}", named.join("\n  "));
+}
+
+#[test]
+fn options_in_texts_are_found() {
+    let found = |text: &str| options_named("x.rs", text).len();
+    assert_eq!(found("fn f() { g(\"choose a smaller --batch\") }"), 1);
+    assert_eq!(found("fn f() { g(\"a \\\" \\\n  --batch\"); h('\"', '\\'', \"--lr {x}\") }"), 2);
+    assert_eq!(found("fn f() { g(r#\"a \"b\" --lr\"#) }"), 1);
+    assert_eq!(found("/// See `--lr`.\nfn f() {}"), 1);
+    assert_eq!(found("fn f() { g(\"models--timm--x, a -- b, `lr`\", x - --y) }"), 0);
+    assert_eq!(found("fn f() {}\n#[cfg(test)]\nmod tests { const X: &str = \"--lr\"; }"), 0);
+}

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::options::one_of;
+use crate::Error;
 use crate::data::{DataOptions, GroupBy, Task};
 
 /// What the data is.
@@ -30,8 +31,15 @@ pub(super) struct DataArgs {
     task: Option<Task>,
     /// Keep pictures together that a random split must not divide: parent (the folder within the class folder),
     /// column:NAME of the table, or prefix:SEPARATOR, such as prefix:_ for patient01_003.jpg
-    #[arg(long, value_name = "RULE")]
+    #[arg(long, value_name = "RULE", value_parser = rule)]
     group_by: Option<GroupBy>,
+}
+
+fn rule(text: &str) -> Result<GroupBy, String> {
+    text.parse().map_err(|e| match e {
+        Error::Setting { reason, .. } => reason,
+        other => other.to_string(),
+    })
 }
 
 impl DataArgs {

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::names::in_options;
 use super::output::{Style, count, mib};
 use super::{Session, environment};
 use crate::Result;
@@ -85,6 +86,7 @@ impl Devices {
         let (out, all) = (&session.out, adapters(&options));
         // Opened, since only then it is known whether it works.
         let Chosen { adapter: auto, why, warnings, .. } = Device::choose(&options)?;
+        let why = in_options(&why);
         let (host, threads) = (Host::new(), rayon::current_num_threads());
         if out.json {
             for entry in &all {

@@ -19,6 +19,7 @@ mod fewshot;
 mod inspect;
 mod lr_find;
 mod models;
+mod names;
 mod network;
 mod options;
 mod output;

@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal, Write};
 use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
+use super::names::{in_options, message};
 use crate::data::Skipped;
 use crate::{Error, Result};
 
@@ -170,8 +171,9 @@ impl Output {
 
     /// Something worth knowing, unless quiet.
     pub(super) fn note(&self, text: impl Display) {
+        let text = in_options(&text.to_string());
         if self.json {
-            self.event("note", json!({ "message": text.to_string() }));
+            self.event("note", json!({ "message": text }));
         } else if !self.quiet {
             self.aside(self.paint(Style::Dim, text, 1));
         }
@@ -179,8 +181,9 @@ impl Output {
 
     /// Something that is not as one would expect.
     pub(super) fn warn(&self, text: impl Display) {
+        let text = in_options(&text.to_string());
         if self.json {
-            self.event("warning", json!({ "message": text.to_string() }));
+            self.event("warning", json!({ "message": text }));
         }
         self.warning(text);
     }
@@ -218,13 +221,14 @@ impl Output {
 
     /// The command's last words where it failed.
     pub(super) fn error(&self, error: &Error) {
+        let message = message(error);
         if self.json {
-            self.event("error", json!({ "message": error.to_string(), "exit_code": error.exit_code() }));
+            self.event("error", json!({ "message": message, "exit_code": error.exit_code() }));
         }
         let text = match error {
             // A driver's words may have several lines, and no names of files.
-            Error::Gpu(text) | Error::OutOfMemory(text) => text.clone(),
-            other => escaped(other),
+            Error::Gpu(_) | Error::OutOfMemory(_) => message,
+            _ => escaped(message),
         };
         self.aside(format_args!("{} {text}", self.paint(Style::Red, "error:", 1)));
     }

@@ -167,18 +167,16 @@ impl Columns {
     ) -> Result<Columns> {
         let position = |wanted: &str| names.iter().position(|n| n == wanted).or_else(|| like(&names, wanted));
         let usual = |usual: &[&str]| usual.iter().find_map(|wanted| like(&names, wanted));
-        let asked = |option: &str, wanted: &String| {
+        let asked = |field: &'static str, of: &str, wanted: &String| {
             position(wanted).ok_or_else(|| {
                 let near = did_you_mean(wanted, names.iter().map(String::as_str));
-                Error::Usage(format!(
-                    "{}: {option} {wanted}: there is no such column{near}; there are {}",
-                    file.display(),
-                    names.join(", ")
-                ))
+                let (file, names) = (file.display(), names.join(", "));
+                let reason = format!("there is no such column in {file}{near}; there are {names}");
+                Error::setting(field, format!("{of}{wanted}"), reason)
             })
         };
         let image = match &options.image_column {
-            Some(wanted) => asked("--image-column", wanted)?,
+            Some(wanted) => asked("image_column", "", wanted)?,
             None => usual(&IMAGE).unwrap_or(0),
         };
         let part = usual(&PART).filter(|&column| column != image);
@@ -191,10 +189,10 @@ impl Columns {
         };
         let mut labels = Vec::new();
         for name in wanted {
-            labels.push(asked("--label-column", name)?);
+            labels.push(asked("label_columns", "", name)?);
         }
         let group = match &options.group_by {
-            Some(GroupBy::Column(name)) => Some(asked("--group-by column", name)?),
+            Some(GroupBy::Column(name)) => Some(asked("group_by", "column:", name)?),
             _ => None,
         };
         let mut one_hot = false;
@@ -228,14 +226,14 @@ impl Columns {
         let mut used: BTreeSet<usize> = [image].into();
         if let Some(&twice) = labels.iter().find(|&&column| !used.insert(column)) {
             return Err(Error::Usage(format!(
-                "{}: column '{}' would serve twice; name others with --image-column and --label-column",
+                "{}: column '{}' would serve twice; name others with `image_column` and `label_columns`",
                 file.display(),
                 names[twice]
             )));
         }
         if options.task == Task::Classes && labels.len() > 1 && !one_hot && !lines_are_flags(lines, &labels) {
             return Err(Error::Usage(format!(
-                "{} label columns: a picture of one class has one; add --task regression or --task multi-label",
+                "{} label columns: a picture of one class has one; choose `task` regression or `task` multi-label",
                 labels.len()
             )));
         }

@@ -34,9 +34,11 @@ impl FromStr for GroupBy {
             None if text == "parent" => Ok(GroupBy::Parent),
             Some(("column", name)) if !name.is_empty() => Ok(GroupBy::Column(name.into())),
             Some(("prefix", separator)) if !separator.is_empty() => Ok(GroupBy::Prefix(separator.into())),
-            _ => Err(Error::Usage(format!(
-                "--group-by {text}: give parent, column:NAME or prefix:SEPARATOR, such as prefix:_"
-            ))),
+            _ => Err(Error::setting(
+                "group_by",
+                text,
+                "give parent, column:NAME or prefix:SEPARATOR, such as prefix:_",
+            )),
         }
     }
 }
@@ -72,10 +74,9 @@ impl fmt::Display for GroupBy {
 pub(crate) fn by_path(by: &GroupBy, pictures: &Dataset, root: &Path, depth: usize) -> Result<Vec<String>> {
     let group = |sample: &super::Sample| {
         if !matches!(sample.source, Source::File { .. }) {
-            return Err(Error::Usage(format!(
-                "--group-by {by}: {} is no file of its own; there is nothing to group by",
-                sample.name().display()
-            )));
+            let picture = sample.name();
+            let reason = format!("{} is no file of its own; there is nothing to group by", picture.display());
+            return Err(Error::setting("group_by", by, reason));
         }
         let name = relative(sample, root);
         let (folder, file) = name.rsplit_once('/').unwrap_or(("", &name));

@@ -322,7 +322,7 @@ fn scan(folder: &Path) -> Result<Dataset> {
         let csv = |path: &&PathBuf| path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv"));
         let table =
             listing.others.iter().find(csv).map_or(String::new(), |table| {
-                format!(", or name their labels: --labels {}", table.display())
+                format!(", or name their labels: `labels` {}", table.display())
             });
         return Err(Error::Data(format!(
             "{}: no class folders{loose}; put the pictures of each class into a folder with its name{table}",

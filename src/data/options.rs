@@ -42,11 +42,14 @@ impl DataOptions {
     pub(crate) fn table(&self, data: &Path) -> Result<Option<TableFile>> {
         let is_csv = data.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")) && !data.is_dir();
         match &self.labels {
-            Some(labels) if is_csv => Err(Error::Usage(format!(
-                "{} and --labels {}: two tables; with --labels, give the folder of the pictures before it",
-                data.display(),
-                labels.display()
-            ))),
+            Some(labels) if is_csv => Err(Error::setting(
+                "labels",
+                labels.display(),
+                format!(
+                    "and {} are two tables; with `labels`, the data is the folder of the pictures",
+                    data.display()
+                ),
+            )),
             Some(labels) => {
                 let inside = data.join(labels);
                 let file = if !labels.exists() && inside.exists() { inside } else { labels.clone() };
@@ -57,44 +60,49 @@ impl DataOptions {
                 Ok(Some(TableFile { file: data.to_path_buf(), root }))
             }
             None => match self.needs_table() {
-                Some(option) => Err(Error::Usage(format!(
-                    "{option} needs a table of labels: give a .csv file as DATA, or --labels FILE.csv"
-                ))),
+                Some((field, value)) => Err(Error::setting(
+                    field,
+                    value,
+                    "it needs a table of labels: give a .csv file as the data, or `labels` FILE.csv",
+                )),
                 None => Ok(None),
             },
         }
     }
 
-    /// Drawn pictures are what they are: options that say otherwise are wrong.
+    /// Drawn pictures are what they are: settings that say otherwise are wrong.
     ///
     /// # Errors
     /// [`Error::Usage`] naming such an option.
     pub(crate) fn suit_drawn(&self, data: &Path) -> Result<()> {
-        let option = match self {
-            DataOptions { labels: Some(_), .. } => Some("--labels"),
-            DataOptions { group_by: Some(_), .. } => Some("--group-by"),
+        let given = match self {
+            DataOptions { labels: Some(labels), .. } => Some(("labels", labels.display().to_string())),
+            DataOptions { group_by: Some(rule), .. } => Some(("group_by", rule.to_string())),
             _ => self.needs_table(),
         };
-        match option {
-            Some(option) => Err(Error::Usage(format!(
-                "{}: {option} means nothing for pictures that are drawn; leave it away",
-                data.display()
-            ))),
+        match given {
+            Some((field, value)) => Err(Error::setting(
+                field,
+                value,
+                format!("it means nothing for {}, whose pictures are drawn; leave it away", data.display()),
+            )),
             None => Ok(()),
         }
     }
 
-    /// An option that means nothing without a table.
-    fn needs_table(&self) -> Option<&'static str> {
-        match self {
-            DataOptions { image_column: Some(_), .. } => Some("--image-column"),
-            DataOptions { label_separator: Some(_), .. } => Some("--label-separator"),
-            DataOptions { label_columns, .. } if !label_columns.is_empty() => Some("--label-column"),
-            DataOptions { task: Task::MultiLabel, .. } => Some("--task multi-label"),
-            DataOptions { task: Task::Regression, .. } => Some("--task regression"),
-            DataOptions { group_by: Some(GroupBy::Column(_)), .. } => Some("--group-by column:NAME"),
-            _ => None,
-        }
+    /// A setting that means nothing without a table, and its value.
+    fn needs_table(&self) -> Option<(&'static str, String)> {
+        Some(match self {
+            DataOptions { image_column: Some(name), .. } => ("image_column", name.clone()),
+            DataOptions { label_separator: Some(text), .. } => ("label_separator", format!("'{text}'")),
+            DataOptions { label_columns, .. } if !label_columns.is_empty() => {
+                ("label_columns", label_columns.join(", "))
+            }
+            DataOptions { task: Task::MultiLabel, .. } => ("task", "multi-label".into()),
+            DataOptions { task: Task::Regression, .. } => ("task", "regression".into()),
+            DataOptions { group_by: Some(rule @ GroupBy::Column(_)), .. } => ("group_by", rule.to_string()),
+            _ => return None,
+        })
     }
 
     /// The same with absolute paths, for a file that is read from elsewhere.

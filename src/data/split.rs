@@ -186,7 +186,7 @@ fn too_few_groups(all: &Dataset, strata: &Strata, stratum: usize, groups: &[Stri
     let own: BTreeSet<&String> = own.collect();
     let what = all.classes.get(stratum).filter(|_| all.task != Task::Regression);
     Error::Data(format!(
-        "{}: its {} pictures make up {} ('{}'{}), too few to divide by --group-by: some must validate and some be \
+        "{}: its {} pictures make up {} ('{}'{}), too few to divide by `group_by`: some must validate and some be \
          learned from; add groups, name a finer rule, or bring a validation set",
         what.map_or("the data".into(), |class| format!("class '{class}'")),
         strata.total[stratum],

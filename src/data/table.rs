@@ -108,7 +108,7 @@ pub(crate) fn read(table: &TableFile, options: &DataOptions, known: Option<&Know
     if let (true, Some(missing)) = (all.is_empty(), all.skipped.first()) {
         return Err(Error::Data(format!(
             "{}: none of its {} pictures is there, the first would be {}; give the folder where their names \
-             begin: DATA --labels {0}",
+             begin as the data, and `labels` {0}",
             file.display(),
             all.skipped.len(),
             missing.path.display()
@@ -229,7 +229,7 @@ impl Reader<'_> {
         let occurs = |separator: &&str| rows.iter().any(|row| row.labels[0].contains(separator));
         let separator = separator.or_else(|| [";", "|", ","].into_iter().find(occurs)).unwrap_or(" ");
         if separator.is_empty() {
-            return Err(Error::Usage("--label-separator is empty: give a character, such as ';'".into()));
+            return Err(Error::setting("label_separator", "''", "give a character, such as ';'"));
         }
         let labels = |row: &'_ Row| -> Vec<String> {
             let parts = row.labels[0].split(separator).map(str::trim);
@@ -268,15 +268,15 @@ impl Reader<'_> {
                 (Some(class), None) => Ok(Said::Class(class)),
                 (None, _) => Err(Error::Data(format!(
                     "{}:{}: {} is of none of the classes {}: give it a 1 or remove the line; where images may show \
-                     none or several of them, add --task multi-label",
+                     none or several of them, choose `task` multi-label",
                     self.file.display(),
                     row.line,
                     row.name,
                     classes.join(", ")
                 ))),
                 (Some(a), Some(b)) => Err(Error::Data(format!(
-                    "{}:{}: {} is of several classes, '{}' and '{}' among them: add --task multi-label, or name the one \
-                     column of labels with --label-column",
+                    "{}:{}: {} is of several classes, '{}' and '{}' among them: choose `task` multi-label, or name the one \
+                     column of labels with `label_columns`",
                     self.file.display(),
                     row.line,
                     row.name,

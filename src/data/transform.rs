@@ -104,42 +104,42 @@ impl Augment {
     /// # Errors
     /// [`Error::Usage`] names the option that does not.
     pub fn check(&self) -> Result<()> {
-        let usage = |message: String| Err(Error::Usage(message));
+        let refuse = |field, value: String, reason: String| Err(Error::setting(field, value, reason));
         let ordered = |(low, high): (f64, f64)| 0.0 < low && low <= high && high.is_finite();
         if !ordered(self.scale) || self.scale.1 > 1.0 {
             let (low, high) = self.scale;
-            return usage(format!("--crop-scale {low},{high}: needs 0 < least <= greatest <= 1"));
+            return refuse("scale", format!("{low},{high}"), "it needs 0 < least <= greatest <= 1".into());
         }
         if !ordered(self.ratio) {
             let (low, high) = self.ratio;
-            return usage(format!("crop ratio {low}..{high}: needs 0 < least <= greatest"));
+            return refuse("ratio", format!("{low},{high}"), "it needs 0 < least <= greatest".into());
         }
         if !ordered(self.blur_sigma) {
             let (low, high) = self.blur_sigma;
-            return usage(format!("blur sigma {low}..{high}: needs 0 < least <= greatest"));
+            return refuse("blur_sigma", format!("{low},{high}"), "it needs 0 < least <= greatest".into());
         }
-        for (option, probability) in [
-            ("--flip", self.flip),
-            ("--vertical-flip", self.vertical_flip),
-            ("--grey", self.grey),
-            ("--blur", self.blur),
-            ("--erase", self.erase),
+        for (field, probability) in [
+            ("flip", self.flip),
+            ("vertical_flip", self.vertical_flip),
+            ("grey", self.grey),
+            ("blur", self.blur),
+            ("erase", self.erase),
         ] {
             if !(0.0..=1.0).contains(&probability) {
-                return usage(format!("{option} {probability}: a probability lies within 0 and 1"));
+                return refuse(field, probability.to_string(), "a probability lies within 0 and 1".into());
             }
         }
-        for (option, number, greatest) in [
-            ("--rotate", self.rotate, 180.0),
-            ("--jitter: brightness", self.brightness, 10.0),
-            ("--jitter: contrast", self.contrast, 10.0),
-            ("--jitter: saturation", self.saturation, 10.0),
-            ("--jitter: hue", self.hue, 0.5),
-            ("--mixup", self.mixup, 1000.0),
-            ("--cutmix", self.cutmix, 1000.0),
+        for (field, number, greatest) in [
+            ("rotate", self.rotate, 180.0),
+            ("brightness", self.brightness, 10.0),
+            ("contrast", self.contrast, 10.0),
+            ("saturation", self.saturation, 10.0),
+            ("hue", self.hue, 0.5),
+            ("mixup", self.mixup, 1000.0),
+            ("cutmix", self.cutmix, 1000.0),
         ] {
             if !(0.0..=greatest).contains(&number) {
-                return usage(format!("{option} {number}: it lies within 0 and {greatest}"));
+                return refuse(field, number.to_string(), format!("it lies within 0 and {greatest}"));
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 use super::{Choices, Gpu};
 use crate::{Error, Result, did_you_mean};
 
-/// What the caller asked for with `--device`.
+/// What the caller asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
     /// The best real GPU: discrete, integrated, virtual. Where there is none, [`Device::open`] takes the
@@ -137,7 +137,7 @@ fn timestamp_features() -> wgpu::Features {
 /// One adapter of this machine.
 #[derive(Debug, Clone)]
 pub struct AdapterEntry {
-    /// Its number, as `--device` takes it.
+    /// Its number, as [`DeviceChoice::parse`] takes it.
     pub index: usize,
     /// Name, driver, kind.
     pub info: wgpu::AdapterInfo,
@@ -189,7 +189,7 @@ pub(super) fn enumerate(options: &GpuOptions) -> Vec<wgpu::Adapter> {
     all
 }
 
-/// The machine's adapters, best first, numbered as `--device` takes them; `options.device` does not matter.
+/// The machine's adapters, best first, numbered as [`DeviceChoice::parse`] takes them; `options.device` does not matter.
 pub fn adapters(options: &GpuOptions) -> Vec<AdapterEntry> {
     enumerate(options)
         .iter()
@@ -206,7 +206,7 @@ pub(super) fn choose(choice: &DeviceChoice, infos: &[wgpu::AdapterInfo]) -> Resu
     if infos.is_empty() {
         return Err(Error::Gpu(
             "no GPU adapter was found: no Vulkan, Metal or DX12 driver answers. Install your GPU's driver \
-             (or a software one: `tools/setup` does it on Debian), or run on the CPU with --device cpu"
+             (or a software one: `tools/setup` does it on Debian), or run on the CPU with `device` cpu"
                 .into(),
         ));
     }
@@ -217,21 +217,21 @@ pub(super) fn choose(choice: &DeviceChoice, infos: &[wgpu::AdapterInfo]) -> Resu
     match choice {
         DeviceChoice::Auto => Ok(0),
         DeviceChoice::Gpu if is_software(&infos[0]) => Err(Error::Gpu(format!(
-            "--device gpu: there is no real GPU here; --device software runs the same kernels, slowly, \
-             --device cpu the same plan natively; {}",
+            "`device` gpu: there is no real GPU here; `device` software runs the same kernels, slowly, \
+             `device` cpu the same plan natively; {}",
             listed()
         ))),
         DeviceChoice::Gpu => Ok(0),
         DeviceChoice::Software => infos
             .iter()
             .position(is_software)
-            .ok_or_else(|| Error::Gpu(format!("--device software: no driver offers one; {}", listed()))),
+            .ok_or_else(|| Error::Gpu(format!("`device` software: no driver offers one; {}", listed()))),
         DeviceChoice::Index(i) if *i < infos.len() => Ok(*i),
         DeviceChoice::Index(i) => {
-            Err(Error::Usage(format!("--device {i}: there is no such adapter; {}", listed())))
+            Err(Error::setting("device", i, format!("there is no such adapter; {}", listed())))
         }
         DeviceChoice::Cpu => {
-            Err(Error::Usage("--device cpu names no adapter; the plan runs natively".into()))
+            Err(Error::setting("device", "cpu", "it names no adapter; the plan runs natively"))
         }
         DeviceChoice::Name(name) => {
             let wanted = name.to_lowercase();
@@ -240,7 +240,7 @@ pub(super) fn choose(choice: &DeviceChoice, infos: &[wgpu::AdapterInfo]) -> Resu
             };
             infos.iter().position(matches).ok_or_else(|| {
                 let hint = did_you_mean(name, ["auto", "gpu", "software", "cpu"]);
-                Error::Usage(format!("--device {name}: no adapter has that name{hint}; {}", listed()))
+                Error::setting("device", name, format!("no adapter has that name{hint}; {}", listed()))
             })
         }
     }
@@ -293,7 +293,7 @@ fn auto_of<G>(infos: &[wgpu::AdapterInfo], mut open: impl FnMut(usize) -> Result
     if let Some(software) = infos.get(real) {
         let name = software.name.split(" (").next().unwrap_or_default();
         let backend = software.backend;
-        why += &format!("; software {backend:?} \"{name}\" runs only when asked: --device software");
+        why += &format!("; software {backend:?} \"{name}\" runs only when asked: `device` software");
     }
     Auto { gpu: None, why, warnings }
 }
@@ -327,7 +327,7 @@ mod tests {
         let found = auto_of(&machine(&[LLVMPIPE]), refuse);
         assert_eq!((found.gpu, found.warnings.len()), (None, 0), "software is not even tried");
         assert!(
-            found.why.contains("\"llvmpipe\"") && found.why.contains("--device software"),
+            found.why.contains("\"llvmpipe\"") && found.why.contains("`device` software"),
             "{}",
             found.why
         );
@@ -356,11 +356,11 @@ mod tests {
         }
         assert_eq!(found("auto", &software), Ok(0));
         for (text, all, things) in [
-            ("gpu", &software, ["no real GPU", "--device software", "llvmpipe"]),
-            ("software", &machine(&[FAST]), ["--device software", "no driver", "Fast"]),
+            ("gpu", &software, ["no real GPU", "`device` software", "llvmpipe"]),
+            ("software", &machine(&[FAST]), ["`device` software", "no driver", "Fast"]),
             ("sofware", &both, ["sofware", "did you mean 'software'", "llvmpipe"]),
-            ("7", &both, ["--device 7", "no such adapter", "Fast"]),
-            ("auto", &machine(&[]), ["no GPU adapter", "driver", "--device cpu"]),
+            ("7", &both, ["device 7", "no such adapter", "Fast"]),
+            ("auto", &machine(&[]), ["no GPU adapter", "driver", "`device` cpu"]),
         ] {
             let refused = found(text, all).unwrap_err();
             assert!(things.iter().all(|thing| refused.contains(thing)), "{text}: {refused}");

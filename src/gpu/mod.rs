@@ -227,7 +227,7 @@ impl Gpu {
     fn out_of_memory(&self, what: &str) -> Error {
         Error::OutOfMemory(format!(
             "out of memory on {} while creating {what} ({:.1} MiB are in use); \
-             choose a smaller --batch, freeze more layers, or use --device cpu",
+             choose a smaller `batch`, freeze more layers, or use `device` cpu",
             self.inner.info.name,
             self.allocated() as f64 / (1 << 20) as f64
         ))
@@ -242,7 +242,7 @@ impl Gpu {
         let bytes = bytes.max(16).next_multiple_of(16);
         if bytes > self.inner.caps.max_buffer {
             return Err(Error::Gpu(format!(
-                "{label} needs {bytes} bytes, and {} allows {} in one buffer; choose a smaller --batch",
+                "{label} needs {bytes} bytes, and {} allows {} in one buffer; choose a smaller `batch`",
                 self.inner.info.name, self.inner.caps.max_buffer
             )));
         }

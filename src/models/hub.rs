@@ -81,7 +81,7 @@ impl Hub {
         }
         if self.offline {
             return Err(Error::Weights(format!(
-                "{}: its bytes are not those that were fetched: the file was changed; fetch it again without --offline",
+                "{}: its bytes are not those that were fetched: the file was changed; fetch it again without `offline`",
                 blob.display()
             )));
         }
@@ -107,8 +107,8 @@ impl Hub {
         }
         if self.offline {
             return Err(Error::Weights(format!(
-                "{repo}: {file} is not in {} and must not be fetched (offline); fetch it once without --offline and \
-                 HF_HUB_OFFLINE, or name a file with --weights",
+                "{repo}: {file} is not in {} and must not be fetched (offline); fetch it once without `offline` and \
+                 HF_HUB_OFFLINE, or name a file with `weights`",
                 self.cache.display()
             )));
         }
@@ -172,7 +172,7 @@ impl Hub {
                     return Err(wrong(match &self.token {
                         None => format!(
                             "the server wants to know who asks ({status}): set HF_TOKEN, or use weights of your own \
-                             with --weights"
+                             with `weights`"
                         ),
                         Some(_) => format!("the server refuses the token in HF_TOKEN ({status})"),
                     }));
@@ -204,7 +204,7 @@ impl Hub {
             };
             return Ok(About { commit, etag, size, url: target.unwrap_or(url) });
         }
-        Err(wrong(format!("it cannot be reached ({last}); --offline and --weights need no network")))
+        Err(wrong(format!("it cannot be reached ({last}); `offline` and `weights` need no network")))
     }
 
     /// Fetches the bytes into a file beside the blob, from where an earlier attempt ended.

@@ -78,7 +78,7 @@ pub fn find(name: &str) -> Result<&'static Weights> {
         || all().iter().find(|w| w.model == choice.model.name && choice.width.is_none_or(|w| w == 1.0));
     same.or_else(usual).ok_or_else(|| {
         Error::Usage(format!(
-            "of {name} no published weights are known that Defrost could fetch: name a file with --weights"
+            "of {name} no published weights are known that Defrost could fetch: name a file with `weights`"
         ))
     })
 }
@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(find("resnet50")?.name, "resnet50.tv_in1k");
         assert_eq!(find("timm/mobilenetv2_140")?.name, "mobilenetv2_140.ra_in1k");
         assert_eq!(find("tf_efficientnet_lite0")?.name, "tf_efficientnet_lite0.in1k");
-        for (wrong, hint) in [("resnet50.tv_in2k", "resnet50.tv_in1k"), ("squeezenet1_0", "--weights")] {
+        for (wrong, hint) in [("resnet50.tv_in2k", "resnet50.tv_in1k"), ("squeezenet1_0", "`weights`")] {
             assert!(
                 find(wrong).is_err_and(|e| e.exit_code() == 2 && e.to_string().contains(hint)),
                 "{wrong}"

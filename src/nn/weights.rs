@@ -228,7 +228,7 @@ pub fn save_tensors(
         let SavedTensor::F16(_, data) = tensor else { continue };
         if let Some(wide) = data.iter().find(|x| x.is_finite() && f16::from_f32(**x).is_infinite()) {
             return Err(Error::Weights(format!(
-                "tensor '{name}' holds {wide}, and half precision ends at 65504; leave --half away"
+                "tensor '{name}' holds {wide}, and half precision ends at 65504; write single precision, without `half`"
             )));
         }
     }

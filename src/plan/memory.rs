@@ -124,7 +124,7 @@ fn too_large(plan: &Plan, v: ValueId, limit: u64) -> Error {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     Error::Shape(format!(
         "layer {layer}: {ty} needs {:.1} MiB, and this device binds at most {:.1} MiB at once; \
-         choose --batch {} or smaller",
+         choose `batch` {} or smaller",
         mib(ty.bytes()),
         mib(limit),
         fits.max(1)

@@ -16,7 +16,7 @@ use crate::gpu::{self, Auto, Caps, DeviceChoice, Gpu, GpuOptions};
 ///
 /// On [`Device::Cpu`] a plan works on the threads of the rayon pool that it is called from, so an
 /// application sets their number as for any use of rayon: `ThreadPoolBuilder::build_global` at its start
-/// (`defrost --threads` does that), or `ThreadPool::install` around a call. Pictures are always decoded on
+/// (the command does that), or `ThreadPool::install` around a call. Pictures are always decoded on
 /// the global pool. Results are the same for any number of threads.
 #[derive(Debug, Clone)]
 pub enum Device {

@@ -1,4 +1,4 @@
-//! How fast every kernel of an op is, one by one: behind `defrost bench --ops`.
+//! How fast every kernel of an op is, one by one: for `defrost bench`.
 
 use std::collections::HashSet;
 use std::sync::Arc;

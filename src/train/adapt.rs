@@ -222,7 +222,7 @@ pub fn adapt(
     }
     if pictures < FEW && mix == 0.0 {
         observer.event(&Event::Warning(format!(
-            "the statistics come from {pictures} images only, which say little: keep a share of the old ones (--mix \
+            "the statistics come from {pictures} images only, which say little: keep a share of the old ones (`mix` \
              {:.1}), or give more images",
             16.0 / (16.0 + pictures as f64)
         )));

@@ -1,4 +1,4 @@
-//! All settings of a training: what `config.json` keeps and `--resume` reads back.
+//! All settings of a training: what `config.json` keeps and a resumed run reads back.
 
 use std::path::PathBuf;
 
@@ -392,142 +392,116 @@ impl Config {
         }
     }
 
-    /// Whether every number lies where it means something.
+    /// Whether every number lies where it means something, and the settings go together.
     ///
     /// # Errors
-    /// [`Error::Usage`] naming the option that does not.
+    /// [`Error::Setting`] naming the one that does not.
     pub fn check(&self) -> Result<()> {
-        let usage = |message: String| Err(Error::Usage(message));
-        if self.batch == Some(0) {
-            return usage("--batch 0: a batch holds at least one picture".into());
-        }
-        if self.epochs() == 0 {
-            return usage("--epochs 0: nothing would be learned".into());
-        }
-        if let Some(lr) = self.lr.iter().find(|lr| !(lr.is_finite() && **lr >= 0.0)) {
-            return usage(format!("--lr {lr}: a learning rate is a number from 0 up"));
-        }
-        if !(0.0..1.0).contains(&self.smoothing) {
-            return usage(format!("--label-smoothing {}: it lies in [0, 1)", self.smoothing));
-        }
-        if !(0.0..1.0).contains(&self.momentum) {
-            return usage(format!("--momentum {}: it lies in [0, 1)", self.momentum));
-        }
-        if !(self.weight_decay().is_finite() && self.weight_decay() >= 0.0) {
-            return usage(format!("--weight-decay {}: it is a number from 0 up", self.weight_decay()));
-        }
-        let share = |name: &str, x: Option<f64>| match x.filter(|x| !(0.0..=1.0).contains(x)) {
-            Some(x) => usage(format!("{name} {x}: it lies in [0, 1]")),
-            None => Ok(()),
+        self.check_numbers()?;
+        self.augment.check()?;
+        self.check_together()
+    }
+
+    fn check_numbers(&self) -> Result<()> {
+        let within = |field, value: Option<f64>, holds: &dyn Fn(f64) -> bool, reason: &str| match value {
+            Some(value) if !holds(value) => Err(Error::setting(field, value, reason)),
+            _ => Ok(()),
         };
-        share("--layer-decay", self.layer_decay)?;
-        share("--distill-share", Some(self.distill.share.into()))?;
-        if let Some(decay) = self.ema.filter(|decay| !(0.0..1.0).contains(decay)) {
-            return usage(format!("--ema {decay}: it lies in [0, 1)"));
+        let count = |n: Option<usize>| n.map(|n| n as f64);
+        let from_0_up = |x: f64| x.is_finite() && x >= 0.0;
+        let above_0 = |x: f64| x.is_finite() && x > 0.0;
+        let below_1 = |x: f64| (0.0..1.0).contains(&x);
+        let share = |x: f64| (0.0..=1.0).contains(&x);
+        within("batch", count(self.batch), &above_0, "a batch holds at least one picture")?;
+        within("epochs", count(Some(self.epochs())), &above_0, "nothing would be learned")?;
+        for lr in &self.lr {
+            within("lr", Some(*lr), &from_0_up, "a learning rate is a number from 0 up")?;
         }
-        if let Some(clip) = self.clip.filter(|clip| !(clip.is_finite() && *clip > 0.0)) {
-            return usage(format!("--clip {clip}: a norm is a number above 0"));
+        if let Some((low, high)) = self.lr_range.filter(|(low, high)| !(above_0(*low) && above_0(*high))) {
+            return Err(Error::setting("lr", format!("{low}..{high}"), "both ends are numbers above 0"));
         }
-        if let Some(clip) = self.clip.filter(|clip| (*clip as f32) < 1e-30) {
-            return usage(format!("--clip {clip}: no gradient would be left"));
-        }
-        if let Some(hidden) = self.head_hidden.filter(|hidden| *hidden > 1 << 20) {
-            return usage(format!("--head-hidden {hidden}: at most {} features", 1 << 20));
-        }
-        if !(self.checkpoint_every.is_finite() && self.checkpoint_every >= 0.0) {
-            return usage(format!(
-                "--checkpoint-every {}: seconds are a number from 0 up",
-                self.checkpoint_every
-            ));
-        }
-        if self.copies > 10_000 {
-            return usage(format!("--copies {}: at most 10000", self.copies));
-        }
+        within("smoothing", Some(self.smoothing.into()), &below_1, "it lies in [0, 1)")?;
+        within("momentum", Some(self.momentum.into()), &below_1, "it lies in [0, 1)")?;
+        within("weight_decay", self.weight_decay, &from_0_up, "it is a number from 0 up")?;
+        within("layer_decay", self.layer_decay, &share, "it lies in [0, 1]")?;
+        within("distill.share", Some(self.distill.share.into()), &share, "it lies in [0, 1]")?;
+        let temperature = |x: f64| above_0(x) && x <= 1e3;
+        let given = Some(self.distill.temperature.into());
+        within("distill.temperature", given, &temperature, "it is above 0, and at most 1000")?;
+        within("ema", self.ema, &below_1, "it lies in [0, 1)")?;
+        within("clip", self.clip, &above_0, "a norm is a number above 0")?;
+        within("clip", self.clip, &|x| x as f32 >= 1e-30, "no gradient would be left")?;
+        let hidden = |x: f64| x <= f64::from(1 << 20);
+        within("head_hidden", count(self.head_hidden), &hidden, "at most 1048576 features")?;
+        let every = Some(self.checkpoint_every);
+        within("checkpoint_every", every, &from_0_up, "seconds are a number from 0 up")?;
+        within("copies", count(Some(self.copies)), &|x| x <= 1e4, "at most 10000")?;
+        within("warmup", Some(self.warmup), &from_0_up, "epochs are a number from 0 up")?;
+        within("accumulate", count(Some(self.accumulate)), &above_0, "an update takes at least one batch")?;
+        within("patience", count(self.patience), &above_0, "give it at least one epoch")
+    }
+
+    fn check_together(&self) -> Result<()> {
+        let refuse = |field, reason: &str| Err(Error::setting(field, "", reason));
+        let lbfgs = |reason: &str| Err(Error::setting("head_solver", "lbfgs", reason));
         let solves = self.head_solver == HeadSolver::Lbfgs;
+        let single = self.open.task == Task::Classes;
         if solves && !matches!(self.strategy, Strategy::Features | Strategy::TwoPhase | Strategy::Gradual) {
-            return usage(
-                "--head-solver lbfgs: the strategy has no phase of the head alone; leave it away".into(),
-            );
+            return lbfgs("the strategy has no phase of the head alone; leave it away");
         }
         let ignored = [
-            ("--class-weights", self.class_weights),
-            ("--balanced", self.balanced),
-            ("--label-smoothing", self.smoothing > 0.0),
-            ("--teacher", self.teacher.is_some()),
-            ("--copies", self.copies > 0),
-            ("--ema", self.ema.is_some()),
-            ("--clip", self.clip.is_some()),
-            ("--lr", !self.lr.is_empty() || self.lr_range.is_some()),
+            ("class_weights", self.class_weights),
+            ("balanced", self.balanced),
+            ("smoothing", self.smoothing > 0.0),
+            ("teacher", self.teacher.is_some()),
+            ("copies", self.copies > 0),
+            ("ema", self.ema.is_some()),
+            ("clip", self.clip.is_some()),
+            ("lr", !self.lr.is_empty() || self.lr_range.is_some()),
         ];
-        if let Some((option, _)) = ignored.iter().find(|(_, given)| *given)
+        if let Some((field, _)) = ignored.iter().find(|(_, given)| *given)
             && solves
             && self.strategy == Strategy::Features
         {
-            return usage(format!(
-                "{option}: a head that is solved for (--head-solver lbfgs) takes no notice of it"
-            ));
+            return refuse(field, "a head that is solved for (`head_solver` lbfgs) takes no notice of it");
         }
-        let ignored = [("--class-weights", self.class_weights), ("--label-smoothing", self.smoothing > 0.0)];
-        if let Some((option, _)) = ignored.iter().find(|(_, given)| *given)
-            && self.open.task != Task::Classes
+        let ignored = [("class_weights", self.class_weights), ("smoothing", self.smoothing > 0.0)];
+        if let Some((field, _)) = ignored.iter().find(|(_, given)| *given)
+            && !single
         {
-            return usage(format!("{option} is for single classes; leave it or --task away"));
-        }
-        if !(self.warmup.is_finite() && self.warmup >= 0.0) {
-            return usage(format!("--warmup {}: epochs are a number from 0 up", self.warmup));
-        }
-        if let Some((low, high)) = self.lr_range
-            && !(low > 0.0 && high > 0.0 && low.is_finite() && high.is_finite())
-        {
-            return usage(format!("--lr {low}..{high}: both ends are numbers above 0"));
+            return refuse(field, "it is for single classes; leave it or `task` away");
         }
         if self.lr_range.is_some() && !self.lr.is_empty() {
-            return usage("--lr is a range, or one rate or several, not both".into());
+            return refuse("lr", "give a range, or one rate or several, not both");
         }
         if self.layer_decay.is_some() && (self.lr.len() > 1 || self.lr_range.is_some()) {
-            return usage("--layer-decay: give one --lr, the head's, or none".into());
+            return refuse("layer_decay", "give one `lr`, the head's, or none");
         }
-        if self.accumulate == 0 {
-            return usage("--accumulate 0: an update takes at least one batch".into());
-        }
-        if self.head_solver == HeadSolver::Lbfgs
-            && (self.head_hidden.is_some() || self.open.task != Task::Classes)
-        {
-            return usage(
-                "--head-solver lbfgs solves for one linear layer and single classes; leave --head-hidden and --task away"
-                    .into(),
+        if solves && (self.head_hidden.is_some() || !single) {
+            return lbfgs(
+                "it solves for one linear layer and single classes; leave `head_hidden` and `task` away",
             );
         }
         if self.copies > 0 && self.augment.mixes() {
-            return usage("--copies: a copy shows one picture; leave --mixup and --cutmix away".into());
+            return refuse("copies", "a copy shows one picture; leave `mixup` and `cutmix` away");
         }
         if self.copies > 0 && self.teacher.is_some() {
-            return usage(
-                "--copies and --teacher: the teacher's answers to copies are not kept; leave one away".into(),
-            );
+            return refuse("copies", "answers of a `teacher` to copies are not kept; leave one away");
         }
-        if self.teacher.is_some() && self.open.task != Task::Classes {
-            return usage("--teacher: a teacher's answers are classes; leave --task away".into());
+        if self.teacher.is_some() && !single {
+            return refuse("teacher", "a teacher's answers are classes; leave `task` away");
         }
-        if self.augment.mixes() && self.open.task != Task::Classes {
-            return usage(
-                "--mixup, --cutmix: what is mixed are classes; leave --task away, or the mixing".into(),
-            );
+        if self.augment.mixes() && !single {
+            let field = if self.augment.mixup > 0.0 { "mixup" } else { "cutmix" };
+            return refuse(field, "what is mixed are classes; leave `task` away, or the mixing");
         }
-        if self.patience == Some(0) {
-            return usage("--patience 0: give it at least one epoch".into());
-        }
-        if !(self.distill.temperature > 0.0 && self.distill.temperature <= 1e3) {
-            let temperature = self.distill.temperature;
-            return usage(format!("--distill-temperature {temperature}: it is above 0, and at most 1000"));
-        }
-        self.augment.check()
+        Ok(())
     }
 
     /// The learning rate of each of `groups` layer groups; the last is the head.
     ///
     /// # Errors
-    /// [`Error::Usage`] where the number of rates fits neither one, two, nor the groups.
+    /// [`Error::Setting`] where the number of rates fits neither one, two, nor the groups.
     pub fn rates(&self, groups: &[String]) -> Result<Vec<f64>> {
         let n = groups.len();
         let body_and_head = |body: f64, head: f64| {
@@ -557,11 +531,12 @@ impl Config {
             (given, ..) if given == n => self.lr.clone(),
             (2, ..) => body_and_head(self.lr[0], self.lr[1]),
             (given, ..) => {
-                return Err(Error::Usage(format!(
-                    "--lr has {given} rates; give one, two (body, head), or one for each of the {n} layer \
-                     groups, which begin at {}",
+                let reason = format!(
+                    "{given} rates; give one, two (body, head), or one for each of the {n} layer groups, which \
+                     begin at {}",
                     groups.join(", ")
-                )));
+                );
+                return Err(Error::setting("lr", "", reason));
             }
         })
     }

@@ -103,7 +103,7 @@ pub fn demo(out: impl Into<Destination>, seed: u64, context: Context<'_>) -> Res
     let (pictures, weights) = (folder.join("things"), folder.join(shipped::FILE));
     if let Some(there) = [&pictures, &weights].into_iter().find(|path| path.exists()) {
         return Err(Error::Usage(format!(
-            "{}: exists already; the demonstration needs a folder of its own: name another with --out",
+            "{}: exists already; the demonstration needs a folder of its own: name another with `out`",
             there.display()
         )));
     }

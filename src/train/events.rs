@@ -68,7 +68,7 @@ pub enum Event {
     },
     /// An epoch is over.
     Epoch(EpochMetrics),
-    /// A trial of `--strategy auto` is over.
+    /// A trial of strategy `auto` is over.
     Trial(Trial),
     /// Something is not as one would expect; counted, not fatal.
     Warning(String),

@@ -93,16 +93,17 @@ pub fn fewshot(
 fn check(options: &FewshotOptions, classes: &[String], of_class: &[Vec<usize>]) -> Result<()> {
     let most = options.shots.iter().copied().max().unwrap_or(0);
     if options.shots.contains(&0) || most == 0 || options.trials == 0 {
-        return Err(Error::Usage("--shots and --trials: at least 1 is needed".into()));
+        return Err(Error::setting("shots", "", "at least 1 is needed, and at least 1 of `trials`"));
     }
     match classes.iter().zip(of_class).min_by_key(|(_, pictures)| pictures.len()) {
-        Some((class, pictures)) if pictures.len() < most => Err(Error::Usage(format!(
-            "--shots {most}: class '{class}' has only {} to draw from; ask for no more",
-            match pictures.len() {
+        Some((class, pictures)) if pictures.len() < most => {
+            let few = match pictures.len() {
                 1 => "1 training picture".into(),
                 n => format!("{n} training pictures"),
-            }
-        ))),
+            };
+            let reason = format!("class '{class}' has only {few} to draw from; ask for no more");
+            Err(Error::setting("shots", most, reason))
+        }
         _ => Ok(()),
     }
 }

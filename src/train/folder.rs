@@ -98,7 +98,7 @@ impl Destination {
                 Err(e) => return Err(failed(&path, e)),
             }
         }
-        Err(Error::Usage(format!("{}: every number is taken; name a folder with --out", base.display())))
+        Err(Error::Usage(format!("{}: every number is taken; name a folder with `out`", base.display())))
     }
 }
 
@@ -185,7 +185,7 @@ fn check_free(path: &Path) -> Result<()> {
     if RunFile::read(path).is_ok() {
         return match has_begun(path) {
             true => Err(Error::Usage(format!(
-                "{}: there is a run in it; go on with defrost train --resume {}, or name another folder with --out",
+                "{}: there is a run in it; go on with `resume` {}, or name another folder with `out`",
                 path.display(),
                 quoted(path)
             ))),
@@ -194,7 +194,7 @@ fn check_free(path: &Path) -> Result<()> {
     }
     match names(path)?.into_iter().find(|name| is_own(name)) {
         Some(name) => Err(Error::Usage(format!(
-            "{}: the file exists and belongs to no run; a run would overwrite it: name another folder with --out",
+            "{}: the file exists and belongs to no run; a run would overwrite it: name another folder with `out`",
             path.join(name).display()
         ))),
         None => Ok(()),
@@ -241,7 +241,7 @@ pub(crate) fn lock(folder: &Path) -> Result<Option<File>> {
                 let _ = file.take(20).read_to_string(&mut id);
                 let digits = !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit());
                 return Err(Error::Usage(format!(
-                    "{}: another process{} trains in this folder; wait until it ends, or name another folder with --out",
+                    "{}: another process{} trains in this folder; wait until it ends, or name another folder with `out`",
                     folder.display(),
                     if digits { format!(" ({id})") } else { String::new() }
                 )));

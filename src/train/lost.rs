@@ -49,12 +49,12 @@ impl Trainer<'_> {
         let why = match new.iter().find_map(|(index, _)| emptied(set, lost, *index)) {
             Some(class) => Some(format!("none of class '{class}' is left")),
             None if count as f64 > MOST * of as f64 => Some("too many".into()),
-            None if self.config.strict => Some("--strict allows none".into()),
+            None if self.config.strict => Some("`strict` allows none".into()),
             None => None,
         };
         if let Some(why) = why {
             let go_on = self.folder.as_deref().map_or(String::new(), |folder: &Path| {
-                format!(", then go on with defrost train --resume {}", crate::error::quoted(folder))
+                format!(", then go on with `resume` {}", crate::error::quoted(folder))
             });
             return Err(Error::Data(format!("{told}; {why}: bring them back{go_on}")));
         }

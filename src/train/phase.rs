@@ -320,7 +320,7 @@ impl Trainer<'_> {
         if !all_finite(&answers.logits) {
             let reason = Greatest::of(&snapshot(&net, &course.session.weights()?, None)?).reason("outputs");
             return Err(Error::Diverged(format!(
-                "validation images: {reason}; choose a smaller --lr, or freeze more"
+                "validation images: {reason}; choose a smaller `lr`, or freeze more"
             )));
         }
         answers.score(net.config().task, net.classes().len())

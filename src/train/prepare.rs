@@ -143,7 +143,7 @@ impl Trainer<'_> {
     fn skip(&mut self, skipped: Vec<Skipped>) -> Result<()> {
         match skipped.first() {
             Some(first) if self.config.strict => Err(Error::Data(format!(
-                "{}: {}; {} images cannot be read, and --strict allows none",
+                "{}: {}; {} images cannot be read, and `strict` allows none",
                 first.path.display(),
                 first.reason,
                 skipped.len()
@@ -191,7 +191,7 @@ impl Trainer<'_> {
                     self.config.grad_checkpointing = true;
                     self.tell(&Event::Note(
                         "memory does not suffice for all activations: few are kept, the others are computed again for \
-                         the gradients, as with --grad-checkpointing"
+                         the gradients, as with `grad_checkpointing`"
                             .into(),
                     ));
                 }

@@ -92,7 +92,7 @@ pub fn pretrain(config: &Config, folder: &Path, file: &Path, context: Context<'_
     let whole = |config: &Config| Config { stop_after: None, ..config.clone() };
     if goes_on && whole(&RunFile::read(folder)?.arguments) != whole(config) {
         return Err(Error::Usage(format!(
-            "{}: there is a run with other settings in it; name another folder with --out",
+            "{}: there is a run with other settings in it; name another folder with `out`",
             folder.display()
         )));
     }
@@ -109,7 +109,7 @@ pub fn pretrain(config: &Config, folder: &Path, file: &Path, context: Context<'_
     }
     convert(folder.join("model.safetensors"), file, true).map_err(|e| match e {
         Error::Weights(message) => Error::Diverged(format!(
-            "the training in {} diverged: {message}; remove the folder, and choose a smaller --lr",
+            "the training in {} diverged: {message}; remove the folder, and choose a smaller `lr`",
             folder.display()
         )),
         e => e,

@@ -288,10 +288,11 @@ fn open_network(config: &Config, observer: &mut dyn Observer) -> Result<Network>
     let weights = match &config.weights {
         Some(weights) if config.strategy != Strategy::Scratch => weights,
         Some(weights) => {
-            return Err(Error::Usage(format!(
-                "--weights {}: --strategy scratch begins with no weights; leave one away",
-                weights.display()
-            )));
+            return Err(Error::setting(
+                "weights",
+                weights.display(),
+                "`strategy` scratch begins with no weights; leave one away",
+            ));
         }
         None if config.strategy == Strategy::Scratch => {
             let mut net = models::create(&config.model, 2)?;
@@ -302,10 +303,14 @@ fn open_network(config: &Config, observer: &mut dyn Observer) -> Result<Network>
         }
         None => {
             models::create(&config.model, 2)?;
-            return Err(Error::Usage(format!(
-                "--weights is missing: give the file of pretrained {} weights (safetensors, from torchvision or timm)",
-                config.model
-            )));
+            return Err(Error::setting(
+                "weights",
+                "",
+                format!(
+                    "missing; give the file of pretrained {} weights (safetensors, from torchvision or timm)",
+                    config.model
+                ),
+            ));
         }
     };
     let (mut net, loaded) = models::load_with(&config.model, weights, HeadPolicy::Replace)?;
@@ -321,10 +326,10 @@ fn open_network(config: &Config, observer: &mut dyn Observer) -> Result<Network>
 fn resize(net: &mut Network, side: Option<usize>) -> Result<()> {
     let Some(side) = side else { return Ok(()) };
     let preprocess = net.preprocess().at_size(side);
-    preprocess.check().map_err(|_| Error::Usage(format!("--size {side}: a side is 8 to 4096 pixels")))?;
+    preprocess.check().map_err(|_| Error::setting("size", side, "a side is 8 to 4096 pixels"))?;
     let model = net.config().model.clone();
     net.set_preprocess(preprocess)
-        .map_err(|e| Error::Usage(format!("--size {side} does not suit {model}: {e}")))
+        .map_err(|e| Error::setting("size", side, format!("it does not suit {model}: {e}")))
 }
 
 /// A head for these classes; a hidden layer that the network has stays.
@@ -355,7 +360,7 @@ fn announce(net: &mut Network, config: &Config, splits: &Splits, observer: &mut 
     Ok(())
 }
 
-/// What `--strategy auto` tried.
+/// What strategy `auto` tried.
 fn write_trials(out: &Path, trials: &[Trial]) -> Result<()> {
     let text = serde_json::to_string_pretty(trials).map_err(|e| Error::Data(e.to_string()))? + "\n";
     crate::nn::write_atomically(out.join("trials.json"), |file| {
@@ -421,7 +426,7 @@ fn fit(
     drop(trainer);
     let resume = |message| {
         let from = quoted(out);
-        format!("{message}; to go on from the last checkpoint: defrost train --resume {from}")
+        format!("{message}; to go on from the last checkpoint: `resume` {from}")
     };
     outcome.map_err(|e| match e {
         Error::Gpu(message) if last_checkpoint(out).exists() => Error::Gpu(resume(message)),

@@ -314,7 +314,7 @@ impl Session {
         let [loss, hits] = ["loss", "hits"].map(|name| f64::from(outputs[name][0]));
         if !loss.is_finite() {
             return Err(Error::Diverged(format!(
-                "the loss became {loss}: training left the numbers; choose a smaller --lr, or freeze more"
+                "the loss became {loss}: training left the numbers; choose a smaller `lr`, or freeze more"
             )));
         }
         Ok(Some(StepResult { loss: loss / share.max(f64::MIN_POSITIVE), hits, rows }))

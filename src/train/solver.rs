@@ -80,11 +80,11 @@ pub(super) fn linear_head(net: &Network) -> Result<&str> {
         return Ok(head);
     }
     let why = match net.config().hidden {
-        Some(_) => "it has a hidden layer (--head-hidden)".to_string(),
+        Some(_) => "it has a hidden layer (`head_hidden`)".to_string(),
         None => format!("that of {} is more than one linear layer", net.config().model),
     };
     Err(Error::Usage(format!(
-        "a head can be solved for where it is one linear layer without --head-hidden: {why}"
+        "a head can be solved for where it is one linear layer without `head_hidden`: {why}"
     )))
 }
 

@@ -90,7 +90,7 @@ impl Trainer<'_> {
         self.hire(&net)?;
         let proportions = self.config.rates(&net.structure().groups)?;
         let Some(top) = proportions.last().copied().filter(|top| *top > 0.0) else {
-            return Err(Error::Usage("--lr 0: there is nothing to sweep; leave it away".into()));
+            return Err(Error::setting("lr", 0, "there is nothing to sweep; leave it away"));
         };
         let mut points: Vec<SweepPoint> = Vec::new();
         let (mut average, mut least) = (0.0, f64::INFINITY);
@@ -112,7 +112,7 @@ impl Trainer<'_> {
         if self.stopped() || points.len() < 3 {
             let what = if self.stopped() { "interrupted" } else { "too few steps" };
             return Err(Error::Interrupted(format!(
-                "{what}: no rate can be suggested; give it more --steps, or time"
+                "{what}: no rate can be suggested; give it more `steps`, or time"
             )));
         }
         // As fastai has it: neither the first tenth nor the last five.

@@ -41,7 +41,7 @@ pub struct Report {
     pub seconds: f64,
     /// The run folder.
     pub run: Option<PathBuf>,
-    /// Whether it was stopped before its end; `--resume` goes on.
+    /// Whether it was stopped before its end; [`super::resume`] goes on.
     pub interrupted: bool,
 }
 

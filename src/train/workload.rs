@@ -1,4 +1,4 @@
-//! Steps of a network on noise: what `defrost bench`, `inspect --measure`, `certify` and the benches run.
+//! Steps of a network on noise: what `defrost bench`, `inspect`, `certify` and the benches run.
 
 use std::time::Instant;
 

@@ -112,7 +112,7 @@ fn a_column_of_a_table_may_name_the_group() {
     let refused = error_of(open(&table, &options("column:film", 0)));
     assert!(refused.contains("labels.csv:17: column 'film' names no group for 15.png"), "{refused}");
     let refused = error_of(open(&table, &options("column:actor", 0)));
-    assert!(refused.contains("--group-by column actor: there is no such column"), "{refused}");
+    assert!(refused.contains("group_by column:actor: there is no such column"), "{refused}");
     fs::write(&table, text.replace(",train", ",val").replacen(",val", ",train", 7)).unwrap();
     let splits = open(&table, &options("column:film", 0)).unwrap();
     assert!(
@@ -131,10 +131,11 @@ fn groups_that_cannot_be_divided_are_refused() {
         }
     }
     let refused = error_of(open(dir.path(), &options("prefix:_", 0)));
-    let parts = ["class 'b'", "2 pictures make up one group ('p3')", "--group-by"];
+    let parts = ["class 'b'", "2 pictures make up one group ('p3')", "`group_by`"];
     assert!(parts.iter().all(|part| refused.contains(part)), "{refused}");
     for rule in ["", "column:", "prefix:", "prefix", "folder", "column"] {
-        assert!(matches!(rule.parse::<GroupBy>(), Err(Error::Usage(_))), "{rule}");
+        let refused = rule.parse::<GroupBy>();
+        assert!(matches!(refused, Err(Error::Setting { field: "group_by", .. })), "{rule}");
     }
     for rule in ["parent", "column:a b", "prefix:_", "prefix::"] {
         let by: GroupBy = rule.parse().unwrap();
@@ -145,7 +146,7 @@ fn groups_that_cannot_be_divided_are_refused() {
         );
     }
     let column = open(dir.path(), &options("column:x", 0));
-    assert!(matches!(&column, Err(Error::Usage(_))), "{column:?}");
+    assert!(matches!(&column, Err(Error::Setting { field: "group_by", .. })), "{column:?}");
 }
 
 #[test]

@@ -146,7 +146,8 @@ fn the_loader_refuses_what_it_cannot_load() {
     assert!(error_of(beyond).contains("picture 3 of a set of 3"));
     let augment = Augment { flip: 2.0, ..Augment::default() };
     let view = View::Train { preprocess: small(), augment, seed: 0, epoch: 0 };
-    assert!(matches!(Loader::new(Arc::clone(&dataset), vec![], view, 1), Err(Error::Usage(_))));
+    let loader = Loader::new(Arc::clone(&dataset), vec![], view, 1);
+    assert!(matches!(loader, Err(Error::Setting { field: "flip", .. })));
     assert_eq!(Loader::new(dataset, vec![], View::Eval(small()), 0).unwrap().count(), 0);
 }
 

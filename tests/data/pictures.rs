@@ -227,7 +227,7 @@ fn augmentation_out_of_range_is_refused() {
         Augment { flip: 1.1, ..good },
         Augment { flip: f64::NAN, ..good },
     ] {
-        assert!(matches!(bad.check(), Err(Error::Usage(_))), "{bad:?}");
+        assert!(matches!(bad.check(), Err(Error::Setting { .. })), "{bad:?}");
     }
     assert_eq!(serde_json::from_str::<Augment>(r#"{"flip": 0.0}"#).unwrap(), Augment { flip: 0.0, ..good });
     assert!(serde_json::from_str::<Augment>(r#"{"flop": 0.0}"#).is_err());

@@ -136,14 +136,14 @@ fn columns_of_ones_and_zeros_are_classes() {
     let dir = place(&FOUR, b"image,cat,dog\na,1,0\nb,0,1\ndeep/c,1,1\nd,0,1\n");
     assert_refused(
         &table(&dir),
-        &["labels.csv:4", "several classes", "'cat' and 'dog'", "--task multi-label"],
+        &["labels.csv:4", "several classes", "'cat' and 'dog'", "`task` multi-label"],
     );
     let several = DataOptions { task: Task::MultiLabel, ..DataOptions::default() };
     let splits = open(&table(&dir), &with(several)).unwrap();
     assert_eq!(splits.train.classes, ["cat", "dog"]);
     assert!(said(&splits).contains("c.png [1.0, 1.0]"));
     fs::write(table(&dir), "image,cat,dog\na,1,0\nb,0,0\n").unwrap();
-    assert_refused(&table(&dir), &["labels.csv:3", "none of the classes cat, dog", "--task multi-label"]);
+    assert_refused(&table(&dir), &["labels.csv:3", "none of the classes cat, dog", "`task` multi-label"]);
     // One column of 0 and 1 holds labels, as does a column of that name.
     for (text, classes) in [
         ("image,ill\na,1\nb,0\ndeep/c,1\nd,0\n", ["0", "1"]),
@@ -194,21 +194,25 @@ fn a_table_may_lie_elsewhere() {
     assert_eq!(names(&open(dir.path(), &again).unwrap().val), names(&first.val));
 
     let both = open(&table(&dir), &with(inside));
-    assert!(matches!(&both, Err(Error::Usage(_))) && error_of(both).contains("two tables"));
+    assert!(
+        matches!(&both, Err(Error::Setting { field: "labels", .. })) && error_of(both).contains("two tables")
+    );
     for (options, option) in [
-        (DataOptions { image_column: Some("x".into()), ..Default::default() }, "--image-column"),
-        (DataOptions { label_columns: vec!["x".into()], ..Default::default() }, "--label-column"),
-        (DataOptions { label_separator: Some(";".into()), ..Default::default() }, "--label-separator"),
-        (DataOptions { task: Task::MultiLabel, ..Default::default() }, "--task multi-label"),
-        (DataOptions { task: Task::Regression, ..Default::default() }, "--task regression"),
+        (DataOptions { image_column: Some("x".into()), ..Default::default() }, "image_column x"),
+        (DataOptions { label_columns: vec!["x".into()], ..Default::default() }, "label_columns x"),
+        (DataOptions { label_separator: Some(";".into()), ..Default::default() }, "label_separator ';'"),
+        (DataOptions { task: Task::MultiLabel, ..Default::default() }, "task multi-label"),
+        (DataOptions { task: Task::Regression, ..Default::default() }, "task regression"),
     ] {
         let refused = open(dir.path(), &with(options));
-        assert!(matches!(&refused, Err(Error::Usage(text)) if text.starts_with(option)), "{refused:?}");
+        assert!(matches!(&refused, Err(Error::Setting { .. })), "{refused:?}");
+        let text = error_of(refused);
+        assert!(text.starts_with(&format!("{option}: it needs a table")), "{text}");
     }
     let hint = error_of(open(dir.path().join("deep").as_path(), &OpenOptions::default()));
-    assert!(!hint.contains("--labels"), "{hint}");
+    assert!(!hint.contains("`labels`"), "{hint}");
     fs::copy(table(&dir), dir.path().join("deep/labels.csv")).unwrap();
-    assert_refused(&dir.path().join("deep"), &["no class folders", "--labels", "deep/labels.csv"]);
+    assert_refused(&dir.path().join("deep"), &["no class folders", "`labels`", "deep/labels.csv"]);
 }
 
 #[test]
@@ -275,7 +279,8 @@ fn several_labels_have_a_separator() {
     // Blanks belong to the labels where there is another separator.
     let dir = place(&["a.png", "b.png", "c.png"], b"image,tags\na,big dog;cat\nb,cat\nc,big dog\n");
     assert_eq!(open(&table(&dir), &options(None)).unwrap().train.classes, ["big dog", "cat"]);
-    assert!(matches!(open(&table(&dir), &options(Some(""))), Err(Error::Usage(_))));
+    let empty = open(&table(&dir), &options(Some("")));
+    assert!(matches!(empty, Err(Error::Setting { field: "label_separator", .. })));
 
     // A column a class.
     let text = b"image,rain,snow\na.png,1,0\nb.png,0,true\ndeep/c.png,0,0\nd.JPG,1,1\n";
@@ -357,7 +362,7 @@ fn mistakes_in_tables_are_named_with_line_and_column() {
         &["labels.csv:3", "column 'split'", "'vel'", "train, val"],
     );
     bad("image,label,is_valid\na,x,maybe\n", &["labels.csv:2", "column 'is_valid'", "true or false"]);
-    bad("image,label\nnone.png,x\nnix.png,y\n", &["none of its 2 pictures", "none.png", "--labels"]);
+    bad("image,label\nnone.png,x\nnix.png,y\n", &["none of its 2 pictures", "none.png", "`labels`"]);
     bad("image,label\na,x\nb,x\n", &["a single class, 'x'", "pictures of a second class"]);
     bad("image,label\na,x\nb,y\nd,y\n", &["'x'", "single picture", "a.png"]);
     bad("image,label,split\na,x,train\nb,y,val\ndeep/c,x,train\n", &["class 'y'", "no picture for training"]);
@@ -367,11 +372,11 @@ fn mistakes_in_tables_are_named_with_line_and_column() {
 
     let text = b"image,label\na,x\nb,y\n";
     let column = |name: &str| Some(name.to_string());
-    let parts = ["--image-column imag", "no such column", "did you mean 'image'?", "image, label"];
+    let parts = ["image_column imag", "no such column", "did you mean 'image'?", "image, label"];
     refused(text, DataOptions { image_column: column("imag"), ..Default::default() }, &parts);
-    let parts = ["--label-column", "'image' would serve twice"];
+    let parts = ["`label_columns`", "'image' would serve twice"];
     refused(text, DataOptions { label_columns: vec!["image".into()], ..Default::default() }, &parts);
-    let parts = ["2 label columns", "--task regression"];
+    let parts = ["2 label columns", "`task` regression"];
     let two = vec!["label".into(), "other".into()];
     refused(b"image,label,other\na,x,y\n", DataOptions { label_columns: two, ..Default::default() }, &parts);
 
