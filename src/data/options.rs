@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::group::GroupBy;
-use crate::models::Task;
+use super::target::TargetKind;
 use crate::{Error, Result};
 
 /// How to read a data set: kept with a run, so that it is read again in the same way.
@@ -20,8 +20,9 @@ pub struct DataOptions {
     pub label_columns: Vec<String>,
     /// What stands between the labels of a cell; found where absent.
     pub label_separator: Option<String>,
-    /// What is told of the pictures.
-    pub task: Task,
+    /// The form of what is known of the images.
+    #[serde(alias = "task")]
+    pub targets: TargetKind,
     /// Which pictures a random split keeps together.
     pub group_by: Option<GroupBy>,
 }
@@ -90,8 +91,8 @@ impl DataOptions {
             DataOptions { image_column: Some(_), .. } => Some("--image-column"),
             DataOptions { label_separator: Some(_), .. } => Some("--label-separator"),
             DataOptions { label_columns, .. } if !label_columns.is_empty() => Some("--label-column"),
-            DataOptions { task: Task::MultiLabel, .. } => Some("--task multi-label"),
-            DataOptions { task: Task::Regression, .. } => Some("--task regression"),
+            DataOptions { targets: TargetKind::Labels, .. } => Some("--task multi-label"),
+            DataOptions { targets: TargetKind::Values, .. } => Some("--task regression"),
             DataOptions { group_by: Some(GroupBy::Column(_)), .. } => Some("--group-by column:NAME"),
             _ => None,
         }

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::schedule::{Schedule, Standing};
-use crate::data::{Augment, DataOptions, Manifest, OpenOptions, Task};
+use crate::data::{Augment, DataOptions, Manifest, OpenOptions, TargetKind};
 use crate::models::Network;
 use crate::nn::{Freeze, Kind, NormMode};
 use crate::ops::{AdamW, Sgd};
 use crate::plan::{Optimizer, Trainable, Update};
 use crate::tape::Shape;
+use crate::task::{self, Ability, TaskRef};
 use crate::{Error, Result};
 
 /// What is taught, and how.
@@ -81,6 +82,10 @@ pub struct Config {
     pub data: PathBuf,
     /// How it is read: its table, its task, what a split keeps together.
     pub open: DataOptions,
+    /// What is trained, by the name of a task ([`crate::task::find`]); where absent, the usual task for the form of the
+    /// targets that the data has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
     /// The registry's name of the network.
     pub model: String,
     /// Its pretrained weights.
@@ -177,6 +182,7 @@ impl Default for Config {
         Config {
             data: PathBuf::new(),
             open: DataOptions::default(),
+            task: None,
             model: String::new(),
             weights: None,
             size: None,
@@ -228,6 +234,23 @@ impl Config {
     /// How to open the data, with the split of an earlier run or one to be drawn.
     pub fn open_options(&self, manifest: Option<Manifest>) -> OpenOptions {
         OpenOptions { val_fraction: self.val_fraction, seed: self.seed, manifest, data: self.open.clone() }
+    }
+
+    /// The task that is trained on data with targets of this form.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an unknown name, and for a task that reads another form.
+    pub fn task(&self, targets: TargetKind) -> Result<TaskRef> {
+        let Some(name) = &self.task else { return Ok(task::for_targets(targets)) };
+        let task = task::find(name)?;
+        if task.targets() != targets {
+            return Err(Error::Usage(format!(
+                "the task {} is for images with {}, and these come with {targets}",
+                task.name(),
+                task.targets()
+            )));
+        }
+        Ok(task)
     }
 
     /// Decay of the averaged weights of `two-phase`: over some fifty updates. On a few hundred pictures the weights swing
@@ -467,11 +490,22 @@ impl Config {
                 "{option}: a head that is solved for (--head-solver lbfgs) takes no notice of it"
             ));
         }
-        let ignored = [("--class-weights", self.class_weights), ("--label-smoothing", self.smoothing > 0.0)];
-        if let Some((option, _)) = ignored.iter().find(|(_, given)| *given)
-            && self.open.task != Task::Classes
+        let task = self.task(self.open.targets)?;
+        let asked = [
+            ("--class-weights", Ability::ClassWeights, self.class_weights),
+            ("--label-smoothing", Ability::Smoothing, self.smoothing > 0.0),
+            ("--head-solver lbfgs", Ability::SolvedHead, solves),
+            ("--teacher", Ability::Teacher, self.teacher.is_some()),
+            ("--mixup, --cutmix", Ability::Mixing, self.augment.mixes()),
+        ];
+        if let Some((option, ability, _)) =
+            asked.iter().find(|(_, ability, given)| *given && !task.can(*ability))
         {
-            return usage(format!("{option} is for single classes; leave it or --task away"));
+            return usage(format!(
+                "{option}: {ability} is not for the task {} ({}); leave it or --task away",
+                task.name(),
+                task.about()
+            ));
         }
         if !(self.warmup.is_finite() && self.warmup >= 0.0) {
             return usage(format!("--warmup {}: epochs are a number from 0 up", self.warmup));
@@ -490,13 +524,8 @@ impl Config {
         if self.accumulate == 0 {
             return usage("--accumulate 0: an update takes at least one batch".into());
         }
-        if self.head_solver == HeadSolver::Lbfgs
-            && (self.head_hidden.is_some() || self.open.task != Task::Classes)
-        {
-            return usage(
-                "--head-solver lbfgs solves for one linear layer and single classes; leave --head-hidden and --task away"
-                    .into(),
-            );
+        if solves && self.head_hidden.is_some() {
+            return usage("--head-solver lbfgs solves for one linear layer; leave --head-hidden away".into());
         }
         if self.copies > 0 && self.augment.mixes() {
             return usage("--copies: a copy shows one picture; leave --mixup and --cutmix away".into());
@@ -504,14 +533,6 @@ impl Config {
         if self.copies > 0 && self.teacher.is_some() {
             return usage(
                 "--copies and --teacher: the teacher's answers to copies are not kept; leave one away".into(),
-            );
-        }
-        if self.teacher.is_some() && self.open.task != Task::Classes {
-            return usage("--teacher: a teacher's answers are classes; leave --task away".into());
-        }
-        if self.augment.mixes() && self.open.task != Task::Classes {
-            return usage(
-                "--mixup, --cutmix: what is mixed are classes; leave --task away, or the mixing".into(),
             );
         }
         if self.patience == Some(0) {
