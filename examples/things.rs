@@ -10,7 +10,8 @@ use defrost::gpu::GpuOptions;
 use defrost::models::{Network, shipped};
 use defrost::nn::Freeze;
 use defrost::plan::Device;
-use defrost::train::{Config, Measures, Predictor, Silent, Strategy, Trainer, evaluate};
+use defrost::task::SingleLabel;
+use defrost::train::{Config, Predictor, Silent, Strategy, Trainer, evaluate};
 
 fn main() -> defrost::Result<()> {
     let device = Device::open(&GpuOptions::default())?;
@@ -27,14 +28,15 @@ fn main() -> defrost::Result<()> {
     let report = Trainer::new(&device, config).fit(&mut net, &train, &val)?;
     println!("{} epochs of the head in {:.1} s on {}", report.epochs, report.seconds, device.describe());
 
-    if let Measures::SingleLabel(found) = evaluate(&net, &device, test.clone(), 32, &mut Silent)?.measures {
+    let evaluation = evaluate(&net, &device, test.clone(), 32, &mut Silent)?;
+    if let Some(found) = evaluation.metrics_of::<SingleLabel>() {
         let (low, high) = found.top1_interval;
-        println!("{:.1}% of {} others right", 100.0 * found.top1, found.count);
+        println!("{:.1}% of {} others correct", 100.0 * found.top1, found.count);
         println!("95% interval {:.1}% to {:.1}%", 100.0 * low, 100.0 * high);
     }
     let picture = eval(&test.samples[0].picture()?, net.preprocess());
     let answer = Predictor::new(&device, &net, 1)?.predict(&[picture])?.remove(0);
-    println!("the first, a {}:", test.classes[test.samples[0].label as usize]);
+    println!("the first, a {}:", test.samples[0].target.describe(&test.classes));
     net.classes().iter().zip(answer).for_each(|(class, p)| println!("  {class:10}{p:.3}"));
     Ok(())
 }

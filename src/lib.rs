@@ -41,6 +41,7 @@
 //! | [`report`] | what a run tells people: `report.html`, model cards | [`report::write`], [`report::Card`] |
 //! | [`explain`] | which part of a picture speaks for a class: Grad-CAM, Grad-CAM++, SmoothGrad | [`explain::Explainer`] |
 //! | [`train`] | settings, trainer, kept features, run folders, evaluation | [`train::Trainer`], [`train::Predictor`] |
+//! | [`task`] | what a network is trained to tell: head, targets, loss, metrics, predictions; one folder a task | [`task::Task`], [`task::TASKS`] |
 //! | [`data`] | folders and files to pictures to batches, decoded ahead on all cores | [`data::open()`], [`data::Loader`] |
 //! | [`models`] | eleven families of CNNs, each written as its paper's table; weights in and out | [`models::load`], [`models::Network`] |
 //! | [`nn`] | layers, parameters by torchvision's paths, what is frozen, safetensors | [`nn::Freeze`], [`nn::Graph`] |
@@ -95,6 +96,8 @@ mod panics;
 pub mod plan;
 pub mod report;
 pub mod rng;
+pub mod task;
+mod text;
 pub mod train;
 
 pub use error::{Error, Result, did_you_mean};

@@ -14,7 +14,8 @@ use common::material;
 use defrost::data::{by_name, open_labelled};
 use defrost::models::Network;
 use defrost::plan::Device;
-use defrost::train::{Config, Context, Event, Measures, Observer, Report, Silent, Strategy, evaluate, run};
+use defrost::task::SingleLabel;
+use defrost::train::{Config, Context, Event, Observer, Report, Silent, Strategy, evaluate, run};
 
 /// Keeps what is said of features that need not be computed again.
 #[derive(Default)]
@@ -85,7 +86,7 @@ fn ten_kinds_of_clothing() {
     let net = Network::open(out.join("model.safetensors")).unwrap();
     let test = open_labelled(&config.data.join("test"), net.classes(), by_name(net.classes())).unwrap();
     let worth = evaluate(&net, &Device::Cpu, Arc::new(test), 16, &mut Silent).unwrap();
-    let Measures::SingleLabel(worth) = worth.measures else { panic!("{worth:?}") };
+    let worth = worth.metrics_of::<SingleLabel>().unwrap();
     println!("test: {:.2}% of {}", 100.0 * worth.top1, worth.count);
     assert!(worth.count == 293 && worth.top1 >= 0.80, "{worth:?}");
 }

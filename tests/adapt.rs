@@ -339,7 +339,7 @@ fn shifted(set: &Dataset, into: &Path, look: Look) -> Dataset {
             [picture.width(), picture.height()].map(|side| (side as f32 * factor).round() as u32);
         let path: PathBuf = into.join(format!("{i:04}.png"));
         changed(&image::imageops::thumbnail(&picture, width, height), look, i as u64).save(&path).unwrap();
-        Sample::new(Source::file(path), sample.label)
+        Sample { source: Source::file(path), target: sample.target.clone() }
     };
     let samples = set.samples.par_iter().enumerate().map(copy).collect();
     Dataset { samples, ..set.clone() }

@@ -4,10 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The floors, lowest first. `error.rs`, `panics.rs` and `rng.rs` lie below all of them, `lib.rs` and `main.rs` above.
+/// The floors, lowest first. `error.rs`, `panics.rs`, `rng.rs` and `text.rs` lie below all of them, `lib.rs` and `main.rs` above.
 const FLOORS: &[&str] =
-    &["gpu", "tape", "ops", "plan", "nn", "models", "data", "train", "explain", "report", "cli"];
-const BELOW: &[&str] = &["error.rs", "panics.rs", "rng.rs"];
+    &["gpu", "tape", "ops", "plan", "nn", "models", "data", "task", "train", "explain", "report", "cli"];
+const BELOW: &[&str] = &["error.rs", "panics.rs", "rng.rs", "text.rs"];
 const ABOVE: &[&str] = &["lib.rs", "main.rs"];
 
 fn root() -> &'static Path {

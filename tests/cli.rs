@@ -61,7 +61,7 @@ fn features_are_learned_from_and_kept() {
     let second = place.ok(&base);
     assert!(second.stderr.contains("features of 24 pictures were kept"), "{}", second.stderr);
     assert!(second.stderr.contains("epoch 8/8"), "{}", second.stderr);
-    assert!(second.stdout.contains("validation pictures right (95% interval"), "{}", second.stdout);
+    assert!(second.stdout.contains("images, 95% interval"), "{}", second.stdout);
     assert!(second.stdout.trim_end().ends_with("runs/photos-resnet20-2"), "{}", second.stdout);
     let models = ["runs/photos-resnet20", "runs/photos-resnet20-2"]
         .map(|run| fs::read(place.path(run).join("model.safetensors")).unwrap());
@@ -146,7 +146,7 @@ fn a_trained_network_is_evaluated_and_predicts() {
     assert!(result["seconds"].is_number() && result["loss"].is_number());
     let shown = place.ok(&["eval", "run/model.safetensors", "photos"]).stdout;
     assert!(
-        shown.contains("top-1") && shown.contains("95% interval") && shown.contains("24 pictures"),
+        shown.contains("accuracy") && shown.contains("95% interval") && shown.contains("24 images"),
         "{shown}"
     );
     // CPU and adapter run the same plan.

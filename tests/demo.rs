@@ -12,7 +12,8 @@ use command::Place;
 use defrost::data::DrawnSet;
 use defrost::models::{Network, shipped};
 use defrost::plan::Device;
-use defrost::train::{Config, Measures, Silent, evaluate, pretraining};
+use defrost::task::SingleLabel;
+use defrost::train::{Config, Silent, evaluate, pretraining};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -89,7 +90,7 @@ fn the_shipped_network_is_that_of_its_record() {
     // Pictures that it has not learned from: those of another seed.
     let set = DrawnSet { val: 4, seed: 99, ..DrawnSet::named(&pretraining().data).unwrap().unwrap() };
     let found = evaluate(&net, &Device::Cpu, Arc::new(set.splits().val), 32, &mut Silent).unwrap();
-    let Measures::SingleLabel(measures) = found.measures else { panic!("it has classes") };
+    let measures = found.metrics_of::<SingleLabel>().expect("it has classes");
     assert_eq!(measures.count, 432);
     let (low, high) = (measures.top1_interval.0, measures.top1_interval.1);
     let told = record["accuracy"].as_f64().unwrap();

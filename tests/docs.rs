@@ -288,7 +288,7 @@ fn anchors(page: &Path) -> Vec<String> {
 fn examples_run() {
     let folder = Path::new(env!("CARGO_BIN_EXE_defrost")).parent().unwrap().join("examples");
     for (name, says) in [
-        ("things", "of 200 others right"),
+        ("things", "of 200 others correct"),
         ("own_model", "saved and read back"),
         ("own_op", "squared_relu.grad"),
     ] {

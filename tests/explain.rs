@@ -12,7 +12,7 @@ use std::path::Path;
 use command::{Place, text};
 use common::{gpu, material};
 use defrost::explain::{Explainer, Map, Method};
-use defrost::models::{self, Network, Preprocess, Recording, Task, registry};
+use defrost::models::{self, Network, Preprocess, Recording, registry};
 use defrost::nn::{Freeze, Mode, NormMode};
 use defrost::ops::{self, Mul};
 use defrost::plan::Device;
@@ -246,7 +246,7 @@ fn wrong_questions_are_errors_that_name_the_thing() {
     assert!(explainer.maps(&[vec![0; 5]], &[None]).unwrap_err().to_string().contains("5 bytes"));
 
     // Of several numbers one is to be named; one alone need not be.
-    net.set_task(Task::Regression);
+    net.set_task("regression");
     let mut explainer = new(&net, Method::GradCam, None).unwrap();
     assert!(explainer.maps(&pictures, &[None; 3]).is_err());
     let map = explainer.maps(&pictures[..1], &[Some(3)]).unwrap().remove(0);

@@ -62,11 +62,11 @@ fn eval_tells_of_every_class() {
     assert!(done["uncalibrated"].is_null());
 
     let text = eval(&[]).stdout;
-    for thing in ["top-1", "loss", "ECE", "precision", "recall", "F1", "green", "mean", "36 pictures"] {
+    for thing in ["accuracy", "loss", "ECE", "precision", "recall", "F1", "green", "mean", "36 images"] {
         assert!(text.contains(thing), "{thing}:\n{text}");
     }
     if right < 36 {
-        assert!(text.contains("most confused:") && text.contains(" taken for "), "{text}");
+        assert!(text.contains("most confused:") && text.contains(" predicted as "), "{text}");
     }
 
     // In the mirror, too: not the same figures, nor others by much.

@@ -11,7 +11,8 @@ use defrost::models::{self, HeadPolicy, InputKind, Recording};
 use defrost::nn::{Freeze, Mode, TensorFile};
 use defrost::plan::{Device, Request};
 use defrost::tape::Tape;
-use defrost::train::{Measures, Silent, evaluate};
+use defrost::task::SingleLabel;
+use defrost::train::{Silent, evaluate};
 
 /// Logits of a material file against PyTorch's, over their range.
 fn difference(device: &Device, model: &str, file: &str) -> f64 {
@@ -109,7 +110,7 @@ fn accuracy_on_real_pictures_is_pytorchs() {
     let lookup = |wnid: &str| models::imagenet::index_of(wnid).map(|i| i as u32);
     let set = Arc::new(defrost::data::open_labelled(&folder, net.classes(), lookup).unwrap());
     let worth = evaluate(&net, &Device::Cpu, set, 16, &mut Silent).unwrap();
-    let Measures::SingleLabel(worth) = worth.measures else { panic!("{worth:?}") };
+    let worth = worth.metrics_of::<SingleLabel>().unwrap();
     let of = |share: f64| (share * worth.count as f64).round() as i64;
     println!("{} of {} right, {} within five", of(worth.top1), worth.count, of(worth.top5));
     assert_eq!(worth.count, 200);

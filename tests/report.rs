@@ -67,7 +67,7 @@ fn a_run_has_a_page_that_needs_nothing_else() {
     let eval = place.ok(&["eval", "run", "things/val", "--device", "cpu", "--json"]);
     let done = &eval.named("done")[0];
     let right = done["top1"].as_f64().unwrap();
-    assert!(page.contains(&format!("<h1>{:.1}% right</h1>", 100.0 * right)), "{right}");
+    assert!(page.contains(&format!("<h1>accuracy {:.2}%</h1>", 100.0 * right)), "{right}");
     let table = fs::read_to_string(place.path("run/confusion.csv")).unwrap();
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split(',').collect()).collect();
     assert_eq!(rows[0][1..], ["boat", "cup", "fish", "house", "key", "mushroom", "tree", "umbrella"]);

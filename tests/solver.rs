@@ -11,7 +11,8 @@ use defrost::data::{self, Dataset, OpenOptions};
 use defrost::models::{self, HeadPolicy, Network};
 use defrost::plan::Device;
 use defrost::rng::Stream;
-use defrost::train::{Silent, SingleLabel, SolverOptions, Vectors, extract, solve_head};
+use defrost::task::SingleLabel;
+use defrost::train::{Silent, SolverOptions, Vectors, extract, solve_head};
 
 /// Clouds of features about a centre for each class, drawn.
 fn clouds(dims: usize, classes: usize, each: usize) -> Vectors {

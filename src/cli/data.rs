@@ -11,7 +11,8 @@ use super::data_options::DataArgs;
 use super::output::{Output, Style, count, escaped, grouped, table};
 use crate::Result;
 use crate::data::duplicates::Pair;
-use crate::data::{self, Dataset, Duplicates, OpenOptions, Splits, Task};
+use crate::data::{self, Dataset, Duplicates, OpenOptions, Splits, TargetKind};
+use crate::task;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -73,7 +74,7 @@ impl DataCommand {
                 (name.to_string(), json!({ "pictures": part.len(), "classes": counts }))
             };
             let parts: serde_json::Map<String, Value> = parts.iter().map(part).collect();
-            out.event("data", json!({ "task": train.task, "drawn": manifest.is_some(), "parts": parts }));
+            out.event("data", json!({ "task": task::for_targets(train.targets), "drawn": manifest.is_some(), "parts": parts }));
         } else {
             show(out, &parts, manifest.is_some());
         }
@@ -121,9 +122,9 @@ fn show(out: &Output, parts: &[(&str, &Dataset)], drawn: bool) {
     let cells = |name: &str, numbers: Vec<usize>| -> Vec<String> {
         std::iter::once(name.to_string()).chain(numbers.into_iter().map(grouped)).collect()
     };
-    let kind = match first.task {
-        Task::Classes | Task::MultiLabel => "class",
-        Task::Regression => "value",
+    let kind = match first.targets {
+        TargetKind::Class | TargetKind::Labels => "class",
+        TargetKind::Values => "value",
     };
     let mut rows =
         vec![std::iter::once(kind).chain(parts.iter().map(|(name, _)| *name)).map(String::from).collect()];

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::options::one_of;
 use crate::Error;
-use crate::data::{DataOptions, GroupBy, Task};
+use crate::data::{DataOptions, GroupBy};
+use crate::task::{self, TaskRef};
+use crate::train::Config;
 
 /// What the data is.
 #[derive(Debug, Args)]
@@ -25,10 +26,10 @@ pub(super) struct DataArgs {
     /// What stands between several labels of a cell [default: the first of ; | , that is met, else blanks]
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     label_separator: Option<String>,
-    /// classes: each picture shows one; multi-label: none, one or several; regression: numbers belong to
-    /// it [default: classes]
-    #[arg(long, value_parser = one_of::<Task>(&["classes", "multi-label", "regression"]))]
-    task: Option<Task>,
+    /// single-label: each image shows one class; multi-label: none, one or several; regression: numbers belong to
+    /// it [default: single-label]
+    #[arg(long, value_name = "TASK", value_parser = known_task)]
+    task: Option<TaskRef>,
     /// Keep pictures together that a random split must not divide: parent (the folder within the class folder),
     /// column:NAME of the table, or prefix:SEPARATOR, such as prefix:_ for patient01_003.jpg
     #[arg(long, value_name = "RULE", value_parser = rule)]
@@ -42,7 +43,18 @@ fn rule(text: &str) -> Result<GroupBy, String> {
     })
 }
 
+/// A task by its name.
+fn known_task(name: &str) -> Result<TaskRef, String> {
+    task::find(name).map_err(|e| e.to_string())
+}
+
 impl DataArgs {
+    /// Into the settings of a training.
+    pub(super) fn apply(&self, config: &mut Config) {
+        config.open = self.options();
+        config.task = self.task.map(|task| task.name().to_string());
+    }
+
     /// As the library takes them.
     pub(super) fn options(&self) -> DataOptions {
         DataOptions {
@@ -50,7 +62,7 @@ impl DataArgs {
             image_column: self.image_column.clone(),
             label_columns: self.label_column.clone(),
             label_separator: self.label_separator.clone(),
-            task: self.task.unwrap_or_default(),
+            targets: self.task.map(|task| task.targets()).unwrap_or_default(),
             group_by: self.group_by.clone(),
         }
     }

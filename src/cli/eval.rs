@@ -4,19 +4,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use serde_json::{Value, json};
 
 use super::data_options::DataArgs;
 use super::network::NetworkOptions;
-use super::output::{Output, Style, duration, escaped, grouped, percent, table};
+use super::output::{Output, Style, count, duration, escaped, grouped, table};
 use super::progress::Progress;
 use super::{Session, positive, usage_error};
 use crate::Result;
 use crate::data::{by_name, open_labelled_with};
 use crate::models::imagenet;
-use crate::train::{
-    Evaluation, Measures, MultiLabel, OutputErrors, Predictor, Regression, Scores, SingleLabel,
-};
+use crate::task::{Figure, Table, most_confused};
+use crate::train::Predictor;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,9 +22,9 @@ Examples:
   defrost eval runs/photos/model.safetensors photos/val --json
   defrost eval imagenet/val --model mobilenet_v2 --weights mobilenet_v2.safetensors
 
-Tells how many are right and how sure that figure is, whether probabilities mean what they say (ECE, the expected
-calibration error), and for each class: precision, of those called so the share that is; recall, of those that are so
-the share that is called so; F1, their harmonic mean. --json has the whole confusion matrix, too.
+Shows the accuracy and its 95% interval, the expected calibration error (ECE: how far confidence and accuracy are apart),
+and for each class: precision, the share of the images predicted as the class that is of it; recall, the share of the
+images of the class that is predicted as it; F1, their harmonic mean. --json has the whole confusion matrix, too.
 
 DATA holds a folder of pictures for each class, or some of the classes, or is a table of labels (.csv). For a network
 of ImageNet's 1000 classes the folders bear their WordNet ids (n01440764).";
@@ -83,132 +81,81 @@ impl Eval {
         drop(progress);
         skipped.extend(result.skipped.iter().cloned());
         out.skipped(&skipped);
+        let metrics = result.metrics.as_ref();
         if out.json {
-            out.event("done", as_json(&result, net.classes(), skipped.len()));
+            let mut fields = metrics.json(net.classes());
+            fields["skipped"] = skipped.len().into();
+            fields["seconds"] = result.seconds.into();
+            out.event("done", fields);
             return Ok(());
         }
-        let count = match &result.measures {
-            Measures::SingleLabel(measures) => show_classes(out, &result, measures, net.classes()),
-            Measures::MultiLabel(measures) => show_labels(out, measures, net.classes()),
-            Measures::Regression(measures) => show_numbers(out, measures, net.classes()),
-        };
+        show_figures(out, &metrics.figures());
+        show_table(out, &metrics.table(net.classes()));
+        if let Some(confusion) = metrics.confusion() {
+            show_confused(out, confusion, net.classes());
+        }
         let left_out =
             if skipped.is_empty() { String::new() } else { format!(", {} not used", skipped.len()) };
-        out.line(format_args!("{} pictures{left_out}, {}", grouped(count), duration(result.seconds)));
+        out.line(format_args!(
+            "{}{left_out}, {}",
+            count(metrics.count(), "image", "images"),
+            duration(result.seconds)
+        ));
         Ok(())
     }
 }
 
-/// All measures, with names of the classes.
-fn as_json(result: &Evaluation, classes: &[String], skipped: usize) -> Value {
-    let mut fields = serde_json::to_value(&result.measures).unwrap_or(Value::Null);
-    for key in ["classes", "outputs"] {
-        for (scores, class) in fields[key].as_array_mut().into_iter().flatten().zip(classes) {
-            scores["class"] = class.as_str().into();
-        }
+/// A line each, values under one another.
+fn show_figures(out: &Output, figures: &[Figure]) {
+    let width = figures.iter().map(|figure| figure.name.len()).max().unwrap_or(0);
+    for (i, figure) in figures.iter().enumerate() {
+        let value = if i == 0 { out.style(Style::Bold, &figure.value) } else { figure.value.clone() };
+        let note = if figure.note.is_empty() { String::new() } else { format!("  ({})", figure.note) };
+        out.line(format_args!("{:<width$}  {value}{note}", figure.name));
     }
-    if let Measures::SingleLabel(measures) = &result.measures {
-        let pair = |(class, answer, count): (usize, usize, usize)| json!({ "class": classes[class], "predicted": classes[answer], "count": count });
-        fields["most_confused"] = measures.most_confused().into_iter().take(PAIRS).map(pair).collect();
-    }
-    fields["uncalibrated"] = json!(result.uncalibrated);
-    fields["skipped"] = skipped.into();
-    fields["seconds"] = result.seconds.into();
-    fields
 }
 
-/// Returns how many pictures counted.
-fn show_classes(out: &Output, result: &Evaluation, measures: &SingleLabel, classes: &[String]) -> usize {
-    let (low, high) = measures.top1_interval;
-    out.line(format_args!(
-        "top-1  {}  ({} of {} right, 95% interval {} to {})",
-        out.style(Style::Bold, percent(measures.top1)),
-        grouped(measures.right()),
-        grouped(measures.count),
-        percent(low),
-        percent(high)
-    ));
-    if classes.len() > 5 {
-        out.line(format_args!("top-5  {}", percent(measures.top5)));
-    }
-    let before = |text: String| match &result.uncalibrated {
-        Some(before) => format!("  ({text} before the temperature of {:.3})", before.temperature),
-        None => String::new(),
-    };
-    let without = result.uncalibrated.unwrap_or_default();
-    out.line(format_args!("loss   {:.4}{}", measures.loss, before(format!("{:.4}", without.loss))));
-    out.line(format_args!("ECE    {}{}", percent(measures.calibration.ece), before(percent(without.ece))));
-    let rows = measures.classes.iter().map(|c| (c.support, c.predicted, c.scores, None)).collect();
-    show_table(out, rows, classes, &[("mean", measures.macro_average)]);
-    let pairs = measures.most_confused();
-    if !pairs.is_empty() {
-        out.line("most confused:");
-        for &(class, answer, count) in pairs.iter().take(PAIRS) {
-            let (class, answer) = (escaped(&classes[class]), escaped(&classes[answer]));
-            out.line(format_args!("  {class} taken for {answer}: {}", grouped(count)));
-        }
-        out.line("");
-    }
-    measures.count
-}
-
-/// The same where pictures have several labels.
-fn show_labels(out: &Output, measures: &MultiLabel, classes: &[String]) -> usize {
-    out.line(format_args!("mAP    {}", out.style(Style::Bold, percent(measures.mean_average_precision))));
-    out.line(format_args!("exact  {}  (all labels of a picture right)", percent(measures.exact)));
-    out.line(format_args!("loss   {:.4}", measures.loss));
-    let rows = measures.classes.iter();
-    let rows = rows.map(|l| (l.class.support, l.class.predicted, l.class.scores, Some(l.average_precision)));
-    let means = [("mean", measures.macro_average), ("all together", measures.micro_average)];
-    show_table(out, rows.collect(), classes, &means);
-    measures.count
-}
-
-/// The same for numbers.
-fn show_numbers(out: &Output, measures: &Regression, names: &[String]) -> usize {
-    let row = |name: &str, e: &OutputErrors| {
-        vec![name.to_string(), format!("{:.4}", e.mae), format!("{:.4}", e.rmse), format!("{:.4}", e.r2)]
-    };
-    let mut rows = vec![["output", "MAE", "RMSE", "R2"].map(String::from).to_vec()];
-    rows.extend(names.iter().zip(&measures.outputs).map(|(name, errors)| row(name, errors)));
-    rows.push(row("mean", &measures.average));
-    table(&rows, &[false, true, true, true]).iter().for_each(|line| out.line(line));
-    measures.count
-}
-
-/// Support, times predicted, scores and perhaps average precision of a class.
-type Row = (usize, usize, Scores, Option<Option<f64>>);
-
-/// A line for each class: all where there are few or all are wanted, else those of the lowest F1.
-fn show_table(out: &Output, rows: Vec<Row>, classes: &[String], means: &[(&str, Scores)]) {
-    let mut order: Vec<usize> = (0..rows.len()).filter(|&c| rows[c].0 + rows[c].1 > 0).collect();
+/// A line for each class or value: all where there are few or all are wanted, else those of the lowest score.
+fn show_table(out: &Output, found: &Table) {
+    let rows = &found.rows;
+    let mut order: Vec<usize> = (0..rows.len()).filter(|&row| rows[row].occurs).collect();
     let few = out.verbose || order.len() <= SHOWN;
     if !few {
-        order.sort_by(|&a, &b| rows[a].2.f1.total_cmp(&rows[b].2.f1));
+        order.sort_by(|&a, &b| rows[a].score.total_cmp(&rows[b].score));
         order.truncate(SHOWN);
     }
-    let scores = |s: &Scores| [s.precision, s.recall, s.f1].map(percent);
-    let line = |&c: &usize| {
-        let (support, _, s, precision) = &rows[c];
-        let precision = precision.map(|p| p.map_or("-".into(), percent));
-        let cells = [classes[c].clone(), grouped(*support)].into_iter().chain(scores(s)).chain(precision);
-        cells.collect::<Vec<String>>()
-    };
-    let mut heading = ["class", "pictures", "precision", "recall", "F1"].map(String::from).to_vec();
-    if rows.iter().any(|row| row.3.is_some()) {
-        heading.push("AP".into());
+    let heading = std::iter::once(found.of).chain(found.head.iter().copied()).map(String::from);
+    let mut lines: Vec<Vec<String>> = vec![heading.collect()];
+    for row in order.iter().map(|&row| &rows[row]) {
+        let cells = row.cells.iter().map(|(text, _)| text.clone());
+        lines.push(std::iter::once(row.name.clone()).chain(cells).collect());
     }
-    let right: Vec<bool> = (0..heading.len()).map(|column| column > 0).collect();
-    let mut lines = vec![heading];
-    lines.extend(order.iter().map(line));
-    let mean = |(name, s): &(&str, Scores)| {
-        [name.to_string(), String::new()].into_iter().chain(scores(s)).collect::<Vec<String>>()
-    };
-    lines.extend(means.iter().map(mean));
+    for (name, cells) in &found.means {
+        lines.push(std::iter::once(name.to_string()).chain(cells.iter().cloned()).collect());
+    }
+    let right: Vec<bool> = (0..=found.head.len()).map(|column| column > 0).collect();
     out.line("");
     table(&lines, &right).iter().for_each(|line| out.line(line));
     if !few {
-        out.line(format_args!("({SHOWN} of {} classes, those with the lowest F1; -v shows all)", rows.len()));
+        let (of, score) = (found.of, found.score);
+        out.line(format_args!(
+            "({SHOWN} of {} rows, one for each {of}: those with the lowest {score}; -v shows all)",
+            rows.len()
+        ));
+    }
+    out.line("");
+}
+
+/// What is predicted as what, the most frequent first.
+fn show_confused(out: &Output, confusion: &[Vec<usize>], classes: &[String]) {
+    let pairs = most_confused(confusion);
+    if pairs.is_empty() {
+        return;
+    }
+    out.line("most confused:");
+    for &(class, predicted, count) in pairs.iter().take(PAIRS) {
+        let (class, predicted) = (escaped(&classes[class]), escaped(&classes[predicted]));
+        out.line(format_args!("  {class} predicted as {predicted}: {}", grouped(count)));
     }
     out.line("");
 }

@@ -13,7 +13,8 @@ use super::predict::{decode, expand};
 use super::{Session, positive, usage_error};
 use crate::data::{Picture, Skipped};
 use crate::explain::{Explainer, Map, Method, beside, overlay};
-use crate::models::{Network, Task, imagenet};
+use crate::models::{Network, imagenet};
+use crate::task;
 use crate::{Error, Result, did_you_mean};
 
 const EXAMPLES: &str = "\
@@ -142,7 +143,7 @@ impl Explain {
     /// What was explained, and where it was written.
     fn show(&self, out: &Output, net: &Network, path: &Path, to: &Path, map: &Map, layer: Option<&str>) {
         let (class, Choice(method)) = (&net.classes()[map.class], self.method);
-        let number = net.config().task == Task::Regression;
+        let number = task::of(net).is_ok_and(|task| !task.ranks());
         if map.is_empty() {
             out.warn(format_args!("{}: nothing that {method} can show speaks for '{class}'", path.display()));
         }

@@ -87,7 +87,7 @@ impl FewshotCommand {
             for result in &found {
                 out.event("fewshot", serde_json::to_value(result).unwrap_or(Value::Null));
             }
-            let (classes, val) = (splits.train.classes.len(), val.labels.len());
+            let (classes, val) = (splits.train.classes.len(), val.len());
             let skipped = skipped.len();
             out.event(
                 "done",
@@ -115,7 +115,7 @@ impl FewshotCommand {
         out.line(format_args!(
             "{} classes, {} validation pictures; mean of {} and its 95% interval; {}",
             grouped(splits.train.classes.len()),
-            grouped(val.labels.len()),
+            grouped(val.len()),
             count(self.trials, "trial", "trials"),
             duration(seconds)
         ));

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 
 use crate::Error;
+use crate::data::TargetKind;
+use crate::task;
 
 /// Settings whose option has their name, with hyphens for underscores.
 #[rustfmt::skip]
@@ -32,6 +34,10 @@ const OTHERWISE: &[(&str, &str)] = &[
 
 /// What the command calls a setting.
 pub(super) fn option(field: &str) -> Option<Cow<'static, str>> {
+    if let Some(kind) = field.strip_prefix("targets = ") {
+        let kind: TargetKind = serde_json::from_value(kind.into()).ok()?;
+        return Some(format!("--task {}", task::for_targets(kind).name()).into());
+    }
     let other = OTHERWISE.iter().find(|(name, _)| *name == field).map(|(_, option)| (*option).into());
     let same = || SAME.contains(&field).then(|| format!("--{}", field.replace('_', "-")).into());
     other.or_else(same)
@@ -85,6 +91,7 @@ mod tests {
             ("`strict` allows none", "--strict allows none"),
             ("go on with `resume` runs/a", "go on with defrost train --resume runs/a"),
             ("`label_columns` or `task` regression", "--label-column or --task regression"),
+            ("choose `targets = values`", "choose --task regression"),
             ("`nobody`, `lr", "`nobody`, `lr"),
             ("a`b`lr`c", "a`b--lrc"),
             ("", ""),

@@ -1,6 +1,6 @@
 //! What the command writes: results on stdout, all else on stderr; as text, or one JSON object a line.
 
-pub(super) use crate::nn::freeze::grouped;
+pub(super) use crate::text::{count, duration, grouped, percent};
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
@@ -239,11 +239,6 @@ impl Output {
     }
 }
 
-/// "1 file is", "2 files are".
-pub(super) fn count(n: usize, one: &str, more: &str) -> String {
-    format!("{} {}", grouped(n), if n == 1 { one } else { more })
-}
-
 /// Bytes in MiB.
 pub(super) fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
@@ -256,20 +251,6 @@ pub(super) fn amount(number: f64) -> String {
         n if n >= 1e6 => format!("{:.2} M", n / 1e6),
         n if n >= 1e3 => format!("{:.1} k", n / 1e3),
         n => format!("{n:.0}"),
-    }
-}
-
-/// 0.9477 -> "94.77%".
-pub(super) fn percent(share: f64) -> String {
-    format!("{:.2}%", share * 100.0)
-}
-
-/// Seconds for people.
-pub(super) fn duration(seconds: f64) -> String {
-    match seconds {
-        s if s < 100.0 => format!("{s:.1} s"),
-        s if s < 6000.0 => format!("{:.0} min {:02.0} s", (s / 60.0).floor(), (s % 60.0).floor()),
-        s => format!("{:.0} h {:02.0} min", (s / 3600.0).floor(), (s % 3600.0 / 60.0).floor()),
     }
 }
 
@@ -318,10 +299,5 @@ mod tests {
         assert_eq!(composed("\x1b[2J\x1b[1mx\x1b[0m\x07"), "\\x1b[2J\x1b[1mx\x1b[0m\\x07");
         let rows = [vec!["a\x1b".to_string(), "1".into()], vec!["bb".into(), "22".into()]];
         assert_eq!(table(&rows, &[false, true]), ["a\\x1b   1", "bb     22"]);
-    }
-
-    #[test]
-    fn durations_are_readable() {
-        assert_eq!([3.12, 125.0, 7260.0].map(duration), ["3.1 s", "2 min 05 s", "2 h 01 min"]);
     }
 }

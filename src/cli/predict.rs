@@ -12,7 +12,8 @@ use super::network::NetworkOptions;
 use super::output::{Output, Style, count, escaped};
 use super::{Session, positive, usage_error};
 use crate::data::{self, Skipped, list_pictures};
-use crate::models::{Network, Task, imagenet};
+use crate::models::{Network, imagenet};
+use crate::task;
 use crate::train::Predictor;
 use crate::{Error, Result};
 
@@ -166,7 +167,7 @@ impl Predict {
 
     /// A line of the table, and its head before the first.
     fn row(&self, out: &Output, net: &Network, path: &Path, answers: &[f32], first: bool) -> Result<()> {
-        let numbers = net.config().task == Task::Regression;
+        let numbers = !task::of(net)?.ranks();
         let mut rows = Vec::new();
         if first {
             let mut head = vec!["path".to_string()];
@@ -207,7 +208,7 @@ impl Predict {
 
     /// The most likely classes of one picture.
     fn show(&self, out: &Output, net: &Network, path: &Path, probabilities: &[f32]) {
-        if net.config().task == Task::Regression {
+        if task::of(net).is_ok_and(|task| !task.ranks()) {
             let named = net.classes().iter().zip(probabilities);
             if out.json {
                 let values: Vec<Value> =

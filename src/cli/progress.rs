@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::output::{Output, count, duration, grouped, percent};
-use crate::models::Task;
+use crate::task::{MetricNames, Unit};
 use crate::train::{EpochMetrics, Event, Observer, Trial};
 
 /// On a narrow terminal the bar gives way to the figures.
@@ -21,7 +21,7 @@ pub(super) struct Progress<'a> {
     bars: bool,
     bar: Option<(String, ProgressBar)>,
     /// What is told of a picture.
-    task: Task,
+    metric: MetricNames,
     /// Validation pictures.
     pub(super) val: usize,
     /// Files that are not used.
@@ -31,7 +31,14 @@ pub(super) struct Progress<'a> {
 impl<'a> Progress<'a> {
     pub(super) fn new(out: &'a Output) -> Self {
         let bars = stderr().is_terminal() && !out.quiet && !out.json;
-        Progress { out, bars, bar: None, task: Task::default(), val: 0, skipped: 0 }
+        Progress {
+            out,
+            bars,
+            bar: None,
+            metric: MetricNames::both("metric", Unit::Number),
+            val: 0,
+            skipped: 0,
+        }
     }
 
     /// Writes lines without the bar in between.
@@ -91,7 +98,7 @@ impl<'a> Progress<'a> {
                 trial.lr,
                 grouped(trial.parameters),
                 trial.score.loss,
-                figure(self.task, trial.score.accuracy, false),
+                self.metric.val_text(trial.score.accuracy),
                 duration(trial.seconds)
             ));
         }
@@ -108,9 +115,9 @@ impl<'a> Progress<'a> {
                 m.epoch,
                 m.epochs,
                 m.train_loss,
-                figure(self.task, m.train_accuracy, true),
+                self.metric.train_text(m.train_accuracy),
                 m.val_loss,
-                figure(self.task, m.val_accuracy, false),
+                self.metric.val_text(m.val_accuracy),
                 m.lr,
                 duration(m.seconds)
             ));
@@ -122,7 +129,7 @@ impl Observer for Progress<'_> {
     fn event(&mut self, event: &Event) {
         match event {
             Event::Data { train, val, classes, task, skipped } => {
-                (self.val, self.skipped, self.task) = (*val, skipped.len(), *task);
+                (self.val, self.skipped, self.metric) = (*val, skipped.len(), task.metric());
                 if self.out.json {
                     let skipped = skipped.len();
                     let fields =
@@ -168,7 +175,7 @@ impl Observer for Progress<'_> {
                 };
                 let things = if STEPS.contains(what) { "steps" } else { "pictures" };
                 let (done, total) = (*done as u64, *total as u64);
-                let accuracy = accuracy.filter(|_| self.task == Task::Classes);
+                let accuracy = accuracy.filter(|_| self.metric.unit == Unit::Proportion);
                 let bar = self.bar(name, things, done, total);
                 if let Some(loss) = loss {
                     let accuracy = accuracy.map_or(String::new(), |a| format!("  accuracy {}", percent(a)));
@@ -189,16 +196,6 @@ impl Observer for Progress<'_> {
 impl Drop for Progress<'_> {
     fn drop(&mut self) {
         self.clear();
-    }
-}
-
-/// How right a network is, by what it tells: with the figure's name.
-pub(super) fn figure(task: Task, value: f64, training: bool) -> String {
-    match task {
-        Task::Classes => format!("accuracy {}", percent(value)),
-        Task::MultiLabel if training => format!("labels right {}", percent(value)),
-        Task::MultiLabel => format!("mAP {}", percent(value)),
-        Task::Regression => format!("R2 {value:.4}"),
     }
 }
 

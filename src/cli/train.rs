@@ -11,17 +11,17 @@ use super::augment::Augmenting;
 use super::data_options::DataArgs;
 use super::network::is_model;
 use super::options::Freezing;
-use super::output::{Style, duration, escaped, percent};
-use super::progress::{Progress, figure};
+use super::output::{Style, duration, escaped};
+use super::progress::Progress;
 use super::teaching::Teaching;
 use super::tune::tune_for;
 use super::{Session, cache_folder, positive, usage_error, weights};
 use crate::data::DrawnSet;
 use crate::error::quoted;
-use crate::models::{Network, Task};
+use crate::models::Network;
 use crate::report::write as write_report;
 use crate::train::{
-    Config, Context, Destination, Observer, Report, Strategy, TensorBoard, dry_run, interval, resume, run,
+    Config, Context, Destination, Observer, Report, Strategy, TensorBoard, dry_run, resume, run,
 };
 use crate::{Error, Result};
 
@@ -218,8 +218,8 @@ impl Train {
                 ));
             }
         };
-        let open = self.about.options();
-        let mut config = Config { data, open, model, weights, size: self.size, ..Config::default() };
+        let mut config = Config { data, model, weights, size: self.size, ..Config::default() };
+        self.about.apply(&mut config);
         self.freezing.apply(&mut config, Strategy::TwoPhase);
         self.teaching.apply(&mut config);
         self.augmenting.apply(&mut config)?;
@@ -229,25 +229,14 @@ impl Train {
 
 fn show(session: &Session, report: &Report) {
     let (out, val) = (&session.out, report.val_images);
-    let right = (report.val_accuracy * val as f64).round() as usize;
-    let (low, high) = interval(right, val);
-    let Report { best_epoch, epochs, .. } = report;
-    if report.task != Task::Classes {
-        out.line(format_args!(
-            "{} on {val} validation pictures, loss {:.4}, epoch {best_epoch} of {epochs}, {}",
-            out.style(Style::Bold, figure(report.task, report.val_accuracy, false)),
-            report.val_loss,
-            duration(report.seconds)
-        ));
-    } else {
-        out.line(format_args!(
-        "{} of {val} validation pictures right (95% interval {} to {}), epoch {best_epoch} of {epochs}, {}",
-        out.style(Style::Bold, percent(report.val_accuracy)),
-        percent(low),
-        percent(high),
+    let (names, Report { best_epoch, epochs, .. }) = (report.task.metric(), report);
+    out.line(format_args!(
+        "{} {}, loss {:.4}, epoch {best_epoch} of {epochs}, {}",
+        out.style(Style::Bold, format_args!("validation {}", names.val)),
+        names.with_interval(report.val_accuracy, val),
+        report.val_loss,
         duration(report.seconds)
     ));
-    }
     if let Some(folder) = &report.run {
         match report.interrupted {
             true => out.line(format_args!("stopped; to go on: defrost train --resume {}", quoted(folder))),

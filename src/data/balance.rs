@@ -2,15 +2,15 @@
 
 use super::dataset::Dataset;
 use super::loader::epoch_order;
-use crate::models::Task;
+use super::target::TargetKind;
 use crate::rng::{Stream, key_of};
 
 /// The weight of each class in the loss, by inverse frequency: `pictures / (classes * pictures of the class)`, with mean
 /// 1 over the pictures (scikit-learn's `balanced`). A class without pictures has weight 0 and does not count. For
-/// [`Task::Regression`] all are 1.
+/// [`TargetKind::Values`] all are 1.
 pub fn class_weights(dataset: &Dataset) -> Vec<f32> {
     let counts = dataset.counts();
-    if dataset.task == Task::Regression {
+    if dataset.targets == TargetKind::Values {
         return vec![1.0; counts.len()];
     }
     let (total, present) = (counts.iter().sum::<usize>(), counts.iter().filter(|&&n| n > 0).count());
@@ -23,13 +23,13 @@ pub fn class_weights(dataset: &Dataset) -> Vec<f32> {
 /// Every picture of a class is drawn once before one of them is drawn again, and the next epoch goes on where this one
 /// ends: draw `g` of the training, counted over all epochs, is the `g / classes`-th of class `g % classes`, and a
 /// class's draws are one permutation of its pictures after the other. So an epoch is a function of seed and number.
-/// A picture of several classes is drawn for each of them; for [`Task::Regression`] it is [`epoch_order`].
+/// A picture of several classes is drawn for each of them; for [`TargetKind::Values`] it is [`epoch_order`].
 pub fn balanced_order(dataset: &Dataset, seed: u64, epoch: u64) -> Vec<usize> {
     let n = dataset.len();
     let mut members = vec![Vec::new(); dataset.classes.len()];
-    if dataset.task != Task::Regression {
+    if dataset.targets != TargetKind::Values {
         for (index, sample) in dataset.samples.iter().enumerate() {
-            dataset.classes_of(sample).for_each(|class| members[class].push(index));
+            sample.target.classes().for_each(|class| members[class].push(index));
         }
     }
     members.retain(|pictures| !pictures.is_empty());

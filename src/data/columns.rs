@@ -10,7 +10,7 @@ use super::group::GroupBy;
 use super::options::DataOptions;
 use super::split::Part;
 use super::table::Known;
-use crate::models::Task;
+use super::target::TargetKind;
 use crate::{Error, Result, did_you_mean};
 
 const IMAGE: [&str; 7] = ["image", "file", "filename", "path", "name", "fname", "id"];
@@ -100,7 +100,7 @@ pub(super) fn read_rows(
                 "names no picture; fill it or remove the line",
             ));
         }
-        let decimal_comma = options.task == Task::Regression && delimiter != b',';
+        let decimal_comma = options.targets == TargetKind::Values && delimiter != b',';
         let label = |&column: &usize| if decimal_comma { with_point(cell(column)) } else { cell(column) };
         let labels = columns.labels.iter().map(label).collect();
         let part =
@@ -182,7 +182,7 @@ impl Columns {
         let part = usual(&PART).filter(|&column| column != image);
         // The values that a network was taught are looked for by their names.
         let wanted = match known {
-            Some(known) if options.task == Task::Regression && options.label_columns.is_empty() => {
+            Some(known) if options.targets == TargetKind::Values && options.label_columns.is_empty() => {
                 known.classes
             }
             _ => &options.label_columns,
@@ -204,8 +204,8 @@ impl Columns {
             let is_flag = |&c: &usize| {
                 !names[c].is_empty() && lines.iter().all(|(_, r)| r.get(c).and_then(flag).is_some())
             };
-            let flags: Vec<usize> = match (found, first_free(), options.task) {
-                (None, Some(first), Task::Classes | Task::MultiLabel)
+            let flags: Vec<usize> = match (found, first_free(), options.targets) {
+                (None, Some(first), TargetKind::Class | TargetKind::Labels)
                     if !lines.is_empty() && is_flag(&first) =>
                 {
                     (0..names.len()).filter(free).filter(is_flag).collect()
@@ -231,9 +231,13 @@ impl Columns {
                 names[twice]
             )));
         }
-        if options.task == Task::Classes && labels.len() > 1 && !one_hot && !lines_are_flags(lines, &labels) {
+        if options.targets == TargetKind::Class
+            && labels.len() > 1
+            && !one_hot
+            && !lines_are_flags(lines, &labels)
+        {
             return Err(Error::Usage(format!(
-                "{} label columns: a picture of one class has one; choose `task` regression or `task` multi-label",
+                "{} label columns: a picture of one class has one; choose `targets = values` or `targets = labels`",
                 labels.len()
             )));
         }

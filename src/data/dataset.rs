@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::decode::{Picture, load, load_and};
 use super::records::Records;
 use super::scenes::Scenes;
-use crate::models::Task;
+use super::target::{Target, TargetKind};
 use crate::{Error, Result};
 
 /// Where a picture comes from.
@@ -78,22 +78,14 @@ fn divide(path: &Path) -> (&Path, Box<OsStr>) {
 pub struct Sample {
     /// Where the picture comes from.
     pub source: Source,
-    /// Index into [`Dataset::classes`] for [`Task::Classes`], else 0.
-    pub label: u32,
-    /// One number for each of [`Dataset::classes`]: 0 or 1 for [`Task::MultiLabel`], the value for
-    /// [`Task::Regression`]. Empty, and shared by all pictures, for [`Task::Classes`].
-    pub targets: Arc<[f32]>,
+    /// What is known of it.
+    pub target: Target,
 }
 
 impl Sample {
-    /// A picture of one class.
-    pub fn new(source: Source, label: u32) -> Self {
-        Sample { source, label, targets: Arc::default() }
-    }
-
-    /// A picture with targets, for [`Task::MultiLabel`] and [`Task::Regression`].
-    pub fn with_targets(source: Source, targets: impl Into<Arc<[f32]>>) -> Self {
-        Sample { source, label: 0, targets: targets.into() }
+    /// An image of one class.
+    pub fn new(source: Source, class: u32) -> Self {
+        Sample { source, target: Target::Class(class) }
     }
 
     /// What to call the picture: its path, or `file#index` for one of an IDX file.
@@ -186,11 +178,11 @@ impl Skipped {
 /// Pictures with their classes.
 #[derive(Debug, Clone, Default)]
 pub struct Dataset {
-    /// What is told of the pictures.
-    pub task: Task,
+    /// The form of what is known of the images.
+    pub targets: TargetKind,
     /// Class names; a sample's label is an index into them. They are sorted as Python's `sorted()` and
     /// torchvision do, by code point: `1, 10, 2`, and capitals before small letters. For
-    /// [`Task::Regression`] the names of the values, in the order in which they were asked for.
+    /// [`TargetKind::Values`] the names of the values, in the order in which they were asked for.
     pub classes: Vec<String>,
     /// The pictures: from folders class by class, within a class by path; from a table by its lines.
     pub samples: Vec<Sample>,
@@ -215,29 +207,19 @@ impl Dataset {
         self.samples.is_empty()
     }
 
-    /// An empty set of the same task and classes.
+    /// An empty set of the same form and classes.
     pub(crate) fn like(&self) -> Dataset {
-        Dataset { task: self.task, classes: self.classes.clone(), ..Dataset::default() }
+        Dataset { targets: self.targets, classes: self.classes.clone(), ..Dataset::default() }
     }
 
-    /// Pictures of each class, in class order. A picture counts for each class that it shows; for
-    /// [`Task::Regression`] all count for each value.
+    /// Images of each class, in class order. An image counts for each class that it shows; for
+    /// [`TargetKind::Values`] all count for each value.
     pub fn counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.classes.len()];
         for sample in &self.samples {
-            self.classes_of(sample).for_each(|class| counts[class] += 1);
+            sample.target.classes().for_each(|class| counts[class] += 1);
         }
         counts
-    }
-
-    /// The classes that one of the pictures counts for, ascending.
-    pub(crate) fn classes_of(&self, sample: &Sample) -> impl Iterator<Item = usize> + use<> {
-        let (task, label, targets) = (self.task, sample.label as usize, Arc::clone(&sample.targets));
-        let range = match task {
-            Task::Classes => label..label + 1,
-            _ => 0..targets.len(),
-        };
-        range.filter(move |&class| task != Task::MultiLabel || targets[class] > 0.0)
     }
 
     /// Decodes every picture once, on all cores, and moves those that fail into `skipped`.

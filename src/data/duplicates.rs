@@ -18,8 +18,8 @@ use rayon::prelude::*;
 use super::dataset::{Dataset, Skipped};
 use super::decode::{Picture, holding};
 use super::resize::resize;
-use crate::models::Task;
 use crate::models::preprocess::Filter;
+use crate::text::count;
 use crate::{Error, Result};
 
 /// Bits of the hash in which near-duplicates may differ.
@@ -86,10 +86,6 @@ impl Duplicates {
     }
 }
 
-fn count(n: usize, one: &str, more: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { more })
-}
-
 /// Which of two neighbouring pixels is brighter, for 8 x 8 places of the picture resized to 9 x 8: bit `8 y + x` from
 /// the top is set where the right one is brighter (Krawetz's dHash). Grey is ITU-R 601's, as Pillow has it.
 pub fn difference_hash(picture: &Picture) -> u64 {
@@ -146,7 +142,7 @@ pub fn duplicates_with(
     val: &Dataset,
     on_progress: impl Fn(usize, usize) + Sync,
 ) -> Result<Duplicates> {
-    if train.classes != val.classes || train.task != val.task {
+    if train.classes != val.classes || train.targets != val.targets {
         return Err(Error::Data(
             "the two sets have different classes: their labels cannot be compared".into(),
         ));
@@ -168,9 +164,7 @@ pub fn duplicates_with(
     };
     let seen: Vec<Result<Seen>> = (0..total).into_par_iter().map(look).collect();
     let of_both = |a: usize, b: usize| (a < train.len()) != (b < train.len());
-    let contradict = |a: usize, b: usize| {
-        sample(a).label != sample(b).label || sample(a).targets[..] != sample(b).targets[..]
-    };
+    let contradict = |a: usize, b: usize| sample(a).target != sample(b).target;
     let matters = |a: usize, b: usize| of_both(a, b) || contradict(a, b);
 
     // By index of both pictures, whether they are copies.
@@ -211,8 +205,7 @@ pub fn duplicates_with(
         });
     }
 
-    let class =
-        |i: usize| train.classes.get(sample(i).label as usize).filter(|_| train.task == Task::Classes);
+    let class = |i: usize| train.classes.get(sample(i).target.class()? as usize);
     let mut duplicates = Duplicates { unreadable, ..Duplicates::default() };
     let mut named = [BTreeSet::new(), BTreeSet::new()];
     for ((a, b), exact) in found {

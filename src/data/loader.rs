@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use super::augment::{draws, mix};
 use super::dataset::{Dataset, Skipped};
 use super::decode::{Picture, holding};
+use super::target::Target;
 use super::transform::{self, Augment};
 use crate::models::preprocess::Preprocess;
 use crate::ops::Draws;
@@ -97,12 +98,10 @@ impl View {
 /// Pictures that go through the network together.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
-    /// Bytes `[N, crop, crop, 3]`. N is the number of labels and may be 0 where every picture failed.
+    /// Bytes `[N, crop, crop, 3]`. N is the number of targets and may be 0 where every picture failed.
     pub pixels: Vec<u8>,
-    /// The class of each picture.
-    pub labels: Vec<u32>,
-    /// The targets `[N, classes]`, as [`super::Sample::targets`]; empty for [`super::Task::Classes`].
-    pub targets: Vec<f32>,
+    /// What is known of each image.
+    pub targets: Vec<Target>,
     /// Each picture's index in the data set.
     pub indices: Vec<usize>,
     /// What the device does with each picture, `[N, Draws::LEN]` as [`crate::ops::Draws`]; empty where it only
@@ -180,8 +179,7 @@ fn assemble(dataset: &Dataset, indices: &[usize], view: &View, stop: &AtomicBool
             Ok((pixels, draws)) => {
                 batch.pixels.extend(pixels);
                 rows.extend(draws);
-                batch.labels.push(sample.label);
-                batch.targets.extend_from_slice(&sample.targets);
+                batch.targets.push(sample.target.clone());
                 batch.indices.push(index);
             }
             Err(error) => batch.failed.push((index, Skipped::from_error(&sample.name(), &error))),

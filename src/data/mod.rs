@@ -3,6 +3,7 @@
 //! * [`decode`](mod@decode): the bytes of a file to 8-bit RGB, upright, or an error that names file and reason.
 //! * [`resize`](mod@resize): the antialiased resize the pretrained networks were trained with, Pillow's, byte for byte.
 //! * [`transform`]: torchvision's evaluation and training transforms; [`augment`]: what the device varies further.
+//! * [`target`]: what is known of an image: a class, labels, numbers.
 //! * [`dataset`], [`folder`], [`idx`], [`cifar`], [`records`], [`split`], [`group`]: what is on disk, which class it has,
 //!   what it is used for, and what must stay together.
 //! * [`table`], [`options`]: pictures and labels named in a CSV file; what the data is where its folders do not tell.
@@ -31,9 +32,9 @@ pub mod resize;
 pub mod scenes;
 pub mod split;
 pub mod table;
+pub mod target;
 pub mod transform;
 
-pub use crate::models::Task;
 pub use augment::{Mix, Preset, draws, equalize, mix};
 pub use balance::{balanced_order, class_weights};
 pub use dataset::{Dataset, Sample, Skipped, Source, content_key};
@@ -49,4 +50,5 @@ pub use resize::{Rect, resize};
 pub use scenes::{DrawnSet, Scenes};
 pub(crate) use split::relative;
 pub use split::{Manifest, Part};
+pub use target::{Target, TargetKind};
 pub use transform::{Augment, eval, train};

@@ -34,7 +34,7 @@ use super::options::{DataOptions, TableFile};
 use super::scenes::DrawnSet;
 use super::split::{self, Manifest, Part};
 use super::table::{self, Known, Table};
-use crate::models::Task;
+use super::target::{Target, TargetKind};
 use crate::{Error, Result, did_you_mean};
 
 /// How to open a folder or table for training.
@@ -98,7 +98,7 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Splits> {
         Some(table) => open_table(table, &options.data)?,
         None => open_folder(path, options.data.group_by.as_ref())?,
     };
-    if all.task == Task::Classes && all.classes.len() < 2 {
+    if all.targets == TargetKind::Class && all.classes.len() < 2 {
         let second =
             if table.is_some() { "pictures of a second class" } else { "a folder for a second class" };
         return Err(Error::Data(format!(
@@ -186,7 +186,7 @@ fn open_table(file: &TableFile, options: &DataOptions) -> Result<Opened> {
         return Err(Error::Data(format!("{name}: no picture that is there is for training; mark some so")));
     }
     let lacking = without_pictures(&all);
-    if let (Task::Classes, Some(class)) = (all.task, lacking.first()) {
+    if let (TargetKind::Class, Some(class)) = (all.targets, lacking.first()) {
         return Err(Error::Data(format!(
             "{name}: class '{class}' has no picture for training: all are for validation or test, or missing; \
              give it some or take it out"
@@ -233,7 +233,7 @@ pub fn open_labelled(
     open_labelled_with(path, &DataOptions::default(), classes, lookup)
 }
 
-/// As [`open_labelled`], for data that needs telling what it is. For [`Task::Regression`] the table's columns are
+/// As [`open_labelled`], for data that needs telling what it is. For [`TargetKind::Values`] the table's columns are
 /// those named as the classes, unless others are asked for.
 ///
 /// # Errors
@@ -420,7 +420,9 @@ fn relabel(
         labels.push(label.unwrap_or(u32::MAX));
     }
     for sample in &mut dataset.samples {
-        sample.label = labels[sample.label as usize];
+        if let Target::Class(class) = &mut sample.target {
+            *class = labels[*class as usize];
+        }
     }
     dataset.classes = classes.to_vec();
     Ok(dataset)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::group::GroupBy;
-use crate::models::Task;
+use super::target::TargetKind;
 use crate::{Error, Result};
 
 /// How to read a data set: kept with a run, so that it is read again in the same way.
@@ -20,8 +20,9 @@ pub struct DataOptions {
     pub label_columns: Vec<String>,
     /// What stands between the labels of a cell; found where absent.
     pub label_separator: Option<String>,
-    /// What is told of the pictures.
-    pub task: Task,
+    /// The form of what is known of the images.
+    #[serde(alias = "task")]
+    pub targets: TargetKind,
     /// Which pictures a random split keeps together.
     pub group_by: Option<GroupBy>,
 }
@@ -98,8 +99,8 @@ impl DataOptions {
             DataOptions { label_columns, .. } if !label_columns.is_empty() => {
                 ("label_columns", label_columns.join(", "))
             }
-            DataOptions { task: Task::MultiLabel, .. } => ("task", "multi-label".into()),
-            DataOptions { task: Task::Regression, .. } => ("task", "regression".into()),
+            DataOptions { targets: TargetKind::Labels, .. } => ("targets = labels", String::new()),
+            DataOptions { targets: TargetKind::Values, .. } => ("targets = values", String::new()),
             DataOptions { group_by: Some(rule @ GroupBy::Column(_)), .. } => ("group_by", rule.to_string()),
             _ => return None,
         })

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::dataset::{Dataset, Sample, Skipped};
-use crate::models::Task;
+use super::target::{Target, TargetKind};
 use crate::rng::{Stream, key_of};
 use crate::{Error, Result};
 
@@ -131,21 +131,23 @@ struct Strata {
 impl Strata {
     fn of(all: &Dataset, val_fraction: f64) -> Result<Strata> {
         let counts = all.counts();
-        let of: Vec<usize> = match all.task {
-            Task::Classes => all.samples.iter().map(|s| s.label as usize).collect(),
-            Task::Regression => vec![0; all.len()],
-            Task::MultiLabel => {
-                let rarest = |s: &Sample| all.classes_of(s).min_by_key(|&class| counts[class]);
-                all.samples.iter().map(|s| rarest(s).unwrap_or(counts.len())).collect()
+        let of = |sample: &Sample| match &sample.target {
+            Target::Class(class) => *class as usize,
+            Target::Values(_) => 0,
+            // The rarest of its classes.
+            target @ Target::Labels(_) => {
+                target.classes().min_by_key(|&class| counts[class]).unwrap_or(counts.len())
             }
         };
+        let of: Vec<usize> = all.samples.iter().map(of).collect();
         let mut total = vec![0; of.iter().max().map_or(0, |most| most + 1)];
         of.iter().for_each(|&stratum| total[stratum] += 1);
-        let single = |&stratum: &usize| total[stratum] == 1 && (all.task == Task::Classes || all.len() == 1);
+        let single =
+            |&stratum: &usize| total[stratum] == 1 && (all.targets == TargetKind::Class || all.len() == 1);
         if let Some(stratum) = (0..total.len()).find(single) {
             let picture = of.iter().position(|&s| s == stratum).map(|at| all.samples[at].name());
-            let what = match all.task {
-                Task::Classes => format!("class '{}' has", all.classes[stratum]),
+            let what = match all.targets {
+                TargetKind::Class => format!("class '{}' has", all.classes[stratum]),
                 _ => "there is".into(),
             };
             return Err(Error::Data(format!(
@@ -184,7 +186,7 @@ impl Strata {
 fn too_few_groups(all: &Dataset, strata: &Strata, stratum: usize, groups: &[String]) -> Error {
     let own = strata.of.iter().zip(groups).filter(|(of, _)| **of == stratum).map(|(_, group)| group);
     let own: BTreeSet<&String> = own.collect();
-    let what = all.classes.get(stratum).filter(|_| all.task != Task::Regression);
+    let what = all.classes.get(stratum).filter(|_| all.targets != TargetKind::Values);
     Error::Data(format!(
         "{}: its {} pictures make up {} ('{}'{}), too few to divide by `group_by`: some must validate and some be \
          learned from; add groups, name a finer rule, or bring a validation set",

@@ -12,9 +12,9 @@
 //! Rows without content are passed over. Names are compared in Unicode's composed form. The labels of a cell are
 //! divided by the separator that was asked for, or else by the first of `;`, `|`, `,` that any label cell
 //! contains, or else by blanks. A picture's name may lack its extension, and have `\` between folders. Several
-//! label columns are the values of [`Task::Regression`] (`2,5` is 2.5 where commas divide no columns), or of
-//! [`Task::MultiLabel`] a class each, with 0 or 1 in their cells. Where no column has one of the labels' names and the
-//! columns beside the image's hold 0 and 1, each is a class: for [`Task::Classes`] every row has a single 1.
+//! label columns are the values of [`TargetKind::Values`] (`2,5` is 2.5 where commas divide no columns), or of
+//! [`TargetKind::Labels`] a class each, with 0 or 1 in their cells. Where no column has one of the labels' names and the
+//! columns beside the image's hold 0 and 1, each is a class: for [`TargetKind::Class`] every row has a single 1.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Component, Path, PathBuf};
@@ -26,7 +26,7 @@ use super::dataset::{Dataset, Sample, Skipped, Source};
 use super::folder::{EXTENSIONS, existing, has_picture_extension};
 use super::options::{DataOptions, TableFile};
 use super::split::Part;
-use crate::models::Task;
+use super::target::{Target, TargetKind};
 use crate::{Error, Result, did_you_mean};
 
 /// Classes that are known already, and how a table's names are looked up among them.
@@ -79,17 +79,17 @@ pub(crate) fn read(table: &TableFile, options: &DataOptions, known: Option<&Know
     if rows.is_empty() {
         return Err(Error::Data(format!("{}: names no picture below its first line", file.display())));
     }
-    let (classes, said) = match options.task {
-        Task::Classes if reader.columns.labels.len() > 1 => reader.one_hot(&rows, known)?,
-        Task::Classes => reader.classes(&rows, known)?,
-        Task::MultiLabel if reader.columns.labels.len() > 1 => reader.flags(&rows, known)?,
-        Task::MultiLabel => {
+    let (classes, said) = match options.targets {
+        TargetKind::Class if reader.columns.labels.len() > 1 => reader.one_hot(&rows, known)?,
+        TargetKind::Class => reader.classes(&rows, known)?,
+        TargetKind::Labels if reader.columns.labels.len() > 1 => reader.flags(&rows, known)?,
+        TargetKind::Labels => {
             reader.label_sets(&rows, options.label_separator.as_deref(), known, &mut warnings)?
         }
-        Task::Regression => reader.values(&rows)?,
+        TargetKind::Values => reader.values(&rows)?,
     };
 
-    let mut all = Dataset { task: options.task, classes, ..Dataset::default() };
+    let mut all = Dataset { targets: options.targets, classes, ..Dataset::default() };
     let (mut parts, mut groups) = (Vec::new(), Vec::new());
     for (row, said) in rows.into_iter().zip(said) {
         if !row.is_there {
@@ -98,10 +98,7 @@ pub(crate) fn read(table: &TableFile, options: &DataOptions, known: Option<&Know
             continue;
         }
         let source = Source::file(row.path);
-        all.samples.push(match said {
-            Said::Class(label) => Sample::new(source, label),
-            Said::Targets(targets) => Sample::with_targets(source, targets),
-        });
+        all.samples.push(Sample { source, target: said });
         parts.extend(row.part);
         groups.extend(row.group);
     }
@@ -116,12 +113,6 @@ pub(crate) fn read(table: &TableFile, options: &DataOptions, known: Option<&Know
     }
     let Columns { part, group, .. } = reader.columns;
     Ok(Table { all, parts: part.map(|_| parts), groups: group.map(|_| groups), warnings })
-}
-
-/// What a line says of its picture.
-enum Said {
-    Class(u32),
-    Targets(Vec<f32>),
 }
 
 /// What the rows' labels mean.
@@ -205,7 +196,7 @@ impl Reader<'_> {
     }
 
     /// One class a row.
-    fn classes(&self, rows: &[Row], known: Option<&Known<'_>>) -> Result<(Vec<String>, Vec<Said>)> {
+    fn classes(&self, rows: &[Row], known: Option<&Known<'_>>) -> Result<(Vec<String>, Vec<Target>)> {
         if let Some(row) = rows.iter().find(|row| row.labels[0].is_empty()) {
             return Err(self.wrong(
                 row,
@@ -215,7 +206,7 @@ impl Reader<'_> {
         }
         let named = rows.iter().map(|row| (row, row.labels[0].as_str()));
         let (classes, positions) = self.positions(named, known)?;
-        Ok((classes, rows.iter().map(|row| Said::Class(positions[row.labels[0].as_str()])).collect()))
+        Ok((classes, rows.iter().map(|row| Target::Class(positions[row.labels[0].as_str()])).collect()))
     }
 
     /// Several labels in a cell.
@@ -225,7 +216,7 @@ impl Reader<'_> {
         separator: Option<&str>,
         known: Option<&Known<'_>>,
         warnings: &mut Vec<String>,
-    ) -> Result<(Vec<String>, Vec<Said>)> {
+    ) -> Result<(Vec<String>, Vec<Target>)> {
         let occurs = |separator: &&str| rows.iter().any(|row| row.labels[0].contains(separator));
         let separator = separator.or_else(|| [";", "|", ","].into_iter().find(occurs)).unwrap_or(" ");
         if separator.is_empty() {
@@ -241,7 +232,7 @@ impl Reader<'_> {
         let said = sets.iter().map(|set| {
             let mut targets = vec![0.0; classes.len()];
             set.iter().for_each(|label| targets[positions[label.as_str()] as usize] = 1.0);
-            Said::Targets(targets)
+            Target::Labels(targets.into())
         });
         let said = said.collect();
         let bare: Vec<&Row> =
@@ -259,23 +250,23 @@ impl Reader<'_> {
     }
 
     /// A column a class, with 1 in one of them.
-    fn one_hot(&self, rows: &[Row], known: Option<&Known<'_>>) -> Result<(Vec<String>, Vec<Said>)> {
+    fn one_hot(&self, rows: &[Row], known: Option<&Known<'_>>) -> Result<(Vec<String>, Vec<Target>)> {
         let (classes, said) = self.flags(rows, known)?;
         let single = said.into_iter().zip(rows).map(|(said, row)| {
-            let Said::Targets(targets) = said else { return Ok(said) };
-            let mut set = (0u32..).zip(&targets).filter(|(_, target)| **target > 0.0).map(|(class, _)| class);
+            let Target::Labels(targets) = said else { return Ok(said) };
+            let mut set = (0u32..).zip(&*targets).filter(|(_, target)| **target > 0.0).map(|(class, _)| class);
             match (set.next(), set.next()) {
-                (Some(class), None) => Ok(Said::Class(class)),
+                (Some(class), None) => Ok(Target::Class(class)),
                 (None, _) => Err(Error::Data(format!(
                     "{}:{}: {} is of none of the classes {}: give it a 1 or remove the line; where images may show \
-                     none or several of them, choose `task` multi-label",
+                     none or several of them, choose `targets = labels`",
                     self.file.display(),
                     row.line,
                     row.name,
                     classes.join(", ")
                 ))),
                 (Some(a), Some(b)) => Err(Error::Data(format!(
-                    "{}:{}: {} is of several classes, '{}' and '{}' among them: choose `task` multi-label, or name the one \
+                    "{}:{}: {} is of several classes, '{}' and '{}' among them: choose `targets = labels`, or name the one \
                      column of labels with `label_columns`",
                     self.file.display(),
                     row.line,
@@ -290,7 +281,7 @@ impl Reader<'_> {
     }
 
     /// A column a class, with 0 or 1.
-    fn flags(&self, rows: &[Row], known: Option<&Known<'_>>) -> Result<(Vec<String>, Vec<Said>)> {
+    fn flags(&self, rows: &[Row], known: Option<&Known<'_>>) -> Result<(Vec<String>, Vec<Target>)> {
         let columns = self.columns.labels.iter().map(|&column| self.columns.names[column].clone());
         let columns: Vec<String> = columns.collect();
         let head = &rows[0];
@@ -309,14 +300,14 @@ impl Reader<'_> {
                     }
                 };
             }
-            Ok(Said::Targets(targets))
+            Ok(Target::Labels(targets.into()))
         });
         let said = said.collect::<Result<_>>()?;
         Ok((classes, said))
     }
 
     /// A number a column.
-    fn values(&self, rows: &[Row]) -> Result<(Vec<String>, Vec<Said>)> {
+    fn values(&self, rows: &[Row]) -> Result<(Vec<String>, Vec<Target>)> {
         let number = |row: &Row, column: usize| {
             let cell = &row.labels[column];
             cell.parse::<f32>().ok().filter(|value| value.is_finite()).ok_or_else(|| {
@@ -327,7 +318,7 @@ impl Reader<'_> {
         let values = |row| -> Result<Vec<f32>> {
             (0..self.columns.labels.len()).map(|column| number(row, column)).collect()
         };
-        let said = rows.iter().map(|row| Ok(Said::Targets(values(row)?))).collect::<Result<_>>()?;
+        let said = rows.iter().map(|row| Ok(Target::Values(values(row)?.into()))).collect::<Result<_>>()?;
         let names = self.columns.labels.iter().map(|&column| self.columns.names[column].clone());
         Ok((names.collect(), said))
     }

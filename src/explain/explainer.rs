@@ -11,13 +11,14 @@ use rayon::prelude::*;
 use super::cam::{class_map, mean_gradient, plus_plus, saliency};
 use super::{Map, Method};
 use crate::gpu::Caps;
-use crate::models::{IMAGE_LAYER, InputKind, Network, Preprocess, Recording, Task};
+use crate::models::{IMAGE_LAYER, InputKind, Network, Preprocess, Recording};
 use crate::nn::{Freeze, Mode, lies_in};
 use crate::ops::backward_from;
 use crate::plan::{Device, Plan, Program, Request, compile};
 use crate::rng::Stream;
 use crate::tape::{DType, Phase, Tape, ValueId, kept_input};
-use crate::train::{answers, fitting_batch};
+use crate::task::{self, TaskRef};
+use crate::train::fitting_batch;
 use crate::{Error, Result};
 
 /// A network ready to say which part of a picture speaks for a class.
@@ -45,7 +46,7 @@ pub struct Explainer {
     /// Height, width and channels of what is differentiated by.
     shape: [usize; 3],
     classes: usize,
-    task: Task,
+    task: TaskRef,
     temperature: Option<f64>,
     preprocess: Preprocess,
     samples: usize,
@@ -104,7 +105,7 @@ impl Explainer {
             batch,
             shape,
             classes: net.classes().len(),
-            task: net.config().task,
+            task: task::of(&net)?,
             temperature: net.config().temperature,
             preprocess: net.preprocess().clone(),
             samples: Self::SAMPLES,
@@ -173,7 +174,7 @@ impl Explainer {
         if let Some(class) = classes.iter().flatten().find(|&&class| class >= self.classes) {
             return Err(Error::Usage(format!("class {class}: the network has {}, from 0 on", self.classes)));
         }
-        if self.task == Task::Regression && self.classes > 1 && classes.contains(&None) {
+        if !self.task.ranks() && self.classes > 1 && classes.contains(&None) {
             return Err(Error::Usage(format!(
                 "the network tells {} numbers: name the one to explain",
                 self.classes
@@ -271,7 +272,7 @@ impl Explainer {
         let asked = rows.map(|(row, &class)| {
             let top = || (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a)));
             let class = class.or_else(top).unwrap_or_default();
-            Asked { class, logit: row[class], answer: answers(self.task, self.temperature, row)[class] }
+            Asked { class, logit: row[class], answer: self.task.predict(row, self.temperature)[class] }
         });
         asked.collect()
     }

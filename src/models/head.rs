@@ -83,6 +83,21 @@ impl Network {
         hidden: Option<usize>,
         seed: u64,
     ) -> Result<()> {
+        self.replace_head_for_task("", classes.len(), classes, hidden, seed)
+    }
+
+    /// The same for a task with so many outputs; see [`crate::models::Config::task`].
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for no class, and for no output.
+    pub fn replace_head_for_task(
+        &mut self,
+        task: &str,
+        outputs: usize,
+        classes: Vec<String>,
+        hidden: Option<usize>,
+        seed: u64,
+    ) -> Result<()> {
         let taught = !self.fresh_head
             && !self.knows_imagenet()
             && self.classes() != numbered_classes(self.classes().len())?;
@@ -95,11 +110,16 @@ impl Network {
             false => Default::default(),
         };
         let before = self.config.clone();
-        let names = before.classes.clone();
+        let (names, own) = (before.classes.clone(), before.outputs.is_none());
+        self.config.task = task.into();
+        self.config.outputs = (outputs != classes.len()).then_some(outputs);
         (self.config.classes, self.config.hidden, self.config.temperature) = (classes, hidden, None);
         self.rebuild(before)?;
         self.init_head(seed);
-        self.keep_rows(&names, &specs, &old);
+        // Outputs that are not the classes' have no names to be known by.
+        if own && self.config.outputs.is_none() {
+            self.keep_rows(&names, &specs, &old);
+        }
         Ok(())
     }
 

@@ -43,7 +43,7 @@ pub use mobilenet_v1::MobileNetV1;
 pub use mobilenet_v2::MobileNetV2;
 pub use mobilenet_v3::MobileNetV3;
 pub(crate) use network::mult_adds;
-pub use network::{Config, Network, Task};
+pub use network::{Config, Network};
 pub use preprocess::{Filter, Preprocess};
 pub use record::{Head, IMAGE_LAYER, InputKind, Recorded, Recording};
 pub use resnet::Resnet;

@@ -14,34 +14,6 @@ use crate::nn::{
 use crate::tape::{Io, Node, Tape, Type, ValueId};
 use crate::{Error, Result};
 
-/// What is told of a picture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Task {
-    /// Which one of the classes it shows.
-    #[default]
-    Classes,
-    /// Which of the classes it shows: none, one or several.
-    MultiLabel,
-    /// One number or several.
-    Regression,
-}
-
-impl Task {
-    /// What belongs to each picture, for people.
-    pub fn targets(self) -> &'static str {
-        match self {
-            Task::Classes => "one class each",
-            Task::MultiLabel => "any number of labels each",
-            Task::Regression => "numbers",
-        }
-    }
-
-    fn is_classes(&self) -> bool {
-        *self == Task::Classes
-    }
-}
-
 /// All that is needed to build a network again, and to use it: what travels in a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Config {
@@ -59,9 +31,12 @@ pub struct Config {
     pub preprocess: Preprocess,
     /// Names of the classes, in the order of the outputs.
     pub classes: Vec<String>,
-    /// What the outputs tell of a picture.
-    #[serde(default, skip_serializing_if = "Task::is_classes")]
-    pub task: Task,
+    /// The name of the task that it is trained for; empty for the usual one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub task: String,
+    /// Outputs of the last layer, where the task does not take one for each class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<usize>,
     /// Whether the auxiliary heads are there, which only training uses.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub auxiliary: bool,
@@ -135,7 +110,8 @@ impl Network {
             norm: choice.norm.unwrap_or_else(|| choice.model.build(width).norm()),
             preprocess: choice.preprocess.clone(),
             classes,
-            task: Task::default(),
+            task: String::new(),
+            outputs: None,
             auxiliary: false,
             hidden: None,
             temperature: None,
@@ -184,7 +160,8 @@ impl Network {
                 norm: architecture.norm(),
                 preprocess,
                 classes,
-                task: Task::default(),
+                task: String::new(),
+                outputs: None,
                 auxiliary: false,
                 hidden: None,
                 temperature: None,
@@ -225,9 +202,15 @@ impl Network {
         if self.config.classes.is_empty() {
             return Err(Error::Usage("a network needs at least one class".into()));
         }
-        let outputs = self.config.classes.len();
-        if outputs > MOST_OUTPUTS {
-            return Err(Error::Usage(format!("{outputs} classes: a network has at most {MOST_OUTPUTS}")));
+        let most = self.config.classes.len().max(self.outputs());
+        if most > MOST_OUTPUTS {
+            return Err(Error::Usage(format!("{most} classes: a network has at most {MOST_OUTPUTS}")));
+        }
+        if self.outputs() == 0 {
+            return Err(Error::Usage(format!(
+                "the task '{}' needs more classes than these",
+                self.config.task
+            )));
         }
         if let Some(hidden) = self.config.hidden.filter(|hidden| !(1..=MOST_OUTPUTS).contains(hidden)) {
             return Err(Error::Usage(format!(
@@ -239,7 +222,7 @@ impl Network {
         let image = tape.input("image", Type::f32(&[1, side, side, 3]));
         let mut g = Graph::new(&mut tape, self.settings(Mode::Eval));
         let features = self.architecture.features(&mut g, image)?;
-        self.architecture.head(&mut g, features, self.config.classes.len())?;
+        self.architecture.head(&mut g, features, self.outputs())?;
         let (specs, layers) = g.into_declared();
         self.features = tape.shape(features)[1..].to_vec();
         self.index = specs.iter().enumerate().map(|(i, s)| (s.path.clone(), i)).collect();
@@ -258,7 +241,7 @@ impl Network {
             norm: self.config.norm,
             mask: &self.mask,
             dropout: self.dropout,
-            auxiliary: self.config.auxiliary.then_some(self.config.classes.len()),
+            auxiliary: self.config.auxiliary.then_some(self.outputs()),
             hidden: self.config.hidden,
         }
     }
@@ -286,6 +269,11 @@ impl Network {
     /// Names of the classes.
     pub fn classes(&self) -> &[String] {
         &self.config.classes
+    }
+
+    /// Outputs of the last layer: one for each class, but for tasks that have another number.
+    pub fn outputs(&self) -> usize {
+        self.config.outputs.unwrap_or(self.config.classes.len())
     }
 
     /// Whether the classes are ImageNet's, in its order.
@@ -474,9 +462,10 @@ impl Network {
         Ok(())
     }
 
-    /// Says what the outputs tell of a picture.
-    pub fn set_task(&mut self, task: Task) {
-        self.config.task = task;
+    /// Names the task that it is trained for, one with as many outputs; another number needs another head:
+    /// [`Network::replace_head_for_task`].
+    pub fn set_task(&mut self, task: &str) {
+        self.config.task = task.into();
     }
 
     /// Sets what logits are divided by for probabilities, or takes it away.

@@ -79,7 +79,7 @@ impl Network {
         let x = self.normalise(&mut g, image, recording.input)?;
         let features = self.architecture.features(&mut g, x)?;
         g.in_head = true;
-        let logits = self.architecture.head(&mut g, features, self.config.classes.len())?;
+        let logits = self.architecture.head(&mut g, features, self.outputs())?;
         let heads = std::mem::take(&mut g.auxiliary);
         let learns = |v: ValueId| tape.requires_grad(v);
         let weight = self.architecture.auxiliary().map_or(0.0, |a| a.weight);
@@ -96,7 +96,7 @@ impl Network {
         let features = tape.input("features", Type::f32(&shape));
         let mut g = Graph::new(tape, self.settings(mode));
         g.in_head = true;
-        let logits = self.architecture.head(&mut g, features, self.config.classes.len())?;
+        let logits = self.architecture.head(&mut g, features, self.outputs())?;
         Ok(Head { features, logits, step: step_of(tape) })
     }
 

@@ -7,6 +7,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, LayerMark, ParamSpec};
+use crate::text::grouped;
 use crate::{Error, Result, did_you_mean};
 
 /// How a batch norm takes part.
@@ -339,19 +340,6 @@ impl fmt::Display for FreezeSummary {
         }
         Ok(())
     }
-}
-
-/// 11689512 -> "11,689,512".
-pub(crate) fn grouped(n: usize) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]

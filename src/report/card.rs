@@ -8,10 +8,11 @@ use askama::Template;
 use super::python::program;
 use crate::data::GroupBy;
 use crate::models::manifest::{self, Weights};
-use crate::models::{Filter, Naming, Network, Precision, Task, registry};
+use crate::models::{Filter, Naming, Network, Precision, registry};
 use crate::nn::PaddingStyle;
-use crate::nn::freeze::grouped;
-use crate::train::{Best, Config, HeadSolver, RunFile, Strategy, interval, read_best, read_metrics};
+use crate::task::{self, Ability, TaskRef};
+use crate::text::grouped;
+use crate::train::{Best, Config, HeadSolver, RunFile, Strategy, read_best, read_metrics};
 use crate::{Error, Result};
 
 /// Classes that are named.
@@ -35,7 +36,12 @@ impl Exported<'_> {
 }
 
 /// A name and what is said of it.
-type Row = (&'static str, String);
+type Row = (String, String);
+type Named = (&'static str, String);
+
+fn rows(named: Vec<Named>) -> Vec<Row> {
+    named.into_iter().map(|(name, text)| (name.to_string(), text)).collect()
+}
 
 /// What a card says.
 #[derive(Debug, Template)]
@@ -46,7 +52,8 @@ pub struct Card {
     library: &'static str,
     /// Repository of the weights that it began with, where it is known.
     base_model: Option<String>,
-    classifies: bool,
+    /// The hub's name of the task, where it has one.
+    pipeline: Option<&'static str>,
     tags: Vec<String>,
     title: String,
     what: String,
@@ -74,49 +81,39 @@ impl Card {
     /// [`Error::Io`], [`Error::Data`] and [`Error::Weights`] about files of the run.
     pub fn new(net: &Network, run: Option<&Path>, exported: Exported<'_>) -> Result<Self> {
         let run = run.map(Run::read).transpose()?;
-        let (task, classes) = (net.config().task, net.classes());
-        let count = grouped(classes.len());
+        let (task, classes) = (task::of(net)?, net.classes());
         let obstacle = net.obstacle(exported.naming);
         let library = match (exported.naming, obstacle) {
             (_, Some(_)) => "defrost",
             (Naming::Torchvision, _) => "torchvision",
             (Naming::Timm, _) => "timm",
         };
-        let told = match task {
-            Task::Classes => format!("tells which of {count} classes a picture shows"),
-            Task::MultiLabel => {
-                format!("tells which of {count} labels belong to a picture: none, one or several")
-            }
-            Task::Regression => {
-                format!("tells {count} number{} of a picture", if classes.len() == 1 { "" } else { "s" })
-            }
-        };
+        let about = task.card(classes);
         let architecture = &net.config().model;
         let subject = run.as_ref().map_or_else(|| "pictures".to_string(), Run::subject);
         let base = run.as_ref().and_then(|run| base(&run.file.arguments));
         let mut tags: Vec<String> = vec!["defrost".into(), "transfer-learning".into(), architecture.clone()];
-        if task != Task::Regression {
-            tags.insert(0, "image-classification".into());
-        }
+        tags.splice(0..0, about.pipeline.map(String::from));
         Ok(Card {
             licence: base.map(|base| base.licence.clone()),
             library,
             base_model: base.map(|base| base.repository.clone()),
-            classifies: task != Task::Regression,
+            pipeline: about.pipeline,
             tags,
             title: format!("{architecture} for {subject}"),
             what: format!(
-                "This network {told}. It is a {architecture} taught with \
-                 [Defrost](https://crates.io/crates/defrost)."
+                "This network {}. It is a {architecture} trained with \
+                 [Defrost](https://crates.io/crates/defrost).",
+                about.what
             ),
-            network: network(net, library, exported)?,
-            outputs: if task == Task::Regression { "Numbers" } else { "Classes" },
+            network: rows(network(net, library, exported)?),
+            outputs: about.outputs,
             classes: classes.iter().take(NAMED).map(|class| plain(class)).collect(),
             more_classes: classes.len().saturating_sub(NAMED),
-            data: run.as_ref().map_or(Vec::new(), Run::data),
+            data: run.as_ref().map_or(Vec::new(), |run| rows(run.data())),
             origin: origin(run.as_ref(), base),
-            teaching: run.as_ref().map_or(Vec::new(), Run::teaching),
-            measures: run.as_ref().map_or(Vec::new(), |run| run.measures(net)),
+            teaching: run.as_ref().map_or(Vec::new(), |run| rows(run.teaching())),
+            measures: run.as_ref().map_or(Vec::new(), |run| run.metrics(task)),
             preprocessing: preprocessing(net),
             file: exported.name(),
             python: if obstacle.is_none() { Some(program(net, exported)?) } else { None },
@@ -124,7 +121,7 @@ impl Card {
                 let library = if exported.naming == Naming::Timm { "timm" } else { "torchvision" };
                 format!("It does not load into {library}: {why}.")
             }),
-            limits: limits(net, run.as_ref(), exported.precision),
+            limits: limits(net, task, &about, run.as_ref(), exported.precision),
         })
     }
 
@@ -168,7 +165,7 @@ impl Run {
         name.map_or_else(|| "pictures".into(), |name| plain(&name.to_string_lossy()))
     }
 
-    fn data(&self) -> Vec<Row> {
+    fn data(&self) -> Vec<Named> {
         let Config { open, val_fraction, seed, .. } = &self.file.arguments;
         let mut rows = vec![
             ("data", self.subject()),
@@ -188,7 +185,7 @@ impl Run {
         rows
     }
 
-    fn teaching(&self) -> Vec<Row> {
+    fn teaching(&self) -> Vec<Named> {
         let config = &self.file.arguments;
         let strategy = match config.strategy {
             Strategy::Features => {
@@ -221,39 +218,17 @@ impl Run {
         rows
     }
 
-    fn measures(&self, net: &Network) -> Vec<Row> {
+    fn metrics(&self, task: TaskRef) -> Vec<Row> {
         let Some(Best { score, .. }) = self.best else { return Vec::new() };
-        let pictures = self.file.val_pictures;
-        let mut rows = Vec::new();
-        match net.config().task {
-            Task::Classes => {
-                let right = (score.accuracy * pictures as f64).round() as usize;
-                let (low, high) = interval(right, pictures);
-                rows.push((
-                    "validation accuracy",
-                    format!(
-                        "{} of {} pictures, 95% interval {} to {}",
-                        percent(score.accuracy),
-                        grouped(pictures),
-                        percent(low),
-                        percent(high)
-                    ),
-                ));
-                let training = self.train_accuracy.map(percent);
-                rows.extend(
-                    training.map(|share| {
-                        ("training accuracy", format!("{share}, on pictures as they were varied"))
-                    }),
-                );
-            }
-            Task::MultiLabel => rows.push((
-                "validation mAP",
-                format!("{} on {} pictures", percent(score.accuracy), grouped(pictures)),
-            )),
-            Task::Regression => rows
-                .push(("validation R2", format!("{:.4} on {} pictures", score.accuracy, grouped(pictures)))),
+        let (names, images) =
+            (task.metric(), if score.count > 0 { score.count } else { self.file.val_pictures });
+        let mut rows =
+            vec![(format!("validation {}", names.val), names.with_interval(score.accuracy, images))];
+        if let Some(value) = self.train_accuracy {
+            let training = format!("{}, on images as they were augmented", names.value(value));
+            rows.push((format!("training {}", names.train), training));
         }
-        rows.push(("validation loss", format!("{:.4}", score.loss)));
+        rows.push(("validation loss".into(), format!("{:.4}", score.loss)));
         rows
     }
 }
@@ -287,7 +262,7 @@ fn origin(run: Option<&Run>, base: Option<&Weights>) -> String {
     }
 }
 
-fn network(net: &Network, library: &str, exported: Exported<'_>) -> Result<Vec<Row>> {
+fn network(net: &Network, library: &str, exported: Exported<'_>) -> Result<Vec<Named>> {
     let Exported { file, precision, .. } = exported;
     let config = net.config();
     let about = registry::find(&config.model)?.model.about.split(';').next().unwrap_or_default();
@@ -354,14 +329,14 @@ fn frozen(config: &Config) -> Option<String> {
     (!parts.is_empty()).then(|| plain(&parts.join(", ")))
 }
 
-fn limits(net: &Network, run: Option<&Run>, precision: Precision) -> Vec<String> {
-    let mut limits = Vec::new();
-    if net.config().task == Task::Classes {
-        limits.push(
-            "Whatever a picture shows, the answer is one of the classes above: there is no \"none of them\"."
-                .into(),
-        );
-    }
+fn limits(
+    net: &Network,
+    task: TaskRef,
+    about: &task::Card,
+    run: Option<&Run>,
+    precision: Precision,
+) -> Vec<String> {
+    let mut limits: Vec<String> = about.limits.iter().map(|text| text.to_string()).collect();
     if run.is_some_and(|run| run.best.is_some()) {
         limits.push(
             "The validation pictures chose the epoch that is kept, so that the figures flatter a little: pictures that \
@@ -374,7 +349,7 @@ fn limits(net: &Network, run: Option<&Run>, precision: Precision) -> Vec<String>
          on it: `defrost eval`."
             .into(),
     );
-    if net.config().task == Task::Classes && net.config().temperature.is_none() {
+    if task.can(Ability::Calibration) && net.config().temperature.is_none() {
         limits.push(
             "Its probabilities were not calibrated: 90% need not mean right nine times out of ten (`defrost calibrate`)."
                 .into(),
@@ -410,10 +385,6 @@ fn plain(text: &str) -> String {
         }
     }
     out
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.2}%", share * 100.0)
 }
 
 #[cfg(test)]

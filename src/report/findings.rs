@@ -6,12 +6,10 @@ use std::sync::Arc;
 use super::picture::thumbnail;
 use crate::data::{Dataset, Picture, View};
 use crate::explain::{Explainer, Method, overlay};
-use crate::models::{Network, Task};
+use crate::models::Network;
 use crate::plan::Device;
-use crate::train::{
-    Measures, MultiLabel, Observer, Outputs, Predictor, Regression, SingleLabel, answer, at_temperature,
-    log_sum_exp,
-};
+use crate::task::{self, Metrics, Mistake, TaskRef};
+use crate::train::{Observer, Outputs, Predictor};
 use crate::{Error, Result};
 
 /// Pictures that are looked at; of more, as many are picked evenly.
@@ -25,13 +23,13 @@ const KINDS: usize = 400;
 const LARGE_SIDE: usize = 192;
 const SMALL_SIDE: usize = 64;
 
-/// A picture that the network is wrong about.
+/// An image that the network is wrong about.
 #[derive(Debug, Clone)]
-pub(super) struct Mistake {
+pub(super) struct Example {
     pub(super) name: String,
-    /// What it is, and what the network says; of numbers, both in words.
+    /// Its target and the prediction, in words.
     pub(super) class: String,
-    pub(super) answer: String,
+    pub(super) predicted: String,
     /// Numbers of the classes, where they are classes.
     pub(super) cell: Option<(usize, usize)>,
     pub(super) loss: f64,
@@ -44,13 +42,13 @@ pub(super) struct Mistake {
 pub(super) struct Findings {
     /// Validation pictures there are.
     pub(super) of: usize,
-    pub(super) measures: Measures,
+    pub(super) metrics: Box<dyn Metrics>,
     pub(super) unreadable: usize,
     /// A picture of each class, by its number.
     pub(super) examples: BTreeMap<usize, String>,
     /// The worst first.
-    pub(super) large: Vec<Mistake>,
-    pub(super) small: Vec<Mistake>,
+    pub(super) large: Vec<Example>,
+    pub(super) small: Vec<Example>,
     /// How many pictures the network is wrong about; of numbers, all.
     pub(super) wrong: usize,
 }
@@ -69,61 +67,57 @@ pub(super) fn look(
         set.samples = (0..MOST).map(|i| all[i * of / MOST].clone()).collect();
     }
     let set = Arc::new(set);
-    let classes = net.classes().len();
+    let task = task::of(net)?;
     let mut predictor = Predictor::new(device, net, 32.min(set.len().max(1)))?;
-    let mut outputs = predictor.outputs(set.clone(), observer)?;
-    if let Some(temperature) = net.config().temperature.filter(|_| set.task == Task::Classes) {
-        outputs.logits = at_temperature(&outputs.logits, temperature);
-    }
-    let Outputs { logits, labels, targets, indices, skipped } = &outputs;
-    let measures = match set.task {
-        Task::Classes => Measures::SingleLabel(SingleLabel::new(logits, labels, classes)?),
-        Task::MultiLabel => Measures::MultiLabel(MultiLabel::new(logits, targets, classes)?),
-        Task::Regression => Measures::Regression(Regression::new(logits, targets, classes)?),
-    };
+    let outputs = predictor.outputs(set.clone(), observer)?;
+    let metrics = task.measure(outputs.raw(net), net.config().temperature)?;
+    let Outputs { logits, targets, indices, skipped } = &outputs;
     let mut examples = BTreeMap::new();
-    if set.task == Task::Classes {
-        for (&label, &index) in labels.iter().zip(indices) {
-            if let std::collections::btree_map::Entry::Vacant(entry) = examples.entry(label as usize) {
-                entry.insert(thumbnail(&crop(net, &set, index)?, SMALL_SIDE)?);
-            }
+    for (target, &index) in targets.iter().zip(indices) {
+        if let Some(class) = target.class()
+            && let std::collections::btree_map::Entry::Vacant(entry) = examples.entry(class as usize)
+        {
+            entry.insert(thumbnail(&crop(net, &set, index)?, SMALL_SIDE)?);
         }
     }
-    let mut wrong: Vec<Wrong> =
-        (0..indices.len()).filter_map(|row| Wrong::of(&outputs, set.task, row, classes)).collect();
-    wrong.sort_by(|a, b| b.loss.total_cmp(&a.loss));
+    let rows = logits.chunks_exact(net.outputs()).zip(targets).enumerate();
+    let mut wrong: Vec<Wrong> = rows
+        .filter_map(|(row, (outputs, target))| Some(Wrong { row, mistake: task.mistake(outputs, target)? }))
+        .collect();
+    wrong.sort_by(|a, b| b.mistake.loss.total_cmp(&a.mistake.loss));
     // Each kind of mistake has a picture; for the rest it is the worst that count.
     let (mut kinds, mut small) = (BTreeSet::new(), Vec::new());
     for (i, wrong) in wrong.iter().enumerate() {
-        let first = kinds.len() < KINDS && kinds.insert((wrong.class, wrong.answer));
+        let first = kinds.len() < KINDS && kinds.insert(wrong.mistake.classes);
         if i < SMALL || first {
             let picture = thumbnail(&crop(net, &set, indices[wrong.row])?, SMALL_SIDE)?;
-            small.push(wrong.told(net, &set, &outputs, picture));
+            small.push(wrong.told(net, task, &set, &outputs, picture));
         }
     }
-    let large = large(device, net, &set, &outputs, &wrong)?;
-    Ok(Findings { of, measures, unreadable: skipped.len(), examples, large, small, wrong: wrong.len() })
+    let large = large(device, net, task, &set, &outputs, &wrong)?;
+    Ok(Findings { of, metrics, unreadable: skipped.len(), examples, large, small, wrong: wrong.len() })
 }
 
 /// The worst mistakes, with what the network looked at where there are classes.
 fn large(
     device: &Device,
     net: &Network,
+    task: TaskRef,
     set: &Arc<Dataset>,
     outputs: &Outputs,
     wrong: &[Wrong],
-) -> Result<Vec<Mistake>> {
+) -> Result<Vec<Example>> {
     let worst = &wrong[..wrong.len().min(LARGE)];
     let crops: Vec<Picture> =
         worst.iter().map(|w| crop(net, set, outputs.indices[w.row])).collect::<Result<_>>()?;
     let mut explained: Vec<Vec<String>> = vec![Vec::new(); worst.len()];
-    if set.task == Task::Classes
-        && !worst.is_empty()
+    let cells: Option<Vec<(usize, usize)>> = worst.iter().map(|w| w.mistake.classes).collect();
+    if let Some(cells) = cells.filter(|cells| !cells.is_empty())
         && let Some(mut explainer) = explainer(device, net, worst.len())?
     {
         let pixels: Vec<Vec<u8>> = crops.iter().map(|crop| crop.rgb.clone()).collect();
-        for side in [|w: &Wrong| w.answer, |w: &Wrong| w.class] {
-            let asked: Vec<Option<usize>> = worst.iter().map(|w| Some(side(w))).collect();
+        for side in [|cell: &(usize, usize)| cell.1, |cell: &(usize, usize)| cell.0] {
+            let asked: Vec<Option<usize>> = cells.iter().map(|cell| Some(side(cell))).collect();
             let maps = explainer.maps(&pixels, &asked)?;
             for ((map, crop), to) in maps.iter().zip(&crops).zip(&mut explained) {
                 to.push(thumbnail(&overlay(crop, map)?, LARGE_SIDE)?);
@@ -132,7 +126,7 @@ fn large(
     }
     let all = worst.iter().zip(&crops).zip(explained);
     all.map(|((wrong, crop), maps)| {
-        Ok(Mistake { maps, ..wrong.told(net, set, outputs, thumbnail(crop, LARGE_SIDE)?) })
+        Ok(Example { maps, ..wrong.told(net, task, set, outputs, thumbnail(crop, LARGE_SIDE)?) })
     })
     .collect()
 }
@@ -152,66 +146,32 @@ fn crop(net: &Network, set: &Dataset, index: usize) -> Result<Picture> {
     Ok(Picture { width: side, height: side, rgb })
 }
 
-/// A row of the outputs that is wrong, and by how much.
+/// A row of the outputs that is wrong.
 struct Wrong {
     row: usize,
-    class: usize,
-    answer: usize,
-    loss: f64,
+    mistake: Mistake,
 }
 
 impl Wrong {
-    fn of(outputs: &Outputs, task: Task, row: usize, classes: usize) -> Option<Wrong> {
-        let row_of = |all: &'_ [f32]| -> Vec<f64> {
-            let row = all.get(row * classes..(row + 1) * classes).unwrap_or_default();
-            row.iter().map(|&x| x.into()).collect()
-        };
-        let (logits, targets) = (row_of(&outputs.logits), row_of(&outputs.targets));
-        match task {
-            Task::Classes => {
-                let class = outputs.labels[row] as usize;
-                let answer = answer(&outputs.logits[row * classes..][..classes], class);
-                let loss = log_sum_exp(logits.iter().copied()) - logits[class];
-                (answer != class).then_some(Wrong { row, class, answer, loss })
-            }
-            Task::MultiLabel => {
-                // Binary cross-entropy, summed over the labels.
-                let entropy = |(x, t): (&f64, &f64)| x.max(0.0) - x * t + (-x.abs()).exp().ln_1p();
-                let wrong = logits.iter().zip(&targets).any(|(x, t)| (*x > 0.0) != (*t > 0.5));
-                let loss = logits.iter().zip(&targets).map(entropy).sum();
-                wrong.then_some(Wrong { row, class: 0, answer: 0, loss })
-            }
-            Task::Regression => {
-                let loss = logits.iter().zip(&targets).map(|(x, t)| (x - t).powi(2)).sum();
-                Some(Wrong { row, class: 0, answer: 0, loss })
-            }
+    fn told(
+        &self,
+        net: &Network,
+        task: TaskRef,
+        set: &Dataset,
+        outputs: &Outputs,
+        picture: String,
+    ) -> Example {
+        let index = outputs.indices[self.row];
+        let row = &outputs.logits[self.row * net.outputs()..][..net.outputs()];
+        Example {
+            name: set.samples[index].name().display().to_string(),
+            class: outputs.targets[self.row].describe(net.classes()),
+            predicted: task.predicted(row).describe(net.classes()),
+            cell: self.mistake.classes,
+            loss: self.mistake.loss,
+            picture,
+            maps: Vec::new(),
         }
-    }
-
-    fn told(&self, net: &Network, set: &Dataset, outputs: &Outputs, picture: String) -> Mistake {
-        let names = net.classes();
-        let row = self.row * names.len()..(self.row + 1) * names.len();
-        let numbers = |all: &[f32], is: fn(f32) -> bool, labels: bool| {
-            let values = names.iter().zip(all.get(row.clone()).unwrap_or_default());
-            let told: Vec<String> = values
-                .filter(|(_, v)| !labels || is(**v))
-                .map(|(name, v)| if labels { name.clone() } else { format!("{name} {v:.3}") })
-                .collect();
-            if told.is_empty() { "none".to_string() } else { told.join(", ") }
-        };
-        let (class, answer) = match set.task {
-            Task::Classes => (names[self.class].clone(), names[self.answer].clone()),
-            task => {
-                let labels = task == Task::MultiLabel;
-                (
-                    numbers(&outputs.targets, |t| t > 0.5, labels),
-                    numbers(&outputs.logits, |x| x > 0.0, labels),
-                )
-            }
-        };
-        let cell = (set.task == Task::Classes).then_some((self.class, self.answer));
-        let name = set.samples[outputs.indices[self.row]].name().display().to_string();
-        Mistake { name, class, answer, cell, loss: self.loss, picture, maps: Vec::new() }
     }
 }
 
@@ -219,13 +179,13 @@ impl Wrong {
 ///
 /// # Errors
 /// Where a name cannot be written.
-pub(super) fn confusion_csv(measures: &SingleLabel, classes: &[String]) -> Result<String> {
+pub(super) fn confusion_csv(confusion: &[Vec<usize>], classes: &[String]) -> Result<String> {
     let failed =
         |e: &dyn std::fmt::Display| Error::Data(format!("the confusion matrix cannot be written: {e}"));
     let mut writer = csv::Writer::from_writer(Vec::new());
     let head = std::iter::once("class".to_string()).chain(classes.iter().cloned());
     writer.write_record(head).map_err(|e| failed(&e))?;
-    for (name, row) in classes.iter().zip(&measures.confusion) {
+    for (name, row) in classes.iter().zip(confusion) {
         let row = std::iter::once(name.clone()).chain(row.iter().map(usize::to_string));
         writer.write_record(row).map_err(|e| failed(&e))?;
     }

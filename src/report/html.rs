@@ -9,10 +9,10 @@ use askama::Template;
 use super::findings::{confusion_csv, look};
 use super::page::{Material, Page};
 use super::savings::savings;
-use crate::data::{Augment, DataOptions, Splits, Task, by_name, open_labelled_with};
+use crate::data::{Augment, DataOptions, Splits, by_name, open_labelled_with};
 use crate::nn::write_atomically;
 use crate::plan::Device;
-use crate::train::{Measures, Observer, RunFile, contact_sheet, read_best, read_metrics, reopen};
+use crate::train::{Observer, RunFile, contact_sheet, read_best, read_metrics, reopen};
 use crate::{Error, Result};
 
 /// Writes `report.html` of the run in `folder`, a page that needs no other file and no network: figures, curves, each
@@ -76,8 +76,8 @@ pub fn write(
         }
         false => None,
     };
-    if let (Task::Classes, Measures::SingleLabel(measures)) = (net.config().task, &findings.measures) {
-        let table = confusion_csv(measures, net.classes())?;
+    if let Some(confusion) = findings.metrics.confusion() {
+        let table = confusion_csv(confusion, net.classes())?;
         write_atomically(folder.join("confusion.csv"), |file| file.write_all(table.as_bytes()))?;
     }
     let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned();

@@ -3,13 +3,13 @@
 use askama::Template;
 
 use super::chart::{COLOURS, Chart, around, hex};
-use super::findings::{Findings, Mistake};
+use super::findings::{Example, Findings};
 use super::savings::{Measured, Savings, StepCost};
 use crate::Result;
-use crate::data::Task;
 use crate::models::Network;
-use crate::nn::freeze::grouped;
-use crate::train::{EpochMetrics, Measures, RunFile, SingleLabel, interval};
+use crate::task::{self, Calibration, MetricNames, Table, most_confused};
+use crate::text::{duration, grouped};
+use crate::train::{EpochMetrics, RunFile};
 
 /// Classes that the confusion matrix has room for.
 const MATRIX: usize = 30;
@@ -20,7 +20,7 @@ const PAIRS: usize = 12;
 pub(super) type Row = (String, String);
 
 pub(super) struct Figure {
-    title: &'static str,
+    title: String,
     svg: String,
     legend: Vec<(String, &'static str)>,
 }
@@ -55,7 +55,7 @@ struct MatrixRow {
 
 struct Pair {
     class: String,
-    answer: String,
+    predicted: String,
     count: usize,
     pictures: [Option<String>; 2],
 }
@@ -74,11 +74,16 @@ pub(super) struct Page {
     matrix: Vec<MatrixRow>,
     left_out: usize,
     pairs: Vec<Pair>,
-    classifies: bool,
+    /// What a row of the table is of, what its bars are of, and what its columns mean.
+    table_of: &'static str,
+    bar: Option<&'static str>,
+    note: &'static str,
+    /// Whether there is a confusion matrix.
+    confusions: bool,
     /// Whether there are maps.
     explained: bool,
-    large: Vec<Mistake>,
-    small: Vec<Mistake>,
+    large: Vec<Example>,
+    small: Vec<Example>,
     mistakes: String,
     savings_head: String,
     savings: Vec<[String; 5]>,
@@ -108,19 +113,6 @@ pub(super) struct Material<'a> {
     pub(super) sheet: Option<String>,
 }
 
-fn percent(share: f64) -> String {
-    format!("{:.1}%", 100.0 * share)
-}
-
-/// Seconds for people.
-fn duration(seconds: f64) -> String {
-    match seconds {
-        s if s < 1.0 => format!("{:.0} ms", 1e3 * s),
-        s if s < 100.0 => format!("{s:.1} s"),
-        s => format!("{:.0} min {:02.0} s", (s / 60.0).floor(), (s % 60.0).floor()),
-    }
-}
-
 /// A word of `config.json`.
 fn word(value: &impl serde::Serialize) -> String {
     match serde_json::to_value(value) {
@@ -132,68 +124,45 @@ fn word(value: &impl serde::Serialize) -> String {
 
 impl Page {
     pub(super) fn new(from: Material<'_>) -> Result<Page> {
-        let Material { name, set, file, net, metrics, best_epoch, findings, savings, frozen, sheet } = from;
-        let task = net.config().task;
+        let Material { name, set, file, net, metrics: epochs, best_epoch, findings, savings, frozen, sheet } =
+            from;
+        let task = task::of(net)?;
         let config = &file.arguments;
         let names = net.classes();
-        let Findings { of, measures, unreadable, examples, large, small, wrong } = findings;
-        let seconds = metrics.last().map_or(0.0, |m| m.seconds);
+        let Findings { of, metrics, unreadable, examples, large, small, wrong } = findings;
+        let seconds = epochs.last().map_or(0.0, |m| m.seconds);
         let mut cards = Vec::new();
         let mut add =
             |name: &str, value: String, about: &str| cards.push((name.to_string(), value, about.to_string()));
-        let (headline, count) = match &measures {
-            Measures::SingleLabel(m) => {
-                let (low, high) = m.top1_interval;
-                add("right", percent(m.top1), &format!("{} of {}", grouped(m.right()), grouped(m.count)));
-                add("95% interval", format!("{} to {}", percent(low), percent(high)), "Wilson's");
-                if names.len() > 5 {
-                    add("right within five", percent(m.top5), "");
-                }
-                add("loss", format!("{:.3}", m.loss), "cross-entropy");
-                add("calibration error", percent(m.calibration.ece), "ECE: 0 is honest");
-                (format!("{} right", percent(m.top1)), m.count)
-            }
-            Measures::MultiLabel(m) => {
-                add("mAP", percent(m.mean_average_precision), "mean average precision");
-                add("all labels right", percent(m.exact), "");
-                add("loss", format!("{:.3}", m.loss), "");
-                (format!("mAP {}", percent(m.mean_average_precision)), m.count)
-            }
-            Measures::Regression(m) => {
-                add("R2", format!("{:.3}", m.average.r2), "1 is perfect");
-                add("mean absolute error", format!("{:.4}", m.average.mae), "");
-                add("root mean square error", format!("{:.4}", m.average.rmse), "");
-                (format!("R2 {:.3}", m.average.r2), m.count)
-            }
-        };
-        if let (Some(best), Some(last)) = (best_epoch, metrics.last()) {
+        let (count, all) = (metrics.count(), metrics.figures());
+        let headline = all.first().map_or(String::new(), |first| format!("{} {}", first.name, first.value));
+        all.iter().for_each(|figure| add(figure.name, figure.value.clone(), &figure.note));
+        if let (Some(best), Some(last)) = (best_epoch, epochs.last()) {
             add("best epoch", best.to_string(), &format!("of {}", last.epoch));
         }
         if seconds > 0.0 {
             add("training took", duration(seconds), &file.device);
         }
-        let single = match &measures {
-            Measures::SingleLabel(m) => Some(m),
-            _ => None,
-        };
+        let confusion = metrics.confusion();
         let (matrix, left_out) =
-            single.map_or_else(Default::default, |m| matrix(m, names, &examples, &small));
-        let pairs = single.map_or_else(Vec::new, |m| pairs(m, names, &examples, &small));
-        let mistakes = match task {
-            Task::Regression => "the pictures with the largest errors".to_string(),
-            _ if wrong > small.len() => format!("{} of {}, the worst first", small.len(), grouped(wrong)),
-            _ => format!("all {}, the worst first", small.len()),
+            confusion.map_or_else(Default::default, |m| matrix(m, names, &examples, &small));
+        let pairs = confusion.map_or_else(Vec::new, |m| pairs(m, names, &examples, &small));
+        let mistakes = if wrong > small.len() {
+            format!("{} of {}, the largest losses first", grouped(small.len()), grouped(wrong))
+        } else {
+            format!("all {}, the largest losses first", small.len())
         };
-        let (class_head, classes) = class_rows(&measures, names, &examples);
+        let table = metrics.table(names);
+        let classes = class_rows(&table, &examples);
         let seen = if count < of - unreadable.min(of) {
             format!(", {} of them", grouped(count))
         } else {
             String::new()
         };
         let mut data = vec![
-            ("pictures".to_string(), config.data.display().to_string()),
-            ("to learn from".into(), grouped(file.train_pictures)),
-            ("to validate with".into(), grouped(file.val_pictures)),
+            ("images".to_string(), config.data.display().to_string()),
+            ("for training".into(), grouped(file.train_pictures)),
+            ("for validation".into(), grouped(file.val_pictures)),
             ("looked at here".into(), format!("{} {set}{seen}", grouped(of))),
         ];
         if unreadable > 0 {
@@ -233,19 +202,22 @@ impl Page {
                 "{} on {} {set}, {}, strategy {}",
                 net.config().model,
                 grouped(count),
-                plural(names.len(), task),
+                task.count_text(names.len()),
                 word(&config.strategy)
             ),
             title: name,
             headline,
             cards,
-            figures: figures(metrics, best_epoch, task, single)?,
-            class_head,
+            figures: figures(epochs, best_epoch, task.metric(), metrics.calibration())?,
+            table_of: table.of,
+            bar: table.bar,
+            note: table.note,
+            class_head: table.head,
             classes,
             matrix,
             left_out,
             pairs,
-            classifies: single.is_some(),
+            confusions: confusion.is_some(),
             explained: large.iter().any(|mistake| !mistake.maps.is_empty()),
             large,
             small,
@@ -265,41 +237,28 @@ impl Page {
     }
 }
 
-fn plural(n: usize, task: Task) -> String {
-    let what = match task {
-        Task::Classes => "classes",
-        Task::MultiLabel => "labels",
-        Task::Regression => "numbers",
-    };
-    format!("{} {what}", grouped(n))
-}
-
 fn figures(
     metrics: &[EpochMetrics],
     best_epoch: Option<usize>,
-    task: Task,
-    single: Option<&SingleLabel>,
+    names: MetricNames,
+    calibration: Option<&Calibration>,
 ) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     let legend = || {
         vec![
-            (hex(COLOURS[0]), "training pictures, as they were varied"),
-            (hex(COLOURS[1]), "validation pictures"),
+            (hex(COLOURS[0]), "training images, as they were augmented"),
+            (hex(COLOURS[1]), "validation images"),
         ]
     };
     let curve =
         |f: fn(&EpochMetrics) -> f64| metrics.iter().map(|m| (m.epoch as f64, f(m))).collect::<Vec<_>>();
     let last = metrics.iter().map(|m| m.epoch).max().unwrap_or(1) as f64;
     if metrics.len() > 1 {
-        let figure = match task {
-            Task::Classes => "accuracy",
-            Task::MultiLabel => "labels right, mAP",
-            Task::Regression => "R2",
-        };
+        let figure = names.title();
         type Of = fn(&EpochMetrics) -> f64;
         let loss: [Of; 2] = [|m| m.train_loss, |m| m.val_loss];
         let accuracy: [Of; 2] = [|m| m.train_accuracy, |m| m.val_accuracy];
-        for (title, of) in [("loss", loss), (figure, accuracy)] {
+        for (title, of) in [("loss", loss), (&figure[..], accuracy)] {
             let curves = of.map(curve);
             let chart = Chart {
                 labels: ["epoch", title],
@@ -310,16 +269,16 @@ fn figures(
                 diagonal: false,
             };
             figures.push(Figure {
-                title: if title == "loss" { "Loss" } else { "Accuracy" },
+                title: if title == "loss" { "Loss".into() } else { capital(title) },
                 svg: chart.svg()?,
                 legend: legend(),
             });
         }
     }
-    if let Some(measures) = single {
-        let bins = measures.calibration.bins.iter().filter(|bin| bin.count > 0);
+    if let Some(calibration) = calibration {
+        let bins = calibration.bins.iter().filter(|bin| bin.count > 0);
         let chart = Chart {
-            labels: ["how sure it is", "how often it is right"],
+            labels: ["confidence", "accuracy"],
             x: [0.0, 1.0],
             y: [0.0, 1.0],
             curves: vec![Vec::new(), bins.map(|bin| (bin.confidence, bin.accuracy)).collect()],
@@ -327,94 +286,54 @@ fn figures(
             diagonal: true,
         };
         figures.push(Figure {
-            title: "Whether it may be believed",
+            title: "Calibration".into(),
             svg: chart.svg()?,
             legend: vec![(
                 hex(COLOURS[1]),
-                "these pictures; on the diagonal, 80% sure means right in 80 of 100",
+                "these images; on the diagonal, a confidence of 80% means correct in 80 of 100",
             )],
         });
     }
     Ok(figures)
 }
 
-fn class_rows(
-    measures: &Measures,
-    names: &[String],
-    examples: &std::collections::BTreeMap<usize, String>,
-) -> (Vec<&'static str>, Vec<ClassRow>) {
-    let number = |x: f64, text: String| (text, x);
-    let share = |x: f64| number(x, percent(x));
-    match measures {
-        Measures::SingleLabel(m) => {
-            let row = |(c, name): (usize, &String)| {
-                let (right, class) = (m.confusion[c][c], &m.classes[c]);
-                let (low, high) = interval(right, class.support);
-                let s = class.scores;
-                let known = |x: f64| if class.support > 0 { share(x) } else { number(-1.0, "-".into()) };
-                let cells = vec![
-                    number(class.support as f64, grouped(class.support)),
-                    known(s.precision),
-                    known(s.recall),
-                    known(s.f1),
-                ];
-                let bar =
-                    (class.support > 0).then(|| [s.recall, low, high].map(|x| (1e3 * x).round() / 10.0));
-                ClassRow { name: name.clone(), example: examples.get(&c).cloned(), cells, bar }
-            };
-            (vec!["pictures", "precision", "recall", "F1"], names.iter().enumerate().map(row).collect())
-        }
-        Measures::MultiLabel(m) => {
-            let row = |(name, l): (&String, &crate::train::LabelScores)| {
-                let s = l.class.scores;
-                let average = l.average_precision.map_or_else(|| number(-1.0, "-".into()), share);
-                let cells = vec![
-                    number(l.class.support as f64, grouped(l.class.support)),
-                    share(s.precision),
-                    share(s.recall),
-                    share(s.f1),
-                    average,
-                ];
-                ClassRow { name: name.clone(), example: None, cells, bar: None }
-            };
-            (
-                vec!["pictures", "precision", "recall", "F1", "average precision"],
-                names.iter().zip(&m.classes).map(row).collect(),
-            )
-        }
-        Measures::Regression(m) => {
-            let row = |(name, e): (&String, &crate::train::OutputErrors)| {
-                let cells = [e.mae, e.rmse, e.r2].map(|x| number(x, format!("{x:.4}"))).into();
-                ClassRow { name: name.clone(), example: None, cells, bar: None }
-            };
-            (
-                vec!["mean absolute error", "root mean square error", "R2"],
-                names.iter().zip(&m.outputs).map(row).collect(),
-            )
-        }
-    }
+/// The table with a picture of each class, where there is one.
+fn class_rows(table: &Table, examples: &std::collections::BTreeMap<usize, String>) -> Vec<ClassRow> {
+    let per_cent = |x: f64| (1e3 * x).round() / 10.0;
+    let row = |(c, row): (usize, &task::Row)| ClassRow {
+        name: row.name.clone(),
+        example: examples.get(&c).cloned(),
+        cells: row.cells.clone(),
+        bar: row.bar.map(|bar| bar.map(per_cent)),
+    };
+    table.rows.iter().enumerate().map(row).collect()
+}
+
+/// With a capital at its beginning.
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
 /// The matrix of all classes, or of those that are confused the most; and how many are left out.
 fn matrix(
-    measures: &SingleLabel,
+    confusion: &[Vec<usize>],
     names: &[String],
     examples: &std::collections::BTreeMap<usize, String>,
-    small: &[Mistake],
+    small: &[Example],
 ) -> (Vec<MatrixRow>, usize) {
     let mut shown: Vec<usize> = (0..names.len()).collect();
     if names.len() > MATRIX {
-        let column = |c: usize| measures.confusion.iter().map(|row| row[c]).sum::<usize>();
-        let wrong =
-            |c: usize| measures.confusion[c].iter().sum::<usize>() + column(c) - 2 * measures.confusion[c][c];
+        let column = |c: usize| confusion.iter().map(|row| row[c]).sum::<usize>();
+        let wrong = |c: usize| confusion[c].iter().sum::<usize>() + column(c) - 2 * confusion[c][c];
         shown.sort_by_key(|&c| std::cmp::Reverse(wrong(c)));
         shown.truncate(MATRIX);
         shown.sort_unstable();
     }
     let row = |&c: &usize| {
-        let support: usize = measures.confusion[c].iter().sum();
+        let support: usize = confusion[c].iter().sum();
         let cell = |&answer: &usize| {
-            let count = measures.confusion[c][answer];
+            let count = confusion[c][answer];
             let shown = small.iter().any(|mistake| mistake.cell == Some((c, answer)));
             Cell { count, shown, share: (100 * count / support.max(1)) as u32, right: answer == c }
         };
@@ -424,7 +343,7 @@ fn matrix(
             number: c,
             support,
             // A class without pictures comes last.
-            recall: (1000 * measures.confusion[c][c]).checked_div(support).unwrap_or(1001) as u32,
+            recall: (1000 * confusion[c][c]).checked_div(support).unwrap_or(1001) as u32,
             cells: shown.iter().map(cell).collect(),
         }
     };
@@ -432,21 +351,21 @@ fn matrix(
 }
 
 fn pairs(
-    measures: &SingleLabel,
+    confusion: &[Vec<usize>],
     names: &[String],
     examples: &std::collections::BTreeMap<usize, String>,
-    small: &[Mistake],
+    small: &[Example],
 ) -> Vec<Pair> {
     let pair = |(class, answer, count): (usize, usize, usize)| {
         let one = small.iter().find(|m| m.cell == Some((class, answer))).map(|m| m.picture.clone());
         Pair {
             class: names[class].clone(),
-            answer: names[answer].clone(),
+            predicted: names[answer].clone(),
             count,
             pictures: [one, examples.get(&answer).cloned()],
         }
     };
-    measures.most_confused().into_iter().take(PAIRS).map(pair).collect()
+    most_confused(confusion).into_iter().take(PAIRS).map(pair).collect()
 }
 
 /// The table of what steps cost, and what it comes to.

@@ -3,7 +3,8 @@
 use askama::Template;
 
 use super::card::Exported;
-use crate::models::{Filter, Naming, Network, Task};
+use crate::models::{Filter, Naming, Network};
+use crate::task;
 use crate::{Error, Result};
 
 #[derive(Template)]
@@ -31,15 +32,15 @@ struct Timm {
 /// A program that prints what is on `picture.jpg`, run in the folder of the exported file.
 pub(super) fn program(net: &Network, exported: Exported<'_>) -> Result<String> {
     let rendered = match exported.naming {
-        Naming::Torchvision => torchvision(net, &exported.name()).render(),
-        Naming::Timm => Timm { answer: answer(net) }.render(),
+        Naming::Torchvision => torchvision(net, &exported.name())?.render(),
+        Naming::Timm => Timm { answer: answer(net)? }.render(),
     };
     rendered
         .map(|text| text.trim_end().to_string())
         .map_err(|e| Error::Data(format!("the model card cannot be written: {e}")))
 }
 
-fn torchvision<'a>(net: &'a Network, file: &'a str) -> Torchvision<'a> {
+fn torchvision<'a>(net: &'a Network, file: &'a str) -> Result<Torchvision<'a>> {
     let config = net.config();
     let mut arguments = String::new();
     if config.width != 1.0 {
@@ -50,7 +51,7 @@ fn torchvision<'a>(net: &'a Network, file: &'a str) -> Torchvision<'a> {
         arguments += &format!(", aux_logits={there}, init_weights=False");
     }
     let preprocess = net.preprocess();
-    Torchvision {
+    Ok(Torchvision {
         file,
         architecture: &config.model,
         arguments,
@@ -63,30 +64,24 @@ fn torchvision<'a>(net: &'a Network, file: &'a str) -> Torchvision<'a> {
         },
         mean: format!("{:?}", preprocess.mean),
         std: format!("{:?}", preprocess.std),
-        answer: answer(net),
-    }
+        answer: answer(net)?,
+    })
 }
 
-/// From a picture to what is told of it.
-fn answer(net: &Network) -> String {
-    let outputs = match (net.config().task, net.config().temperature) {
-        (Task::Classes, None) => "net(picture)[0].softmax(0)".to_string(),
-        (Task::Classes, Some(temperature)) => format!("(net(picture)[0] / {temperature}).softmax(0)"),
-        (Task::MultiLabel, _) => "net(picture)[0].sigmoid()".to_string(),
-        (Task::Regression, _) => "net(picture)[0]".to_string(),
-    };
-    let told = match net.config().task {
-        Task::Regression => {
-            "for name, value in zip(classes, outputs.tolist()):\n    print(f\"{value:12.4f}  {name}\")"
-        }
-        _ => {
+/// From an image to its predictions.
+fn answer(net: &Network) -> Result<String> {
+    let task = task::of(net)?;
+    let shown = match task.ranks() {
+        false => "for name, value in zip(classes, outputs.tolist()):\n    print(f\"{value:12.4f}  {name}\")",
+        true => {
             "for index in outputs.argsort(descending=True)[:5].tolist():\n    \
              print(f\"{outputs[index]:8.2%}  {classes[index]}\")"
         }
     };
-    format!(
-        "picture = ImageOps.exif_transpose(Image.open(\"picture.jpg\")).convert(\"RGB\")\n\
-         picture = prepare(picture).unsqueeze(0)\n\
-         with torch.no_grad():\n    outputs = {outputs}\n{told}"
-    )
+    Ok(format!(
+        "image = ImageOps.exif_transpose(Image.open(\"picture.jpg\")).convert(\"RGB\")\n\
+         image = prepare(image).unsqueeze(0)\n\
+         with torch.no_grad():\n    outputs = {}\n{shown}",
+        task.python(net.config().temperature)
+    ))
 }

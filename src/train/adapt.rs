@@ -199,8 +199,8 @@ pub fn adapt(
     let loader = Loader::new(dataset, order, View::Eval(net.preprocess().clone()), AHEAD)?;
     let (mut waiting, mut skipped, mut pictures, mut done) = (Vec::new(), Vec::new(), 0, 0);
     for mut loaded in loader {
-        done += loaded.labels.len() + loaded.failed.len();
-        pictures += loaded.labels.len();
+        done += loaded.targets.len() + loaded.failed.len();
+        pictures += loaded.targets.len();
         waiting.append(&mut loaded.pixels);
         skipped.extend(std::mem::take(&mut loaded.failed).into_iter().map(|(_, skipped)| skipped));
         // The last two batches are divided evenly.

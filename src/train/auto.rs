@@ -8,10 +8,10 @@ use serde::Serialize;
 use super::config::{Config, Strategy};
 use super::events::{Event, Observer};
 use super::run::Context;
-use super::score::Score;
 use super::trainer::Trainer;
 use crate::data::Splits;
 use crate::models::Network;
+use crate::task::Score;
 use crate::{Error, Result};
 
 /// Epochs of the network in a trial.

@@ -220,7 +220,7 @@ pub fn checkpoint(device: &Device, net: &Network, rounds: usize) -> Result<Check
     let mut net = net.clone();
     net.freeze(Freeze::none())?;
     let config = Config::default();
-    let session = Session::new(device, &net, &config, Objective::labels(0.0), Vec::new())?;
+    let session = Session::new(device, &net, &config, Objective::plain(&net, 0.0)?, Vec::new())?;
     let (initial, best) = (Arc::new(net.clone()), Arc::new(session.weights()?));
     let mut trainer = Trainer::new(device, config).run_folder(folder.path());
     let (mut waits, mut written) = (Vec::new(), Vec::new());

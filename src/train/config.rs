@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::schedule::{Schedule, Standing};
-use crate::data::{Augment, DataOptions, Manifest, OpenOptions, Task};
+use crate::data::{Augment, DataOptions, Manifest, OpenOptions, TargetKind};
 use crate::models::Network;
 use crate::nn::{Freeze, Kind, NormMode};
 use crate::ops::{AdamW, Sgd};
 use crate::plan::{Optimizer, Trainable, Update};
 use crate::tape::Shape;
+use crate::task::{self, Ability, TaskRef};
 use crate::{Error, Result};
 
 /// What is taught, and how.
@@ -81,6 +82,10 @@ pub struct Config {
     pub data: PathBuf,
     /// How it is read: its table, its task, what a split keeps together.
     pub open: DataOptions,
+    /// What is trained, by the name of a task ([`crate::task::find`]); where absent, the usual task for the form of the
+    /// targets that the data has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
     /// The registry's name of the network.
     pub model: String,
     /// Its pretrained weights.
@@ -177,6 +182,7 @@ impl Default for Config {
         Config {
             data: PathBuf::new(),
             open: DataOptions::default(),
+            task: None,
             model: String::new(),
             weights: None,
             size: None,
@@ -228,6 +234,23 @@ impl Config {
     /// How to open the data, with the split of an earlier run or one to be drawn.
     pub fn open_options(&self, manifest: Option<Manifest>) -> OpenOptions {
         OpenOptions { val_fraction: self.val_fraction, seed: self.seed, manifest, data: self.open.clone() }
+    }
+
+    /// The task that is trained on data with targets of this form.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an unknown name, and for a task that reads another form.
+    pub fn task(&self, targets: TargetKind) -> Result<TaskRef> {
+        let Some(name) = &self.task else { return Ok(task::for_targets(targets)) };
+        let task = task::find(name)?;
+        if task.targets() != targets {
+            return Err(Error::Usage(format!(
+                "the task {} is for images with {}, and these come with {targets}",
+                task.name(),
+                task.targets()
+            )));
+        }
+        Ok(task)
     }
 
     /// Decay of the averaged weights of `two-phase`: over some fifty updates. On a few hundred pictures the weights swing
@@ -445,7 +468,6 @@ impl Config {
         let refuse = |field, reason: &str| Err(Error::setting(field, "", reason));
         let lbfgs = |reason: &str| Err(Error::setting("head_solver", "lbfgs", reason));
         let solves = self.head_solver == HeadSolver::Lbfgs;
-        let single = self.open.task == Task::Classes;
         if solves && !matches!(self.strategy, Strategy::Features | Strategy::TwoPhase | Strategy::Gradual) {
             return lbfgs("the strategy has no phase of the head alone; leave it away");
         }
@@ -465,11 +487,20 @@ impl Config {
         {
             return refuse(field, "a head that is solved for (`head_solver` lbfgs) takes no notice of it");
         }
-        let ignored = [("class_weights", self.class_weights), ("smoothing", self.smoothing > 0.0)];
-        if let Some((field, _)) = ignored.iter().find(|(_, given)| *given)
-            && !single
+        let task = self.task(self.open.targets)?;
+        let mixing = if self.augment.mixup > 0.0 { "mixup" } else { "cutmix" };
+        let asked = [
+            ("class_weights", Ability::ClassWeights, self.class_weights),
+            ("smoothing", Ability::Smoothing, self.smoothing > 0.0),
+            ("head_solver", Ability::SolvedHead, solves),
+            ("teacher", Ability::Teacher, self.teacher.is_some()),
+            (mixing, Ability::Mixing, self.augment.mixes()),
+        ];
+        if let Some((field, ability, _)) =
+            asked.iter().find(|(_, ability, given)| *given && !task.can(*ability))
         {
-            return refuse(field, "it is for single classes; leave it or `task` away");
+            let (name, about) = (task.name(), task.about());
+            return refuse(field, &format!("{ability} is not for the task {name} ({about}); leave it or `task` away"));
         }
         if self.lr_range.is_some() && !self.lr.is_empty() {
             return refuse("lr", "give a range, or one rate or several, not both");
@@ -477,23 +508,14 @@ impl Config {
         if self.layer_decay.is_some() && (self.lr.len() > 1 || self.lr_range.is_some()) {
             return refuse("layer_decay", "give one `lr`, the head's, or none");
         }
-        if solves && (self.head_hidden.is_some() || !single) {
-            return lbfgs(
-                "it solves for one linear layer and single classes; leave `head_hidden` and `task` away",
-            );
+        if solves && self.head_hidden.is_some() {
+            return lbfgs("it solves for one linear layer; leave `head_hidden` away");
         }
         if self.copies > 0 && self.augment.mixes() {
             return refuse("copies", "a copy shows one picture; leave `mixup` and `cutmix` away");
         }
         if self.copies > 0 && self.teacher.is_some() {
             return refuse("copies", "answers of a `teacher` to copies are not kept; leave one away");
-        }
-        if self.teacher.is_some() && !single {
-            return refuse("teacher", "a teacher's answers are classes; leave `task` away");
-        }
-        if self.augment.mixes() && !single {
-            let field = if self.augment.mixup > 0.0 { "mixup" } else { "cutmix" };
-            return refuse(field, "what is mixed are classes; leave `task` away, or the mixing");
         }
         Ok(())
     }

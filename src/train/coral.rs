@@ -9,8 +9,9 @@ use super::kept::{Vectors, extract};
 use super::roots::Map;
 use super::solver::{Solved, SolverOptions, linear_head, solve_head};
 use crate::data::{Dataset, Skipped};
-use crate::models::{Network, Task};
+use crate::models::Network;
 use crate::plan::Device;
+use crate::task::{self, Ability};
 use crate::{Error, Result};
 
 /// Rows less their mean, and the mean.
@@ -98,12 +99,7 @@ pub fn align_head(
     observer: &mut dyn Observer,
 ) -> Result<Aligned> {
     linear_head(net)?;
-    if net.config().task != Task::Classes {
-        return Err(Error::Usage(format!(
-            "features are aligned for a head that tells one class each; this network was taught {}",
-            net.config().task.targets()
-        )));
-    }
+    task::require(net, Ability::Alignment)?;
     let from = extract(home, device, &[source], cache, observer)?.remove(0);
     let (mut vectors, mut skipped, mut pictures) = (from.vectors()?, from.skipped.clone(), 0);
     if let Some(target) = target {

@@ -11,12 +11,12 @@ use super::config::{Config, HeadSolver, OptimizerKind, Strategy};
 use super::evaluate::evaluate;
 use super::events::Event;
 use super::folder::Destination;
-use super::measures::Measures;
 use super::plans::{inference_plan, training_plan};
 use super::run::{Context, run};
 use crate::data::{self, DrawnSet, Scenes};
 use crate::models::{Network, shipped};
 use crate::plan::Device;
+use crate::task::SingleLabel;
 use crate::{Error, Result};
 
 /// Pictures at a time.
@@ -128,16 +128,16 @@ pub fn demo(out: impl Into<Destination>, seed: u64, context: Context<'_>) -> Res
         }
         let net = Network::open(out.join("model.safetensors"))?;
         let found = evaluate(&net, device, test.clone(), 2 * BATCH, observer)?;
-        let Measures::SingleLabel(measures) = found.measures else {
+        let Some(metrics) = found.metrics_of::<SingleLabel>() else {
             return Err(Error::Data("what is drawn has classes".into()));
         };
         let (memory, learning) = planned(device, &net, &config)?;
         rows.push(DemoRow {
             name,
             strategy: config.strategy,
-            right: measures.right(),
-            count: measures.count,
-            interval: measures.top1_interval,
+            right: metrics.correct(),
+            count: metrics.count,
+            interval: metrics.top1_interval,
             seconds: report.seconds,
             memory,
             learning,

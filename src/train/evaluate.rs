@@ -3,59 +3,54 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde::Serialize;
-
-use super::calibration::{Calibration, at_temperature};
 use super::events::{Event, Observer};
 use super::finite::{Greatest, all_finite};
-use super::measures::Tally;
-use super::measures::{Measures, MultiLabel, Regression, SingleLabel};
 use super::plans::inference;
-use crate::data::{Dataset, Loader, Skipped, View, batches};
-use crate::models::{Network, Preprocess, Task};
+use crate::data::{Dataset, Loader, Skipped, Target, View, batches};
+use crate::models::{Network, Preprocess};
 use crate::plan::{Device, Program};
+use crate::task::{self, Metrics, Raw, TaskRef};
 use crate::{Error, Result};
 
 /// Pictures the loader may decode ahead, in batches.
 pub(super) const AHEAD: usize = 3;
 
 /// What a network is worth on a data set.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct Evaluation {
-    /// All measures, of probabilities at the network's temperature.
-    pub measures: Measures,
-    /// The temperature, where the network has one, and the loss and calibration error without it.
-    pub uncalibrated: Option<Uncalibrated>,
+    /// The task's metrics, of predictions at the network's temperature.
+    pub metrics: Box<dyn Metrics>,
     /// Wall time.
     pub seconds: f64,
     /// Pictures that could not be read.
     pub skipped: Vec<Skipped>,
 }
 
-/// What probabilities were worth before they were brought to a temperature.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
-pub struct Uncalibrated {
-    /// What logits are divided by.
-    pub temperature: f64,
-    /// Mean cross-entropy without.
-    pub loss: f64,
-    /// Expected calibration error without.
-    pub ece: f64,
+impl Evaluation {
+    /// The metrics as the type that the task gives: [`crate::task::SingleLabel`] and its like.
+    pub fn metrics_of<T: Metrics + 'static>(&self) -> Option<&T> {
+        self.metrics.as_any().downcast_ref()
+    }
 }
 
-/// What a network says of a data set's pictures.
+/// A network's outputs on a data set.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Outputs {
-    /// As the last layer gives them: `[pictures, classes]`.
+    /// As the last layer gives them: `[images, outputs]`.
     pub logits: Vec<f32>,
-    /// Label of each picture.
-    pub labels: Vec<u32>,
-    /// `[pictures, classes]`; empty for single labels.
-    pub targets: Vec<f32>,
+    /// What is known of each image.
+    pub targets: Vec<Target>,
     /// Its index in the data set.
     pub indices: Vec<usize>,
     /// Pictures that could not be read.
     pub skipped: Vec<Skipped>,
+}
+
+impl Outputs {
+    /// As a task reads them.
+    pub fn raw<'a>(&'a self, net: &'a Network) -> Raw<'a> {
+        Raw { outputs: &self.logits, targets: &self.targets, classes: net.classes() }
+    }
 }
 
 /// Runs `net` over all pictures of `dataset`, whose labels are the network's classes.
@@ -78,8 +73,9 @@ pub fn evaluate(
 pub struct Predictor {
     program: Program,
     batch: usize,
-    classes: usize,
-    task: Task,
+    outputs: usize,
+    classes: Vec<String>,
+    task: TaskRef,
     preprocess: Preprocess,
     temperature: Option<f64>,
     flips: bool,
@@ -96,8 +92,9 @@ impl Predictor {
         Ok(Predictor {
             program,
             batch,
-            classes: net.classes().len(),
-            task: net.config().task,
+            outputs: net.outputs(),
+            classes: net.classes().to_vec(),
+            task: task::of(net)?,
             preprocess: net.preprocess().clone(),
             temperature: net.config().temperature,
             flips: false,
@@ -126,7 +123,7 @@ impl Predictor {
     fn run(&mut self, mut pixels: Vec<u8>, rows: usize) -> Result<Vec<f32>> {
         pixels.resize(self.batch * self.preprocess.crop.pow(2) * 3, 0);
         let mut logits = self.program.run(&[("image", &pixels)])?.remove(0);
-        logits.truncate(rows * self.classes);
+        logits.truncate(rows * self.outputs);
         Ok(logits)
     }
 
@@ -143,23 +140,22 @@ impl Predictor {
         let loader = Loader::new(dataset, batches(&order, self.batch, 1), view, AHEAD)?;
         let (mut outputs, mut done) = (Outputs::default(), 0);
         for mut batch in loader {
-            done += batch.labels.len() + batch.failed.len();
+            done += batch.targets.len() + batch.failed.len();
             outputs.skipped.extend(batch.failed.into_iter().map(|(_, skipped)| skipped));
-            if !batch.labels.is_empty() {
-                let logits = self.logits(&batch.pixels, batch.labels.len())?;
-                let rows = logits.chunks_exact(self.classes).zip(&batch.indices);
+            if !batch.targets.is_empty() {
+                let logits = self.logits(&batch.pixels, batch.targets.len())?;
+                let rows = logits.chunks_exact(self.outputs).zip(&batch.indices);
                 if let Some((_, &index)) = rows.into_iter().find(|(row, _)| !all_finite(row)) {
                     let name = samples.samples[index].name();
                     return Err(self.greatest.error("outputs", &name.to_string_lossy()));
                 }
                 outputs.logits.extend(logits);
-                outputs.labels.append(&mut batch.labels);
                 outputs.targets.append(&mut batch.targets);
                 outputs.indices.append(&mut batch.indices);
             }
             observer.event(&Event::progress("evaluate", done, total));
         }
-        if outputs.labels.is_empty() {
+        if outputs.targets.is_empty() {
             let reason = outputs
                 .skipped
                 .first()
@@ -175,36 +171,17 @@ impl Predictor {
     /// As for [`Predictor::outputs`].
     pub fn evaluate(&mut self, dataset: Arc<Dataset>, observer: &mut dyn Observer) -> Result<Evaluation> {
         let began = Instant::now();
-        if dataset.task != self.task {
+        let wanted = self.task.targets();
+        if dataset.targets != wanted {
             return Err(Error::Data(format!(
-                "the network was taught {}, and these pictures come with {}; give it pictures with {0}",
-                self.task.targets(),
-                dataset.task.targets()
+                "the network was trained on images with {wanted}, and these come with {}; give it images with {wanted}",
+                dataset.targets
             )));
         }
-        let Outputs { logits, labels, targets, skipped, .. } = self.outputs(dataset, observer)?;
-        let other = match self.task {
-            Task::Classes => None,
-            Task::MultiLabel => Some(Measures::MultiLabel(MultiLabel::new(&logits, &targets, self.classes)?)),
-            Task::Regression => Some(Measures::Regression(Regression::new(&logits, &targets, self.classes)?)),
-        };
-        if let Some(measures) = other {
-            let seconds = began.elapsed().as_secs_f64();
-            return Ok(Evaluation { measures, uncalibrated: None, seconds, skipped });
-        }
-        let measure = |logits: &[f32]| SingleLabel::new(logits, &labels, self.classes);
-        let (measures, uncalibrated) = match self.temperature {
-            None => (measure(&logits)?, None),
-            Some(temperature) => {
-                let mut before = Tally::default();
-                before.add(&logits, &labels);
-                let ece = Calibration::new(&logits, &labels, self.classes)?.ece;
-                let before = Uncalibrated { temperature, loss: before.mean_loss(), ece };
-                (measure(&at_temperature(&logits, temperature))?, Some(before))
-            }
-        };
-        let (measures, seconds) = (Measures::SingleLabel(measures), began.elapsed().as_secs_f64());
-        Ok(Evaluation { measures, uncalibrated, seconds, skipped })
+        let Outputs { logits, targets, skipped, .. } = self.outputs(dataset, observer)?;
+        let raw = Raw { outputs: &logits, targets: &targets, classes: &self.classes };
+        let metrics = self.task.measure(raw, self.temperature)?;
+        Ok(Evaluation { metrics, seconds: began.elapsed().as_secs_f64(), skipped })
     }
 
     /// Probabilities of all classes for each picture, given as its crop's bytes `[crop, crop, 3]`, at the network's
@@ -232,8 +209,8 @@ impl Predictor {
         let mut all = Vec::new();
         for group in pictures.chunks(self.batch) {
             let logits = self.logits(&group.concat(), group.len())?;
-            all.extend(logits.chunks_exact(self.classes).map(|row| match all_finite(row) {
-                true => Ok(answers(self.task, self.temperature, row)),
+            all.extend(logits.chunks_exact(self.outputs).map(|row| match all_finite(row) {
+                true => Ok(self.task.predict(row, self.temperature)),
                 false => Err(self.greatest.reason("outputs")),
             }));
         }
@@ -245,26 +222,6 @@ impl Predictor {
 fn mirrored(pixels: &[u8], side: usize) -> Vec<u8> {
     let rows = pixels.chunks_exact(side * 3);
     rows.flat_map(|row| row.chunks_exact(3).rev().flatten()).copied().collect()
-}
-
-/// What the outputs say of one picture: probabilities that add up to 1 (at a temperature), or one for each class on
-/// its own, or numbers.
-pub(crate) fn answers(task: Task, temperature: Option<f64>, logits: &[f32]) -> Vec<f32> {
-    match task {
-        Task::Classes => match temperature {
-            Some(temperature) => softmax(&at_temperature(logits, temperature)),
-            None => softmax(logits),
-        },
-        Task::MultiLabel => logits.iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect(),
-        Task::Regression => logits.to_vec(),
-    }
-}
-
-pub(super) fn softmax(logits: &[f32]) -> Vec<f32> {
-    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let exponentials: Vec<f32> = logits.iter().map(|x| (x - top).exp()).collect();
-    let sum: f32 = exponentials.iter().sum();
-    exponentials.iter().map(|e| e / sum).collect()
 }
 
 #[cfg(test)]

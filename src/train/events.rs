@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::auto::Trial;
-use crate::data::{Skipped, Task};
+use crate::data::Skipped;
 use crate::nn::FreezeSummary;
+use crate::task::TaskRef;
 
 /// Figures of one epoch.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -17,11 +18,11 @@ pub struct EpochMetrics {
     pub epochs: usize,
     /// Mean loss over the training pictures, as they were seen.
     pub train_loss: f64,
-    /// Share of right answers on them, 0 to 1.
+    /// The task's metric on them ([`crate::task::Task::metric`]): accuracy, 0 to 1.
     pub train_accuracy: f64,
     /// Mean loss over the validation pictures.
     pub val_loss: f64,
-    /// Share of right answers on them, 0 to 1.
+    /// The task's metric on them.
     pub val_accuracy: f64,
     /// The head's learning rate at the end of the epoch.
     pub lr: f64,
@@ -42,8 +43,8 @@ pub enum Event {
         val: usize,
         /// Class names, or those of the numbers.
         classes: Vec<String>,
-        /// What is told of a picture.
-        task: Task,
+        /// What is trained.
+        task: TaskRef,
         /// Files that are not used, with reasons.
         skipped: Vec<Skipped>,
     },
@@ -63,7 +64,7 @@ pub enum Event {
         epoch: Option<usize>,
         /// Loss of the last step.
         loss: Option<f64>,
-        /// Share of right answers in this epoch so far.
+        /// Mean of what the metric is made of in this epoch so far: accuracy, 0 to 1.
         accuracy: Option<f64>,
     },
     /// An epoch is over.

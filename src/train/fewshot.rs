@@ -223,8 +223,8 @@ fn student(freedom: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::measures::tests::waves;
     use super::*;
+    use crate::task::scores::tests::waves;
 
     /// Rows about a centre for each class, the classes in turn.
     fn clouds(dims: usize, classes: usize, each: usize, seed: u64, spread: f64) -> Vectors {

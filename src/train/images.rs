@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Dataset, Sample, Skipped, Task, relative};
+use crate::data::{Dataset, Sample, Skipped, relative};
 use crate::nn::write_atomically;
 use crate::{Error, Result};
 
@@ -49,7 +49,7 @@ impl Images {
             images.extend(set.samples.iter().enumerate().map(|(i, sample)| Image {
                 part: part.into(),
                 file: relative(sample, root),
-                label: label(set, sample),
+                label: sample.target.text(&set.classes),
                 sha256: contents.get(i).map_or(String::new(), |key| super::kept::hex(&key[..8])),
             }));
         }
@@ -150,13 +150,5 @@ impl Images {
             set
         };
         Ok([part(PARTS[0], train), part(PARTS[1], val)])
-    }
-}
-
-/// What a set says of a sample.
-fn label(set: &Dataset, sample: &Sample) -> String {
-    match set.task {
-        Task::Regression => sample.targets.iter().map(f32::to_string).collect::<Vec<_>>().join(";"),
-        _ => set.classes_of(sample).map(|class| set.classes[class].as_str()).collect::<Vec<_>>().join(";"),
     }
 }

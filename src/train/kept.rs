@@ -13,12 +13,13 @@ use super::events::{Event, Observer};
 use super::finite::{Greatest, all_finite};
 use super::plans::{front, front_tape, frontier};
 use super::shelf::{Key, Rows, Shelf};
-use crate::data::{Dataset, Skipped, View, content_key};
+use crate::data::{Dataset, Skipped, Target, View, content_key};
 use crate::models::{IMAGE_LAYER, Network};
 use crate::nn::Freeze;
 use crate::ops::Draws;
 use crate::plan::Device;
 use crate::tape::{Mark, Role};
+use crate::task::class_of;
 use crate::{Error, Result};
 
 /// Pictures that go through the front at a time.
@@ -112,8 +113,8 @@ pub struct Features {
     rows: Rows,
     /// Copies of each picture.
     copies: usize,
-    /// Label of each picture.
-    pub labels: Vec<u32>,
+    /// What is known of each image.
+    pub targets: Vec<Target>,
     /// Which picture of the set each is.
     pub indices: Vec<usize>,
     /// The [`content_key`] of each.
@@ -139,20 +140,21 @@ impl Features {
     /// All of it in memory: the first copy of each picture.
     ///
     /// # Errors
-    /// [`Error::Io`] where it cannot be read back.
+    /// [`Error::Io`] where it cannot be read back; [`Error::Data`] where an image has no single class.
     pub fn vectors(&self) -> Result<Vectors> {
         let rows = self.read(&(0..self.len()).collect::<Vec<_>>(), 0)?;
-        Ok(Vectors { dims: self.dims(), rows, labels: self.labels.clone() })
+        let labels = self.targets.iter().map(class_of).collect::<Result<_>>()?;
+        Ok(Vectors { dims: self.dims(), rows, labels })
     }
 
     /// Pictures.
     pub fn len(&self) -> usize {
-        self.labels.len()
+        self.targets.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
+        self.targets.is_empty()
     }
 
     /// Numbers of one picture.
@@ -386,7 +388,7 @@ impl Extraction<'_> {
     fn gather(self, computed: &BTreeSet<(usize, usize)>) -> Result<Vec<Features>> {
         let mut found = Vec::new();
         for (s, Wanted { set, views }) in self.wanted.iter().enumerate() {
-            let (mut places, mut labels, mut indices) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut places, mut targets, mut indices) = (Vec::new(), Vec::new(), Vec::new());
             let mut contents = Vec::new();
             let (mut skipped, mut kept) = (Vec::new(), 0);
             for (i, sample) in set.samples.iter().enumerate() {
@@ -401,19 +403,19 @@ impl Extraction<'_> {
                     (Some(own), Some(Ok(content)), _) => {
                         contents.push(*content);
                         places.extend(own);
-                        labels.push(sample.label);
+                        targets.push(sample.target.clone());
                         indices.push(i);
                         kept += usize::from(!computed.contains(&(s, i)));
                     }
                 }
             }
-            let count = |labels: &mut dyn Iterator<Item = u32>| {
+            let count = |targets: &mut dyn Iterator<Item = &Target>| {
                 let mut counts = vec![0usize; set.classes.len()];
-                labels.for_each(|label| counts[label as usize] += 1);
+                targets.for_each(|target| target.classes().for_each(|class| counts[class] += 1));
                 counts
             };
-            let had = count(&mut set.samples.iter().map(|s| s.label));
-            let has = count(&mut labels.iter().copied());
+            let had = count(&mut set.samples.iter().map(|s| &s.target));
+            let has = count(&mut targets.iter());
             for (class, (had, has)) in set.classes.iter().zip(had.into_iter().zip(has)) {
                 if had > 0 && has == 0 {
                     return Err(Error::Data(format!(
@@ -421,19 +423,20 @@ impl Extraction<'_> {
                     )));
                 }
             }
-            found.push((places, labels, indices, contents, skipped, kept));
+            found.push((places, targets, indices, contents, skipped, kept));
         }
         let (shelf, sizes) = (Arc::new(self.shelf), &self.cut.sizes);
-        let features = |((places, labels, indices, contents, skipped, kept), w): (_, &Wanted<'_>)| Features {
-            sizes: sizes.clone(),
-            rows: shelf.rows(places),
-            copies: w.views.len(),
-            labels,
-            indices,
-            contents,
-            skipped,
-            kept,
-        };
+        let features =
+            |((places, targets, indices, contents, skipped, kept), w): (_, &Wanted<'_>)| Features {
+                sizes: sizes.clone(),
+                rows: shelf.rows(places),
+                copies: w.views.len(),
+                targets,
+                indices,
+                contents,
+                skipped,
+                kept,
+            };
         Ok(found.into_iter().zip(self.wanted).map(features).collect())
     }
 }

@@ -139,8 +139,8 @@ fn record(rows: &Range<usize>, dims: usize, classes: usize) -> Result<[Request; 
 
 #[cfg(test)]
 mod tests {
-    use super::super::measures::tests::waves;
     use super::*;
+    use crate::task::scores::tests::waves;
 
     #[test]
     fn pieces_add_up() -> Result<()> {

@@ -68,8 +68,8 @@ impl Trainer<'_> {
 fn emptied<'a>(set: &'a Dataset, lost: &BTreeSet<usize>, index: usize) -> Option<&'a str> {
     let left = |class: usize| {
         let others = set.samples.iter().enumerate().filter(|(i, _)| !lost.contains(i));
-        others.into_iter().any(|(_, sample)| set.classes_of(sample).any(|own| own == class))
+        others.into_iter().any(|(_, sample)| sample.target.classes().any(|own| own == class))
     };
-    let mut classes = set.classes_of(&set.samples[index]);
+    let mut classes = set.samples[index].target.classes();
     classes.find(|&class| !left(class)).map(|class| set.classes[class].as_str())
 }

@@ -9,12 +9,13 @@ use super::config::{Config, Strategy};
 use super::events::{EpochMetrics, Event};
 use super::finite::{Greatest, all_finite};
 use super::schedule::{Schedule, Standing};
-use super::score::{Answers, Best, Score};
+use super::score::{Best, beats};
 use super::session::{Fed, Session, StepResult};
 use super::source::Source;
 use super::trainer::{State, Trainer};
-use crate::data::{Dataset, Part, Task};
+use crate::data::{Dataset, Part};
 use crate::models::Network;
+use crate::task::{self, Raw, Score};
 use crate::{Error, Result};
 
 /// One phase of a training.
@@ -147,14 +148,14 @@ impl Trainer<'_> {
     /// Counts an epoch that was trained and evaluated, and keeps its weights where they are the best so far. Returns
     /// whether the phase ends with it, since the loss has not fallen for long.
     fn close_epoch(&mut self, course: &mut Course, score: Score) -> Result<bool> {
-        let task = course.source.sets()[0].task;
+        let task = task::of(&course.initial)?;
         let [train_loss, hits, count] = course.state.sums;
         let state = &mut course.state;
         state.epoch += 1;
         (state.step, state.sums) = (0, [0.0; 3]);
         let number = course.phase.before + state.epoch;
-        let by_accuracy = self.config.strategy != Strategy::Features && task == Task::Classes;
-        if state.best.is_none_or(|best| score.beats(&best.score, by_accuracy)) {
+        let by_metric = self.config.strategy != Strategy::Features && task.metric_first();
+        if state.best.is_none_or(|best| beats(&score, &best.score, by_metric)) {
             state.best = Some(Best { score, epoch: number, updates: state.updates });
             course.best = Arc::new(course.session.weights()?);
         }
@@ -170,11 +171,7 @@ impl Trainer<'_> {
         }
         let count = count.max(1.0);
         let lr = course.session.head_rate(factor);
-        let accuracy = match task {
-            // What is counted are squared errors.
-            Task::Regression => 1.0 - hits / count / course.source.variance().max(f64::MIN_POSITIVE),
-            _ => hits / count,
-        };
+        let accuracy = task.training_metric(hits / count, course.source.sets()[0]);
         self.finish_epoch(course, [train_loss / count, accuracy], score, lr)?;
         let enough = course.state.is_enough(self.config.patience);
         if enough && course.state.epoch < self.config.epochs() {
@@ -265,7 +262,7 @@ impl Trainer<'_> {
             if group.is_empty() {
                 continue;
             }
-            group.iter_mut().try_for_each(|part| self.complete(&net, part, &weights))?;
+            group.iter_mut().try_for_each(|part| self.attach(&net, part, &weights))?;
             at.step = course.state.updates as usize;
             course.state.updates += 1;
             let (factor, batch, updates) = (config.factor(at), course.state.batch, course.state.updates);
@@ -305,24 +302,23 @@ impl Trainer<'_> {
     fn evaluate(&mut self, course: &mut Course, batch: usize) -> Result<Score> {
         course.session.settle()?;
         let (net, source) = (Arc::clone(&course.initial), Arc::clone(&course.source));
-        let mut answers = Answers::default();
+        let (mut outputs, mut targets) = (Vec::new(), Vec::new());
         let total = source.val_len();
         for fed in source.val(&net, batch)? {
             let mut fed = fed?;
             self.miss(source.sets(), Part::Val, std::mem::take(&mut fed.failed))?;
             if fed.rows() > 0 {
-                answers.logits.extend(course.session.logits(&net, &fed, batch)?);
+                outputs.extend(course.session.logits(&net, &fed, batch)?);
             }
-            answers.labels.append(&mut fed.labels);
-            answers.targets.append(&mut fed.targets);
-            self.tell(&Event::progress("evaluate", answers.labels.len(), total));
+            targets.append(&mut fed.targets);
+            self.tell(&Event::progress("evaluate", targets.len(), total));
         }
-        if !all_finite(&answers.logits) {
+        if !all_finite(&outputs) {
             let reason = Greatest::of(&snapshot(&net, &course.session.weights()?, None)?).reason("outputs");
             return Err(Error::Diverged(format!(
                 "validation images: {reason}; choose a smaller `lr`, or freeze more"
             )));
         }
-        answers.score(net.config().task, net.classes().len())
+        task::of(&net)?.score(Raw { outputs: &outputs, targets: &targets, classes: net.classes() })
     }
 }

@@ -6,18 +6,18 @@ use super::config::{Config, trainable};
 use crate::gpu::Caps;
 use crate::models::{InputKind, Network, Recording};
 use crate::nn::{Freeze, Mode};
-use crate::ops::{self, Accuracy, Add, Agreement, CrossEntropy, LossKind, Mul, TargetLoss};
+use crate::ops::{self, Add, LossKind, Mul, TargetLoss};
 use crate::plan::{Device, Layout, Plan, Program, Request, Update, compile};
 use crate::tape::{Mark, Shape, Tape, Type, ValueId};
+use crate::task::{self, LossOptions, TaskRef};
 use crate::{Error, Result};
 
-/// What a loss compares the logits with.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// What a training step minimises.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Objective {
-    /// Numbers, one for each class; labels where absent.
-    pub(super) targets: Option<LossKind>,
-    /// Share of a label that is spread over all classes.
-    pub(super) smoothing: f32,
+    /// Whose loss.
+    pub(super) task: TaskRef,
+    pub(super) options: LossOptions,
     /// A teacher's temperature, and its share of the loss.
     pub(super) teacher: Option<(f32, f32)>,
     /// Whether the device varies the pictures.
@@ -25,9 +25,10 @@ pub(super) struct Objective {
 }
 
 impl Objective {
-    /// Of single labels.
-    pub(super) fn labels(smoothing: f32) -> Self {
-        Objective { targets: None, smoothing, teacher: None, augmented: false }
+    /// The loss of the network's task alone, of images as they are.
+    pub(super) fn plain(net: &Network, smoothing: f32) -> Result<Self> {
+        let options = LossOptions { smoothing, ..LossOptions::default() };
+        Ok(Objective { task: task::of(net)?, options, teacher: None, augmented: false })
     }
 }
 
@@ -54,27 +55,14 @@ pub(super) fn train_request(
     let logits = recorded.logits;
     tape.set_layer("loss");
     let weights = tape.input("weights", Type::f32(&[batch]));
-    let targets = tape.ty(logits).clone();
-    let labels = |tape: &mut Tape| tape.input("labels", Type::u32(&[batch]));
-    let reference = match objective.targets {
-        Some(_) => tape.input("targets", targets.clone()),
-        None => labels(&mut tape),
-    };
-    let loss_of = |tape: &mut Tape, logits: ValueId| match objective.targets {
-        Some(kind) => tape.apply(TargetLoss { kind, temperature: 1.0 }, &[logits, reference, weights]),
-        None => tape.apply(CrossEntropy { smoothing: objective.smoothing }, &[logits, reference, weights]),
-    };
-    let mut loss = loss_of(&mut tape, logits)?;
-    let hits = match objective.targets {
-        Some(LossKind::Softmax) => {
-            let labels = labels(&mut tape);
-            tape.apply(Accuracy, &[logits, labels, weights])?
-        }
-        Some(kind) => tape.apply(Agreement(kind), &[logits, reference, weights])?,
-        None => tape.apply(Accuracy, &[logits, reference, weights])?,
-    };
+    let Objective { task, options, .. } = objective;
+    let inputs = task.inputs(options, batch, net.outputs());
+    let inputs: Vec<ValueId> = inputs.into_iter().map(|(name, ty)| tape.input(name, ty)).collect();
+    let mut loss = task.loss(&mut tape, logits, &inputs, weights, options)?;
+    let hits = task.hits(&mut tape, logits, &inputs, weights, options)?;
     if let Some((temperature, share)) = objective.teacher {
-        let answers = tape.input("teacher", targets);
+        let outputs = tape.ty(logits).clone();
+        let answers = tape.input("teacher", outputs);
         let kind = LossKind::Softmax;
         let taught = tape.apply(TargetLoss { kind, temperature }, &[logits, answers, weights])?;
         let own = scaled(&mut tape, loss, 1.0 - share)?;
@@ -84,7 +72,7 @@ pub(super) fn train_request(
     // Losses of auxiliary heads add to the gradients only.
     let mut total = loss;
     for (logits, weight) in recorded.auxiliary {
-        let own = loss_of(&mut tape, logits)?;
+        let own = task.loss(&mut tape, logits, &inputs, weights, options)?;
         let own = scaled(&mut tape, own, weight)?;
         total = tape.apply(Add::default(), &[total, own])?;
     }
@@ -169,7 +157,7 @@ pub(super) fn front(
 /// [`Error::Shape`] where a value fits no binding, [`Error::Usage`] where nothing learns.
 pub fn training_plan(net: &Network, config: &Config, batch: usize, caps: &Caps) -> Result<Plan> {
     let update = config.update();
-    let objective = Objective::labels(config.smoothing);
+    let objective = Objective::plain(net, config.smoothing)?;
     let request = train_request(net, &[], batch, objective, update, config.grad_checkpointing)?;
     compile(request, &layout(net, &update, caps), caps)
 }

@@ -15,11 +15,11 @@ use super::solver::{SolverOptions, solve_head};
 use super::source::{KEPT_BATCH, Source, training_view};
 use super::teacher::Teacher;
 use super::trainer::Trainer;
-use crate::data::{Dataset, Part, Skipped, Task, View};
+use crate::data::{Dataset, Part, Skipped, View};
 use crate::models::Network;
-use crate::ops::LossKind;
 use crate::plan::{Device, compile};
 use crate::tape::Mark;
+use crate::task::{self, LossOptions, Targets};
 use crate::{Error, Result};
 
 /// Compiles the kernels of a phase to come while another is under way, so that it does not start cold. What fails is
@@ -165,7 +165,7 @@ impl Trainer<'_> {
         marks: &[Mark],
     ) -> Result<(Session, usize)> {
         let caps = self.device.caps();
-        let objective = self.objective(net);
+        let objective = self.objective(net)?;
         let wanted = self.config.batch(source.len());
         let accumulate = self.config.accumulate;
         let mut batch;
@@ -240,38 +240,30 @@ impl Trainer<'_> {
         Ok(Some([solved.loss, solved.accuracy(&vectors)]))
     }
 
-    /// What a batch lacks that comes from the settings: how much each row counts, softened labels, a teacher's answers.
-    pub(super) fn complete(&mut self, net: &Network, part: &mut Fed, weights: &[f32]) -> Result<()> {
-        part.weights =
-            part.labels.iter().map(|&label| *weights.get(label as usize).unwrap_or(&1.0)).collect();
-        if self.objective(net).targets == Some(LossKind::Softmax) {
-            part.soften(self.config.smoothing, weights);
-        }
+    /// Attaches what the loss compares a batch with: its targets, how much each row counts, a teacher's probabilities.
+    pub(super) fn attach(&mut self, net: &Network, part: &mut Fed, class_weights: &[f32]) -> Result<()> {
+        let Objective { task, options, .. } = self.objective(net)?;
+        let mix = part.mix.as_ref().map(|(partners, own)| (&partners[..], *own));
+        let collated = task.collate(Targets { rows: &part.targets, mix, class_weights }, options)?;
         if let Some(teacher) = &mut self.teacher {
-            part.teacher = teacher.answers(part, self.config.distill.temperature)?;
+            let answers = teacher.answers(part, self.config.distill.temperature)?;
+            part.inputs.push(("teacher".into(), bytemuck::cast_slice(&answers).to_vec()));
         }
+        part.inputs.extend(collated.inputs.into_iter().map(|(name, bytes)| (name.to_string(), bytes)));
+        part.weights = collated.weights;
         Ok(())
     }
 
-    /// What the loss compares the logits with.
-    pub(super) fn objective(&self, net: &Network) -> Objective {
-        let Config { augment, smoothing, distill, .. } = self.config;
-        let varied = self.config.varies();
-        let targets = match net.config().task {
-            Task::MultiLabel => Some(LossKind::Sigmoid),
-            Task::Regression => Some(LossKind::Squares),
-            // Weights of classes count in the smoothed share, too.
-            Task::Classes => {
-                let weighted = self.config.class_weights && smoothing > 0.0;
-                (weighted || varied && augment.mixes()).then_some(LossKind::Softmax)
-            }
-        };
-        Objective {
-            targets,
-            smoothing,
+    /// What a training step minimises.
+    pub(super) fn objective(&self, net: &Network) -> Result<Objective> {
+        let Config { augment, smoothing, distill, class_weights, .. } = self.config;
+        let augmented = self.config.varies();
+        Ok(Objective {
+            task: task::of(net)?,
+            options: LossOptions { smoothing, class_weights, mixed: augmented && augment.mixes() },
             teacher: self.teacher.is_some().then_some((distill.temperature, distill.share)),
-            augmented: varied && augment.on_device(),
-        }
+            augmented: augmented && augment.on_device(),
+        })
     }
 
     /// Pictures, or rows of what is kept, that are evaluated at a time.

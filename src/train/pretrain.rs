@@ -10,12 +10,12 @@ use sha2::{Digest, Sha256};
 use super::checkpoint::{last_checkpoint, read_metrics};
 use super::config::{Config, Strategy};
 use super::evaluate;
-use super::measures::{Measures, SingleLabel};
 use super::run::{Context, RunFile, resume, run};
 use crate::data::{self, Augment, DrawnSet, Scenes};
 use crate::gpu::Host;
 use crate::models::Network;
 use crate::nn::{convert, write_atomically};
+use crate::task::SingleLabel;
 use crate::{Error, Result};
 
 /// The record of a pre-training, written beside its file.
@@ -118,7 +118,7 @@ pub fn pretrain(config: &Config, folder: &Path, file: &Path, context: Context<'_
     let pictures = val.len();
     let net = Network::open(file)?;
     let found = evaluate(&net, device, val, 64, observer)?;
-    let Measures::SingleLabel(SingleLabel { top1, top1_interval, loss, .. }) = found.measures else {
+    let Some(&SingleLabel { top1, top1_interval, loss, .. }) = found.metrics_of::<SingleLabel>() else {
         return Err(Error::Data("what is drawn has classes".into()));
     };
     let bytes = std::fs::read(file).map_err(|e| Error::io(file, "read", e))?;

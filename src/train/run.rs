@@ -17,11 +17,12 @@ use super::plans::{fitting_batch, inference_plan, training_plan};
 use super::sheet::contact_sheet;
 use super::sweep::Sweep;
 use super::trainer::{Report, State, Trainer};
-use crate::data::{self, DrawnSet, Manifest, Picture, Splits};
+use crate::data::{self, Dataset, DrawnSet, Manifest, Picture, Splits};
 use crate::error::quoted;
 use crate::gpu::{Caps, Host};
-use crate::models::{self, HeadPolicy, Network, Task};
+use crate::models::{self, HeadPolicy, Network};
 use crate::plan::{Device, Plan};
+use crate::task;
 use crate::{Error, Result};
 
 /// What a run needs from outside.
@@ -127,7 +128,7 @@ pub fn busiest_plan(config: &Config, caps: &Caps) -> Result<Plan> {
     config.check()?;
     let mut net = open_network(config, &mut Silent)?;
     let Splits { train, val, .. } = data::open(&config.data, &config.open_options(None))?;
-    replace_head(&mut net, config, &train.classes)?;
+    replace_head(&mut net, config, &train)?;
     net.freeze(config.freeze())?;
     let plan = match config.strategy {
         Strategy::Features => {
@@ -167,10 +168,9 @@ fn prepare(config: &Config, observer: &mut dyn Observer) -> Result<(Network, Spl
     config.check()?;
     let mut net = open_network(config, observer)?;
     let splits = data::open(&config.data, &config.open_options(None))?;
-    replace_head(&mut net, config, &splits.train.classes)?;
-    net.set_task(splits.train.task);
-    if splits.train.task == Task::Regression {
-        net.centre_head(&mean_targets(&splits.train))?;
+    replace_head(&mut net, config, &splits.train)?;
+    if let Some(outputs) = task::of(&net)?.initial_outputs(&splits.train) {
+        net.centre_head(&outputs)?;
     }
     announce(&mut net, config, &splits, observer)?;
     Ok((net, splits))
@@ -259,7 +259,7 @@ fn finished(config: &Config, folder: &Path, state: &State) -> Result<Option<Repo
     let over = state.epoch >= last.epochs() || state.is_enough(last.patience);
     let Some(best) = state.best.filter(|_| state.phase == earlier.len() && over) else { return Ok(None) };
     Ok(Some(Report {
-        task: net.config().task,
+        task: task::of(&net)?,
         val_accuracy: best.score.accuracy,
         val_loss: best.score.loss,
         val_images: best.score.count,
@@ -276,12 +276,6 @@ fn root_of(config: &Config) -> Result<PathBuf> {
     let table =
         if DrawnSet::named(&config.data).is_some() { None } else { config.open.table(&config.data)? };
     Ok(table.map_or_else(|| config.data.clone(), |table| table.root))
-}
-
-/// What numbers to begin a regression with.
-fn mean_targets(set: &data::Dataset) -> Vec<f32> {
-    let mean = |c: usize| set.samples.iter().map(|s| f64::from(s.targets[c])).sum::<f64>() / set.len() as f64;
-    (0..set.classes.len()).map(|c| mean(c) as f32).collect()
 }
 
 fn open_network(config: &Config, observer: &mut dyn Observer) -> Result<Network> {
@@ -333,9 +327,9 @@ fn resize(net: &mut Network, side: Option<usize>) -> Result<()> {
 }
 
 /// A head for these classes; a hidden layer that the network has stays.
-fn replace_head(net: &mut Network, config: &Config, classes: &[String]) -> Result<()> {
+fn replace_head(net: &mut Network, config: &Config, train: &Dataset) -> Result<()> {
     let hidden = config.head_hidden.or(net.config().hidden);
-    net.replace_head_with(classes.to_vec(), hidden, config.seed)
+    task::replace_head(net, config.task(train.targets)?, train.classes.clone(), hidden, config.seed)
 }
 
 /// Freezes as asked, and tells what there is.
@@ -350,7 +344,7 @@ fn announce(net: &mut Network, config: &Config, splits: &Splits, observer: &mut 
         train: splits.train.len(),
         val: splits.val.len(),
         classes: splits.train.classes.clone(),
-        task: splits.train.task,
+        task: task::of(net)?,
         skipped: [&splits.train.skipped[..], &splits.val.skipped].concat(),
     });
     for warning in &splits.warnings {

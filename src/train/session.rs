@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::config::{Config, trainable};
 use super::plans::{Objective, eval_request, layout, train_request};
-use crate::data::Skipped;
+use crate::data::{Skipped, Target};
 use crate::models::Network;
 use crate::nn::NormMode;
 use crate::plan::{Arena, Device, Layout, Optimizer, Program, Segment, Store, Trainable, Update, compile};
@@ -27,18 +27,14 @@ enum Kind {
 /// A batch, of training data or to be evaluated: bytes by input name, rows behind one another.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Fed {
-    /// `image`, or `kept0`, `kept1` and so on.
+    /// `image`, or `kept0`, `kept1` and so on; in training also what the loss compares with.
     pub(super) inputs: Vec<(String, Vec<u8>)>,
     /// Numbers of the pictures among those that are kept; empty where pictures are fed.
     pub(super) kept: Vec<usize>,
     /// One a row.
-    pub(super) labels: Vec<u32>,
-    /// Where pictures are mixed: the rows that have a share in each, and the weight of the own label.
+    pub(super) targets: Vec<Target>,
+    /// Where images are mixed: the rows that have a share in each, and the weight of the own target.
     pub(super) mix: Option<(Vec<usize>, f32)>,
-    /// `[rows, classes]` where the loss compares with numbers.
-    pub(super) targets: Vec<f32>,
-    /// A teacher's probabilities `[rows, classes]`, where there is one.
-    pub(super) teacher: Vec<f32>,
     /// How much each row counts beside the others.
     pub(super) weights: Vec<f32>,
     /// Images that could not be read and have no row, with their indices.
@@ -47,40 +43,7 @@ pub(super) struct Fed {
 
 impl Fed {
     pub(super) fn rows(&self) -> usize {
-        self.labels.len()
-    }
-
-    /// Labels as numbers `[rows, classes]`, a share of each spread over all classes, mixed as the images are, and each
-    /// class by its weight. As PyTorch's `CrossEntropyLoss` has it: with labels, the loss is divided by the sum of the
-    /// labels' weights (`weight` and `label_smoothing`); with shares of mixed classes, by the number of rows. A mixed row
-    /// counts as correct where the class with the greater share is predicted.
-    pub(super) fn soften(&mut self, smoothing: f32, class_weights: &[f32]) {
-        let classes = class_weights.len();
-        let spread = smoothing / classes as f32;
-        let share =
-            |label: u32, class: usize| spread + if label as usize == class { 1.0 - smoothing } else { 0.0 };
-        let Some((partners, own)) = &self.mix else {
-            for &label in &self.labels {
-                let row = (0..classes).map(|c| share(label, c) * class_weights[c]);
-                // The row's weight is its label's.
-                self.targets.extend(row.map(|target| target / class_weights[label as usize]));
-            }
-            return;
-        };
-        let pairs: Vec<(u32, u32)> = self
-            .labels
-            .iter()
-            .zip(partners)
-            .map(|(&label, &partner)| (label, self.labels[partner]))
-            .collect();
-        for &(label, partner) in &pairs {
-            let mixed = |c: usize| own * share(label, c) + (1.0 - own) * share(partner, c);
-            self.targets.extend((0..classes).map(|c| mixed(c) * class_weights[c]));
-        }
-        self.weights.fill(1.0);
-        if *own < 0.5 {
-            self.labels = pairs.into_iter().map(|(_, partner)| partner).collect();
-        }
+        self.targets.len()
     }
 }
 
@@ -263,21 +226,13 @@ impl Session {
             let mut weights: Vec<f32> = part.weights.iter().map(|w| w / total).collect();
             let share = f64::from(weights.iter().sum::<f32>());
             weights.resize(size, 0.0);
-            let mut labels = part.labels.clone();
-            labels.resize(size, 0);
             // Seed and step are folded into two words, from which dropout draws.
             let words = [crate::rng::mix(self.seed, i as u64) as u32, step as u32];
-            let (targets, teacher) =
-                (bytemuck::cast_slice(&part.targets), bytemuck::cast_slice(&part.teacher));
-            let (targets, teacher) = (padded(targets, rows, size), padded(teacher, rows, size));
             let data: Vec<(&str, Cow<'_, [u8]>)> =
                 part.inputs.iter().map(|(name, bytes)| (name.as_str(), padded(bytes, rows, size))).collect();
             let (keep, average) = ([f32::from(u8::from(i > 0)), 1.0], [decay, 1.0 - decay]);
             // All that steps of any settings read.
             let mut inputs: Vec<(&str, &[u8])> = vec![
-                ("labels", bytemuck::cast_slice(&labels)),
-                ("targets", &targets),
-                ("teacher", &teacher),
                 ("weights", bytemuck::cast_slice(&weights)),
                 ("rates", bytemuck::cast_slice(&rates)),
                 ("step", bytemuck::cast_slice(&words)),
@@ -314,7 +269,7 @@ impl Session {
         let [loss, hits] = ["loss", "hits"].map(|name| f64::from(outputs[name][0]));
         if !loss.is_finite() {
             return Err(Error::Diverged(format!(
-                "the loss became {loss}: training left the numbers; choose a smaller `lr`, or freeze more"
+                "the loss became {loss}: training diverged; choose a smaller `lr`, or freeze more"
             )));
         }
         Ok(Some(StepResult { loss: loss / share.max(f64::MIN_POSITIVE), hits, rows }))
@@ -326,13 +281,13 @@ impl Session {
         let data: Vec<(&str, Cow<'_, [u8]>)> =
             fed.inputs.iter().map(|(name, bytes)| (name.as_str(), padded(bytes, rows, batch))).collect();
         let mut inputs: Vec<(&str, &[u8])> = data.iter().map(|(name, bytes)| (*name, &**bytes)).collect();
-        let classes = net.classes().len();
+        let width = net.outputs();
         let program = self.program(net, Kind::Eval, batch)?;
         // What only auxiliary heads read is of no use here.
         inputs.retain(|(name, _)| program.plan().inputs.contains_key(*name));
         let outputs = program.run(&inputs)?;
         let mut logits = outputs.into_iter().next().unwrap_or_default();
-        logits.truncate(rows * classes);
+        logits.truncate(rows * width);
         Ok(logits)
     }
 
@@ -415,40 +370,4 @@ pub(super) fn padded(data: &[u8], rows: usize, size: usize) -> Cow<'_, [u8]> {
     let mut longer = data.to_vec();
     longer.resize(data.len() / rows.max(1) * size, 0);
     longer.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LOGITS: [[f64; 3]; 4] = [[0.5, -1.0, 2.0], [1.5, 0.25, -0.75], [-0.5, 1.0, 0.0], [0.1, 0.2, 0.3]];
-
-    /// The loss as [`crate::ops::TargetLoss`] has it.
-    fn loss(fed: &Fed) -> f64 {
-        let total: f32 = fed.weights.iter().sum();
-        let row = |(n, logits): (usize, &[f64; 3])| {
-            let whole = logits.iter().map(|z| z.exp()).sum::<f64>().ln();
-            let targets = &fed.targets[3 * n..][..3];
-            let own: f64 = logits.iter().zip(targets).map(|(z, t)| f64::from(*t) * (whole - z)).sum();
-            own * f64::from(fed.weights[n] / total)
-        };
-        LOGITS.iter().enumerate().map(row).sum()
-    }
-
-    /// `CrossEntropyLoss(weight=[0.5, 2, 1.25], label_smoothing=0.2)` of PyTorch 2.15 in f64: of labels, and of shares
-    /// of two classes each.
-    #[test]
-    fn weighted_and_smoothed_targets_give_pytorchs_loss() {
-        let class_weights = [0.5, 2.0, 1.25];
-        let labels = vec![2, 0, 1, 0];
-        let weights = labels.iter().map(|&label: &u32| class_weights[label as usize]).collect();
-        let mut plain = Fed { labels, weights, ..Fed::default() };
-        let mut mixed = Fed { mix: Some((vec![1, 2, 3, 0], 0.3)), ..plain.clone() };
-        plain.soften(0.2, &class_weights);
-        mixed.soften(0.2, &class_weights);
-        assert!((loss(&plain) - 0.721_040_333_855_258_5).abs() < 1e-6, "{}", loss(&plain));
-        assert!((loss(&mixed) - 1.363_895_470_949_129_8).abs() < 1e-6, "{}", loss(&mixed));
-        assert_eq!(plain.labels, [2, 0, 1, 0]);
-        assert_eq!(mixed.labels, [0, 1, 0, 2], "the class with the greater share counts");
-    }
 }

@@ -8,12 +8,12 @@ use super::events::{Event, Observer};
 use super::kept::Vectors;
 use super::lbfgs::{Goal, minimise};
 use super::logistic::{CHUNK_BYTES, Problem};
-use super::measures::{Tally, check_classes};
 use crate::models::Network;
 use crate::nn::Mode;
 use crate::plan::Device;
 use crate::rng::Stream;
 use crate::tape::Tape;
+use crate::task::scores::{Tally, check_classes};
 use crate::{Error, Result};
 
 /// Penalties of the search, over the mean variance of the features: two a decade, the strongest first.

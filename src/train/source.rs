@@ -7,7 +7,7 @@ use super::evaluate::AHEAD;
 use super::kept::Features;
 use super::session::Fed;
 use crate::Result;
-use crate::data::{Batch, Dataset, Loader, Task, View, balanced_order, batches, class_weights, epoch_order};
+use crate::data::{Batch, Dataset, Loader, View, balanced_order, batches, class_weights, epoch_order};
 use crate::models::Network;
 
 /// Rows of what is kept that are evaluated at a time.
@@ -69,23 +69,10 @@ impl Source {
         self.sets()[0]
     }
 
-    /// Variance of the numbers of the training pictures, the mean over them.
-    pub(super) fn variance(&self) -> f64 {
-        let set = self.train_set();
-        let (n, outputs) = (set.len().max(1) as f64, set.classes.len());
-        let variance = |c: usize| {
-            let values = || set.samples.iter().map(|s| f64::from(s.targets[c]));
-            let mean = values().sum::<f64>() / n;
-            values().map(|x| (x - mean).powi(2)).sum::<f64>() / n
-        };
-        (0..outputs).map(variance).sum::<f64>() / outputs.max(1) as f64
-    }
-
     /// How much a picture of each class counts in the loss.
     pub(super) fn class_weights(&self, config: &Config) -> Vec<f32> {
         let set = self.train_set();
-        let weighted = config.class_weights && set.task == Task::Classes;
-        if weighted { class_weights(set) } else { vec![1.0; set.classes.len()] }
+        if config.class_weights { class_weights(set) } else { vec![1.0; set.classes.len()] }
     }
 
     /// The batches of an epoch: numbers of pictures. A last batch of one would have no batch statistics.
@@ -138,12 +125,11 @@ fn decoded(batch: Batch) -> Fed {
     if !batch.draws.is_empty() {
         inputs.push(("augment".to_string(), bytemuck::cast_slice(&batch.draws).to_vec()));
     }
-    let Batch { labels, targets, mix, failed, .. } = batch;
-    Fed { inputs, labels, targets, mix, failed, ..Fed::default() }
+    let Batch { targets, mix, failed, .. } = batch;
+    Fed { inputs, targets, mix, failed, ..Fed::default() }
 }
 
 fn read(features: &Features, set: &Dataset, rows: &[usize], copy: usize) -> Result<Fed> {
-    let labels: Vec<u32> = rows.iter().map(|&i| features.labels[i]).collect();
-    let targets = rows.iter().flat_map(|&i| set.samples[i].targets.iter().copied()).collect();
-    Ok(Fed { inputs: features.inputs(rows, copy)?, labels, targets, kept: rows.to_vec(), ..Fed::default() })
+    let targets = rows.iter().map(|&i| set.samples[i].target.clone()).collect();
+    Ok(Fed { inputs: features.inputs(rows, copy)?, targets, kept: rows.to_vec(), ..Fed::default() })
 }

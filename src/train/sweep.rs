@@ -154,7 +154,7 @@ impl Trainer<'_> {
                 if group.is_empty() {
                     continue;
                 }
-                group.iter_mut().try_for_each(|part| self.complete(net, part, &weights))?;
+                group.iter_mut().try_for_each(|part| self.attach(net, part, &weights))?;
                 let mut results = Vec::new();
                 let started =
                     session.train(net, &group, batch, factor, done as u64 + 1, &mut |r| results.push(r));

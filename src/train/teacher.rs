@@ -3,14 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::evaluate::softmax;
 use super::events::Silent;
 use super::session::{Fed, padded};
 use crate::data::Dataset;
-use crate::models::{InputKind, Network, Recording, Task};
+use crate::models::{InputKind, Network, Recording};
 use crate::nn::{Freeze, Mode};
 use crate::plan::{Device, Program, Request, compile};
 use crate::tape::Tape;
+use crate::task::scores::softmax;
+use crate::task::{self, Ability};
 use crate::train::Predictor;
 use crate::{Error, Result};
 
@@ -33,13 +34,8 @@ impl Teacher {
     pub(super) fn open(path: &Path, student: &Network, device: &Device, augmented: bool) -> Result<Self> {
         let file = if path.is_dir() { path.join("model.safetensors") } else { path.to_path_buf() };
         let mut net = Network::open(&file)?;
-        if net.config().task != Task::Classes {
-            return Err(Error::Usage(format!(
-                "{}: a teacher tells single classes, and this one was taught {}",
-                file.display(),
-                net.config().task.targets()
-            )));
-        }
+        task::require(&net, Ability::Teacher)
+            .map_err(|e| Error::Usage(format!("{}: {e}", file.display())))?;
         let column = |class: &String| {
             net.classes().iter().position(|known| known == class).ok_or_else(|| {
                 Error::Usage(format!(

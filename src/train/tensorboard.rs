@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crc::{CRC_32_ISCSI, Crc};
 
 use super::events::{EpochMetrics, Event, Observer};
-use crate::data::Task;
+use crate::task::{MetricNames, Unit};
 use crate::{Error, Result};
 
 const CASTAGNOLI: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
@@ -27,7 +27,8 @@ pub struct TensorBoard<'a> {
     inner: &'a mut dyn Observer,
     /// Known once the run has one.
     folder: PathBuf,
-    task: Task,
+    /// Of the task, once it is known.
+    metric: Option<MetricNames>,
     state: State,
 }
 
@@ -41,7 +42,7 @@ enum State {
 impl<'a> TensorBoard<'a> {
     /// Into the folder that the run tells of.
     pub fn new(inner: &'a mut dyn Observer) -> Self {
-        TensorBoard { inner, folder: PathBuf::new(), task: Task::default(), state: State::Waiting }
+        TensorBoard { inner, folder: PathBuf::new(), metric: None, state: State::Waiting }
     }
 
     /// Whether an event file lies in a run folder.
@@ -60,16 +61,14 @@ impl<'a> TensorBoard<'a> {
             self.state = State::Writing(path, file);
         }
         let State::Writing(path, file) = &mut self.state else { return Ok(()) };
-        let [train, val] = match self.task {
-            Task::Classes => ["accuracy/train", "accuracy/val"],
-            Task::MultiLabel => ["labels_right/train", "mAP/val"],
-            Task::Regression => ["R2/train", "R2/val"],
-        };
+        let names = self.metric.unwrap_or(MetricNames::both("metric", Unit::Number));
+        let tag = |name: &str, part: &str| format!("{}/{part}", name.replace(' ', "_"));
+        let (train, val) = (tag(names.train, "train"), tag(names.val, "val"));
         let scalars = [
             ("loss/train", m.train_loss),
             ("loss/val", m.val_loss),
-            (train, m.train_accuracy),
-            (val, m.val_accuracy),
+            (&train[..], m.train_accuracy),
+            (&val[..], m.val_accuracy),
             ("learning_rate", m.lr),
         ];
         append(path, file, &[message(now.as_secs_f64(), m.epoch, 5, &summary(&scalars))])
@@ -81,7 +80,7 @@ impl Observer for TensorBoard<'_> {
         self.inner.event(event);
         match event {
             Event::Folder(folder) => self.folder.clone_from(folder),
-            Event::Data { task, .. } => self.task = *task,
+            Event::Data { task, .. } => self.metric = Some(task.metric()),
             Event::Epoch(metrics) => {
                 if let Err(e) = self.epoch(metrics) {
                     self.state = State::Failed;

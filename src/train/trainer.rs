@@ -16,18 +16,19 @@ use super::phase::{Handed, Phase};
 use super::prepare::warm;
 use super::score::Best;
 use super::teacher::Teacher;
-use crate::Result;
-use crate::data::{Dataset, Task};
+use crate::data::Dataset;
 use crate::models::{HeadPolicy, Network};
 use crate::plan::Device;
+use crate::task::{self, TaskRef};
+use crate::{Error, Result};
 
 /// How a training ended.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// What `val_accuracy` is a figure of.
-    pub task: Task,
-    /// Share of right answers on the validation pictures with the weights that are kept, 0 to 1; mean average precision
-    /// where pictures have several labels, R2 where they have numbers.
+    pub task: TaskRef,
+    /// The task's metric on the validation images with the weights that are kept: accuracy, 0 to 1, mean average
+    /// precision, R2 ([`crate::task::Task::metric`]).
     pub val_accuracy: f64,
     /// Their mean loss.
     pub val_loss: f64,
@@ -203,6 +204,25 @@ impl<'a> Trainer<'a> {
         self.fit_best(net, train, val).map(|(report, _)| report)
     }
 
+    /// The task that was asked for, else the network's where it suits the data, else the usual one for the data.
+    fn task(&self, net: &Network, train: &Dataset) -> Result<TaskRef> {
+        let own = task::of(net).ok().filter(|task| task.targets() == train.targets);
+        let task = match (&self.config.task, own) {
+            (None, Some(own)) => own,
+            _ => self.config.task(train.targets)?,
+        };
+        let (outputs, found) = (task.outputs(net.classes().len()), net.outputs());
+        if found != outputs {
+            return Err(Error::Usage(format!(
+                "the task {} needs a last layer of {outputs} outputs for {} classes, and the network's has {found}: \
+                 replace it (task::replace_head)",
+                task.name(),
+                net.classes().len()
+            )));
+        }
+        Ok(task)
+    }
+
     /// The same, with all that is known of the best epoch.
     pub(super) fn fit_best(
         &mut self,
@@ -212,7 +232,8 @@ impl<'a> Trainer<'a> {
     ) -> Result<(Report, Best)> {
         let began = Instant::now();
         self.config.check()?;
-        net.set_task(train.task);
+        let task = self.task(net, train)?;
+        net.set_task(task.name());
         self.hire(net)?;
         let phases = self.config.phases(&net.structure().groups);
         let epochs = phases.iter().map(Config::epochs).sum();
@@ -266,7 +287,7 @@ impl<'a> Trainer<'a> {
         }
         let best = handed.best.unwrap_or_default();
         let report = Report {
-            task: train.task,
+            task,
             val_accuracy: best.score.accuracy,
             val_loss: best.score.loss,
             val_images: best.score.count,

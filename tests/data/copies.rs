@@ -141,17 +141,18 @@ fn rare_classes_weigh_more() {
     assert_eq!(class_weights(&unequal(&[5, 0, 5])), [1.0, 0.0, 1.0]);
     let mut several = unequal(&[4]);
     several.classes.push("b".into());
-    several.task = Task::MultiLabel;
+    several.targets = TargetKind::Labels;
     for (i, sample) in several.samples.iter_mut().enumerate() {
-        sample.targets = [f32::from(i < 3), f32::from(i == 3)].into();
+        sample.target = Target::Labels([f32::from(i < 3), f32::from(i == 3)].into());
     }
     assert_eq!(class_weights(&several), [4.0 / 6.0, 2.0]);
-    assert_eq!(class_weights(&Dataset { task: Task::Regression, ..several }), [1.0, 1.0]);
+    assert_eq!(class_weights(&Dataset { targets: TargetKind::Values, ..several }), [1.0, 1.0]);
 }
 
 #[test]
 fn balanced_epochs_draw_classes_equally_and_pictures_in_turn() {
     let set = unequal(&[3, 50, 0, 10]);
+    let class = |i: usize| set.samples[i].target.class().unwrap();
     let mut drawn = vec![0usize; set.len()];
     for epoch in 0..12 {
         let order = balanced_order(&set, 5, epoch);
@@ -159,7 +160,7 @@ fn balanced_epochs_draw_classes_equally_and_pictures_in_turn() {
         assert_ne!(order, balanced_order(&set, 6, epoch));
         let mut counts = [0; 4];
         for &i in &order {
-            counts[set.samples[i].label as usize] += 1;
+            counts[class(i) as usize] += 1;
             drawn[i] += 1;
         }
         assert_eq!(counts, [21, 21, 0, 21]);
@@ -169,7 +170,7 @@ fn balanced_epochs_draw_classes_equally_and_pictures_in_turn() {
             assert!(most.unwrap() - least.unwrap() <= 1, "{drawn:?}");
         }
         // Mixed, not class by class.
-        let labels: Vec<u32> = order.iter().map(|&i| set.samples[i].label).collect();
+        let labels: Vec<u32> = order.iter().map(|&i| class(i)).collect();
         assert!(labels.windows(2).filter(|w| w[0] != w[1]).count() > 25);
     }
     // A remainder goes to each class in turn.
@@ -177,6 +178,6 @@ fn balanced_epochs_draw_classes_equally_and_pictures_in_turn() {
     let count = |epoch| balanced_order(&set, 0, epoch).iter().filter(|&&i| i == 0).count();
     assert_eq!([0, 1, 2].map(count), [3, 2, 3]);
     assert!(balanced_order(&Dataset::default(), 0, 0).is_empty());
-    let numbers = Dataset { task: Task::Regression, ..unequal(&[7]) };
+    let numbers = Dataset { targets: TargetKind::Values, ..unequal(&[7]) };
     assert_eq!(balanced_order(&numbers, 3, 1), epoch_order(7, 3, 1));
 }

@@ -518,7 +518,7 @@ fn idx_files_give_train_val_and_test() {
         let test = splits.test.unwrap();
         assert_eq!(test.counts()[..4], [3, 3, 3, 0]);
         let second = &test.samples[1];
-        assert_eq!(second.label, 1);
+        assert_eq!(second.target, Target::Class(1));
         assert_eq!(
             second.picture().unwrap(),
             Picture { width: 3, height: 2, rgb: (6..12).flat_map(|v| [v; 3]).collect() }
@@ -590,7 +590,7 @@ fn cifar_files_give_train_val_and_test() {
         assert_eq!(test_set.counts()[..3], [2, 2, 2]);
         let second = &test_set.samples[1];
         let picture = second.picture().unwrap();
-        assert_eq!((picture.width, picture.height, second.label), (32, 32, 1));
+        assert_eq!((picture.width, picture.height, second.target.class()), (32, 32, Some(1)));
         assert_eq!(picture.rgb[..6], [1, 51, 101, 2, 52, 102]);
         assert_eq!(picture.rgb[3 * 40..][..3], [41, 91, 141]);
         assert!(second.name().ends_with(format!("{test}#1")));

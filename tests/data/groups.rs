@@ -97,7 +97,7 @@ fn a_column_of_a_table_may_name_the_group() {
         parts(&open(&table, &options("column:Film", seed)).unwrap(), film);
     }
     let numbers = DataOptions {
-        task: Task::Regression,
+        targets: TargetKind::Values,
         label_columns: vec!["n".into()],
         group_by: Some(GroupBy::Column("film".into())),
         ..DataOptions::default()
@@ -167,7 +167,7 @@ fn rare_labels_are_divided_too() {
         );
     }
     fs::write(dir.path().join("labels.csv"), text).unwrap();
-    let data = DataOptions { task: Task::MultiLabel, ..DataOptions::default() };
+    let data = DataOptions { targets: TargetKind::Labels, ..DataOptions::default() };
     for seed in 0..5 {
         let options = OpenOptions { seed, data: data.clone(), ..OpenOptions::default() };
         let splits = open(&dir.path().join("labels.csv"), &options).unwrap();

@@ -31,10 +31,10 @@ fn the_loader_keeps_the_order() {
         assert_eq!(batch.indices, indices);
         assert!(batch.failed.is_empty());
         for ((index, label), pixels) in
-            indices.iter().zip(&batch.labels).zip(batch.pixels.chunks_exact(8 * 8 * 3))
+            indices.iter().zip(&batch.targets).zip(batch.pixels.chunks_exact(8 * 8 * 3))
         {
             let sample = &dataset.samples[*index];
-            assert_eq!(*label, sample.label);
+            assert_eq!(*label, sample.target);
             // A picture of one colour stays so through resize and crop.
             let colour = &sample.picture().unwrap().rgb[..3];
             assert!(pixels.chunks_exact(3).all(|pixel| pixel == colour));
@@ -88,11 +88,15 @@ fn a_picture_that_fails_is_reported_and_the_rest_goes_on() {
     let loader = Loader::new(dataset, vec![vec![0, 1, 2], vec![5], vec![4]], View::Eval(small()), 1).unwrap();
     let got: Vec<_> = loader.collect();
     assert_eq!(got[0].indices, [0, 2]);
-    assert_eq!((got[0].labels.len(), got[0].pixels.len()), (2, 2 * 192));
+    assert_eq!((got[0].targets.len(), got[0].pixels.len()), (2, 2 * 192));
     assert_eq!(got[0].failed.len(), 1);
     assert_eq!(got[0].failed[0].1.path, dir.path().join("a/1.png"));
     assert!(got[0].failed[0].1.reason.starts_with("not a picture"), "{:?}", got[0].failed);
-    assert!(got[1].labels.is_empty() && got[1].failed[0].1.reason.starts_with("cannot read"), "{:?}", got[1]);
+    assert!(
+        got[1].targets.is_empty() && got[1].failed[0].1.reason.starts_with("cannot read"),
+        "{:?}",
+        got[1]
+    );
     assert_eq!(got[2].indices, [4]);
 }
 
@@ -102,17 +106,23 @@ fn targets_travel_with_their_pictures() {
     let folders = colours(dir.path(), 5);
     let target = |i: usize| [(i % 2) as f32, f32::from(i.is_multiple_of(3))];
     let samples = folders.samples.iter().enumerate();
-    let samples: Vec<_> = samples.map(|(i, s)| Sample::with_targets(s.source.clone(), target(i))).collect();
-    let dataset = Dataset { task: Task::MultiLabel, samples, ..(*folders).clone() };
+    let samples: Vec<_> = samples
+        .map(|(i, s)| Sample { source: s.source.clone(), target: Target::Labels(target(i).into()) })
+        .collect();
+    let dataset = Dataset { targets: TargetKind::Labels, samples, ..(*folders).clone() };
     assert_eq!(dataset.counts(), [3, 2]);
-    assert_eq!(Dataset { task: Task::Regression, ..dataset.clone() }.counts(), [6, 6]);
+    assert_eq!(Dataset { targets: TargetKind::Values, ..dataset.clone() }.counts(), [6, 6]);
     fs::write(dir.path().join("a/1.png"), "gone bad").unwrap();
     let loader =
         Loader::new(Arc::new(dataset), vec![vec![4, 1, 3], vec![0]], View::Eval(small()), 1).unwrap();
     let got: Vec<_> = loader.map(|batch| (batch.indices, batch.targets)).collect();
-    assert_eq!(got, [(vec![4, 3], vec![0.0, 0.0, 1.0, 1.0]), (vec![0], vec![0.0, 1.0])]);
+    let labels = |numbers: [f32; 2]| Target::Labels(numbers.into());
+    assert_eq!(
+        got,
+        [(vec![4, 3], vec![labels([0.0, 0.0]), labels([1.0, 1.0])]), (vec![0], vec![labels([0.0, 1.0])])]
+    );
     let loader = Loader::new(folders, vec![vec![0, 2]], View::Eval(small()), 1).unwrap();
-    assert!(loader.into_iter().all(|batch| batch.targets.is_empty() && batch.labels == [0, 0]));
+    assert!(loader.into_iter().all(|batch| batch.targets == [Target::Class(0), Target::Class(0)]));
 }
 
 #[test]

@@ -26,9 +26,9 @@ use defrost::data::resize::resize_window;
 use defrost::data::transform::random_part;
 use defrost::data::{
     Augment, DataOptions, Dataset, Duplicates, GroupBy, Loader, Manifest, OpenOptions, Part, Picture, Rect,
-    Sample, Skipped, Source, Splits, Task, View, balanced_order, batches, by_name, class_weights,
-    content_key, decode, difference_hash, duplicates, duplicates_with, epoch_order, eval, list_pictures,
-    load, open, open_labelled, open_labelled_with, resize, train,
+    Sample, Skipped, Source, Splits, Target, TargetKind, View, balanced_order, batches, by_name,
+    class_weights, content_key, decode, difference_hash, duplicates, duplicates_with, epoch_order, eval,
+    list_pictures, load, open, open_labelled, open_labelled_with, resize, train,
 };
 use defrost::models::preprocess::{Filter, Preprocess};
 use defrost::rng::Stream;
@@ -162,6 +162,6 @@ fn mnist_t10k_is_ten_thousand_digits() {
     let known = splits.train.classes;
     let all = open_labelled(&path, &known, by_name(&known)).unwrap();
     // http://yann.lecun.com/exdb/mnist/: the first test digit is a seven.
-    assert_eq!((all.len(), all.samples[0].label), (10_000, 7));
+    assert_eq!((all.len(), all.samples[0].target.class()), (10_000, Some(7)));
     assert_eq!(all.counts(), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]);
 }

@@ -26,9 +26,9 @@ fn said(splits: &Splits) -> BTreeSet<String> {
     let parts = parts.into_iter().flatten().zip(["train", "val", "test"]);
     let line = |set: &Dataset, sample: &Sample, part: &str| {
         let name = sample.name().file_name().unwrap().to_string_lossy().into_owned();
-        let said = match set.task {
-            Task::Classes => format!("{name} {}", set.classes[sample.label as usize]),
-            _ => format!("{name} {:?}", sample.targets),
+        let said = match &sample.target {
+            Target::Class(class) => format!("{name} {}", set.classes[*class as usize]),
+            other => format!("{name} {:?}", other.numbers()),
         };
         if splits.manifest.is_some() && part != "test" { said } else { said + part }
     };
@@ -101,7 +101,7 @@ fn tables_of_spreadsheets_are_read() {
     assert_refused(&table(&dir), &["labels.csv:3", "3 cells", "2 columns"]);
 
     // Decimal commas where commas divide no columns.
-    let numbers = DataOptions { task: Task::Regression, ..DataOptions::default() };
+    let numbers = DataOptions { targets: TargetKind::Values, ..DataOptions::default() };
     let dir = place(&FOUR, b"image;x\na.png;1,5\nb.png;-0,25\ndeep/c.png;3\nd.JPG;4.5\n");
     let splits = open(&table(&dir), &with(numbers.clone())).unwrap();
     let want = ["a.png [1.5]", "b.png [-0.25]", "c.png [3.0]", "d.JPG [4.5]"];
@@ -122,8 +122,8 @@ fn columns_of_ones_and_zeros_are_classes() {
         let dir = place(&FOUR, text.as_bytes());
         let splits = open(&table(&dir), &with(DataOptions::default())).unwrap();
         assert_eq!(
-            (splits.train.task, &splits.train.classes[..]),
-            (Task::Classes, &["MEL".to_string(), "NV".into()][..])
+            (splits.train.targets, &splits.train.classes[..]),
+            (TargetKind::Class, &["MEL".to_string(), "NV".into()][..])
         );
         let told = said(&splits);
         let told = told.iter().map(|line| line.trim_end_matches("train").trim_end_matches("val").to_string());
@@ -131,19 +131,22 @@ fn columns_of_ones_and_zeros_are_classes() {
         // A network knows its classes in its own order.
         let known = ["NV".to_string(), "MEL".into(), "BCC".into()];
         let labelled = open_labelled(&table(&dir), &known, by_name(&known)).unwrap();
-        assert!(labelled.samples.iter().all(|s| s.label < 2) && labelled.classes == known);
+        assert!(
+            labelled.samples.iter().all(|s| s.target.class().is_some_and(|class| class < 2))
+                && labelled.classes == known
+        );
     }
     let dir = place(&FOUR, b"image,cat,dog\na,1,0\nb,0,1\ndeep/c,1,1\nd,0,1\n");
     assert_refused(
         &table(&dir),
-        &["labels.csv:4", "several classes", "'cat' and 'dog'", "`task` multi-label"],
+        &["labels.csv:4", "several classes", "'cat' and 'dog'", "`targets = labels`"],
     );
-    let several = DataOptions { task: Task::MultiLabel, ..DataOptions::default() };
+    let several = DataOptions { targets: TargetKind::Labels, ..DataOptions::default() };
     let splits = open(&table(&dir), &with(several)).unwrap();
     assert_eq!(splits.train.classes, ["cat", "dog"]);
     assert!(said(&splits).contains("c.png [1.0, 1.0]"));
     fs::write(table(&dir), "image,cat,dog\na,1,0\nb,0,0\n").unwrap();
-    assert_refused(&table(&dir), &["labels.csv:3", "none of the classes cat, dog", "`task` multi-label"]);
+    assert_refused(&table(&dir), &["labels.csv:3", "none of the classes cat, dog", "`targets = labels`"]);
     // One column of 0 and 1 holds labels, as does a column of that name.
     for (text, classes) in [
         ("image,ill\na,1\nb,0\ndeep/c,1\nd,0\n", ["0", "1"]),
@@ -201,8 +204,8 @@ fn a_table_may_lie_elsewhere() {
         (DataOptions { image_column: Some("x".into()), ..Default::default() }, "image_column x"),
         (DataOptions { label_columns: vec!["x".into()], ..Default::default() }, "label_columns x"),
         (DataOptions { label_separator: Some(";".into()), ..Default::default() }, "label_separator ';'"),
-        (DataOptions { task: Task::MultiLabel, ..Default::default() }, "task multi-label"),
-        (DataOptions { task: Task::Regression, ..Default::default() }, "task regression"),
+        (DataOptions { targets: TargetKind::Labels, ..Default::default() }, "targets = labels"),
+        (DataOptions { targets: TargetKind::Values, ..Default::default() }, "targets = values"),
     ] {
         let refused = open(dir.path(), &with(options));
         assert!(matches!(&refused, Err(Error::Setting { .. })), "{refused:?}");
@@ -251,7 +254,7 @@ fn a_table_may_say_what_each_picture_is_for() {
 fn several_labels_have_a_separator() {
     let options = |separator: Option<&str>| {
         with(DataOptions {
-            task: Task::MultiLabel,
+            targets: TargetKind::Labels,
             label_separator: separator.map(String::from),
             ..DataOptions::default()
         })
@@ -269,7 +272,7 @@ fn several_labels_have_a_separator() {
     ] {
         let dir = place(&FOUR, text.as_bytes());
         let splits = open(&table(&dir), &options(separator)).unwrap();
-        assert_eq!(splits.train.task, Task::MultiLabel);
+        assert_eq!(splits.train.targets, TargetKind::Labels);
         assert_eq!(splits.train.classes, ["haze", "night", "water"], "{text}");
         assert_eq!(said(&splits), want, "{text}");
         let counts = splits.train.counts().into_iter().zip(splits.val.counts());
@@ -294,7 +297,7 @@ fn several_labels_have_a_separator() {
     // Known classes keep their places.
     let known = ["snow".to_string(), "rain".into(), "hail".into()];
     let labelled = open_labelled_with(&table(&dir), &flags.data, &known, by_name(&known)).unwrap();
-    assert_eq!(labelled.samples[0].targets[..], [0.0, 1.0, 0.0]);
+    assert_eq!(labelled.samples[0].target.numbers(), [0.0, 1.0, 0.0]);
     fs::write(table(&dir), "image,rain,snow\na.png,1,2\n").unwrap();
     let text = error_of(open(&table(&dir), &flags));
     assert!(text.contains("labels.csv:2: column 'snow' holds '2' where 0 or 1 belongs"), "{text}");
@@ -306,7 +309,7 @@ fn values_are_numbers() {
     let dir = place(&FOUR, text);
     let options = |columns: &[&str]| {
         with(DataOptions {
-            task: Task::Regression,
+            targets: TargetKind::Values,
             label_columns: columns.iter().map(|c| c.to_string()).collect(),
             ..DataOptions::default()
         })
@@ -322,7 +325,7 @@ fn values_are_numbers() {
     // A network that was taught y finds it by its name.
     let known = ["y".to_string()];
     let labelled = open_labelled_with(&table(&dir), &options(&[]).data, &known, by_name(&known)).unwrap();
-    assert_eq!(labelled.samples[1].targets[..], [7.0]);
+    assert_eq!(labelled.samples[1].target.numbers(), [7.0]);
 
     for (cell, what) in [("", "is empty"), ("much", "holds 'much'"), ("3,5", "holds '3,5'"), ("nan", "'nan'")]
     {

@@ -175,7 +175,7 @@ fn tables(bytes: &[u8]) {
         }
     });
     let path = written("table/labels.csv", bytes);
-    for task in [data::Task::Classes, data::Task::MultiLabel, data::Task::Regression] {
+    for task in [data::TargetKind::Class, data::TargetKind::Labels, data::TargetKind::Values] {
         let options =
             OpenOptions { data: DataOptions { task, ..DataOptions::default() }, ..OpenOptions::default() };
         let _ = data::open(&path, &options);

@@ -12,8 +12,7 @@ use std::sync::LazyLock;
 
 use rayon::prelude::*;
 
-use super::{Dataset, Picture, Sample, Source};
-use crate::models::Task;
+use super::{Dataset, Picture, Sample, Source, TargetKind};
 use crate::rng::Stream;
 use crate::{Error, Result};
 use paint::Pattern;
@@ -100,7 +99,7 @@ impl Scenes {
         };
         let classes = self.classes();
         let samples = (0..classes.len()).flat_map(|class| numbers.clone().map(move |n| sample(class, n)));
-        Dataset { samples: samples.collect(), classes, skipped: Vec::new(), task: Task::Classes }
+        Dataset { samples: samples.collect(), classes, skipped: Vec::new(), targets: TargetKind::Class }
     }
 
     /// Writes pictures `numbers` of every class into `folder` as `CLASS/NUMBER.png`.

@@ -1,15 +1,8 @@
 //! Whether probabilities mean what they say, and the temperature that makes them (Guo et al. 2017).
 
-use std::sync::Arc;
-
 use serde::Serialize;
 
-use super::evaluate::Predictor;
-use super::events::{Event, Observer};
-use super::measures::{Tally, check_labels, log_sum_exp};
-use crate::data::{Dataset, Skipped};
-use crate::models::{Network, Task};
-use crate::plan::Device;
+use super::scores::{check_labels, log_sum_exp};
 use crate::{Error, Result};
 
 /// Bins of the reliability diagram.
@@ -65,8 +58,10 @@ impl Calibration {
     }
 }
 
-/// Images below which a temperature is mostly chance.
-const FEW: usize = 100;
+/// Whether a temperature stands at an end of the range that is searched: the examples do not determine it.
+pub(crate) fn temperature_is_at_an_end(temperature: f64) -> bool {
+    temperature <= COLDEST * 1.01 || temperature >= HOTTEST * 0.99
+}
 
 /// Logits divided by a temperature: the same classes, more or less sure of them.
 pub fn at_temperature(logits: &[f32], temperature: f64) -> Vec<f32> {
@@ -111,73 +106,9 @@ pub fn fit_temperature(logits: &[f32], labels: &[u32]) -> Result<f64> {
     Ok(((low + high) / 2.0).exp().clamp(COLDEST, HOTTEST))
 }
 
-/// What a temperature did for a network's probabilities.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Calibrated {
-    /// The temperature.
-    pub temperature: f64,
-    /// Mean cross-entropy without and with it.
-    pub loss: [f64; 2],
-    /// Expected calibration error without and with it.
-    pub ece: [f64; 2],
-    /// Pictures that it was fitted to.
-    pub count: usize,
-    /// Pictures that could not be read.
-    pub skipped: Vec<Skipped>,
-}
-
-/// Fits `net`'s temperature to pictures that it has not learned from, whose labels are its classes.
-///
-/// # Errors
-/// As for [`Predictor::outputs`] and [`fit_temperature`].
-pub fn calibrate(
-    net: &mut Network,
-    device: &Device,
-    dataset: Arc<Dataset>,
-    batch: usize,
-    observer: &mut dyn Observer,
-) -> Result<Calibrated> {
-    if net.config().task != Task::Classes {
-        return Err(Error::Usage(format!(
-            "a temperature is for single classes, and the network was taught {}",
-            net.config().task.targets()
-        )));
-    }
-    let outputs = Predictor::new(device, net, batch.min(dataset.len().max(1)))?.outputs(dataset, observer)?;
-    let (labels, classes) = (&outputs.labels, net.classes().len());
-    let temperature = fit_temperature(&outputs.logits, labels)?;
-    let mut warn = |text: String| observer.event(&Event::Warning(text));
-    if labels.len() < FEW {
-        warn(format!(
-            "the temperature is fitted to {} images only; with fewer than {FEW} it is mostly chance: give more",
-            labels.len()
-        ));
-    }
-    if temperature <= COLDEST * 1.01 || temperature >= HOTTEST * 0.99 {
-        warn(format!(
-            "the temperature stands at the end of its range ({temperature:.2}): these images do not determine it"
-        ));
-    }
-    net.set_temperature(Some(temperature))?;
-    let loss = |logits: &[f32]| {
-        let mut tally = Tally::default();
-        tally.add(logits, labels);
-        tally.mean_loss()
-    };
-    let both = [&outputs.logits, &at_temperature(&outputs.logits, temperature)];
-    let [before, after] = both.map(|logits| Calibration::new(logits, labels, classes));
-    Ok(Calibrated {
-        temperature,
-        loss: both.map(|logits| loss(logits)),
-        ece: [before?.ece, after?.ece],
-        count: labels.len(),
-        skipped: outputs.skipped,
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::measures::tests::{LABELS, waves};
+    use super::super::scores::tests::{LABELS, waves};
     use super::*;
     use crate::rng::Stream;
 

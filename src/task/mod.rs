@@ -1,0 +1,376 @@
+//! What a network is trained to tell: one folder a task, one line in [`TASKS`].
+//!
+//! A task says what it reads of each example, how many outputs the head has, which loss trains them, and what the outputs
+//! mean: metrics, predictions, and the tables and texts of `defrost eval` and the report. Trainer, report and command know
+//! only the trait [`Task`]; none of them asks which task it is. What a task can do beyond that, it says as an [`Ability`].
+//!
+//! | task | reads | outputs | loss |
+//! |---|---|---|---|
+//! | `single-label` | [`Target::Class`] | a logit a class | softmax cross-entropy |
+//! | `multi-label` | [`Target::Labels`] | a logit a label | binary cross-entropy |
+//! | `regression` | [`Target::Values`] | the values | mean squared error |
+//!
+//! A program of yours adds its own by [`register`]; `examples/own_task.rs` does.
+
+mod calibration;
+mod metrics;
+mod multi_label;
+mod regression;
+pub(crate) mod scores;
+mod single_label;
+mod wording;
+
+use std::fmt;
+use std::sync::{PoisonError, RwLock};
+
+pub(crate) use calibration::temperature_is_at_an_end;
+pub use calibration::{Bin, Calibration, at_temperature, fit_temperature};
+pub use metrics::{Figure, Metrics, Row, Score, Table, most_confused};
+pub use multi_label::{LabelScores, MultiLabel};
+pub use regression::{OutputErrors, Regression};
+pub use scores::{ClassScores, Scores, interval};
+pub use single_label::{SingleLabel, Uncalibrated};
+pub use wording::{Card, MetricNames, Mistake, Unit};
+
+use serde::{Serialize, Serializer};
+
+use crate::data::{Dataset, Target, TargetKind};
+use crate::models::Network;
+use crate::tape::{Tape, Type, ValueId};
+use crate::{Error, Result, did_you_mean};
+
+/// A task that lives as long as the program.
+pub type TaskRef = &'static dyn Task;
+
+/// The tasks of Defrost. The first that reads a data set's form of targets is the one that is trained where none is asked
+/// for.
+pub static TASKS: &[TaskRef] =
+    &[&single_label::SingleLabelTask, &multi_label::MultiLabelTask, &regression::RegressionTask];
+
+/// Tasks of the program around Defrost.
+static OWN: RwLock<Vec<TaskRef>> = RwLock::new(Vec::new());
+
+/// What a task can do, or can be done with its networks, beyond training and measuring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ability {
+    /// MixUp and CutMix: targets can be mixed as images are.
+    Mixing,
+    /// Label smoothing.
+    Smoothing,
+    /// Weights of classes in the loss.
+    ClassWeights,
+    /// A linear head that is solved for on features.
+    SolvedHead,
+    /// A temperature that is fitted to labelled examples.
+    Calibration,
+    /// A teacher's probabilities as a part of the target.
+    Teacher,
+    /// Alignment of features with those of another domain.
+    Alignment,
+}
+
+impl fmt::Display for Ability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Ability::Mixing => "mixing images",
+            Ability::Smoothing => "label smoothing",
+            Ability::ClassWeights => "weights of classes",
+            Ability::SolvedHead => "a head that is solved for",
+            Ability::Calibration => "a temperature",
+            Ability::Teacher => "a teacher",
+            Ability::Alignment => "alignment of features",
+        })
+    }
+}
+
+/// What of the settings a loss depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct LossOptions {
+    /// Share of a label that is spread over all classes, 0 to 1.
+    pub smoothing: f32,
+    /// Whether batches are mixed.
+    pub mixed: bool,
+    /// Whether classes have weights.
+    pub class_weights: bool,
+}
+
+/// The targets of a batch, on their way to the device.
+#[derive(Debug, Clone, Copy)]
+pub struct Targets<'a> {
+    /// One a row.
+    pub rows: &'a [Target],
+    /// Where images are mixed: for each row the row that has a share in it, and the share of its own target.
+    pub mix: Option<(&'a [usize], f32)>,
+    /// The weight of each class in the loss.
+    pub class_weights: &'a [f32],
+}
+
+/// What [`Task::collate`] makes of them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Collated {
+    /// Bytes by the names of [`Task::inputs`], row after row.
+    pub inputs: Vec<(&'static str, Vec<u8>)>,
+    /// How much each row counts beside the others.
+    pub weights: Vec<f32>,
+}
+
+impl Collated {
+    /// Of targets that are numbers, as `targets`; all rows count alike.
+    pub fn numbers(rows: &[Target]) -> Self {
+        let numbers: Vec<f32> = rows.iter().flat_map(Target::numbers).copied().collect();
+        Collated {
+            inputs: vec![("targets", bytemuck::cast_slice(&numbers).to_vec())],
+            weights: vec![1.0; rows.len()],
+        }
+    }
+}
+
+/// A network's outputs on examples, and what is known of these.
+#[derive(Debug, Clone, Copy)]
+pub struct Raw<'a> {
+    /// As the last layer gives them: `[rows, outputs]`.
+    pub outputs: &'a [f32],
+    /// One a row.
+    pub targets: &'a [Target],
+    /// Names of the classes or values.
+    pub classes: &'a [String],
+}
+
+impl<'a> Raw<'a> {
+    /// The classes of rows that have a single one each.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where a row has another form of target.
+    pub fn labels(&self) -> Result<Vec<u32>> {
+        self.targets.iter().map(class_of).collect()
+    }
+
+    /// The numbers `[rows, classes]` of rows that have one for each class or value.
+    pub fn numbers(&self) -> Vec<f32> {
+        self.targets.iter().flat_map(|target| target.numbers()).copied().collect()
+    }
+}
+
+/// The class of a target.
+pub(crate) fn class_of(target: &Target) -> Result<u32> {
+    target.class().ok_or_else(|| {
+        Error::Data(format!("a class is needed for each image, and one comes with {}", target.kind()))
+    })
+}
+
+/// A task; see the [module's](self) text.
+///
+/// The loss is a mean over the batch with weights: what is recorded is `sum over rows of weight * loss of the row`, with
+/// weights that add up to 1 over the whole update, so that batches of unequal size and accumulated ones come to the same.
+pub trait Task: fmt::Debug + Send + Sync {
+    /// Its name in checkpoints, settings and options: `single-label`.
+    fn name(&self) -> &'static str;
+
+    /// What it tells, in a line: "each image shows one class".
+    fn about(&self) -> &'static str;
+
+    /// The form of target that it reads.
+    fn targets(&self) -> TargetKind;
+
+    /// Outputs of the last layer for so many classes.
+    fn outputs(&self, classes: usize) -> usize {
+        classes
+    }
+
+    /// Whether it can do this.
+    fn can(&self, ability: Ability) -> bool;
+
+    /// Outputs that a new head begins with, `[outputs]`: its bias. None for PyTorch's initial weights.
+    fn initial_outputs(&self, set: &Dataset) -> Option<Vec<f32>> {
+        let _ = set;
+        None
+    }
+
+    /// Inputs of a training step beside the images and the weights of the rows.
+    fn inputs(&self, options: LossOptions, batch: usize, outputs: usize) -> Vec<(&'static str, Type)>;
+
+    /// Records the loss `[1]` of the outputs `[batch, outputs]`; `inputs` are those of [`Task::inputs`], `weights` are
+    /// `[batch]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where they do not fit together.
+    fn loss(
+        &self,
+        tape: &mut Tape,
+        outputs: ValueId,
+        inputs: &[ValueId],
+        weights: ValueId,
+        options: LossOptions,
+    ) -> Result<ValueId>;
+
+    /// Records the sum `[1]` over the rows of what [`Task::training_metric`] is made of: a row counts where its weight is
+    /// not 0.
+    ///
+    /// # Errors
+    /// As for [`Task::loss`].
+    fn hits(
+        &self,
+        tape: &mut Tape,
+        outputs: ValueId,
+        inputs: &[ValueId],
+        weights: ValueId,
+        options: LossOptions,
+    ) -> Result<ValueId>;
+
+    /// The data of [`Task::inputs`] for a batch.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where a target has another form.
+    fn collate(&self, targets: Targets<'_>, options: LossOptions) -> Result<Collated>;
+
+    /// The metric on training examples from the mean of [`Task::hits`] over the rows.
+    fn training_metric(&self, hits: f64, set: &Dataset) -> f64 {
+        let _ = set;
+        hits
+    }
+
+    /// Names of the metric that is shown for each epoch.
+    fn metric(&self) -> MetricNames;
+
+    /// Whether, of the few epochs of a fine-tuning, the one with the best metric is kept, and the one with the least loss
+    /// where metrics are equal; else it is the loss alone that counts.
+    fn metric_first(&self) -> bool {
+        false
+    }
+
+    /// What an epoch's weights are worth.
+    ///
+    /// # Errors
+    /// [`Error::Data`], [`Error::Shape`] where outputs and targets do not fit together.
+    fn score(&self, raw: Raw<'_>) -> Result<Score>;
+
+    /// All metrics, at the network's temperature where it has one.
+    ///
+    /// # Errors
+    /// As for [`Task::score`].
+    fn measure(&self, raw: Raw<'_>, temperature: Option<f64>) -> Result<Box<dyn Metrics>>;
+
+    /// What the outputs of one example say: a number for each class or value.
+    fn predict(&self, outputs: &[f32], temperature: Option<f64>) -> Vec<f32>;
+
+    /// Whether predictions are probabilities, of which the largest are of interest; else all are shown, as numbers.
+    fn ranks(&self) -> bool {
+        true
+    }
+
+    /// What is wrong with the outputs of one example, if anything is.
+    fn mistake(&self, outputs: &[f32], target: &Target) -> Option<Mistake>;
+
+    /// The target that the outputs of one example predict.
+    fn predicted(&self, outputs: &[f32]) -> Target;
+
+    /// What a model card says of it.
+    fn card(&self, classes: &[String]) -> Card;
+
+    /// Names of the classes or values in a sentence: "3 classes".
+    fn count_text(&self, classes: usize) -> String;
+
+    /// Python that turns `net(image)[0]`, divided by a temperature where there is one, into what [`Task::predict`] gives.
+    fn python(&self, temperature: Option<f64>) -> String;
+}
+
+impl PartialEq for dyn Task {
+    /// Names are unique.
+    fn eq(&self, other: &dyn Task) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Serialize for dyn Task {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// Adds a task of your own: networks whose checkpoints name it are trained, measured and reported as all others.
+///
+/// # Errors
+/// [`Error::Usage`] where another task has its name.
+pub fn register(task: TaskRef) -> Result<()> {
+    let mut own = OWN.write().unwrap_or_else(PoisonError::into_inner);
+    if TASKS.iter().chain(own.iter()).any(|known| known.name() == task.name()) {
+        return Err(Error::Usage(format!(
+            "there is a task '{}' already: give yours another name",
+            task.name()
+        )));
+    }
+    own.push(task);
+    Ok(())
+}
+
+/// All tasks, those that were registered last.
+pub fn all() -> Vec<TaskRef> {
+    let own = OWN.read().unwrap_or_else(PoisonError::into_inner);
+    TASKS.iter().chain(own.iter()).copied().collect()
+}
+
+/// The task of this name; the first of [`TASKS`] for an empty name.
+///
+/// # Errors
+/// [`Error::Usage`] for a name that no task has.
+pub fn find(name: &str) -> Result<TaskRef> {
+    let all = all();
+    // Checkpoints of versions before tasks had names of their own say nothing, or the name of the form.
+    if matches!(name, "" | "classes") {
+        return Ok(TASKS[0]);
+    }
+    all.iter().copied().find(|task| task.name() == name).ok_or_else(|| {
+        let names: Vec<&str> = all.iter().map(|task| task.name()).collect();
+        Error::Usage(format!(
+            "unknown task '{name}'{}; there are {}; a program registers its own before it opens networks",
+            did_you_mean(name, names.iter().copied()),
+            names.join(", ")
+        ))
+    })
+}
+
+/// The task that data with targets of this form is trained for where none is asked for.
+pub fn for_targets(kind: TargetKind) -> TaskRef {
+    TASKS.iter().copied().find(|task| task.targets() == kind).unwrap_or(TASKS[0])
+}
+
+/// The task of a network.
+///
+/// # Errors
+/// As for [`find`].
+pub fn of(net: &Network) -> Result<TaskRef> {
+    find(&net.config().task)
+}
+
+/// Replaces the last layer of `net` by one for this task and these classes, with initial weights; see
+/// [`Network::replace_head_with`].
+///
+/// # Errors
+/// As there.
+pub fn replace_head(
+    net: &mut Network,
+    task: TaskRef,
+    classes: Vec<String>,
+    hidden: Option<usize>,
+    seed: u64,
+) -> Result<()> {
+    let outputs = task.outputs(classes.len());
+    net.replace_head_for_task(task.name(), outputs, classes, hidden, seed)
+}
+
+/// Fails unless a network's task can do this.
+///
+/// # Errors
+/// [`Error::Usage`] naming both.
+pub fn require(net: &Network, ability: Ability) -> Result<TaskRef> {
+    let task = of(net)?;
+    match task.can(ability) {
+        true => Ok(task),
+        false => Err(Error::Usage(format!(
+            "{ability}: not for a network that was trained for the task {} ({})",
+            task.name(),
+            task.about()
+        ))),
+    }
+}

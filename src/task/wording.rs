@@ -1,0 +1,88 @@
+//! What tasks say of themselves in tables, reports and model cards.
+
+use super::scores::interval;
+use crate::text::{grouped, percent};
+
+/// How a metric is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// The share of the examples that are correct, per cent: it has an interval.
+    Proportion,
+    /// Another number from 0 to 1, per cent.
+    Share,
+    /// As it is.
+    Number,
+}
+
+/// Names of the metric that is shown for each epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MetricNames {
+    /// On training examples.
+    pub train: &'static str,
+    /// On validation examples.
+    pub val: &'static str,
+    /// How it is shown.
+    pub unit: Unit,
+}
+
+impl MetricNames {
+    /// The same name for both.
+    pub const fn both(name: &'static str, unit: Unit) -> Self {
+        MetricNames { train: name, val: name, unit }
+    }
+
+    /// A value as text, without its name.
+    pub fn value(&self, value: f64) -> String {
+        match self.unit {
+            Unit::Proportion | Unit::Share => percent(value),
+            Unit::Number => format!("{value:.4}"),
+        }
+    }
+
+    /// Name and value on training examples: "accuracy 94.77%".
+    pub fn train_text(&self, value: f64) -> String {
+        format!("{} {}", self.train, self.value(value))
+    }
+
+    /// Name and value on validation examples.
+    pub fn val_text(&self, value: f64) -> String {
+        format!("{} {}", self.val, self.value(value))
+    }
+
+    /// A value on so many examples, with its 95% interval where that can be told.
+    pub fn with_interval(&self, value: f64, examples: usize) -> String {
+        let text = format!("{} of {} images", self.value(value), grouped(examples));
+        if self.unit != Unit::Proportion {
+            return text;
+        }
+        let (low, high) = interval((value * examples as f64).round() as usize, examples);
+        format!("{text}, 95% interval {} to {}", percent(low), percent(high))
+    }
+
+    /// Both names, once where they are the same.
+    pub fn title(&self) -> String {
+        if self.train == self.val { self.val.into() } else { format!("{}, {}", self.train, self.val) }
+    }
+}
+
+/// An example that the network is wrong about.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mistake {
+    /// Its loss, by which mistakes are ordered.
+    pub loss: f64,
+    /// The class and the one that is predicted, where there is one of each.
+    pub classes: Option<(usize, usize)>,
+}
+
+/// What a model card says of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Card {
+    /// What the network tells, after "This network": "tells which of 3 classes an image shows".
+    pub what: String,
+    /// The hub's name for it, where it has one: `image-classification`.
+    pub pipeline: Option<&'static str>,
+    /// Heading of the list of classes or values.
+    pub outputs: &'static str,
+    /// What to beware of.
+    pub limits: Vec<&'static str>,
+}
