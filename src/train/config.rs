@@ -500,7 +500,10 @@ impl Config {
             asked.iter().find(|(_, ability, given)| *given && !task.can(*ability))
         {
             let (name, about) = (task.name(), task.about());
-            return refuse(field, &format!("{ability} is not for the task {name} ({about}); leave it or `task` away"));
+            return refuse(
+                field,
+                &format!("{ability} is not for the task {name} ({about}); leave it or `task` away"),
+            );
         }
         if self.lr_range.is_some() && !self.lr.is_empty() {
             return refuse("lr", "give a range, or one rate or several, not both");

@@ -379,7 +379,7 @@ fn mistakes_in_tables_are_named_with_line_and_column() {
     refused(text, DataOptions { image_column: column("imag"), ..Default::default() }, &parts);
     let parts = ["`label_columns`", "'image' would serve twice"];
     refused(text, DataOptions { label_columns: vec!["image".into()], ..Default::default() }, &parts);
-    let parts = ["2 label columns", "`task` regression"];
+    let parts = ["2 label columns", "`targets = values`"];
     let two = vec!["label".into(), "other".into()];
     refused(b"image,label,other\na,x,y\n", DataOptions { label_columns: two, ..Default::default() }, &parts);
 
