@@ -169,6 +169,24 @@ fn only_the_command_reads_the_environment() {
     );
 }
 
+/// A task is known by its folder and its line in the registry alone: no name of one stands elsewhere.
+#[test]
+fn tasks_are_known_by_their_registry() {
+    let names: Vec<&str> = defrost::task::TASKS.iter().map(|task| task.name()).collect();
+    assert!(names.len() >= 3, "{names:?}");
+    let types = ["SingleLabelTask", "MultiLabelTask", "RegressionTask"];
+    let mut wrong = Vec::new();
+    // Forms of targets are read under the names that they had before tasks had theirs.
+    let own = |file: &str| file.starts_with("task/") || file == "data/target.rs";
+    for (file, text) in sources().iter().filter(|(file, _)| !own(file)) {
+        let code = code(text);
+        for name in names.iter().map(|name| format!("\"{name}\"")).chain(types.map(String::from)) {
+            wrong.extend(code.contains(&name).then(|| format!("src/{file} names {name}")));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 #[test]
 fn files_are_short() {
     const MOST: usize = 600;

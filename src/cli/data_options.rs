@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use crate::Error;
 use crate::data::{DataOptions, GroupBy};
@@ -26,9 +27,7 @@ pub(super) struct DataArgs {
     /// What stands between several labels of a cell [default: the first of ; | , that is met, else blanks]
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     label_separator: Option<String>,
-    /// single-label: each image shows one class; multi-label: none, one or several; regression: numbers belong to
-    /// it [default: single-label]
-    #[arg(long, value_name = "TASK", value_parser = known_task)]
+    #[arg(long, value_name = "TASK", value_parser = known_task(), help = task_help())]
     task: Option<TaskRef>,
     /// Keep pictures together that a random split must not divide: parent (the folder within the class folder),
     /// column:NAME of the table, or prefix:SEPARATOR, such as prefix:_ for patient01_003.jpg
@@ -43,9 +42,17 @@ fn rule(text: &str) -> Result<GroupBy, String> {
     })
 }
 
-/// A task by its name.
-fn known_task(name: &str) -> Result<TaskRef, String> {
-    task::find(name).map_err(|e| e.to_string())
+/// A task by its name, or by one that it had.
+fn known_task() -> impl TypedValueParser<Value = TaskRef> {
+    const OLD: &str = "classes";
+    let names = task::TASKS.iter().map(|task| PossibleValue::new(task.name()));
+    PossibleValuesParser::new(names.chain([PossibleValue::new(OLD).hide(true)]))
+        .try_map(|name| task::find(&name))
+}
+
+fn task_help() -> String {
+    let lines = task::TASKS.iter().map(|task| format!("{}: {}", task.name(), task.about()));
+    format!("{} [default: {}]", lines.collect::<Vec<_>>().join("; "), task::TASKS[0].name())
 }
 
 impl DataArgs {

@@ -175,9 +175,9 @@ fn tables(bytes: &[u8]) {
         }
     });
     let path = written("table/labels.csv", bytes);
-    for task in [data::TargetKind::Class, data::TargetKind::Labels, data::TargetKind::Values] {
+    for targets in [data::TargetKind::Class, data::TargetKind::Labels, data::TargetKind::Values] {
         let options =
-            OpenOptions { data: DataOptions { task, ..DataOptions::default() }, ..OpenOptions::default() };
+            OpenOptions { data: DataOptions { targets, ..DataOptions::default() }, ..OpenOptions::default() };
         let _ = data::open(&path, &options);
     }
 }
