@@ -101,21 +101,17 @@ fn run(place: &Place, server: &Server, path: &Path, least: usize) {
     assert!(all.len() >= least, "{}: only {} commands were found", path.display(), all.len());
     let devices = place.ok(&["devices"]).stdout.to_lowercase();
     for line in all {
-        match line.program() {
-            "defrost" | "find" => {}
-            "cargo" => {
-                for (option, folder) in
-                    [("--example", "examples"), ("--bench", "benches"), ("--test", "tests")]
-                {
-                    let file = line.option(option).map(|name| root().join(folder).join(format!("{name}.rs")));
-                    assert!(file.is_none_or(|file| file.is_file()), "{}: {}", line.at, line.text);
-                }
-                continue;
+        let program = line.program();
+        if !["defrost", "find"].contains(&program) {
+            assert!(program == "cargo" || root().join(program).is_file(), "{}: no {program}", line.at);
+            for (option, folder) in [("--example", "examples"), ("--bench", "benches"), ("--test", "tests")] {
+                let exists = |name: &str| {
+                    let place = root().join(folder).join(name);
+                    place.with_extension("rs").is_file() || place.join("main.rs").is_file()
+                };
+                assert!(line.option(option).is_none_or(exists), "{}: {}", line.at, line.text);
             }
-            program => {
-                assert!(root().join(program).is_file(), "{}: there is no {program}", line.at);
-                continue;
-            }
+            continue;
         }
         let device = line.option("--device").map(str::to_lowercase);
         if let Some(device) = device.filter(|device| device != "cpu" && !devices.contains(device)) {

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Statistics of batch norms on other pictures, from PyTorch in f64, for `tests/adapt.rs`.
+"""Statistics of batch norms on other pictures, from PyTorch in f64, for `tests/training/adapt.rs`.
 
     tools/adapt_fixtures.py [--out tests/fixtures/adapt.json]
 

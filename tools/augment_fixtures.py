@@ -4,7 +4,7 @@ Run from the repository root with torch, torchvision and numpy installed:
     python tools/augment_fixtures.py
 
 Pictures are floats on a scale of 0 to 1, so that torchvision does not round to bytes; posterize, equalize and the bytes that
-tests/augment.rs starts from are the exceptions.
+tests/training/augment.rs starts from are the exceptions.
 """
 
 import json
@@ -21,13 +21,13 @@ SIDE = 9
 
 
 def formula(n=0):
-    """The picture that tests/augment.rs computes too: no symmetry, all levels."""
+    """The picture that tests/training/augment.rs computes too: no symmetry, all levels."""
     y, x, c = np.ogrid[:SIDE, :SIDE, :3]
     return ((x * x * 3 + y * y * 5 + x * y * 7 * (c + 1) + c * 160 + n * 77) // 4 % 256).astype(np.uint8)
 
 
 def dark():
-    """The larger picture of tests/augment.rs."""
+    """The larger picture of tests/training/augment.rs."""
     y, x, c = np.ogrid[:32, :32, :3]
     return ((x * x * 3 + y * y * 5 + x * y * (c + 1)) // 23 % (90 + 40 * c)).astype(np.uint8)
 

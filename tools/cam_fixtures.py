@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Reference figures from pytorch-grad-cam and PyTorch for `tests/explain.rs`: one JSON file.
+"""Reference figures from pytorch-grad-cam and PyTorch for `tests/training/explain.rs`: one JSON file.
 
     tools/cam_fixtures.py [--out tests/fixtures/explain.json] [--material FOLDER]
 

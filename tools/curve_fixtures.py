@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Loss curves from PyTorch for `tests/curves.rs`: 20 updates on fixed batches, in f64.
+"""Loss curves from PyTorch for `tests/training/curves.rs`: 20 updates on fixed batches, in f64.
 
     tools/curve_fixtures.py [--out tests/fixtures/curves.json]
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Reference figures from PyTorch for `tests/models.rs`: one JSON file a model.
+"""Reference figures from PyTorch for `tests/models/reference.rs`: one JSON file a model.
 
     tools/fixtures.py [--only NAME ...] [--out tests/fixtures/models]
 
@@ -339,7 +339,7 @@ def write(value, indent=0):
 
 def main():
     root = pathlib.Path(__file__).resolve().parent.parent
-    parser = argparse.ArgumentParser(description="PyTorch's figures for tests/models.rs")
+    parser = argparse.ArgumentParser(description="PyTorch's figures for tests/models/reference.rs")
     parser.add_argument("--only", action="append", choices=FIXTURES, metavar="NAME")
     parser.add_argument("--out", type=pathlib.Path, default=root / "tests/fixtures/models")
     args = parser.parse_args()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Small files of PyTorch's for `tests/pytorch.rs`: what torch.save writes, and what an attacker would.
+"""Small files of PyTorch's for `tests/models/pytorch.rs`: what torch.save writes, and what an attacker would.
 
     tools/pth_fixtures.py [tests/fixtures/pytorch]
 

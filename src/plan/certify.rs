@@ -1,6 +1,6 @@
 //! Whether a device computes what it should: every kernel of every op's cases, and of their gradients,
 //! between guard words and on poisoned outputs, against the CPU in f64. `defrost certify` and
-//! `tests/ops.rs` share it.
+//! `tests/engine/ops.rs` share it.
 //!
 //! Gradient ops need no cases: the gradients of all cases are recorded on tapes, interpreted in f64,
 //! and each of their nodes is then run like a case of its own.
