@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::config::{Config, Strategy};
+use super::config::Strategy;
 use super::events::{Event, Observer};
 use super::run::Context;
 use super::score::Score;
+use super::settings::Config;
 use super::trainer::Trainer;
 use crate::data::Splits;
 use crate::models::Network;

@@ -1,11 +1,10 @@
-//! All settings of a training: what `config.json` keeps and a resumed run reads back.
-
-use std::path::PathBuf;
+//! What the settings of a training mean: phases, rates, what is frozen.
 
 use serde::{Deserialize, Serialize};
 
 use super::schedule::{Schedule, Standing};
-use crate::data::{Augment, DataOptions, Manifest, OpenOptions, Task};
+use super::settings::{self, Config, HeadSolver};
+use crate::data::{Augment, Manifest, OpenOptions, Task};
 use crate::models::Network;
 use crate::nn::{Freeze, Kind, NormMode};
 use crate::ops::{AdamW, Sgd};
@@ -44,181 +43,6 @@ pub enum OptimizerKind {
     /// Adam with decoupled weight decay.
     #[default]
     Adamw,
-}
-
-/// How the head is taught on kept features.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum HeadSolver {
-    /// Steps of the optimizer.
-    #[default]
-    Steps,
-    /// Logistic regression by L-BFGS, its penalty by cross-validation.
-    Lbfgs,
-}
-
-/// How a teacher's answers are learned from (Hinton, Vinyals, Dean 2015, arXiv:1503.02531): the loss is
-/// `(1 - share) * loss + share * T^2 * cross-entropy of the logits / T with the teacher's`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Distill {
-    /// T.
-    pub temperature: f32,
-    /// Share of the teacher's answers in the loss, 0 to 1.
-    pub share: f32,
-}
-
-impl Default for Distill {
-    fn default() -> Self {
-        Distill { temperature: 4.0, share: 0.5 }
-    }
-}
-
-/// All settings of a training.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Config {
-    /// Folder of class folders, or of `train/` and `val/`, or of IDX files, or a table of labels.
-    pub data: PathBuf,
-    /// How it is read: its table, its task, what a split keeps together.
-    pub open: DataOptions,
-    /// The registry's name of the network.
-    pub model: String,
-    /// Its pretrained weights.
-    pub weights: Option<PathBuf>,
-    /// Side of the pictures that the network sees, pixels; its weights' own where absent.
-    pub size: Option<usize>,
-    /// Features of a hidden layer before the last one: linear, ReLU, dropout, linear.
-    pub head_hidden: Option<usize>,
-    /// Whether the auxiliary heads of GoogLeNet and Inception v3 learn, too, with their share in the loss.
-    pub auxiliary: bool,
-    /// What is taught, and in which order.
-    pub strategy: Strategy,
-    /// Freeze up to and including this layer.
-    pub freeze_through: Option<String>,
-    /// Freeze these layers or parameters.
-    pub freeze: Vec<String>,
-    /// Freeze these layer groups.
-    pub freeze_groups: Vec<usize>,
-    /// How batch norms in layers that learn take part. The default keeps the pretrained statistics: batches
-    /// of a small data set estimate them badly (hymenoptera, two epochs from `features.14` on: 94.8-96.1%
-    /// against 90.9% with the batch's own).
-    /// `scratch` takes the batch's own: there are no others.
-    pub batch_norm: Option<NormMode>,
-    /// Passes over the training pictures; by strategy where absent.
-    pub epochs: Option<usize>,
-    /// Pictures a step. Where absent, 32 on kept features; else the power of two from 8 to 32 that gives
-    /// about thirty steps an epoch, or fewer where the device cannot hold as many.
-    pub batch: Option<usize>,
-    /// How parameters are updated.
-    pub optimizer: OptimizerKind,
-    /// Learning rate: none (by strategy), one for all, two (all but the head, the head), or one a group.
-    pub lr: Vec<f64>,
-    /// Least and greatest rate, of the first group and of the head; those between lie evenly in their logarithms.
-    pub lr_range: Option<(f64, f64)>,
-    /// Rate of a layer group as a share of that of the group above.
-    pub layer_decay: Option<f64>,
-    /// Epochs over which the rate climbs from 0 at the beginning; `one-cycle` climbs by itself.
-    pub warmup: f64,
-    /// SGD's momentum.
-    pub momentum: f32,
-    /// SGD looks ahead.
-    pub nesterov: bool,
-    /// Decay of weights; norms and biases do not decay. By optimizer where absent: 0.1 for AdamW, 1e-4 for
-    /// SGD.
-    pub weight_decay: Option<f64>,
-    /// How the rate goes over the training. Where absent, cosine for `features`, one-cycle for `finetune`: its
-    /// warm-up keeps a fresh head from spoiling the layers below.
-    pub schedule: Option<Schedule>,
-    /// Greatest norm of all gradients together; larger ones are scaled down to it.
-    pub clip: Option<f64>,
-    /// Batches whose gradients add up to one update.
-    pub accumulate: usize,
-    /// Few activations are kept for the gradients, the others are computed again: less memory, more time, the same
-    /// numbers (Chen et al. 2016, arXiv:1604.06174). Done by itself where a GPU's memory does not suffice.
-    pub grad_checkpointing: bool,
-    /// Decay of the moving average of the weights that is evaluated and kept, in [0, 1): less at the beginning,
-    /// `min(decay, (1 + n) / (10 + n))` at update n.
-    pub ema: Option<f64>,
-    /// Epochs without a lower validation loss after which a phase ends.
-    pub patience: Option<usize>,
-    /// Each class counts as much as any other in the loss, however many pictures it has.
-    pub class_weights: bool,
-    /// Each class is drawn as often as any other.
-    pub balanced: bool,
-    /// A network that has learned this task already: its answers are part of the target.
-    pub teacher: Option<PathBuf>,
-    /// How the teacher is listened to.
-    pub distill: Distill,
-    /// How the head is taught on kept features.
-    pub head_solver: HeadSolver,
-    /// Varied copies of each training picture whose frozen part is computed once and kept.
-    pub copies: usize,
-    /// Share of the target spread over all classes.
-    pub smoothing: f32,
-    /// Probability of all dropout layers; the architecture's own where absent.
-    pub dropout: Option<f32>,
-    /// Random changes of training pictures.
-    pub augment: Augment,
-    /// Share of pictures held out where the data has no validation part.
-    pub val_fraction: f64,
-    /// Of everything random.
-    pub seed: u64,
-    /// Stop after this epoch, to be resumed.
-    pub stop_after: Option<usize>,
-    /// Seconds between two checkpoints, within an epoch too, or a hundred times those that the training waits for one; 0
-    /// is after every step. A finished phase always has one.
-    pub checkpoint_every: f64,
-    /// Whether any image that cannot be read ends the run.
-    pub strict: bool,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Config {
-            data: PathBuf::new(),
-            open: DataOptions::default(),
-            model: String::new(),
-            weights: None,
-            size: None,
-            head_hidden: None,
-            auxiliary: false,
-            strategy: Strategy::default(),
-            freeze_through: None,
-            freeze: Vec::new(),
-            freeze_groups: Vec::new(),
-            batch_norm: None,
-            epochs: None,
-            batch: None,
-            optimizer: OptimizerKind::default(),
-            lr: Vec::new(),
-            lr_range: None,
-            layer_decay: None,
-            warmup: 0.0,
-            clip: None,
-            accumulate: 1,
-            grad_checkpointing: false,
-            ema: None,
-            patience: None,
-            class_weights: false,
-            balanced: false,
-            teacher: None,
-            distill: Distill::default(),
-            head_solver: HeadSolver::default(),
-            copies: 0,
-            momentum: 0.9,
-            nesterov: false,
-            weight_decay: None,
-            schedule: None,
-            smoothing: 0.0,
-            dropout: None,
-            augment: Augment::default(),
-            val_fraction: 0.2,
-            seed: 0,
-            stop_after: None,
-            checkpoint_every: 45.0,
-            strict: false,
-        }
-    }
 }
 
 impl Config {
@@ -397,48 +221,9 @@ impl Config {
     /// # Errors
     /// [`Error::Setting`] naming the one that does not.
     pub fn check(&self) -> Result<()> {
-        self.check_numbers()?;
+        settings::check(self)?;
         self.augment.check()?;
         self.check_together()
-    }
-
-    fn check_numbers(&self) -> Result<()> {
-        let within = |field, value: Option<f64>, holds: &dyn Fn(f64) -> bool, reason: &str| match value {
-            Some(value) if !holds(value) => Err(Error::setting(field, value, reason)),
-            _ => Ok(()),
-        };
-        let count = |n: Option<usize>| n.map(|n| n as f64);
-        let from_0_up = |x: f64| x.is_finite() && x >= 0.0;
-        let above_0 = |x: f64| x.is_finite() && x > 0.0;
-        let below_1 = |x: f64| (0.0..1.0).contains(&x);
-        let share = |x: f64| (0.0..=1.0).contains(&x);
-        within("batch", count(self.batch), &above_0, "a batch holds at least one picture")?;
-        within("epochs", count(Some(self.epochs())), &above_0, "nothing would be learned")?;
-        for lr in &self.lr {
-            within("lr", Some(*lr), &from_0_up, "a learning rate is a number from 0 up")?;
-        }
-        if let Some((low, high)) = self.lr_range.filter(|(low, high)| !(above_0(*low) && above_0(*high))) {
-            return Err(Error::setting("lr", format!("{low}..{high}"), "both ends are numbers above 0"));
-        }
-        within("smoothing", Some(self.smoothing.into()), &below_1, "it lies in [0, 1)")?;
-        within("momentum", Some(self.momentum.into()), &below_1, "it lies in [0, 1)")?;
-        within("weight_decay", self.weight_decay, &from_0_up, "it is a number from 0 up")?;
-        within("layer_decay", self.layer_decay, &share, "it lies in [0, 1]")?;
-        within("distill.share", Some(self.distill.share.into()), &share, "it lies in [0, 1]")?;
-        let temperature = |x: f64| above_0(x) && x <= 1e3;
-        let given = Some(self.distill.temperature.into());
-        within("distill.temperature", given, &temperature, "it is above 0, and at most 1000")?;
-        within("ema", self.ema, &below_1, "it lies in [0, 1)")?;
-        within("clip", self.clip, &above_0, "a norm is a number above 0")?;
-        within("clip", self.clip, &|x| x as f32 >= 1e-30, "no gradient would be left")?;
-        let hidden = |x: f64| x <= f64::from(1 << 20);
-        within("head_hidden", count(self.head_hidden), &hidden, "at most 1048576 features")?;
-        let every = Some(self.checkpoint_every);
-        within("checkpoint_every", every, &from_0_up, "seconds are a number from 0 up")?;
-        within("copies", count(Some(self.copies)), &|x| x <= 1e4, "at most 10000")?;
-        within("warmup", Some(self.warmup), &from_0_up, "epochs are a number from 0 up")?;
-        within("accumulate", count(Some(self.accumulate)), &above_0, "an update takes at least one batch")?;
-        within("patience", count(self.patience), &above_0, "give it at least one epoch")
     }
 
     fn check_together(&self) -> Result<()> {
@@ -470,6 +255,11 @@ impl Config {
             && !single
         {
             return refuse(field, "it is for single classes; leave it or `task` away");
+        }
+        if let Some((low, high)) = self.lr_range
+            && !(low > 0.0 && high > 0.0 && low.is_finite() && high.is_finite())
+        {
+            return Err(Error::setting("lr", format!("{low}..{high}"), "both ends are numbers above 0"));
         }
         if self.lr_range.is_some() && !self.lr.is_empty() {
             return refuse("lr", "give a range, or one rate or several, not both");

@@ -7,13 +7,14 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::config::{Config, HeadSolver, OptimizerKind, Strategy};
+use super::config::{OptimizerKind, Strategy};
 use super::evaluate::evaluate;
 use super::events::Event;
 use super::folder::Destination;
 use super::measures::Measures;
 use super::plans::{inference_plan, training_plan};
 use super::run::{Context, run};
+use super::settings::{Config, HeadSolver};
 use crate::data::{self, DrawnSet, Scenes};
 use crate::models::{Network, shipped};
 use crate::plan::Device;

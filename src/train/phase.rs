@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::checkpoint::{Weights, snapshot};
-use super::config::{Config, Strategy};
+use super::config::Strategy;
 use super::events::{EpochMetrics, Event};
 use super::finite::{Greatest, all_finite};
 use super::schedule::{Schedule, Standing};
 use super::score::{Answers, Best, Score};
 use super::session::{Fed, Session, StepResult};
+use super::settings::Config;
 use super::source::Source;
 use super::trainer::{State, Trainer};
 use crate::data::{Dataset, Part, Task};

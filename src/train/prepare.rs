@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use super::config::{Config, HeadSolver, Strategy};
+use super::config::Strategy;
 use super::events::{Event, Observer, Silent};
 use super::images::Images;
 use super::kept::{Cut, Features, Wanted, extract_until};
 use super::plans::{Objective, eval_request, fitting_batch, layout, train_request, training_plan};
 use super::session::{Fed, Session};
+use super::settings::{Config, HeadSolver};
 use super::solver::{SolverOptions, solve_head};
 use super::source::{KEPT_BATCH, Source, training_view};
 use super::teacher::Teacher;

@@ -8,10 +8,11 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::checkpoint::{last_checkpoint, read_metrics};
-use super::config::{Config, Strategy};
+use super::config::Strategy;
 use super::evaluate;
 use super::measures::{Measures, SingleLabel};
 use super::run::{Context, RunFile, resume, run};
+use super::settings::Config;
 use crate::data::{self, Augment, DrawnSet, Scenes};
 use crate::gpu::Host;
 use crate::models::Network;

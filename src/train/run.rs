@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::auto::{Trial, choose};
 use super::checkpoint::{beginning, last_checkpoint, read_metrics, read_state};
-use super::config::{Config, Strategy};
+use super::config::Strategy;
 use super::events::{Event, Observer, Silent};
 use super::folder::{Destination, RunFolder, has_begun};
 use super::images::{Images, Known};
 use super::kept::FRONT_BATCH;
 use super::plans::{fitting_batch, inference_plan, training_plan};
+use super::settings::Config;
 use super::sheet::contact_sheet;
 use super::sweep::Sweep;
 use super::trainer::{Report, State, Trainer};
