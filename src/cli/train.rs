@@ -148,7 +148,7 @@ impl Train {
         let sheet = dry_run(&config, &mut progress)?;
         drop(progress);
         sheet.write_png(&path)?;
-        if config.strategy == Strategy::Features {
+        if config.strategy.head_only() {
             out.note("strategy features sees each picture once, as in the first column");
         }
         if out.json {
@@ -182,12 +182,12 @@ impl Train {
         }
         let mut config = Config { data, ..Config::default() };
         self.settings.apply(&mut config)?;
-        if !self.settings.has("strategy") && self.settings.any(Section::Freezing, "strategy") {
-            config.strategy = Strategy::Finetune;
+        if !self.settings.has("strategy") {
+            config.strategy = Strategy::usual(self.settings.any(Section::Freezing, "strategy"));
         }
         let named = !config.model.is_empty();
         match &config.weights {
-            None if named && config.strategy == Strategy::Scratch => {}
+            None if named && !config.strategy.pretrained() => {}
             None if named => {
                 let (model, file) = weights::usual(session, &config.model)?;
                 (config.model, config.weights) = (model, Some(file));

@@ -12,28 +12,6 @@ use crate::plan::{Optimizer, Trainable, Update};
 use crate::tape::Shape;
 use crate::{Error, Result};
 
-/// What is taught, and how.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Strategy {
-    /// The frozen network runs once a picture, its features are kept, and the head is taught on them.
-    Features,
-    /// Everything that is not frozen learns, on augmented pictures.
-    #[serde(alias = "partial")]
-    Finetune,
-    /// First the head on kept features, then everything that is not frozen, lower layers at lower rates (Kumar et al.
-    /// 2022, arXiv:2202.10054: a fresh head would spoil the features).
-    #[default]
-    TwoPhase,
-    /// First the head on kept features, then one layer group after the other from the top (Howard and Ruder 2018,
-    /// arXiv:1801.06146).
-    Gradual,
-    /// Everything learns from first weights: what pre-training is worth, and how it is made.
-    Scratch,
-    /// Short trials of the others on the pictures at hand, then the best of them.
-    Auto,
-}
-
 /// How parameters are updated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -45,6 +23,34 @@ pub enum OptimizerKind {
     Adamw,
 }
 
+/// Learning rates of an optimizer where the settings do not say.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Rates {
+    /// Of a head alone.
+    pub(super) head_alone: f64,
+    /// Of what lies under a fresh head, and of that head.
+    pub(super) body: f64,
+    pub(super) head: f64,
+    /// Of a head that has learned already; lower layer groups have a share of it.
+    pub(super) learned: f64,
+    /// Of everything, from random weights.
+    pub(super) scratch: f64,
+}
+
+impl OptimizerKind {
+    /// The usual learning rates.
+    pub(super) fn rates(self) -> Rates {
+        match self {
+            OptimizerKind::Adamw => {
+                Rates { head_alone: 1e-3, body: 1e-4, head: 5e-3, learned: 5e-4, scratch: 1e-3 }
+            }
+            OptimizerKind::Sgd => {
+                Rates { head_alone: 1e-2, body: 1e-3, head: 1e-2, learned: 5e-3, scratch: 0.1 }
+            }
+        }
+    }
+}
+
 impl Config {
     /// The largest batch that is chosen where none is asked for.
     pub const BATCH: usize = 32;
@@ -54,99 +60,45 @@ impl Config {
         OpenOptions { val_fraction: self.val_fraction, seed: self.seed, manifest, data: self.open.clone() }
     }
 
-    /// Decay of the averaged weights of `two-phase`: over some fifty updates. On a few hundred pictures the weights swing
-    /// from epoch to epoch by more than an epoch teaches.
-    pub const EMA: f64 = 0.98;
-
     /// Pictures a step for `pictures` training pictures.
     pub fn batch(&self, pictures: usize) -> usize {
-        let chosen = match self.strategy {
-            Strategy::Features => Self::BATCH,
-            _ => (pictures / 30).next_power_of_two().clamp(8, Self::BATCH),
-        };
-        self.batch.unwrap_or(chosen).min(pictures).max(1)
+        self.batch.unwrap_or_else(|| self.strategy.batch(pictures)).min(pictures).max(1)
     }
 
     /// Passes over the training pictures: on kept features for `features`, of each stage for `gradual`, else of all
     /// that is not the head's.
     pub fn epochs(&self) -> usize {
-        self.epochs.unwrap_or(match self.strategy {
-            Strategy::Features if self.head_solver == HeadSolver::Lbfgs => 1,
-            Strategy::Features => 40,
-            Strategy::Finetune => 5,
-            Strategy::TwoPhase | Strategy::Auto => 6,
-            Strategy::Gradual => 2,
-            Strategy::Scratch => 100,
-        })
+        self.epochs.unwrap_or_else(|| if self.solves() { 1 } else { self.strategy.epochs() })
     }
 
-    /// The phases of a training of a network with these layer groups: settings of strategy `features` or `finetune`.
+    /// The phases of a training of a network with these layer groups: settings of strategies of one phase.
     pub fn phases(&self, groups: &[String]) -> Vec<Config> {
-        let none = || (None, Vec::new(), Vec::new());
-        let head = || {
-            let (freeze_through, freeze, freeze_groups) = none();
-            let (epochs, batch, lr) = (None, None, Vec::new());
-            let (lr_range, layer_decay, warmup, accumulate, copies) = (None, None, 0.0, 1, 0);
-            // What is said of the rates and of memory is meant for the network.
-            Config {
-                lr_range,
-                layer_decay,
-                warmup,
-                accumulate,
-                copies,
-                augment: Augment::none(),
-                ema: None,
-                schedule: None,
-                strategy: Strategy::Features,
-                freeze_through,
-                freeze,
-                freeze_groups,
-                epochs,
-                batch,
-                lr,
-                ..self.clone()
-            }
-        };
-        let body = |frozen: usize| {
-            let mut own =
-                Config { strategy: Strategy::Finetune, epochs: Some(self.epochs()), ..self.clone() };
-            own.freeze_groups.extend(0..frozen);
-            if self.strategy == Strategy::TwoPhase && own.ema.is_none() {
-                own.ema = Some(Self::EMA);
-            }
-            if own.lr.is_empty() && own.lr_range.is_none() {
-                own.lr = self.spread(groups.len());
-            }
-            own
-        };
-        match self.strategy {
-            Strategy::Features | Strategy::Finetune | Strategy::Scratch | Strategy::Auto => {
-                vec![self.clone()]
-            }
-            Strategy::TwoPhase => vec![head(), body(0)],
-            Strategy::Gradual => {
-                let stages = (0..groups.len().saturating_sub(1)).rev().map(body);
-                std::iter::once(head()).chain(stages).collect()
-            }
-        }
+        self.strategy.phases(self, groups)
+    }
+
+    /// Whether the head is all that learns, and is solved for.
+    pub(super) fn solves(&self) -> bool {
+        self.strategy.head_only() && self.head_solver == HeadSolver::Lbfgs
     }
 
     /// Rates of layer groups under a head that has learned already: each a fifth of the one above, or what share was
     /// asked for.
-    fn spread(&self, groups: usize) -> Vec<f64> {
-        let top = match self.optimizer {
-            OptimizerKind::Adamw => 5e-4,
-            OptimizerKind::Sgd => 5e-3,
-        };
-        decayed(top, self.layer_decay.unwrap_or(0.2), groups)
+    pub(super) fn spread(&self, groups: usize) -> Vec<f64> {
+        decayed(self.optimizer.rates().learned, self.layer_decay.unwrap_or(0.2), groups)
+    }
+
+    /// One rate for the head, which is the last of so many layer groups, and one for all others.
+    pub(super) fn body_and_head(body: f64, head: f64, groups: usize) -> Vec<f64> {
+        let mut rates = vec![body; groups];
+        if let Some(last) = rates.last_mut() {
+            *last = head;
+        }
+        rates
     }
 
     /// How batch norms in layers that learn take part.
     pub fn batch_norm(&self) -> NormMode {
-        self.batch_norm.unwrap_or(match self.strategy {
-            Strategy::Scratch => NormMode::Train,
-            _ => NormMode::FrozenStats,
-        })
+        self.batch_norm.unwrap_or_else(|| self.strategy.batch_norm())
     }
 
     /// The factor on the learning rate.
@@ -165,15 +117,12 @@ impl Config {
 
     /// Whether training pictures are varied: not for `features`, unless so many copies of each are asked for.
     pub fn varies(&self) -> bool {
-        (self.strategy != Strategy::Features || self.copies > 0) && self.augment != Augment::none()
+        (!self.strategy.head_only() || self.copies > 0) && self.augment != Augment::none()
     }
 
     /// What is frozen: for `features` everything but the head, else what was asked for.
     pub fn freeze(&self) -> Freeze {
-        let mut freeze = match self.strategy {
-            Strategy::Features => Freeze::all_but_head(),
-            _ => Freeze::none(),
-        };
+        let mut freeze = self.strategy.freeze();
         if let Some(layer) = &self.freeze_through {
             freeze = freeze.and(Freeze::through(layer));
         }
@@ -196,10 +145,7 @@ impl Config {
 
     /// How the rate goes over the training.
     pub fn schedule(&self) -> Schedule {
-        self.schedule.unwrap_or(match self.strategy {
-            Strategy::Features => Schedule::Cosine,
-            _ => Schedule::OneCycle,
-        })
+        self.schedule.unwrap_or_else(|| self.strategy.schedule())
     }
 
     /// What is done with gradients.
@@ -231,7 +177,7 @@ impl Config {
         let lbfgs = |reason: &str| Err(Error::setting("head_solver", "lbfgs", reason));
         let solves = self.head_solver == HeadSolver::Lbfgs;
         let single = self.open.task == Task::Classes;
-        if solves && !matches!(self.strategy, Strategy::Features | Strategy::TwoPhase | Strategy::Gradual) {
+        if solves && !self.strategy.begins_with_head(self) {
             return lbfgs("the strategy has no phase of the head alone; leave it away");
         }
         let ignored = [
@@ -245,8 +191,7 @@ impl Config {
             ("lr", !self.lr.is_empty() || self.lr_range.is_some()),
         ];
         if let Some((field, _)) = ignored.iter().find(|(_, given)| *given)
-            && solves
-            && self.strategy == Strategy::Features
+            && self.solves()
         {
             return refuse(field, "a head that is solved for (`head_solver` lbfgs) takes no notice of it");
         }
@@ -294,13 +239,6 @@ impl Config {
     /// [`Error::Setting`] where the number of rates fits neither one, two, nor the groups.
     pub fn rates(&self, groups: &[String]) -> Result<Vec<f64>> {
         let n = groups.len();
-        let body_and_head = |body: f64, head: f64| {
-            let mut rates = vec![body; n];
-            if let Some(last) = rates.last_mut() {
-                *last = head;
-            }
-            rates
-        };
         if let Some((low, high)) = self.lr_range {
             let step = |g: usize| g as f64 / n.saturating_sub(1).max(1) as f64;
             return Ok((0..n).map(|g| low * (high / low).powf(step(g))).collect());
@@ -308,19 +246,12 @@ impl Config {
         if let (Some(decay), [top]) = (self.layer_decay, &self.lr[..]) {
             return Ok(decayed(*top, decay, n));
         }
-        Ok(match (self.lr[..].len(), self.strategy, self.optimizer) {
-            (0, Strategy::Scratch, OptimizerKind::Adamw) => vec![1e-3; n],
-            (0, Strategy::Scratch, OptimizerKind::Sgd) => vec![0.1; n],
-            (0, ..) if self.layer_decay.is_some() => self.spread(n),
-            (0, Strategy::Features, OptimizerKind::Adamw) => vec![1e-3; n],
-            (0, Strategy::Features, OptimizerKind::Sgd) => vec![1e-2; n],
-            (0, Strategy::Finetune, OptimizerKind::Adamw) => body_and_head(1e-4, 5e-3),
-            (0, Strategy::Finetune, OptimizerKind::Sgd) => body_and_head(1e-3, 1e-2),
-            (0, ..) => self.spread(n),
-            (1, ..) => vec![self.lr[0]; n],
-            (given, ..) if given == n => self.lr.clone(),
-            (2, ..) => body_and_head(self.lr[0], self.lr[1]),
-            (given, ..) => {
+        Ok(match self.lr.len() {
+            0 => self.strategy.rates(self, n),
+            1 => vec![self.lr[0]; n],
+            given if given == n => self.lr.clone(),
+            2 => Self::body_and_head(self.lr[0], self.lr[1], n),
+            given => {
                 let reason = format!(
                     "{given} rates; give one, two (body, head), or one for each of the {n} layer groups, which \
                      begin at {}",

@@ -1,7 +1,6 @@
 //! Learning: settings, the trainer with its strategies, evaluation, kept features, run folders.
 
 mod adapt;
-mod auto;
 mod bench;
 mod calibration;
 mod certify;
@@ -34,6 +33,7 @@ mod sheet;
 mod shelf;
 mod solver;
 mod source;
+mod strategy;
 mod sweep;
 mod teacher;
 mod tensorboard;
@@ -41,12 +41,11 @@ mod trainer;
 mod workload;
 
 pub use adapt::{AdaptOptions, Adapted, adapt};
-pub use auto::Trial;
 pub use bench::{Checkpoint, Measured, Part, Row, Span, bench, checkpoint};
 pub use calibration::{Bin, Calibrated, Calibration, at_temperature, calibrate, fit_temperature};
 pub use certify::{CERTIFIED, Figure, ModelVerdict, certify};
 pub use checkpoint::{read_best, read_metrics};
-pub use config::{OptimizerKind, Strategy};
+pub use config::OptimizerKind;
 pub use coral::{Aligned, align, align_head};
 pub use demo::{Demo, DemoRow, demo};
 pub(crate) use evaluate::answers;
@@ -68,6 +67,7 @@ pub use score::{Best, Score};
 pub use settings::{Config, Distill, HeadSolver, Limits, Resume, Section, Setting, settings};
 pub use sheet::contact_sheet;
 pub use solver::{Solved, SolverOptions, Tried, solve_head};
+pub use strategy::{Strategy, Trial};
 pub use sweep::{Sweep, SweepPoint, valley};
 pub use tensorboard::TensorBoard;
 pub use trainer::{Report, State, Trainer};

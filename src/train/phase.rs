@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::checkpoint::{Weights, snapshot};
-use super::config::Strategy;
 use super::events::{EpochMetrics, Event};
 use super::finite::{Greatest, all_finite};
 use super::schedule::{Schedule, Standing};
@@ -151,7 +150,7 @@ impl Trainer<'_> {
         state.epoch += 1;
         (state.step, state.sums) = (0, [0.0; 3]);
         let number = course.phase.before + state.epoch;
-        let by_accuracy = self.config.strategy != Strategy::Features && task == Task::Classes;
+        let by_accuracy = !self.config.strategy.head_only() && task == Task::Classes;
         if state.best.is_none_or(|best| score.beats(&best.score, by_accuracy)) {
             state.best = Some(Best { score, epoch: number, updates: state.updates });
             course.best = Arc::new(course.session.weights()?);

@@ -60,7 +60,7 @@ pub(super) struct Inspect {
 impl Inspect {
     pub(super) fn run(&self, session: &Session) -> Result<()> {
         let (out, net) = (&session.out, self.network(session)?);
-        let mut config = Config { strategy: Strategy::Finetune, ..Config::default() };
+        let mut config = Config { strategy: Strategy::usual(true), ..Config::default() };
         self.settings.apply(&mut config)?;
         let mut net = net;
         let summary = net.freeze(config.freeze())?;

@@ -138,6 +138,10 @@ pub struct Setting {
     /// What becomes of it when a run is resumed.
     pub resume: Resume,
     help: &'static [&'static str],
+    /// What the help says behind the documentation of the field.
+    more: &'static [&'static str],
+    /// The default in words, where they are put together.
+    words: Option<fn() -> String>,
     access: Access,
     reads: Option<Set>,
 }
@@ -160,6 +164,8 @@ impl Setting {
             limits: None,
             resume: Resume::Kept,
             help: &[],
+            more: &[],
+            words: None,
             access,
             reads: None,
         }
@@ -186,6 +192,14 @@ impl Setting {
 
     const fn help(self, help: &'static [&'static str]) -> Self {
         Setting { help, ..self }
+    }
+
+    const fn and(self, more: &'static [&'static str]) -> Self {
+        Setting { more, ..self }
+    }
+
+    const fn described(self, words: fn() -> String) -> Self {
+        Setting { words: Some(words), ..self }
     }
 
     const fn hyphens(self) -> Self {
@@ -230,12 +244,15 @@ impl Setting {
 
     /// What it is for: as the documentation of its field, one line.
     pub fn about(&self) -> String {
-        let text = self.help.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
+        let text = self.help.iter().chain(self.more).map(|line| line.trim()).collect::<Vec<_>>().join(" ");
         text.strip_suffix('.').unwrap_or(&text).to_string()
     }
 
     /// The default in words, where there is one.
     pub fn default(&self) -> Option<String> {
+        if let Some(words) = self.words {
+            return Some(words());
+        }
         let own = || (self.access.shown)(&Config::default());
         self.otherwise.map_or_else(own, |words| Some(words.into()).filter(|words: &String| !words.is_empty()))
     }

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::config::{OptimizerKind, Strategy};
+use super::super::config::OptimizerKind;
 use super::super::schedule::Schedule;
+use super::super::strategy::Strategy;
 use super::value::{Value, numbers, rates};
 use super::{Access, Limits, Section, Setting};
 use crate::data::{Augment, DataOptions, Preset};
@@ -138,12 +139,9 @@ settings! {
             DATA.option("group-by").value("RULE")),
     ];
 
-    /// features: the frozen network runs once a picture and its head is taught on what it saw; finetune (or partial):
-    /// all that is not frozen learns, on varied pictures; two-phase: features, then finetune with lower rates for
-    /// lower layers; gradual: features, then one layer group after the other from the top; scratch: everything, from
-    /// first weights; auto: short trials of these, then the best of them.
+    /// What is taught, and in which order.
     strategy: Strategy = Strategy::default() => (FREEZING.option("strategy").value("STRATEGY")
-        .choices(&["features", "finetune", "partial", "two-phase", "gradual", "scratch", "auto"])
+        .choices(Strategy::NAMES).and(Strategy::HELP)
         .otherwise("finetune where anything of this section is given, else two-phase"));
     /// Freeze everything up to and including this layer.
     freeze_through: Option<String> = None => (FREEZING.option("freeze-through").value("LAYER"));
@@ -159,9 +157,9 @@ settings! {
         .choices(&["train", "frozen-stats", "frozen"])
         .otherwise("train for scratch, which has no other statistics, else frozen-stats"));
 
-    /// Passes over the pictures.
+    /// Passes over the pictures; of each stage where a strategy has several.
     epochs: Option<usize> = None => (TRAINING.option("epochs").value("N")
-        .otherwise("40 for features, 5 for finetune, 6 for two-phase, 2 a stage for gradual, 100 for scratch")
+        .described(Strategy::epochs_in_words)
         .within(Limits::from(1.0, "nothing would be learned")));
     /// Pictures a step.
     batch: Option<usize> = None => (TRAINING.option("batch").value("N")

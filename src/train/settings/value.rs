@@ -3,8 +3,9 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use super::super::config::{OptimizerKind, Strategy};
+use super::super::config::OptimizerKind;
 use super::super::schedule::Schedule;
+use super::super::strategy::Strategy;
 use super::table::HeadSolver;
 use crate::Error;
 use crate::data::{GroupBy, Preset, Task};
