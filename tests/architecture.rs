@@ -312,3 +312,26 @@ fn options_in_texts_are_found() {
     assert_eq!(found("fn f() { g(\"models--timm--x, a -- b, `lr`\", x - --y) }"), 0);
     assert_eq!(found("fn f() {}\n#[cfg(test)]\nmod tests { const X: &str = \"--lr\"; }"), 0);
 }
+
+/// Names of single strategies as `file:line: text`, outside of the files and the registry that may have them.
+fn single_names(file: &str, text: &str, of: &str, names: &[&str], home: &[&str]) -> Vec<String> {
+    if home.iter().any(|home| file.starts_with(home)) {
+        return Vec::new();
+    }
+    let named = |line: &str| names.iter().any(|name| line.contains(&format!("{of}::{name}")));
+    let code = code(text);
+    let lines = code.lines().enumerate().filter(|(_, line)| named(line));
+    lines.map(|(number, line)| format!("src/{file}:{}: {}", number + 1, line.trim())).collect()
+}
+
+#[test]
+fn nothing_asks_which_strategy_it_is() {
+    let names = ["Features", "Finetune", "TwoPhase", "Gradual", "Scratch", "Auto"];
+    let of = |text: &str| single_names("train/phase.rs", text, "Strategy", &names, &["train/strategy/"]);
+    assert_eq!(of("if config.strategy == Strategy::Auto {}").len(), 1);
+    assert_eq!(of("let usual = Strategy::usual(true);").len(), 0);
+    let found =
+        |(file, text): &(String, String)| single_names(file, text, "Strategy", &names, &["train/strategy/"]);
+    let found: Vec<String> = sources().iter().flat_map(found).collect();
+    assert!(found.is_empty(), "ask the strategy what it does:\n  {}", found.join("\n  "));
+}

@@ -7,8 +7,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::Session;
-use super::data_options::DataArgs;
 use super::output::{Output, Style, count, escaped, grouped, table};
+use super::settings::{About, Given};
 use crate::Result;
 use crate::data::duplicates::Pair;
 use crate::data::{self, Dataset, Duplicates, OpenOptions, Splits, TargetKind};
@@ -29,7 +29,7 @@ pub(super) struct DataCommand {
     /// Folder of pictures, or a table of labels (.csv), as for train
     data: PathBuf,
     #[command(flatten)]
-    about: DataArgs,
+    about: Given<About>,
     /// Share of the pictures that validates where DATA has no val/ [default: 0.2]
     #[arg(long, value_name = "SHARE")]
     val_fraction: Option<f64>,
@@ -53,7 +53,7 @@ impl DataCommand {
             val_fraction: self.val_fraction.unwrap_or(usual.val_fraction),
             seed: self.seed.unwrap_or(usual.seed),
             manifest: None,
-            data: self.about.options(),
+            data: self.about.options()?,
         };
         let Splits { mut train, mut val, mut test, manifest, warnings } = data::open(&self.data, &options)?;
         if self.verify {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::data_options::DataArgs;
 use super::network::NetworkOptions;
 use super::output::{Output, Style, count, duration, escaped, grouped, table};
 use super::progress::Progress;
+use super::settings::{About, Given};
 use super::{Session, positive, usage_error};
 use crate::Result;
 use crate::data::{by_name, open_labelled_with};
@@ -39,7 +39,7 @@ pub(super) struct Eval {
     #[command(flatten)]
     network: NetworkOptions,
     #[command(flatten)]
-    about: DataArgs,
+    about: Given<About>,
     /// Pictures at a time
     #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
     batch: usize,
@@ -65,7 +65,7 @@ impl Eval {
                 format!("{} paths where one is wanted; {wanted}", rest.len())
             }));
         };
-        let options = self.about.options();
+        let options = self.about.options()?;
         let dataset = if net.knows_imagenet() {
             let lookup = |wnid: &str| imagenet::index_of(wnid).map(|index| index as u32);
             open_labelled_with(data, &options, net.classes(), lookup)?

@@ -1,14 +1,12 @@
 //! The command `defrost`: options become library calls, results become text or JSON. No logic.
 
 mod adapt;
-mod augment;
 mod bench;
 mod calibrate;
 mod certify;
 mod completions;
 mod convert;
 mod data;
-mod data_options;
 mod demo;
 mod devices;
 mod environment;
@@ -21,13 +19,12 @@ mod lr_find;
 mod models;
 mod names;
 mod network;
-mod options;
 mod output;
 mod predict;
 mod pretrain;
 mod progress;
 mod report;
-mod teaching;
+mod settings;
 mod train;
 mod tune;
 mod weights;

@@ -5,66 +5,54 @@ use std::borrow::Cow;
 use crate::Error;
 use crate::data::TargetKind;
 use crate::task;
+use crate::train::settings;
 
-/// Settings whose option has their name, with hyphens for underscores.
-#[rustfmt::skip]
-const SAME: &[&str] = &[
-    "accumulate", "augment", "auxiliary", "balanced", "batch", "batch_norm", "blur", "checkpoint_every",
-    "class_weights", "clip", "copies", "cutmix", "device", "ema", "epochs", "erase", "flip", "freeze",
-    "freeze_groups", "freeze_through", "grad_checkpointing", "grey", "group_by", "half", "head_hidden",
-    "head_solver", "image_column", "label_separator", "labels", "layer_decay", "lr", "mix", "mixup", "model",
-    "momentum", "nesterov", "offline", "optimizer", "out", "patience", "rotate", "schedule", "seed", "shots", "size",
-    "steps", "stop_after", "strategy", "strict", "task", "teacher", "trials", "val_fraction", "vertical_flip",
-    "warmup", "weight_decay", "weights",
-];
-
-/// Settings whose option has another name, and functions that are commands.
-const OTHERWISE: &[(&str, &str)] = &[
-    ("smoothing", "--label-smoothing"),
-    ("distill.share", "--distill-share"),
-    ("distill.temperature", "--distill-temperature"),
-    ("label_columns", "--label-column"),
-    ("scale", "--crop-scale"),
+/// What the command calls other names of the library: options of single commands, and a function.
+const OTHERS: &[(&str, &str)] = &[
     ("brightness", "--jitter: brightness"),
     ("contrast", "--jitter: contrast"),
     ("saturation", "--jitter: saturation"),
     ("hue", "--jitter: hue"),
+    ("device", "--device"),
+    ("half", "--half"),
+    ("mix", "--mix"),
+    ("offline", "--offline"),
+    ("out", "--out"),
     ("resume", "defrost train --resume"),
+    ("shots", "--shots"),
+    ("steps", "--steps"),
+    ("trials", "--trials"),
 ];
 
-/// What the command calls a setting.
+/// What the command calls a setting: by its path, or by the last part of it.
 pub(super) fn option(field: &str) -> Option<Cow<'static, str>> {
     if let Some(kind) = field.strip_prefix("targets = ") {
         let kind: TargetKind = serde_json::from_value(kind.into()).ok()?;
         return Some(format!("--task {}", task::for_targets(kind).name()).into());
     }
-    let other = OTHERWISE.iter().find(|(name, _)| *name == field).map(|(_, option)| (*option).into());
-    let same = || SAME.contains(&field).then(|| format!("--{}", field.replace('_', "-")).into());
-    other.or_else(same)
+    let other = OTHERS.iter().find(|(name, _)| *name == field).map(|(_, option)| (*option).into());
+    let is = |path: &str| path == field || path.rsplit('.').next() == Some(field);
+    let setting = || settings().find(|setting| setting.fields.iter().any(|path| is(path)));
+    other.or_else(|| Some(format!("--{}", setting()?.option?).into()))
 }
 
 /// A text of the library with options where it names settings in backticks.
 pub(super) fn in_options(text: &str) -> String {
-    let mut parts = text.split('`');
-    let mut said = parts.next().unwrap_or_default().to_string();
-    // Whether a backtick stands before the part that has not been written.
-    let mut open = true;
-    for part in parts {
-        match option(part).filter(|_| open) {
-            Some(option) => {
+    let (mut said, mut rest) = (String::new(), text);
+    while let Some((before, after)) = rest.split_once('`') {
+        said.push_str(before);
+        match after.split_once('`').and_then(|(name, behind)| Some((option(name)?, behind))) {
+            Some((option, behind)) => {
                 said.push_str(&option);
-                open = false;
+                rest = behind;
             }
             None => {
-                if open {
-                    said.push('`');
-                }
-                said.push_str(part);
-                open = true;
+                said.push('`');
+                rest = after;
             }
         }
     }
-    said
+    said + rest
 }
 
 /// An error as the command tells it.
@@ -113,10 +101,9 @@ mod tests {
             own.chain(command.get_subcommands().flat_map(options)).collect()
         }
         let there = options(&super::super::Cli::command());
-        for field in SAME.iter().chain(OTHERWISE.iter().map(|(name, _)| name)) {
-            let option = option(field).unwrap();
+        for (name, option) in OTHERS {
             let long = option.split([' ', ':']).find(|word| word.starts_with("--")).unwrap();
-            assert!(there.iter().any(|option| option == long), "{field}: there is no option {option}");
+            assert!(there.iter().any(|option| option == long), "{name}: there is no option {option}");
         }
     }
 }

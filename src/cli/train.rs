@@ -7,21 +7,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::augment::Augmenting;
-use super::data_options::DataArgs;
 use super::network::is_model;
-use super::options::Freezing;
 use super::output::{Style, duration, escaped};
 use super::progress::Progress;
-use super::teaching::Teaching;
+use super::settings::{Everything, Given, check_varied, refused_with_resume};
 use super::tune::tune_for;
-use super::{Session, cache_folder, positive, usage_error, weights};
+use super::{Session, cache_folder, usage_error, weights};
 use crate::data::DrawnSet;
 use crate::error::quoted;
 use crate::models::Network;
 use crate::report::write as write_report;
 use crate::train::{
-    Config, Context, Destination, Observer, Report, Strategy, TensorBoard, dry_run, resume, run,
+    Config, Context, Destination, Observer, Report, Section, Strategy, TensorBoard, dry_run, resume, run,
 };
 use crate::{Error, Result};
 
@@ -46,29 +43,11 @@ pub(super) struct Train {
     /// Folder of pictures, or a table of labels (.csv)
     #[arg(required_unless_present = "resume")]
     data: Option<PathBuf>,
-    /// The network: resnet50, mobilenet_v2, ... Not needed for a checkpoint of Defrost's
-    #[arg(long, value_name = "NAME")]
-    model: Option<String>,
-    /// Its pretrained weights: torchvision's, timm's or Defrost's, as safetensors or PyTorch's .pth [default: published
-    /// weights of the model, fetched once]
-    #[arg(long, value_name = "FILE")]
-    weights: Option<PathBuf>,
-    /// Side of the pictures that the network sees, pixels [default: what its weights were made for]
-    #[arg(long, value_name = "PIXELS", value_parser = positive)]
-    size: Option<usize>,
     /// The run folder [default: runs/DATA-MODEL, numbered where that exists]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Go on with this run, with its own settings, as if it had not stopped
-    #[arg(long, value_name = "RUN", conflicts_with_all = [
-        "data", "model", "weights", "out", "strategy", "freeze_through", "freeze", "freeze_groups", "batch_norm",
-        "epochs", "batch", "head_hidden", "auxiliary", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule",
-        "label_smoothing", "val_fraction", "seed", "stop_after", "warmup", "layer_decay", "clip", "accumulate", "grad_checkpointing", "ema",
-        "patience", "checkpoint_every", "strict", "class_weights", "balanced", "teacher", "distill_share", "distill_temperature", "head_solver", "copies",
-        "augment", "crop_scale", "flip", "vertical_flip", "rotate",
-        "jitter", "grey", "blur", "erase", "mixup", "cutmix", "dry_run",
-        "size", "labels", "image_column", "label_column", "label_separator", "task", "group_by",
-    ])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = refused_with_resume())]
     resume: Option<PathBuf>,
     /// Train nothing: tell what would be trained, and write a PNG that shows what pictures would become, to --out or
     /// runs/DATA-MODEL-augmented.png
@@ -88,13 +67,7 @@ pub(super) struct Train {
     #[arg(long, value_name = "SECONDS", conflicts_with = "resume", value_parser = clap::value_parser!(u64).range(1..))]
     tune: Option<u64>,
     #[command(flatten)]
-    about: DataArgs,
-    #[command(flatten)]
-    freezing: Freezing,
-    #[command(flatten)]
-    teaching: Teaching,
-    #[command(flatten)]
-    augmenting: Augmenting,
+    settings: Given<Everything>,
 }
 
 impl Train {
@@ -174,7 +147,7 @@ impl Train {
         let sheet = dry_run(&config, &mut progress)?;
         drop(progress);
         sheet.write_png(&path)?;
-        if config.strategy == Strategy::Features {
+        if config.strategy.head_only() {
             out.note("strategy features sees each picture once, as in the first column");
         }
         if out.json {
@@ -206,23 +179,28 @@ impl Train {
                 "'{name}' stands where the pictures' folder belongs: --model {name}"
             )));
         }
-        let (model, weights) = match (&self.model, &self.weights) {
-            (Some(model), Some(weights)) => (model.clone(), Some(weights.clone())),
-            (Some(model), None) if self.freezing.scratch() => (model.clone(), None),
-            (Some(model), None) => weights::usual(session, model).map(|(model, file)| (model, Some(file)))?,
-            (None, Some(weights)) => (Network::open(weights)?.config().model.clone(), Some(weights.clone())),
-            (None, None) => {
+        let mut config = Config { data, ..Config::default() };
+        self.settings.apply(&mut config)?;
+        if !self.settings.has("strategy") {
+            config.strategy = Strategy::usual(self.settings.any(Section::Freezing, "strategy"));
+        }
+        let named = !config.model.is_empty();
+        match &config.weights {
+            None if named && !config.strategy.pretrained() => {}
+            None if named => {
+                let (model, file) = weights::usual(session, &config.model)?;
+                (config.model, config.weights) = (model, Some(file));
+            }
+            Some(weights) if !named => config.model = Network::open(weights)?.config().model.clone(),
+            Some(_) => {}
+            None => {
                 return Err(usage_error(
                     "--model is missing: name a pretrained network, such as --model resnet50, or a checkpoint of \
                      Defrost's with --weights",
                 ));
             }
-        };
-        let mut config = Config { data, model, weights, size: self.size, ..Config::default() };
-        self.about.apply(&mut config);
-        self.freezing.apply(&mut config, Strategy::TwoPhase);
-        self.teaching.apply(&mut config);
-        self.augmenting.apply(&mut config)?;
+        }
+        check_varied(&config)?;
         Ok(config)
     }
 }

@@ -79,6 +79,17 @@ impl Default for Augment {
 }
 
 impl Augment {
+    /// The greatest probability.
+    pub const PROBABILITY: f64 = 1.0;
+    /// The greatest rotation, degrees.
+    pub const ROTATION: f64 = 180.0;
+    /// The greatest strength of brightness, contrast and saturation.
+    pub const JITTER: f64 = 10.0;
+    /// The greatest turn of the hue.
+    pub const HUE: f64 = 0.5;
+    /// The greatest alpha of MixUp and CutMix.
+    pub const ALPHA: f64 = 1000.0;
+
     /// No change at all: training pictures are resized and cut as those for evaluation are.
     pub fn none() -> Self {
         Augment { scale: (1.0, 1.0), ratio: (1.0, 1.0), flip: 0.0, ..Augment::default() }
@@ -125,18 +136,18 @@ impl Augment {
             ("blur", self.blur),
             ("erase", self.erase),
         ] {
-            if !(0.0..=1.0).contains(&probability) {
+            if !(0.0..=Self::PROBABILITY).contains(&probability) {
                 return refuse(field, probability.to_string(), "a probability lies within 0 and 1".into());
             }
         }
         for (field, number, greatest) in [
-            ("rotate", self.rotate, 180.0),
-            ("brightness", self.brightness, 10.0),
-            ("contrast", self.contrast, 10.0),
-            ("saturation", self.saturation, 10.0),
-            ("hue", self.hue, 0.5),
-            ("mixup", self.mixup, 1000.0),
-            ("cutmix", self.cutmix, 1000.0),
+            ("rotate", self.rotate, Self::ROTATION),
+            ("brightness", self.brightness, Self::JITTER),
+            ("contrast", self.contrast, Self::JITTER),
+            ("saturation", self.saturation, Self::JITTER),
+            ("hue", self.hue, Self::HUE),
+            ("mixup", self.mixup, Self::ALPHA),
+            ("cutmix", self.cutmix, Self::ALPHA),
         ] {
             if !(0.0..=greatest).contains(&number) {
                 return refuse(field, number.to_string(), format!("it lies within 0 and {greatest}"));

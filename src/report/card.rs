@@ -12,7 +12,7 @@ use crate::models::{Filter, Naming, Network, Precision, registry};
 use crate::nn::PaddingStyle;
 use crate::task::{self, Ability, TaskRef};
 use crate::text::grouped;
-use crate::train::{Best, Config, HeadSolver, RunFile, Strategy, read_best, read_metrics};
+use crate::train::{Best, Config, HeadSolver, RunFile, read_best, read_metrics};
 use crate::{Error, Result};
 
 /// Classes that are named.
@@ -187,17 +187,7 @@ impl Run {
 
     fn teaching(&self) -> Vec<Named> {
         let config = &self.file.arguments;
-        let strategy = match config.strategy {
-            Strategy::Features => {
-                "features: the head alone, on what the frozen network makes of each picture"
-            }
-            Strategy::Finetune => "finetune: everything that is not frozen, on varied pictures",
-            Strategy::TwoPhase => "two-phase: first the head alone, then everything that is not frozen",
-            Strategy::Gradual => "gradual: first the head, then one layer group after the other from the top",
-            Strategy::Scratch => "scratch: everything, from first weights",
-            Strategy::Auto => "auto: the best of short trials",
-        };
-        let mut rows = vec![("strategy", strategy.to_string())];
+        let mut rows = vec![("strategy", config.strategy.about().to_string())];
         rows.extend(frozen(config).map(|frozen| ("frozen", frozen)));
         if let Some(best) = self.best {
             rows.push(("epochs", format!("{}; the weights of epoch {} are kept", self.epochs, best.epoch)));
@@ -323,7 +313,7 @@ fn frozen(config: &Config) -> Option<String> {
         let groups: Vec<String> = config.freeze_groups.iter().map(usize::to_string).collect();
         parts.push(format!("layer groups {}", groups.join(", ")));
     }
-    if parts.is_empty() && config.strategy == Strategy::Features {
+    if parts.is_empty() && config.strategy.head_only() {
         return Some("all but the head".into());
     }
     (!parts.is_empty()).then(|| plain(&parts.join(", ")))

@@ -4,7 +4,7 @@ use crate::Result;
 use crate::models::Network;
 use crate::nn::Freeze;
 use crate::plan::{Device, Plan};
-use crate::train::{Config, Strategy, Workload, training_plan};
+use crate::train::{Config, Workload, training_plan};
 
 /// Pictures of the steps that are timed: more would only take longer.
 const BATCH: usize = 8;
@@ -72,7 +72,7 @@ pub(super) fn savings(device: &Device, net: &Network, config: &Config) -> Result
     let everything = cost(device, &open, plan, all.total.parameters)?;
     let mut costs = Vec::new();
     for (phase, net, summary) in masks {
-        let keeps = phase.strategy == Strategy::Features;
+        let keeps = phase.strategy.head_only();
         let learning = summary.total.parameters;
         let step = match learning == summary.total.of {
             true => everything,

@@ -42,10 +42,22 @@ use crate::{Error, Result, did_you_mean};
 /// A task that lives as long as the program.
 pub type TaskRef = &'static dyn Task;
 
-/// The tasks of Defrost. The first that reads a data set's form of targets is the one that is trained where none is asked
-/// for.
-pub static TASKS: &[TaskRef] =
-    &[&single_label::SingleLabelTask, &multi_label::MultiLabelTask, &regression::RegressionTask];
+macro_rules! tasks {
+    ($($module:ident::$task:ident),*) => {
+        /// The tasks of Defrost. The first that reads a data set's form of targets is the one that is trained where none
+        /// is asked for.
+        pub static TASKS: &[TaskRef] = &[$(&$module::$task),*];
+        /// Their names, and an older one of the first.
+        pub const NAMES: &[&str] = &[$($module::NAME,)* OLD];
+        /// What the help of an option says of them.
+        pub(crate) const HELP: &[&str] = &[$($module::HELP),*];
+    };
+}
+
+tasks!(single_label::SingleLabelTask, multi_label::MultiLabelTask, regression::RegressionTask);
+
+/// What the first task was called when tasks had the names of forms of targets.
+const OLD: &str = "classes";
 
 /// Tasks of the program around Defrost.
 static OWN: RwLock<Vec<TaskRef>> = RwLock::new(Vec::new());
@@ -316,8 +328,8 @@ pub fn all() -> Vec<TaskRef> {
 /// [`Error::Usage`] for a name that no task has.
 pub fn find(name: &str) -> Result<TaskRef> {
     let all = all();
-    // Checkpoints of versions before tasks had names of their own say nothing, or the name of the form.
-    if matches!(name, "" | "classes") {
+    // Checkpoints of versions before tasks had names of their own say nothing.
+    if matches!(name, "" | OLD) {
         return Ok(TASKS[0]);
     }
     all.iter().copied().find(|task| task.name() == name).ok_or_else(|| {

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::config::{Config, OptimizerKind};
+use super::config::OptimizerKind;
 use super::plans::{inference_plan, training_plan};
+use super::settings::Config;
 use super::workload::noise;
 use crate::Result;
 use crate::gpu::Caps;

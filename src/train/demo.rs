@@ -7,12 +7,14 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::config::{Config, HeadSolver, OptimizerKind, Strategy};
+use super::config::OptimizerKind;
 use super::evaluate::evaluate;
 use super::events::Event;
 use super::folder::Destination;
 use super::plans::{inference_plan, training_plan};
 use super::run::{Context, run};
+use super::settings::{Config, HeadSolver};
+use super::strategy::{FEATURES, SCRATCH, Strategy};
 use crate::data::{self, DrawnSet, Scenes};
 use crate::models::{Network, shipped};
 use crate::plan::Device;
@@ -79,7 +81,7 @@ fn trainings(pictures: &Path, weights: &Path, seed: u64) -> [(&'static str, Conf
     let scratch = Config {
         model: shipped::MODEL.into(),
         size: Some(64),
-        strategy: Strategy::Scratch,
+        strategy: SCRATCH,
         // Of five recipes tried on seed 0 the best: AdamW in batches of 8 and 16 has 11 to 15% right, this one 20%.
         epochs: Some(40),
         batch: Some(BATCH / 2),
@@ -87,8 +89,12 @@ fn trainings(pictures: &Path, weights: &Path, seed: u64) -> [(&'static str, Conf
         lr: vec![0.05],
         ..common.clone()
     };
-    let features = Config { head_solver: HeadSolver::Lbfgs, ..taught(Strategy::Features, None) };
-    [("from scratch", scratch), ("features", features), ("fine-tuned", taught(Strategy::TwoPhase, Some(15)))]
+    let features = Config { head_solver: HeadSolver::Lbfgs, ..taught(FEATURES, None) };
+    [
+        ("from scratch", scratch),
+        ("features", features),
+        ("fine-tuned", taught(Strategy::usual(false), Some(15))),
+    ]
 }
 
 /// Draws pictures into `things/` of a folder, writes the shipped weights beside them, and trains three times: from scratch, the head
@@ -153,9 +159,9 @@ fn planned(device: &Device, net: &Network, config: &Config) -> Result<(u64, usiz
     let phases = config.phases(&net.structure().groups);
     let phase = phases.last().unwrap_or(config);
     let learning = net.freeze(phase.freeze())?.total.parameters;
-    let plan = match phase.strategy {
-        Strategy::Features => inference_plan(&net, BATCH, &device.caps())?,
-        _ => training_plan(&net, phase, config.batch.unwrap_or(BATCH), &device.caps())?,
+    let plan = match phase.strategy.head_only() {
+        true => inference_plan(&net, BATCH, &device.caps())?,
+        false => training_plan(&net, phase, config.batch.unwrap_or(BATCH), &device.caps())?,
     };
     Ok((plan.memory().total(), learning))
 }

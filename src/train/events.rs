@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::auto::Trial;
+use super::strategy::Trial;
 use crate::data::Skipped;
 use crate::nn::FreezeSummary;
 use crate::task::TaskRef;

@@ -1,7 +1,6 @@
 //! Learning: settings, the trainer with its strategies, evaluation, kept features, run folders.
 
 mod adapt;
-mod auto;
 mod bench;
 mod calibrate;
 mod certify;
@@ -28,10 +27,12 @@ mod run;
 mod schedule;
 mod score;
 mod session;
+mod settings;
 mod sheet;
 mod shelf;
 mod solver;
 mod source;
+mod strategy;
 mod sweep;
 mod teacher;
 mod tensorboard;
@@ -39,12 +40,11 @@ mod trainer;
 mod workload;
 
 pub use adapt::{AdaptOptions, Adapted, adapt};
-pub use auto::Trial;
 pub use bench::{Checkpoint, Measured, Part, Row, Span, bench, checkpoint};
 pub use calibrate::{Calibrated, calibrate};
 pub use certify::{CERTIFIED, Figure, ModelVerdict, certify};
 pub use checkpoint::{read_best, read_metrics};
-pub use config::{Config, Distill, HeadSolver, OptimizerKind, Strategy};
+pub use config::OptimizerKind;
 pub use coral::{Aligned, align, align_head};
 pub use demo::{Demo, DemoRow, demo};
 pub use evaluate::{Evaluation, Outputs, Predictor, evaluate};
@@ -58,8 +58,10 @@ pub use pretrain::{Pretrained, pretrain, pretraining};
 pub use run::{Context, RunFile, busiest_plan, dry_run, find_rate, reopen, resume, run};
 pub use schedule::{Schedule, Standing};
 pub use score::Best;
+pub use settings::{Config, Distill, HeadSolver, Limits, Resume, Section, Setting, settings};
 pub use sheet::contact_sheet;
 pub use solver::{Solved, SolverOptions, Tried, solve_head};
+pub use strategy::{Strategy, Trial};
 pub use sweep::{Sweep, SweepPoint, valley};
 pub use tensorboard::TensorBoard;
 pub use trainer::{Report, State, Trainer};

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::checkpoint::{Weights, snapshot};
-use super::config::{Config, Strategy};
 use super::events::{EpochMetrics, Event};
 use super::finite::{Greatest, all_finite};
 use super::schedule::{Schedule, Standing};
 use super::score::{Best, beats};
 use super::session::{Fed, Session, StepResult};
+use super::settings::Config;
 use super::source::Source;
 use super::trainer::{State, Trainer};
 use crate::data::{Dataset, Part};
@@ -154,7 +154,7 @@ impl Trainer<'_> {
         state.epoch += 1;
         (state.step, state.sums) = (0, [0.0; 3]);
         let number = course.phase.before + state.epoch;
-        let by_metric = self.config.strategy != Strategy::Features && task.metric_first();
+        let by_metric = !self.config.strategy.head_only() && task.metric_first();
         if state.best.is_none_or(|best| beats(&score, &best.score, by_metric)) {
             state.best = Some(Best { score, epoch: number, updates: state.updates });
             course.best = Arc::new(course.session.weights()?);

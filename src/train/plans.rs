@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::config::{Config, trainable};
+use super::config::trainable;
+use super::settings::Config;
 use crate::gpu::Caps;
 use crate::models::{InputKind, Network, Recording};
 use crate::nn::{Freeze, Mode};

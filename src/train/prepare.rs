@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use super::config::{Config, HeadSolver, Strategy};
 use super::events::{Event, Observer, Silent};
 use super::images::Images;
 use super::kept::{Cut, Features, Wanted, extract_until};
 use super::plans::{Objective, eval_request, fitting_batch, layout, train_request, training_plan};
 use super::session::{Fed, Session};
+use super::settings::Config;
 use super::solver::{SolverOptions, solve_head};
 use super::source::{KEPT_BATCH, Source, training_view};
 use super::teacher::Teacher;
@@ -223,9 +223,7 @@ impl Trainer<'_> {
     /// The head by logistic regression, where that is asked for: its loss and accuracy on the training pictures.
     pub(super) fn solve(&mut self, net: &mut Network, source: &Source) -> Result<Option<[f64; 2]>> {
         let Source::Kept { kept, .. } = source else { return Ok(None) };
-        let wanted =
-            self.config.strategy == Strategy::Features && self.config.head_solver == HeadSolver::Lbfgs;
-        if !wanted || self.resumed {
+        if !self.config.solves() || self.resumed {
             return Ok(None);
         }
         let mut silent = Silent;

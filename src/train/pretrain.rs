@@ -8,9 +8,10 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::checkpoint::{last_checkpoint, read_metrics};
-use super::config::{Config, Strategy};
 use super::evaluate;
 use super::run::{Context, RunFile, resume, run};
+use super::settings::Config;
+use super::strategy::SCRATCH;
 use crate::data::{self, Augment, DrawnSet, Scenes};
 use crate::gpu::Host;
 use crate::models::Network;
@@ -58,7 +59,7 @@ pub fn pretraining() -> Config {
         data: set.to_string().into(),
         model: "mobilenet_v2_050".into(),
         size: Some(64),
-        strategy: Strategy::Scratch,
+        strategy: SCRATCH,
         epochs: Some(10),
         batch: Some(64),
         lr: vec![3e-3],

@@ -6,15 +6,15 @@ use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
-use super::auto::{Trial, choose};
 use super::checkpoint::{beginning, last_checkpoint, read_metrics, read_state};
-use super::config::{Config, Strategy};
 use super::events::{Event, Observer, Silent};
 use super::folder::{Destination, RunFolder, has_begun};
 use super::images::{Images, Known};
 use super::kept::FRONT_BATCH;
 use super::plans::{fitting_batch, inference_plan, training_plan};
+use super::settings::Config;
 use super::sheet::contact_sheet;
+use super::strategy::{Trial, choose};
 use super::sweep::Sweep;
 use super::trainer::{Report, State, Trainer};
 use crate::data::{self, Dataset, DrawnSet, Manifest, Picture, Splits};
@@ -99,7 +99,7 @@ fn begin(
     let out = folder.path();
     context.observer.event(&Event::Folder(out.into()));
     let outcome = write_description(out, config, &net, &splits, context.device).and_then(|()| {
-        if config.strategy != Strategy::Auto {
+        if !config.strategy.tries() {
             return fit(config, &folder, net, splits, context, None);
         }
         let (config, trials) = choose(config, &net, &splits, &mut context)?;
@@ -130,12 +130,12 @@ pub fn busiest_plan(config: &Config, caps: &Caps) -> Result<Plan> {
     let Splits { train, val, .. } = data::open(&config.data, &config.open_options(None))?;
     replace_head(&mut net, config, &train)?;
     net.freeze(config.freeze())?;
-    let plan = match config.strategy {
-        Strategy::Features => {
+    let plan = match config.strategy.head_only() {
+        true => {
             let batch = FRONT_BATCH.min(train.len() + val.len());
             fitting_batch(batch, |batch| inference_plan(&net, batch, caps))
         }
-        _ => fitting_batch(config.batch(train.len()), |batch| training_plan(&net, config, batch, caps)),
+        false => fitting_batch(config.batch(train.len()), |batch| training_plan(&net, config, batch, caps)),
     };
     Ok(plan?.1)
 }
@@ -280,15 +280,15 @@ fn root_of(config: &Config) -> Result<PathBuf> {
 
 fn open_network(config: &Config, observer: &mut dyn Observer) -> Result<Network> {
     let weights = match &config.weights {
-        Some(weights) if config.strategy != Strategy::Scratch => weights,
+        Some(weights) if config.strategy.pretrained() => weights,
         Some(weights) => {
             return Err(Error::setting(
                 "weights",
                 weights.display(),
-                "`strategy` scratch begins with no weights; leave one away",
+                format!("`strategy` {} begins with no weights; leave one away", config.strategy.name()),
             ));
         }
-        None if config.strategy == Strategy::Scratch => {
+        None if !config.strategy.pretrained() => {
             let mut net = models::create(&config.model, 2)?;
             resize(&mut net, config.size)?;
             net.init(config.seed);

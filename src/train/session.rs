@@ -5,8 +5,9 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::config::{Config, trainable};
+use super::config::trainable;
 use super::plans::{Objective, eval_request, layout, train_request};
+use super::settings::Config;
 use crate::data::{Skipped, Target};
 use crate::models::Network;
 use crate::nn::NormMode;

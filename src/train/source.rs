@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::config::Config;
 use super::evaluate::AHEAD;
 use super::kept::Features;
 use super::session::Fed;
+use super::settings::Config;
 use crate::Result;
 use crate::data::{Batch, Dataset, Loader, View, balanced_order, batches, class_weights, epoch_order};
 use crate::models::Network;

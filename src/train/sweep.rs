@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::config::Strategy;
 use super::events::Event;
 use super::session::Fed;
 use super::trainer::Trainer;
@@ -75,9 +74,7 @@ impl Trainer<'_> {
     ) -> Result<Sweep> {
         let mut net = net.clone();
         self.config.stop_after = None;
-        if self.config.strategy == Strategy::Auto {
-            self.config.strategy = Strategy::TwoPhase;
-        }
+        self.config.strategy = self.config.strategy.without_trials();
         let mut phases = self.config.phases(&net.structure().groups);
         let last = phases.pop().unwrap_or_else(|| self.config.clone());
         if let Some(head) = phases.into_iter().next() {
@@ -175,7 +172,7 @@ impl Trainer<'_> {
     }
 
     fn taught(mut self, net: &mut Network, train: &Arc<Dataset>, val: &Arc<Dataset>) -> Result<Self> {
-        debug_assert_eq!(self.config.strategy, Strategy::Features);
+        debug_assert!(self.config.strategy.head_only());
         self.folder = None;
         self.fit(net, train, val)?;
         Ok(self)

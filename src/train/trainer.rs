@@ -8,13 +8,13 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Saver, beginning, forget_beginnings};
-use super::config::Config;
 use super::events::{Event, Observer, Silent};
 use super::images::Known;
 use super::lost::Lost;
 use super::phase::{Handed, Phase};
 use super::prepare::warm;
 use super::score::Best;
+use super::settings::Config;
 use super::teacher::Teacher;
 use crate::data::Dataset;
 use crate::models::{HeadPolicy, Network};

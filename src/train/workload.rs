@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::config::Config;
 use super::plans::{inference_plan, training_plan};
+use super::settings::Config;
 use crate::models::Network;
 use crate::plan::measure::Timing;
 use crate::plan::{Device, Plan, Program};

@@ -8,8 +8,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::network::{is_model, load_with, open_source};
-use super::options::{Freezing, Optimizing};
 use super::output::{Style, amount, grouped, mib, table};
+use super::settings::{Given, Step};
 use super::{Session, positive, usage_error};
 use crate::gpu::Caps;
 use crate::models::{self, HeadPolicy, Network, Preprocess, registry};
@@ -54,17 +54,14 @@ pub(super) struct Inspect {
     #[arg(long)]
     measure: bool,
     #[command(flatten)]
-    freezing: Freezing,
-    #[command(flatten)]
-    optimizing: Optimizing,
+    settings: Given<Step>,
 }
 
 impl Inspect {
     pub(super) fn run(&self, session: &Session) -> Result<()> {
         let (out, net) = (&session.out, self.network(session)?);
-        let mut config = Config::default();
-        self.freezing.apply(&mut config, Strategy::Finetune);
-        self.optimizing.apply(&mut config);
+        let mut config = Config { strategy: Strategy::usual(true), ..Config::default() };
+        self.settings.apply(&mut config)?;
         let mut net = net;
         let summary = net.freeze(config.freeze())?;
         let device = if self.measure || session.device.is_some() { Some(session.device()?) } else { None };

@@ -14,13 +14,16 @@ use crate::ops::{Agreement, LossKind, TargetLoss};
 use crate::tape::{Tape, Type, ValueId};
 use crate::text::grouped;
 
+pub(super) const NAME: &str = "multi-label";
+pub(super) const HELP: &str = "multi-label: none, one or several;";
+
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct MultiLabelTask;
 
 impl Task for MultiLabelTask {
     fn name(&self) -> &'static str {
-        "multi-label"
+        NAME
     }
 
     fn about(&self) -> &'static str {

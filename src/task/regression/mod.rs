@@ -13,6 +13,9 @@ use crate::ops::{Agreement, LossKind, TargetLoss};
 use crate::tape::{Tape, Type, ValueId};
 use crate::text::count;
 
+pub(super) const NAME: &str = "regression";
+pub(super) const HELP: &str = "regression: numbers belong to it.";
+
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct RegressionTask;
@@ -27,7 +30,7 @@ fn moments(set: &Dataset, c: usize) -> [f64; 2] {
 
 impl Task for RegressionTask {
     fn name(&self) -> &'static str {
-        "regression"
+        NAME
     }
 
     fn about(&self) -> &'static str {

@@ -15,6 +15,9 @@ use crate::ops::{Accuracy, CrossEntropy, LossKind, TargetLoss};
 use crate::tape::{Tape, Type, ValueId};
 use crate::text::grouped;
 
+pub(super) const NAME: &str = "single-label";
+pub(super) const HELP: &str = "single-label: each image shows one class;";
+
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct SingleLabelTask;
@@ -27,7 +30,7 @@ fn is_soft(options: LossOptions) -> bool {
 
 impl Task for SingleLabelTask {
     fn name(&self) -> &'static str {
-        "single-label"
+        NAME
     }
 
     fn about(&self) -> &'static str {

@@ -5,14 +5,30 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::config::{Config, Strategy};
-use super::events::{Event, Observer};
-use super::run::Context;
-use super::trainer::Trainer;
+use super::super::events::{Event, Observer};
+use super::super::run::Context;
+use super::super::settings::Config;
+use super::super::trainer::Trainer;
+use super::{Rule, Strategy};
 use crate::data::Splits;
 use crate::models::Network;
 use crate::task::Score;
 use crate::{Error, Result};
+
+pub(super) const ABOUT: &str = "auto: short trials of these, then the best of them.";
+
+pub(super) struct Auto;
+
+impl Rule for Auto {
+    /// Of what is chosen, where it has none of its own.
+    fn epochs(&self) -> usize {
+        6
+    }
+
+    fn without_trials(&self) -> Option<Strategy> {
+        Some(Strategy::TwoPhase)
+    }
+}
 
 /// Epochs of the network in a trial.
 const EPOCHS: usize = 2;
@@ -51,7 +67,7 @@ fn candidates(config: &Config, groups: &[String]) -> Result<Vec<Config>> {
 
 /// Tries strategies and rates, tells what came of each, and returns the settings of the best: the least calibrated
 /// validation loss, and of those within a hundredth of it the one with the fewest parameters that learn.
-pub(super) fn choose(
+pub(in super::super) fn choose(
     config: &Config,
     net: &Network,
     splits: &Splits,

@@ -1,0 +1,293 @@
+//! The settings of a training, one entry each: [`table`] has a setting's type, default, limits, option, what it is for,
+//! and what becomes of it in a run that is resumed. [`Config`], its check, the command's options and their help, and
+//! docs/settings.md follow from it.
+
+mod table;
+mod value;
+
+use std::ffi::OsString;
+
+pub use table::{Config, Distill, HeadSolver};
+
+use crate::{Error, Result};
+
+/// Where a setting belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Section {
+    /// Data and network.
+    Network,
+    /// What the data is.
+    Data,
+    /// What learns.
+    Freezing,
+    /// How an update is made.
+    Optimizing,
+    /// How it is taught.
+    Training,
+    /// How training pictures are varied.
+    Augmenting,
+}
+
+impl Section {
+    /// Its heading.
+    pub fn heading(self) -> &'static str {
+        match self {
+            Section::Network => "Data and network",
+            Section::Data => "What the data is",
+            Section::Freezing => "What learns",
+            Section::Optimizing | Section::Training => "How it is taught",
+            Section::Augmenting => "How training pictures are varied",
+        }
+    }
+}
+
+/// What becomes of a setting when a run is resumed. It cannot be given anew in either case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resume {
+    /// The run goes on with it.
+    Kept,
+    /// It is left out.
+    Dropped,
+}
+
+/// Where the numbers of a setting lie; they are finite.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// The least and the greatest number.
+    pub ends: (f64, f64),
+    /// Whether the ends themselves are left out.
+    pub open: (bool, bool),
+    /// What is told where a number lies elsewhere.
+    pub reason: &'static str,
+}
+
+impl Limits {
+    const fn from(least: f64, reason: &'static str) -> Self {
+        Limits { ends: (least, f64::MAX), open: (false, false), reason }
+    }
+
+    const fn above(least: f64, reason: &'static str) -> Self {
+        Limits { open: (true, false), ..Limits::from(least, reason) }
+    }
+
+    const fn most(self, greatest: f64) -> Self {
+        Limits { ends: (self.ends.0, greatest), ..self }
+    }
+
+    const fn below(self, greatest: f64) -> Self {
+        Limits { open: (self.open.0, true), ..self.most(greatest) }
+    }
+
+    /// Whether a number lies within.
+    pub fn hold(&self, number: f64) -> bool {
+        let ((low, high), (above, below)) = (self.ends, self.open);
+        (number > low || (number == low && !above)) && (number < high || (number == high && !below))
+    }
+}
+
+impl std::fmt::Display for Limits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ((low, high), (above, below)) = (self.ends, self.open);
+        match high < f64::MAX {
+            true => {
+                let (begin, end) = (if above { '(' } else { '[' }, if below { ')' } else { ']' });
+                write!(f, "{begin}{low}, {high}{end}")
+            }
+            false if low > 0.0 && low < 1e-6 => write!(f, "from {low:e}"),
+            false => write!(f, "{} {low}", if above { "above" } else { "from" }),
+        }
+    }
+}
+
+/// Puts the texts of an option into the settings.
+type Set = fn(&mut Config, &[OsString]) -> Result<(), String>;
+
+/// How a setting's fields are reached.
+#[derive(Debug, Clone, Copy)]
+struct Access {
+    set: Set,
+    numbers: fn(&Config) -> Vec<f64>,
+    shown: fn(&Config) -> Option<String>,
+}
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// The fields of [`Config`] that it sets, as in `config.json`: `lr`, `augment.flip`.
+    pub fields: &'static [&'static str],
+    /// The option, without hyphens before it; none where it is only for the library.
+    pub option: Option<&'static str>,
+    /// What the option's value is called; nothing where it has none.
+    pub value: &'static str,
+    /// The values, where they have names.
+    pub choices: &'static [&'static str],
+    /// Whether it may be given several times.
+    pub repeats: bool,
+    /// Whether commas stand between several values.
+    pub commas: bool,
+    /// Whether a value may begin with a hyphen.
+    pub hyphens: bool,
+    /// The option without which this one means nothing.
+    pub needs: Option<&'static str>,
+    /// Where it belongs.
+    pub section: Section,
+    /// The default in words, where it is not [`Config`]'s own value.
+    otherwise: Option<&'static str>,
+    /// Where its numbers lie.
+    pub limits: Option<Limits>,
+    /// What becomes of it when a run is resumed.
+    pub resume: Resume,
+    help: &'static [&'static str],
+    /// What the help says behind the documentation of the field.
+    more: &'static [&'static str],
+    /// The default in words, where they are put together.
+    words: Option<fn() -> String>,
+    access: Access,
+    reads: Option<Set>,
+}
+
+impl Setting {
+    /// An entry of the table.
+    const fn of(section: Section) -> Self {
+        let access = Access { set: |_, _| Ok(()), numbers: |_| Vec::new(), shown: |_| None };
+        Setting {
+            fields: &[],
+            option: None,
+            value: "",
+            choices: &[],
+            repeats: false,
+            commas: false,
+            hyphens: false,
+            needs: None,
+            section,
+            otherwise: None,
+            limits: None,
+            resume: Resume::Kept,
+            help: &[],
+            more: &[],
+            words: None,
+            access,
+            reads: None,
+        }
+    }
+
+    /// What is at hand of a field: its path, its documentation, how it is reached. What the entry says comes first.
+    const fn at(self, path: &'static [&'static str], help: &'static [&'static str], access: Access) -> Self {
+        let fields = if self.fields.is_empty() { path } else { self.fields };
+        let set = match self.reads {
+            Some(set) => set,
+            None => access.set,
+        };
+        Setting { fields, help, access: Access { set, ..access }, ..self }
+    }
+
+    /// Sets several fields at once.
+    const fn fields(self, fields: &'static [&'static str], reads: Set) -> Self {
+        Setting { fields, reads: Some(reads), access: Access { set: reads, ..self.access }, ..self }
+    }
+
+    const fn numbers(self, numbers: fn(&Config) -> Vec<f64>) -> Self {
+        Setting { access: Access { numbers, ..self.access }, ..self }
+    }
+
+    const fn help(self, help: &'static [&'static str]) -> Self {
+        Setting { help, ..self }
+    }
+
+    const fn and(self, more: &'static [&'static str]) -> Self {
+        Setting { more, ..self }
+    }
+
+    const fn described(self, words: fn() -> String) -> Self {
+        Setting { words: Some(words), ..self }
+    }
+
+    const fn hyphens(self) -> Self {
+        Setting { hyphens: true, ..self }
+    }
+
+    const fn needs(self, option: &'static str) -> Self {
+        Setting { needs: Some(option), ..self }
+    }
+
+    const fn dropped(self) -> Self {
+        Setting { resume: Resume::Dropped, ..self }
+    }
+
+    const fn option(self, option: &'static str) -> Self {
+        Setting { option: Some(option), ..self }
+    }
+
+    const fn value(self, value: &'static str) -> Self {
+        Setting { value, ..self }
+    }
+
+    const fn choices(self, choices: &'static [&'static str]) -> Self {
+        Setting { choices, ..self }
+    }
+
+    const fn repeats(self) -> Self {
+        Setting { repeats: true, ..self }
+    }
+
+    const fn commas(self) -> Self {
+        Setting { commas: true, repeats: true, ..self }
+    }
+
+    const fn otherwise(self, words: &'static str) -> Self {
+        Setting { otherwise: Some(words), ..self }
+    }
+
+    const fn within(self, limits: Limits) -> Self {
+        Setting { limits: Some(limits), ..self }
+    }
+
+    /// What it is for: as the documentation of its field, one line.
+    pub fn about(&self) -> String {
+        let text = self.help.iter().chain(self.more).map(|line| line.trim()).collect::<Vec<_>>().join(" ");
+        text.strip_suffix('.').unwrap_or(&text).to_string()
+    }
+
+    /// The default in words, where there is one.
+    pub fn default(&self) -> Option<String> {
+        if let Some(words) = self.words {
+            return Some(words());
+        }
+        let own = || (self.access.shown)(&Config::default());
+        self.otherwise.map_or_else(own, |words| Some(words.into()).filter(|words: &String| !words.is_empty()))
+    }
+
+    /// Puts what was given for the option into the settings.
+    ///
+    /// # Errors
+    /// What is wrong with it: no number, or outside the limits.
+    pub fn set(&self, config: &mut Config, given: &[OsString]) -> Result<(), String> {
+        (self.access.set)(config, given)?;
+        self.outside(config).map_or(Ok(()), |(_, reason)| Err(reason.into()))
+    }
+
+    /// A number that lies outside the limits, and what is told of it.
+    fn outside(&self, config: &Config) -> Option<(f64, &'static str)> {
+        let limits = self.limits?;
+        let outside = (self.access.numbers)(config).into_iter().find(|&number| !limits.hold(number));
+        outside.map(|number| (number, limits.reason))
+    }
+}
+
+/// All settings, section after section.
+pub fn settings() -> impl Iterator<Item = &'static Setting> {
+    table::TABLE.iter().flat_map(|settings| settings.iter())
+}
+
+/// Whether all numbers lie within their limits.
+///
+/// # Errors
+/// [`Error::Setting`] naming the first that does not.
+pub(super) fn check(config: &Config) -> Result<()> {
+    for setting in settings() {
+        if let Some((number, reason)) = setting.outside(config) {
+            return Err(Error::setting(setting.fields[0], number, reason));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,22 @@
+//! Everything at once, under a fresh head.
+
+use super::super::settings::Config;
+use super::Rule;
+
+pub(super) const ABOUT: &str = "finetune (or partial): all that is not frozen learns, on varied pictures;";
+
+pub(super) struct Finetune;
+
+impl Rule for Finetune {
+    fn epochs(&self) -> usize {
+        5
+    }
+
+    fn rates(&self, config: &Config, groups: usize) -> Vec<f64> {
+        let usual = config.optimizer.rates();
+        match config.layer_decay {
+            Some(_) => config.spread(groups),
+            None => Config::body_and_head(usual.body, usual.head, groups),
+        }
+    }
+}

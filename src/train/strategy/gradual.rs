@@ -1,0 +1,20 @@
+//! The head, then one layer group after the other.
+
+use super::super::settings::Config;
+use super::{Rule, body, head};
+
+pub(super) const ABOUT: &str = "gradual: features, then one layer group after the other from the top;";
+
+pub(super) struct Gradual;
+
+impl Rule for Gradual {
+    /// Of each stage.
+    fn epochs(&self) -> usize {
+        2
+    }
+
+    fn phases(&self, config: &Config, groups: &[String]) -> Vec<Config> {
+        let stages = (0..groups.len().saturating_sub(1)).rev();
+        std::iter::once(head(config)).chain(stages.map(|frozen| body(config, frozen, groups.len()))).collect()
+    }
+}
