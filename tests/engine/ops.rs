@@ -2,19 +2,16 @@
 //! every gradient against finite differences in the middle of a graph.
 //! What is checked, and what counts as right, is `defrost certify`'s: `src/plan/certify.rs`.
 
-#[path = "common/device.rs"]
-mod device;
-
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
+use crate::common::options;
 use defrost::gpu::{Caps, Gpu, GpuOptions};
 use defrost::ops;
 use defrost::ops::{Conv, Epilogue, Padding, REGISTRY, Window, Winograd, WinogradWeight};
 use defrost::plan::certify::{self, Check, Checks, Verdict};
 use defrost::plan::probe::{self, Recorded, Values};
 use defrost::tape::{Data, Tape, Type};
-use device::options;
 
 /// All cases, and every node of their gradients that is not the same as one before.
 fn items() -> &'static [Check] {

@@ -3,18 +3,15 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[path = "common/device.rs"]
-mod device;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::common::options;
 use defrost::gpu::Gpu;
 use defrost::ops::{self, Activate, Activation, Add, BatchNorm, BatchStats, Epilogue, Statistics};
 use defrost::plan::{Device, Layout, Params, Plan, Program, Request, Trainable, compile, probe};
 use defrost::rng;
 use defrost::tape::{Data, Role, Shape, Tape, Type, Use, ValueId};
-use device::options;
 
 const SHAPE: [usize; 4] = [3, 5, 7, 12];
 
