@@ -58,7 +58,7 @@ if (matrix) {
       for (const picture of pictures) picture.hidden = false;
       shown.textContent = shown.dataset.all;
     });
-    shown.replaceChildren(`${cell.parentElement.dataset.name} taken for ${answer}: ${count} of them `, all);
+    shown.replaceChildren(`${cell.parentElement.dataset.name} predicted as ${answer}: ${count} of them `, all);
     shown.scrollIntoView({ block: "nearest" });
   });
 }

@@ -240,8 +240,8 @@ fn literals(code: &str) -> Vec<(usize, String)> {
         let raw = rest.strip_prefix('r').map(|r| r.trim_start_matches('#')).filter(|r| r.starts_with('"'));
         let length = if rest.starts_with("//") {
             rest.find('\n').unwrap_or(rest.len())
-        } else if rest.starts_with("'\\") {
-            2 + rest[2..].char_indices().skip(1).find(|(_, c)| *c == '\'').map_or(0, |(at, _)| at + 1)
+        } else if let Some(escaped) = rest.strip_prefix("'\\") {
+            2 + escaped.char_indices().skip(1).find(|(_, c)| *c == '\'').map_or(0, |(at, _)| at + 1)
         } else if rest.starts_with("'\"'") {
             3
         } else if let Some(inner) = raw {

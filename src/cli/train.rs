@@ -209,10 +209,9 @@ fn show(session: &Session, report: &Report) {
     let (out, val) = (&session.out, report.val_images);
     let (names, Report { best_epoch, epochs, .. }) = (report.task.metric(), report);
     out.line(format_args!(
-        "{} {}, loss {:.4}, epoch {best_epoch} of {epochs}, {}",
+        "{} {}, epoch {best_epoch} of {epochs}, {}",
         out.style(Style::Bold, format_args!("validation {}", names.val)),
         names.with_interval(report.val_accuracy, val),
-        report.val_loss,
         duration(report.seconds)
     ));
     if let Some(folder) = &report.run {

@@ -175,7 +175,7 @@ impl Wrong {
     }
 }
 
-/// The confusion matrix as comma-separated values: a row for each class, a column for what its pictures were taken for.
+/// The confusion matrix as comma-separated values: a row for each class, a column for what its images are predicted as.
 ///
 /// # Errors
 /// Where a name cannot be written.

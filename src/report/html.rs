@@ -16,7 +16,7 @@ use crate::train::{Observer, RunFile, contact_sheet, read_best, read_metrics, re
 use crate::{Error, Result};
 
 /// Writes `report.html` of the run in `folder`, a page that needs no other file and no network: figures, curves, each
-/// class, what is taken for what, the worst mistakes and what the network looked at in them, what was frozen and what that
+/// class, the confusion matrix, the worst mistakes and what the network looked at in them, what was frozen and what that
 /// saved, settings. Beside it `confusion.csv` and, where pictures were varied, `augmented.png`. Returns its path. The figures
 /// are those of the validation pictures, or of the labelled pictures in the folder or table `data`.
 ///

@@ -56,7 +56,7 @@ impl MetricNames {
             return text;
         }
         let (low, high) = interval((value * examples as f64).round() as usize, examples);
-        format!("{text}, 95% interval {} to {}", percent(low), percent(high))
+        format!("{text} (95% interval {} to {})", percent(low), percent(high))
     }
 
     /// Both names, once where they are the same.

@@ -127,16 +127,19 @@ impl Metrics for SingleLabel {
         let without = self.uncalibrated.unwrap_or_default();
         let mut figures = vec![Figure::new("accuracy", percent(self.top1), correct)];
         if self.classes.len() > 5 {
-            figures.push(Figure::new(
-                "top-5 accuracy",
-                percent(self.top5),
-                "correct among the five most likely",
-            ));
+            figures.push(Figure::new("top-5", percent(self.top5), ""));
         }
         let calibration = percent(self.calibration.ece);
         figures.extend([
             Figure::new("loss", format!("{:.4}", self.loss), before(format!("{:.4}", without.loss))),
-            Figure::new("calibration error (ECE)", calibration, before(percent(without.ece))),
+            Figure::new(
+                "ECE",
+                calibration,
+                match &self.uncalibrated {
+                    Some(_) => before(percent(without.ece)),
+                    None => "expected calibration error".into(),
+                },
+            ),
         ]);
         figures
     }

@@ -161,8 +161,11 @@ impl Value for (f64, f64) {
     }
 }
 
+/// Learning rates, or the ends of their range.
+type Rates = (Vec<f64>, Option<(f64, f64)>);
+
 /// Learning rates: one or several with commas between them, or the ends of a range.
-pub(super) fn rates(texts: &[OsString]) -> Result<(Vec<f64>, Option<(f64, f64)>), String> {
+pub(super) fn rates(texts: &[OsString]) -> Result<Rates, String> {
     let number = |text: &str| text.trim().parse::<f64>().map_err(|_| format!("'{text}' is no number"));
     let text = last(texts)?;
     match text.split_once("..") {
