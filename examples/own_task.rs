@@ -132,7 +132,7 @@ impl Task for Ordinal {
         (0..=outputs.len()).map(|k| (at(k) - next(k)).max(0.0)).collect()
     }
 
-    fn mistake(&self, outputs: &[f32], target: &Target) -> Option<Mistake> {
+    fn mistake(&self, outputs: &[f32], target: &Target, _: Option<f64>) -> Option<Mistake> {
         let (class, found) = (class(target).ok()?, rank(outputs));
         let mistake = Mistake { loss: row_loss(outputs, class), classes: Some((class, found)) };
         (found != class).then_some(mistake)

@@ -82,7 +82,9 @@ pub(super) fn look(
     }
     let rows = logits.chunks_exact(net.outputs()).zip(targets).enumerate();
     let mut wrong: Vec<Wrong> = rows
-        .filter_map(|(row, (outputs, target))| Some(Wrong { row, mistake: task.mistake(outputs, target)? }))
+        .filter_map(|(row, (outputs, target))| {
+            Some(Wrong { row, mistake: task.mistake(outputs, target, net.config().temperature)? })
+        })
         .collect();
     wrong.sort_by(|a, b| b.mistake.loss.total_cmp(&a.mistake.loss));
     // Each kind of mistake has a picture; for the rest it is the worst that count.

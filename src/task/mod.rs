@@ -271,8 +271,8 @@ pub trait Task: fmt::Debug + Send + Sync {
         true
     }
 
-    /// What is wrong with the outputs of one example, if anything is.
-    fn mistake(&self, outputs: &[f32], target: &Target) -> Option<Mistake>;
+    /// What is wrong with the outputs of one example, if anything is, at the network's temperature where it has one.
+    fn mistake(&self, outputs: &[f32], target: &Target, temperature: Option<f64>) -> Option<Mistake>;
 
     /// The target that the outputs of one example predict.
     fn predicted(&self, outputs: &[f32]) -> Target;

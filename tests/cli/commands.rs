@@ -330,7 +330,7 @@ fn wrong_usage_exits_with_2_and_says_how_it_is_right() {
     place.run(&["train"]).failed(2, &["<DATA>"]);
     place.run(&["train", "photos", "--strategie", "features"]).failed(2, &["'--strategy'"]);
     place.run(&["train", "photos", "--strategy", "feature"]).failed(2, &["'features'"]);
-    place.run(&["train", "photos", "--batch", "0"]).failed(2, &["at least 1"]);
+    place.run(&["train", "photos", "--batch", "0"]).failed(2, &["--batch", "at least one"]);
     place.run(&["trian"]).failed(2, &["'train'"]);
     place.run(&["train", "--resume", "nowhere"]).failed(2, &["nowhere"]);
     let json = place.run(&["train", "photos", "--batch", "x", "--json"]);
@@ -457,7 +457,7 @@ fn data_is_looked_at_before_it_is_learned_from() {
         parts[0]["parts"]["val"],
         serde_json::json!({ "pictures": 4, "classes": { "blue": 2, "red": 2 } })
     );
-    assert_eq!((&parts[0]["task"], &parts[0]["drawn"]), (&"classes".into(), &true.into()));
+    assert_eq!((&parts[0]["task"], &parts[0]["drawn"]), (&"single-label".into(), &true.into()));
     fs::create_dir_all(place.path("parts/val/red")).unwrap();
     fs::rename(place.path("photos"), place.path("parts/train")).unwrap();
     fs::copy(place.path("parts/train/blue/00.png"), place.path("parts/val/red/0.png")).unwrap();

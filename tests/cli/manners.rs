@@ -386,7 +386,7 @@ fn an_exported_folder_has_a_card() {
         assert!(front.lines().any(|l| l == line), "{line}\n{front}");
     }
     let report = place.ok(&[&["train", "--resume", "run", "--json"], &CPU[..]].concat()).done();
-    let accuracy = format!("{:.2}% of 4 pictures", 100.0 * report["val_accuracy"].as_f64().unwrap());
+    let accuracy = format!("{:.2}% of 4 images", 100.0 * report["val_accuracy"].as_f64().unwrap());
     let kept = format!("3; the weights of epoch {} are kept", report["best_epoch"]);
     for said in [
         "# mobilenet_v2 for photos",

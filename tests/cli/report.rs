@@ -55,7 +55,7 @@ fn a_run_has_a_page_that_needs_nothing_else() {
         "id=\"matrix\"",
         "what speaks for",
         "In phase 1 a step took",
-        "varied training pictures",
+        "augmented training images",
         "CPU",
     ] {
         assert!(page.contains(word), "no '{word}'");
@@ -102,7 +102,7 @@ fn probabilities_are_those_of_the_temperature() {
     let eval = place.ok(&["eval", "run", "things/val", "--device", "cpu", "--json"]);
     let loss = eval.done()["loss"].as_f64().unwrap();
     let page = page(&place);
-    assert!(page.contains(&format!("<b>{loss:.3}</b>")) && page.contains("temperature"), "{loss}");
+    assert!(page.contains(&format!("<b>{loss:.4}</b>")) && page.contains("temperature"), "{loss}");
 }
 
 #[test]

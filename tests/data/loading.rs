@@ -111,7 +111,12 @@ fn targets_travel_with_their_pictures() {
         .collect();
     let dataset = Dataset { targets: TargetKind::Labels, samples, ..(*folders).clone() };
     assert_eq!(dataset.counts(), [3, 2]);
-    assert_eq!(Dataset { targets: TargetKind::Values, ..dataset.clone() }.counts(), [6, 6]);
+    let values = |sample: &Sample| {
+        let target = Target::Values(sample.target.numbers().into());
+        Sample { target, ..sample.clone() }
+    };
+    let values = dataset.samples.iter().map(values).collect();
+    assert_eq!(Dataset { targets: TargetKind::Values, samples: values, ..dataset.clone() }.counts(), [6, 6]);
     fs::write(dir.path().join("a/1.png"), "gone bad").unwrap();
     let loader =
         Loader::new(Arc::new(dataset), vec![vec![4, 1, 3], vec![0]], View::Eval(small()), 1).unwrap();

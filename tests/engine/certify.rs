@@ -7,8 +7,8 @@ use crate::common;
 use crate::toy;
 
 use command::{ADAPTER, Place};
-use common::gpu;
-use defrost::gpu::{Caps, Source};
+use common::{gpu, options};
+use defrost::gpu::{Caps, Gpu, Source};
 use defrost::ops::{Case, REGISTRY};
 use defrost::plan::Device;
 use defrost::plan::certify::{Certifier, Selection, Tally};
@@ -64,8 +64,8 @@ fn tally<'a>(all: &'a [Tally], op: &str, variant: &str) -> &'a Tally {
 
 #[test]
 fn each_broken_kernel_is_named_with_what_is_wrong() {
-    // A device of its own: the last kernel's failure stays with it.
-    let device = Device::Gpu(gpu());
+    // A device of its own: the command that it refuses would be an error of whoever uses it at that time.
+    let device = Device::Gpu(Gpu::with_options(&options()).unwrap());
     let mut certifier = Certifier::new(&device);
     let case = Case::new(Double, &[&[3, 5]]).grads(&[]);
     let stopped = certifier.case(&case, |_| true);

@@ -90,7 +90,7 @@ impl Task for MultiLabelTask {
         outputs.iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect()
     }
 
-    fn mistake(&self, outputs: &[f32], target: &Target) -> Option<Mistake> {
+    fn mistake(&self, outputs: &[f32], target: &Target, _: Option<f64>) -> Option<Mistake> {
         let pairs = || outputs.iter().zip(target.numbers());
         let wrong = pairs().any(|(x, t)| (*x > 0.0) != (*t > 0.5));
         let loss = pairs().map(|(&x, &t)| binary_cross_entropy(x.into(), t.into())).sum();

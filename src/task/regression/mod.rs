@@ -112,7 +112,7 @@ impl Task for RegressionTask {
     }
 
     /// Each is off by something.
-    fn mistake(&self, outputs: &[f32], target: &Target) -> Option<Mistake> {
+    fn mistake(&self, outputs: &[f32], target: &Target, _: Option<f64>) -> Option<Mistake> {
         let pairs = outputs.iter().zip(target.numbers());
         let loss = pairs.map(|(&x, &t)| (f64::from(x) - f64::from(t)).powi(2)).sum();
         Some(Mistake { loss, classes: None })

@@ -147,10 +147,11 @@ impl Task for SingleLabelTask {
         }
     }
 
-    fn mistake(&self, outputs: &[f32], target: &Target) -> Option<Mistake> {
+    fn mistake(&self, outputs: &[f32], target: &Target, temperature: Option<f64>) -> Option<Mistake> {
         let class = target.class()? as usize;
         let found = predicted(outputs, class);
-        let loss = log_sum_exp(outputs.iter().map(|&x| x.into())) - f64::from(outputs[class]);
+        let logits = at_temperature(outputs, temperature.unwrap_or(1.0));
+        let loss = log_sum_exp(logits.iter().map(|&x| x.into())) - f64::from(logits[class]);
         (found != class).then_some(Mistake { loss, classes: Some((class, found)) })
     }
 
