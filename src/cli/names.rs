@@ -30,7 +30,8 @@ pub(super) fn option(field: &str) -> Option<Cow<'static, str>> {
         let kind: TargetKind = serde_json::from_value(kind.into()).ok()?;
         return Some(format!("--task {}", task::for_targets(kind).name()).into());
     }
-    let other = OTHERS.iter().find(|(name, _)| *name == field).map(|(_, option)| (*option).into());
+    let last = field.rsplit('.').next().unwrap_or(field);
+    let other = OTHERS.iter().find(|(name, _)| *name == last).map(|(_, option)| (*option).into());
     let is = |path: &str| path == field || path.rsplit('.').next() == Some(field);
     let setting = || settings().find(|setting| setting.fields.iter().any(|path| is(path)));
     other.or_else(|| Some(format!("--{}", setting()?.option?).into()))
@@ -89,6 +90,8 @@ mod tests {
         let error = Error::setting("distill.share", 2, "give less, or a smaller `lr`");
         assert_eq!(error.to_string(), "distill.share 2: give less, or a smaller `lr`");
         assert_eq!(message(&error), "--distill-share 2: give less, or a smaller --lr");
+        let error = Error::setting("augment.hue", 0.7, "it lies within 0 and 0.5");
+        assert_eq!(message(&error), "--jitter: hue 0.7: it lies within 0 and 0.5");
         let error = Error::setting("ratio", "0,1", "it needs 0 < least");
         assert_eq!(message(&error), "ratio 0,1: it needs 0 < least");
     }

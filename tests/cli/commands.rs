@@ -61,7 +61,7 @@ fn features_are_learned_from_and_kept() {
     let second = place.ok(&base);
     assert!(second.stderr.contains("features of 24 pictures were kept"), "{}", second.stderr);
     assert!(second.stderr.contains("epoch 8/8"), "{}", second.stderr);
-    assert!(second.stdout.contains("images, 95% interval"), "{}", second.stdout);
+    assert!(second.stdout.contains("images (95% interval"), "{}", second.stdout);
     assert!(second.stdout.trim_end().ends_with("runs/photos-resnet20-2"), "{}", second.stdout);
     let models = ["runs/photos-resnet20", "runs/photos-resnet20-2"]
         .map(|run| fs::read(place.path(run).join("model.safetensors")).unwrap());
