@@ -72,7 +72,7 @@ fn heads_that_are_no_linear_layer_are_refused() {
     };
     let mut hidden = models::create("resnet20", 2).unwrap();
     hidden.replace_head_with(vec!["a".into(), "b".into()], Some(8), 0).unwrap();
-    refused(&hidden, &["--head-hidden"]);
+    refused(&hidden, &["`head_hidden`"]);
     refused(&models::blank("squeezenet1_1", 2).unwrap(), &["squeezenet1_1"]);
     let net = models::blank("resnet20", 3).unwrap();
     let few = clouds(60, 3, 2);
