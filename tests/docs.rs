@@ -286,6 +286,7 @@ fn examples_run() {
     let folder = Path::new(env!("CARGO_BIN_EXE_defrost")).parent().unwrap().join("examples");
     for (name, says) in [
         ("things", "of 200 others correct"),
+        ("own_task", "mean distance"),
         ("own_model", "saved and read back"),
         ("own_op", "squared_relu.grad"),
     ] {

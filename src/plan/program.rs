@@ -83,7 +83,7 @@ impl Device {
     /// Makes the kernels of a plan ready ahead of its use; on the CPU there is nothing to do.
     ///
     /// # Errors
-    /// [`Error::Gpu`] where a kernel does not compile.
+    /// [`crate::Error::Gpu`] where a kernel does not compile.
     pub fn warm(&self, plan: &Plan) -> Result<()> {
         match self {
             Device::Gpu(gpu) => super::gpu::compile_kernels(gpu, plan),

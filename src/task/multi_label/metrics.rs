@@ -61,7 +61,7 @@ impl MultiLabel {
     /// counts as predicted where its probability is above 0.5.
     ///
     /// # Errors
-    /// [`Error::Shape`] where their sizes do not fit.
+    /// [`crate::Error::Shape`] where their sizes do not fit.
     pub fn new(logits: &[f32], targets: &[f32], classes: usize) -> Result<Self> {
         check_rows("logits", logits.len(), classes, None)?;
         let count = logits.len() / classes;

@@ -37,7 +37,7 @@ impl Regression {
     /// From predictions and targets, both `[N, outputs]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] where their sizes do not fit.
+    /// [`crate::Error::Shape`] where their sizes do not fit.
     pub fn new(predictions: &[f32], targets: &[f32], outputs: usize) -> Result<Self> {
         check_rows("predictions", predictions.len(), outputs, None)?;
         let count = predictions.len() / outputs;

@@ -61,7 +61,7 @@ impl SingleLabel {
     /// From logits `[N, classes]` and labels `[N]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] where their sizes do not fit, or a label is no class.
+    /// [`crate::Error::Shape`] where their sizes do not fit, or a label is no class.
     pub fn new(logits: &[f32], labels: &[u32], classes: usize) -> Result<Self> {
         check_labels(logits, labels, classes)?;
         let mut tally = Tally::default();
