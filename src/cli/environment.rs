@@ -45,7 +45,7 @@ pub(super) fn hub() -> Hub {
     }
 }
 
-/// The user's cache folder for Defrost, or one that does not last: kept features, tuned kernels.
+/// The user's cache folder for Defrost, or one that does not last: cached features, tuned kernels.
 pub(super) fn cache_folder() -> PathBuf {
     let base = if cfg!(windows) {
         folder("LOCALAPPDATA")

@@ -145,12 +145,12 @@ impl Given<About> {
     }
 }
 
-/// Options for varied pictures mean nothing where pictures are not varied.
+/// Options for augmented images mean nothing where images are not augmented.
 pub(super) fn check_varied(config: &Config) -> Result<()> {
     let asked = config.augment != Augment::default() && config.augment != Augment::none();
     match asked && !config.varies() {
         true => Err(usage_error(
-            "--strategy features sees each picture once and never varied; --augment and its like need --copies N, or \
+            "--strategy features sees each image once and never augmented; --augment and its like need --copies N, or \
              another strategy, such as two-phase or finetune",
         )),
         false => Ok(()),

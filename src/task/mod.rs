@@ -327,12 +327,14 @@ pub fn all() -> Vec<TaskRef> {
 /// # Errors
 /// [`Error::Usage`] for a name that no task has.
 pub fn find(name: &str) -> Result<TaskRef> {
-    let all = all();
     // Checkpoints of versions before tasks had names of their own say nothing.
     if matches!(name, "" | OLD) {
         return Ok(TASKS[0]);
     }
-    all.iter().copied().find(|task| task.name() == name).ok_or_else(|| {
+    let is = |task: &&TaskRef| task.name() == name;
+    let own = || OWN.read().unwrap_or_else(PoisonError::into_inner).iter().find(is).copied();
+    TASKS.iter().find(is).copied().or_else(own).ok_or_else(|| {
+        let all = all();
         let names: Vec<&str> = all.iter().map(|task| task.name()).collect();
         Error::Usage(format!(
             "unknown task '{name}'{}; there are {}; a program registers its own before it opens networks",

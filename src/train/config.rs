@@ -190,6 +190,29 @@ impl Config {
         self.check_together()
     }
 
+    /// Whether a task can do what these settings ask for.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] naming the one that it cannot.
+    pub(super) fn check_task(&self, task: TaskRef) -> Result<()> {
+        let mixing = if self.augment.mixup > 0.0 { "mixup" } else { "cutmix" };
+        let asked = [
+            ("class_weights", Ability::ClassWeights, self.class_weights),
+            ("smoothing", Ability::Smoothing, self.smoothing > 0.0),
+            ("head_solver", Ability::SolvedHead, self.head_solver == HeadSolver::Lbfgs),
+            ("teacher", Ability::Teacher, self.teacher.is_some()),
+            (mixing, Ability::Mixing, self.augment.mixes()),
+        ];
+        if let Some((field, ability, _)) =
+            asked.iter().find(|(_, ability, given)| *given && !task.can(*ability))
+        {
+            let (name, about) = (task.name(), task.about());
+            let reason = format!("{ability} is not for the task {name} ({about}); leave it or `task` away");
+            return Err(Error::setting(field, "", reason));
+        }
+        Ok(())
+    }
+
     fn check_together(&self) -> Result<()> {
         let refuse = |field, reason: &str| Err(Error::setting(field, "", reason));
         let lbfgs = |reason: &str| Err(Error::setting("head_solver", "lbfgs", reason));
@@ -212,24 +235,7 @@ impl Config {
         {
             return refuse(field, "a head that is solved for (`head_solver` lbfgs) takes no notice of it");
         }
-        let task = self.task(self.open.targets)?;
-        let mixing = if self.augment.mixup > 0.0 { "mixup" } else { "cutmix" };
-        let asked = [
-            ("class_weights", Ability::ClassWeights, self.class_weights),
-            ("smoothing", Ability::Smoothing, self.smoothing > 0.0),
-            ("head_solver", Ability::SolvedHead, solves),
-            ("teacher", Ability::Teacher, self.teacher.is_some()),
-            (mixing, Ability::Mixing, self.augment.mixes()),
-        ];
-        if let Some((field, ability, _)) =
-            asked.iter().find(|(_, ability, given)| *given && !task.can(*ability))
-        {
-            let (name, about) = (task.name(), task.about());
-            return refuse(
-                field,
-                &format!("{ability} is not for the task {name} ({about}); leave it or `task` away"),
-            );
-        }
+        self.check_task(self.task(self.open.targets)?)?;
         if let Some((low, high)) = self.lr_range
             && !(low > 0.0 && high > 0.0 && low.is_finite() && high.is_finite())
         {

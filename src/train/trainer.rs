@@ -220,6 +220,7 @@ impl<'a> Trainer<'a> {
                 net.classes().len()
             )));
         }
+        self.config.check_task(task)?;
         Ok(task)
     }
 
@@ -298,5 +299,25 @@ impl<'a> Trainer<'a> {
             interrupted,
         };
         Ok((report, best))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{DrawnSet, Scenes, Target, TargetKind};
+    use crate::models;
+
+    /// Whoever calls the library need not say what the data is: its form decides, and the settings must suit it.
+    #[test]
+    fn settings_that_the_task_of_the_data_cannot_are_refused() -> Result<()> {
+        let mut set = DrawnSet { side: 32, train: 2, val: 1, ..DrawnSet::new(Scenes::Things) }.splits().train;
+        set.targets = TargetKind::Labels;
+        set.samples.iter_mut().for_each(|sample| sample.target = Target::Labels([0.0; 8].into()));
+        let (mut net, set) = (models::create("resnet20", 8)?, Arc::new(set));
+        let config = Config { class_weights: true, ..Config::default() };
+        let refused = Trainer::new(&Device::Cpu, config).fit(&mut net, &set, &set);
+        assert!(matches!(refused, Err(Error::Setting { field: "class_weights", .. })), "{refused:?}");
+        Ok(())
     }
 }

@@ -18,13 +18,13 @@ pub enum Section {
     Network,
     /// What the data is.
     Data,
-    /// What learns.
+    /// What is trained.
     Freezing,
     /// How an update is made.
     Optimizing,
-    /// How it is taught.
+    /// Training.
     Training,
-    /// How training pictures are varied.
+    /// Augmentation.
     Augmenting,
 }
 
@@ -34,9 +34,9 @@ impl Section {
         match self {
             Section::Network => "Data and network",
             Section::Data => "What the data is",
-            Section::Freezing => "What learns",
-            Section::Optimizing | Section::Training => "How it is taught",
-            Section::Augmenting => "How training pictures are varied",
+            Section::Freezing => "What is trained",
+            Section::Optimizing | Section::Training => "Training",
+            Section::Augmenting => "Augmentation",
         }
     }
 }
@@ -57,7 +57,7 @@ pub struct Limits {
     pub ends: (f64, f64),
     /// Whether the ends themselves are left out.
     pub open: (bool, bool),
-    /// What is told where a number lies elsewhere.
+    /// The reason that is given for a number outside.
     pub reason: &'static str,
 }
 
@@ -266,7 +266,7 @@ impl Setting {
         self.outside(config).map_or(Ok(()), |(_, reason)| Err(reason.into()))
     }
 
-    /// A number that lies outside the limits, and what is told of it.
+    /// A number outside the limits, and the reason that is given.
     fn outside(&self, config: &Config) -> Option<(f64, &'static str)> {
         let limits = self.limits?;
         let outside = (self.access.numbers)(config).into_iter().find(|&number| !limits.hold(number));

@@ -14,7 +14,7 @@ use crate::data::{Augment, DataOptions, Preset};
 use crate::nn::NormMode;
 use crate::task;
 
-/// How the head is taught on kept features.
+/// How the head is trained on cached features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HeadSolver {
@@ -107,14 +107,14 @@ const ALPHA: Limits = Limits::from(0.0, "it lies within 0 and 1000").most(Augmen
 const JITTER: Limits = Limits::from(0.0, "it lies within 0 and 10").most(Augment::JITTER);
 
 settings! {
-    /// Folder of class folders, or of `train/` and `val/`, or of IDX files, or a table of labels, or drawn pictures.
+    /// Folder of class folders, or of `train/` and `val/`, or of IDX files, or a table of labels, or drawn images.
     data: PathBuf = PathBuf::new() => (NETWORK);
     /// The network: resnet50, mobilenet_v2, ... Not needed for a checkpoint of Defrost's.
     model: String = String::new() => (NETWORK.option("model").value("NAME"));
     /// Its pretrained weights: torchvision's, timm's or Defrost's, as safetensors or PyTorch's .pth.
     weights: Option<PathBuf> = None => (NETWORK.option("weights").value("FILE")
         .otherwise("published weights of the model, fetched once"));
-    /// Side of the pictures that the network sees, pixels.
+    /// Side of the images that the network sees, pixels.
     size: Option<usize> = None => (NETWORK.option("size").value("PIXELS")
         .otherwise("what its weights were made for")
         .within(Limits::from(8.0, "a side is 8 to 4096 pixels").most(4096.0)));
@@ -129,9 +129,9 @@ settings! {
         }));
     /// How the data is read: its table, the form of its targets, what a split keeps together.
     open: DataOptions = DataOptions::default() => [
-        nested!(open.labels, "A table that names pictures and labels; its relative paths begin at the data",
+        nested!(open.labels, "A table that names images and labels; its relative paths begin at the data",
             DATA.option("labels").value("FILE.csv")),
-        nested!(open.image_column, "The table's column of pictures", DATA.option("image-column").value("NAME")
+        nested!(open.image_column, "The table's column of images", DATA.option("image-column").value("NAME")
             .otherwise("image, file, filename, path, name, fname or id, else the first")),
         nested!(open.label_columns,
             "The table's column of labels; for several values or 0/1 columns give it several times",
@@ -141,11 +141,11 @@ settings! {
             DATA.option("label-separator").value("TEXT").hyphens()
                 .otherwise("the first of ; | , that is met, else blanks")),
         nested!(open.group_by,
-            "Keep pictures together that a random split must not divide: parent (the folder within the class folder), column:NAME of the table, or prefix:SEPARATOR, such as prefix:_ for patient01_003.jpg",
+            "Keep images together that a random split must not divide: parent (the folder within the class folder), column:NAME of the table, or prefix:SEPARATOR, such as prefix:_ for patient01_003.jpg",
             DATA.option("group-by").value("RULE")),
     ];
 
-    /// What is taught, and in which order.
+    /// What is trained, and in which order.
     strategy: Strategy = Strategy::default() => (FREEZING.option("strategy").value("STRATEGY")
         .choices(Strategy::NAMES).and(Strategy::HELP)
         .otherwise("finetune where anything of this section is given, else two-phase"));
@@ -163,14 +163,14 @@ settings! {
         .choices(&["train", "frozen-stats", "frozen"])
         .otherwise("train for scratch, which has no other statistics, else frozen-stats"));
 
-    /// Passes over the pictures; of each stage where a strategy has several.
+    /// Passes over the images; of each stage where a strategy has several.
     epochs: Option<usize> = None => (TRAINING.option("epochs").value("N")
         .described(Strategy::epochs_in_words)
         .within(Limits::from(1.0, "nothing would be learned")));
-    /// Pictures a step.
+    /// Images a step.
     batch: Option<usize> = None => (TRAINING.option("batch").value("N")
-        .otherwise("32 on kept features, else 8 to 32 by the number of pictures, fewer where the device holds no more")
-        .within(Limits::from(1.0, "a batch holds at least one picture")));
+        .otherwise("32 on cached features, else 8 to 32 by the number of images, fewer where the device holds no more")
+        .within(Limits::from(1.0, "a batch holds at least one image")));
     /// Update rule.
     optimizer: OptimizerKind = OptimizerKind::default() => (OPTIMIZING.option("optimizer").value("OPTIMIZER")
         .choices(&["sgd", "adamw"]));
@@ -222,18 +222,18 @@ settings! {
     /// End a phase once the validation loss has not fallen for so many epochs.
     patience: Option<usize> = None => (TRAINING.option("patience").value("EPOCHS")
         .within(Limits::from(1.0, "give it at least one epoch")));
-    /// Let each class count as much as any other in the loss, however many pictures it has.
+    /// Let each class count as much as any other in the loss, however many images it has.
     class_weights: bool = false => (TRAINING.option("class-weights"));
-    /// Draw pictures of each class equally often.
+    /// Draw images of each class equally often.
     balanced: bool = false => (TRAINING.option("balanced"));
-    /// How the head is taught on kept features: steps of the optimizer, or logistic regression by L-BFGS with its
+    /// How the head is trained on cached features: steps of the optimizer, or logistic regression by L-BFGS with its
     /// penalty from cross-validation.
     head_solver: HeadSolver = HeadSolver::default() => (TRAINING.option("head-solver").value("SOLVER")
         .choices(&["steps", "lbfgs"]));
-    /// So many varied copies of each picture are all that is ever seen; what is frozen runs once for each.
+    /// So many augmented copies of each image are all that is ever seen; what is frozen runs once for each.
     copies: usize = 0 => (TRAINING.option("copies").value("N").otherwise("none")
         .within(Limits::from(0.0, "at most 10000").most(1e4)));
-    /// Learn from the answers of this run or checkpoint, too: a larger network that has been taught the same classes.
+    /// Learn from the answers of this run or checkpoint, too: a larger network that has been trained on the same classes.
     teacher: Option<PathBuf> = None => (TRAINING.option("teacher").value("RUN"));
     /// How the teacher is listened to.
     distill: Distill = Distill::default() => [
@@ -247,7 +247,7 @@ settings! {
     smoothing: f32 = 0.0 => (TRAINING.option("label-smoothing").value("SHARE").within(BELOW_1));
     /// Probability of all dropout layers.
     dropout: Option<f32> = None => (TRAINING.otherwise("the architecture's own"));
-    /// Share of the pictures that validates where the data has no `val/`.
+    /// Share of the images that validates where the data has no `val/`.
     val_fraction: f64 = 0.2 => (TRAINING.option("val-fraction").value("SHARE"));
     /// Of everything random: the same seed on the same device gives the same run.
     seed: u64 = 0 => (TRAINING.option("seed").value("SEED"));
@@ -261,7 +261,7 @@ settings! {
     /// End with an error where any image cannot be read, at the beginning or later; without, a tenth may be missing.
     strict: bool = false => (TRAINING.option("strict"));
 
-    /// How training pictures are varied.
+    /// Augmentation.
     augment: Augment = Augment::default() => [
         AUGMENTING.option("augment").value("PRESET").choices(&["none", "light", "default", "strong", "trivial"])
             .otherwise("default")
@@ -269,10 +269,10 @@ settings! {
                 config.augment = Preset::parse(texts)?.augment();
                 Ok(())
             })
-            .help(&["none: the middle square; light: parts from 70% of the picture on, mirrored or not; default: from 35%;",
+            .help(&["none: the middle square; light: parts from 70% of the image on, mirrored or not; default: from 35%;",
                 "strong: also turned, in other colours, blurred, partly erased; trivial: the default and TrivialAugment.",
                 "What follows changes single settings of it"]),
-        nested!(augment.scale, "Least and greatest share of the picture's area that is kept",
+        nested!(augment.scale, "Least and greatest share of the image's area that is kept",
             AUGMENTING.option("crop-scale").value("MIN,MAX")
                 .within(Limits::above(0.0, "it needs 0 < least <= greatest <= 1").most(1.0))),
         nested!(augment.ratio, "Least and greatest width / height of the part, drawn evenly in its logarithm",
@@ -280,7 +280,7 @@ settings! {
         nested!(augment.flip, "Probability of a left-right mirror",
             AUGMENTING.option("flip").value("P").within(PROBABILITY)),
         nested!(augment.vertical_flip,
-            "Probability of a top-bottom mirror, for pictures that have no up: from above, through a microscope",
+            "Probability of a top-bottom mirror, for images that have no up: from above, through a microscope",
             AUGMENTING.option("vertical-flip").value("P").within(PROBABILITY)),
         nested!(augment.rotate, "Greatest rotation to either side",
             AUGMENTING.option("rotate").value("DEGREES")
@@ -303,8 +303,8 @@ settings! {
             AUGMENTING.within(Limits::above(0.0, "it needs 0 < least <= greatest"))),
         nested!(augment.erase, "Probability that a rectangle is erased",
             AUGMENTING.option("erase").value("P").within(PROBABILITY)),
-        nested!(augment.reflect, "What a rotation uncovers is the picture's mirror image, else black", AUGMENTING),
-        nested!(augment.mixup, "MixUp of pictures and labels: alpha of the Beta distribution, such as 0.2",
+        nested!(augment.reflect, "What a rotation uncovers is the image's mirror image, else black", AUGMENTING),
+        nested!(augment.mixup, "MixUp of images and labels: alpha of the Beta distribution, such as 0.2",
             AUGMENTING.option("mixup").value("ALPHA").within(ALPHA)),
         nested!(augment.cutmix, "CutMix: alpha, such as 1. With `mixup`, a coin chooses for each batch",
             AUGMENTING.option("cutmix").value("ALPHA").within(ALPHA)),

@@ -1,5 +1,5 @@
 //! The experiment that the literature recommends, done for the user: short trials of strategies and rates on the
-//! pictures at hand (Li et al. 2020, arXiv:2002.11770; Kornblith et al. 2019, arXiv:1805.08974), then the best.
+//! images at hand (Li et al. 2020, arXiv:2002.11770; Kornblith et al. 2019, arXiv:1805.08974), then the best.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ pub struct Trial {
     pub strategy: Strategy,
     /// The head's learning rate in the last phase.
     pub lr: f64,
-    /// What the weights are worth on the validation pictures.
+    /// What the weights are worth on the validation images.
     pub score: Score,
     /// Wall time.
     pub seconds: f64,

@@ -5,7 +5,7 @@ use super::super::settings::Config;
 use super::{Rule, Strategy};
 
 pub(super) const ABOUT: &str =
-    "features: the frozen network runs once a picture and its head is taught on what it saw;";
+    "features: the frozen network runs once an image and its head is trained on its features;";
 
 /// Its name.
 pub(in super::super) const STRATEGY: Strategy = Strategy::Features;

@@ -3,7 +3,7 @@
 use super::super::settings::Config;
 use super::Rule;
 
-pub(super) const ABOUT: &str = "finetune (or partial): all that is not frozen learns, on varied pictures;";
+pub(super) const ABOUT: &str = "finetune (or partial): all that is not frozen learns, on augmented images;";
 
 pub(super) struct Finetune;
 

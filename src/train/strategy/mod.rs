@@ -22,7 +22,7 @@ pub(super) use scratch::STRATEGY as SCRATCH;
 
 /// What a strategy does.
 trait Rule: Sync {
-    /// Passes over the training pictures: on kept features, of each stage, or of all that is not the head's.
+    /// Passes over the training images: on cached features, of each stage, or of all that is not the head's.
     fn epochs(&self) -> usize;
 
     /// The phases of a training of a network with these layer groups.
@@ -35,7 +35,7 @@ trait Rule: Sync {
         config.spread(groups)
     }
 
-    /// Pictures a step for so many training pictures: the power of two that gives about thirty steps an epoch.
+    /// Images a step for so many training images: the power of two that gives about thirty steps an epoch.
     fn batch(&self, pictures: usize) -> usize {
         (pictures / 30).next_power_of_two().clamp(8, Config::BATCH)
     }
@@ -52,7 +52,7 @@ trait Rule: Sync {
         NormMode::FrozenStats
     }
 
-    /// Whether the head alone learns, on features that are computed once for each picture as it is.
+    /// Whether the head alone learns, on features that are computed once for each image as it is.
     fn head_only(&self) -> bool {
         false
     }
@@ -70,7 +70,7 @@ trait Rule: Sync {
 
 macro_rules! strategies {
     ($($(#[$about:meta])* $name:ident = $text:literal, $module:ident $(, or $alias:literal)?;)*) => {
-        /// What is taught, and in which order.
+        /// What is trained, and in which order.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
         pub enum Strategy {
             $($(#[$about])* #[serde(rename = $text $(, alias = $alias)?)] $name,)*
@@ -108,20 +108,20 @@ macro_rules! strategies {
 }
 
 strategies! {
-    /// The frozen network runs once a picture, its features are kept, and the head is taught on them.
+    /// The frozen network runs once an image, its features are cached, and the head is trained on them.
     Features = "features", features;
-    /// Everything that is not frozen learns, on augmented pictures.
+    /// Everything that is not frozen learns, on augmented images.
     Finetune = "finetune", finetune, or "partial";
-    /// First the head on kept features, then everything that is not frozen, lower layers at lower rates (Kumar et al.
+    /// First the head on cached features, then everything that is not frozen, lower layers at lower rates (Kumar et al.
     /// 2022, arXiv:2202.10054: a fresh head would spoil the features).
     #[default]
     TwoPhase = "two-phase", two_phase;
-    /// First the head on kept features, then one layer group after the other from the top (Howard and Ruder 2018,
+    /// First the head on cached features, then one layer group after the other from the top (Howard and Ruder 2018,
     /// arXiv:1801.06146).
     Gradual = "gradual", gradual;
-    /// Everything learns from first weights: what pre-training is worth, and how it is made.
+    /// Everything learns from initial weights: what pre-training is worth, and how it is made.
     Scratch = "scratch", scratch;
-    /// Short trials of the others on the pictures at hand, then the best of them.
+    /// Short trials of the others on the images at hand, then the best of them.
     Auto = "auto", auto;
 }
 
@@ -131,13 +131,13 @@ impl Strategy {
         if freezes { Strategy::Finetune } else { Strategy::default() }
     }
 
-    /// Passes over the training pictures of each, in words.
+    /// Passes over the training images of each, in words.
     pub(super) fn epochs_in_words() -> String {
         let each = Self::ALL.iter().map(|strategy| format!("{} for {}", strategy.epochs(), strategy.name()));
         each.collect::<Vec<_>>().join(", ")
     }
 
-    /// Passes over the training pictures.
+    /// Passes over the training images.
     pub(super) fn epochs(self) -> usize {
         self.rule().epochs()
     }
@@ -152,7 +152,7 @@ impl Strategy {
         self.rule().rates(config, groups)
     }
 
-    /// Pictures a step for so many training pictures.
+    /// Images a step for so many training images.
     pub(super) fn batch(self, pictures: usize) -> usize {
         self.rule().batch(pictures)
     }
@@ -172,7 +172,7 @@ impl Strategy {
         if self.head_only() { Freeze::all_but_head() } else { Freeze::none() }
     }
 
-    /// Whether the head alone learns, on features that are computed once for each picture as it is.
+    /// Whether the head alone learns, on features that are computed once for each image as it is.
     pub fn head_only(self) -> bool {
         self.rule().head_only()
     }

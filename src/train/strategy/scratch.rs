@@ -4,7 +4,7 @@ use super::super::settings::Config;
 use super::{Rule, Strategy};
 use crate::nn::NormMode;
 
-pub(super) const ABOUT: &str = "scratch: everything, from first weights;";
+pub(super) const ABOUT: &str = "scratch: everything, from initial weights;";
 
 /// Its name.
 pub(in super::super) const STRATEGY: Strategy = Strategy::Scratch;

@@ -5,7 +5,7 @@ use super::{Rule, body, head};
 
 pub(super) const ABOUT: &str = "two-phase: features, then finetune with lower rates for lower layers;";
 
-/// Decay of the averaged weights: over some fifty updates. On a few hundred pictures the weights swing from epoch to epoch
+/// Decay of the averaged weights: over some fifty updates. On a few hundred images the weights swing from epoch to epoch
 /// by more than an epoch teaches.
 const EMA: f64 = 0.98;
 
