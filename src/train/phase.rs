@@ -10,7 +10,7 @@ use super::events::{EpochMetrics, Event};
 use super::finite::{Greatest, all_finite};
 use super::schedule::{Schedule, Standing};
 use super::score::{Answers, Best, Score};
-use super::session::{Fed, Session, StepResult};
+use super::session::{Fed, Kind, Session, StepResult};
 use super::source::Source;
 use super::trainer::{State, Trainer};
 use crate::data::{Dataset, Part, Task};
@@ -74,9 +74,10 @@ impl Trainer<'_> {
         handed: Handed,
     ) -> Result<(Handed, bool)> {
         let (source, marks) = self.source(net, train, val)?;
-        let eval_batch = self.eval_batch(net, &source, &marks)?;
+        let (eval_batch, eval_plan) = self.eval_plan(net, &source, &marks)?;
         let solved = self.solve(net, &source)?;
         let (mut session, batch) = self.session(net, &source, &marks)?;
+        session.offer(Kind::Eval, eval_batch, eval_plan);
         // The optimizer remembers what goes on learning.
         session.write(&handed.moments)?;
         let (state, best) = match self.resumed {
