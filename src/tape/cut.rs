@@ -1,4 +1,4 @@
-//! Where a recording can be cut: what no training step changes is computed once a picture, and its output given to
+//! Where a recording can be cut: what no training step changes is computed once an example, and its output given to
 //! the steps as an input.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,6 +18,19 @@ pub struct Mark {
     /// Which of its outputs.
     pub output: usize,
 }
+
+/// Where a recording can be cut.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Frontier {
+    /// The values that are computed once; none where there is no cut.
+    pub marks: Vec<Mark>,
+    /// Small inputs that are read on both sides of the cut: they are given to what lies before it, and again to what
+    /// lies behind it.
+    pub inputs: Vec<String>,
+}
+
+/// Bytes an example of an input that counts as small: a length, a size, a few flags.
+const SMALL: u64 = 64;
 
 /// The name of the input that stands for the cut's value number `i`.
 pub fn kept_input(i: usize) -> String {
@@ -47,8 +60,9 @@ impl Tape {
     }
 
     /// Where the recording can be cut: values that depend on the inputs `steady` and on frozen parameters alone, and
-    /// are read by what does not. None where even the inputs themselves are read there.
-    pub fn frontier(&self, steady: &[&str]) -> Vec<Mark> {
+    /// are read by what does not. Inputs have an example a row; small ones (up to 64 bytes a row) may be read there
+    /// themselves, where a larger one is read there is no cut.
+    pub fn frontier(&self, steady: &[&str]) -> Frontier {
         let is_steady_input = |v: ValueId| {
             self.values[v.0].role == Role::Input && steady.contains(&self.values[v.0].name.as_str())
         };
@@ -69,10 +83,20 @@ impl Tape {
                 );
             }
         }
-        if read.iter().any(|&v| is_steady_input(v)) {
-            return Vec::new();
+        let passed: Vec<ValueId> = read.iter().copied().filter(|&v| is_steady_input(v)).collect();
+        let is_small = |v: &ValueId| {
+            let ty = self.ty(*v);
+            ty.bytes() <= SMALL * ty.shape.first().copied().unwrap_or(1) as u64
+        };
+        if !passed.iter().all(is_small) {
+            return Frontier::default();
         }
-        self.marks().into_iter().filter(|(_, v)| read.contains(v)).map(|(mark, _)| mark).collect()
+        let marks: Vec<Mark> =
+            self.marks().into_iter().filter(|(_, v)| read.contains(v)).map(|(mark, _)| mark).collect();
+        if marks.is_empty() {
+            return Frontier::default();
+        }
+        Frontier { marks, inputs: passed.iter().map(|v| self.values[v.0].name.clone()).collect() }
     }
 
     /// The values at these marks; none where one is missing.

@@ -14,7 +14,7 @@ pub use op::{
 };
 pub use types::{DType, Shape, Type};
 
-pub use cut::{Mark, kept_input};
+pub use cut::{Frontier, Mark, kept_input};
 
 use crate::{Error, Result};
 

@@ -9,7 +9,7 @@ use super::events::{EpochMetrics, Event};
 use super::finite::{Greatest, all_finite};
 use super::schedule::{Schedule, Standing};
 use super::score::{Best, beats};
-use super::session::{Fed, Session, StepResult};
+use super::session::{Fed, Kind, Session, StepResult};
 use super::settings::Config;
 use super::source::Source;
 use super::trainer::{State, Trainer};
@@ -75,9 +75,10 @@ impl Trainer<'_> {
         handed: Handed,
     ) -> Result<(Handed, bool)> {
         let (source, marks) = self.source(net, train, val)?;
-        let eval_batch = self.eval_batch(net, &source, &marks)?;
+        let (eval_batch, eval_plan) = self.eval_plan(net, &source, &marks)?;
         let solved = self.solve(net, &source)?;
         let (mut session, batch) = self.session(net, &source, &marks)?;
+        session.offer(Kind::Eval, eval_batch, eval_plan);
         // The optimizer remembers what goes on learning.
         session.write(&handed.moments)?;
         let (state, best) = match self.resumed {

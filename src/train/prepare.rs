@@ -9,7 +9,7 @@ use super::events::{Event, Observer, Silent};
 use super::images::Images;
 use super::kept::{Cut, Features, Wanted, extract_until};
 use super::plans::{Objective, eval_request, fitting_batch, layout, train_request, training_plan};
-use super::session::{Fed, Session};
+use super::session::{Fed, Kind, Session};
 use super::settings::Config;
 use super::solver::{SolverOptions, solve_head};
 use super::source::{KEPT_BATCH, Source, training_view};
@@ -17,7 +17,7 @@ use super::teacher::Teacher;
 use super::trainer::Trainer;
 use crate::data::{Dataset, Part, Skipped, View};
 use crate::models::Network;
-use crate::plan::{Device, compile};
+use crate::plan::{Device, Plan, Update, compile};
 use crate::tape::Mark;
 use crate::task::{self, LossOptions, Targets};
 use crate::{Error, Result};
@@ -169,6 +169,7 @@ impl Trainer<'_> {
         let wanted = self.config.batch(source.len());
         let accumulate = self.config.accumulate;
         let mut batch;
+        let mut compiled = None;
         if self.resumed {
             let state = self.state()?;
             (batch, self.config.accumulate) = (state.batch, state.parts.max(1));
@@ -178,14 +179,23 @@ impl Trainer<'_> {
             let fewer = self.config.grad_checkpointing;
             let request = |batch| train_request(net, marks, batch, objective, update, fewer);
             let plan = |batch| compile(request(batch)?, &layout, &caps);
-            batch = fitting_batch(wanted, plan)?.0;
+            let (fitting, plan) = fitting_batch(wanted, plan)?;
+            batch = fitting;
+            compiled = Some(plan);
         }
         loop {
             if !self.resumed {
                 self.config.accumulate = accumulate * wanted.div_ceil(batch);
             }
-            let ready = Session::new(self.device, net, &self.config, objective, marks.to_vec())
-                .and_then(|mut session| session.prepare(net, batch).map(|()| session));
+            // Another attempt has another plan.
+            let plan = compiled.take();
+            let session = Session::new(self.device, net, &self.config, objective, marks.to_vec());
+            let ready = session.and_then(|mut session| {
+                if let Some(plan) = plan {
+                    session.offer(Kind::Train { apply: true }, batch, plan);
+                }
+                session.prepare(net, batch).map(|()| session)
+            });
             match ready {
                 Err(Error::OutOfMemory(_)) if !self.config.grad_checkpointing => {
                     self.config.grad_checkpointing = true;
@@ -264,16 +274,16 @@ impl Trainer<'_> {
         })
     }
 
-    /// Pictures, or rows of what is kept, that are evaluated at a time.
-    pub(super) fn eval_batch(&self, net: &Network, source: &Source, marks: &[Mark]) -> Result<usize> {
+    /// Pictures, or rows of what is kept, that are evaluated at a time, and the plan of their evaluation.
+    pub(super) fn eval_plan(&self, net: &Network, source: &Source, marks: &[Mark]) -> Result<(usize, Plan)> {
         let caps = self.device.caps();
         let wanted = match source {
             Source::Pictures { .. } => self.config.batch.unwrap_or(Config::BATCH),
             // Some 16 MiB at a time.
             Source::Kept { kept, .. } => ((4 << 20) / kept[1].dims().max(1)).clamp(1, KEPT_BATCH),
         };
-        let layout = layout(net, &self.config.update(), &caps);
+        let layout = layout(net, &Update { average: false, ..self.config.update() }, &caps);
         let plan = |batch| compile(eval_request(net, marks, batch)?, &layout, &caps);
-        Ok(fitting_batch(wanted.min(source.val_len().max(1)), plan)?.0)
+        fitting_batch(wanted.min(source.val_len().max(1)), plan)
     }
 }

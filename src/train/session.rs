@@ -11,13 +11,15 @@ use super::settings::Config;
 use crate::data::{Skipped, Target};
 use crate::models::Network;
 use crate::nn::NormMode;
-use crate::plan::{Arena, Device, Layout, Optimizer, Program, Segment, Store, Trainable, Update, compile};
+use crate::plan::{
+    Arena, Device, Layout, Optimizer, Plan, Program, Segment, Store, Trainable, Update, compile,
+};
 use crate::tape::Mark;
 use crate::{Error, Result};
 
 /// Kinds of programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+pub(super) enum Kind {
     /// A step that updates, or one whose gradients only add up.
     Train {
         apply: bool,
@@ -84,6 +86,8 @@ pub(super) struct Session {
     ema: f64,
     seed: u64,
     programs: BTreeMap<(Kind, usize), Program>,
+    /// Plans that were compiled before, to find the batch that fits.
+    compiled: BTreeMap<(Kind, usize), Plan>,
     /// Activations of all programs.
     arena: Arena,
     /// Oldest first.
@@ -132,6 +136,7 @@ impl Session {
             ema: config.ema.unwrap_or(0.0),
             seed: config.seed,
             programs: BTreeMap::new(),
+            compiled: BTreeMap::new(),
             arena: Arena::default(),
             queue: VecDeque::new(),
             rates: config.rates(&net.structure().groups)?,
@@ -160,17 +165,27 @@ impl Session {
                     (Kind::Eval, Some((layout, store))) => (layout, store),
                     _ => (&self.layout, &self.store),
                 };
-                let request = match kind {
-                    Kind::Train { apply } => {
+                let known = self.compiled.remove(&(kind, batch)).filter(|plan| plan.layout == *layout);
+                let plan = match (known, kind) {
+                    (Some(plan), _) => plan,
+                    (None, Kind::Train { apply }) => {
                         let update = Update { apply, ..self.update };
-                        train_request(net, &self.marks, batch, self.objective, update, self.checkpointing)?
+                        let (marks, few) = (&self.marks, self.checkpointing);
+                        let request = train_request(net, marks, batch, self.objective, update, few)?;
+                        compile(request, layout, &self.device.caps())?
                     }
-                    Kind::Eval => eval_request(net, &self.marks, batch)?,
+                    (None, Kind::Eval) => {
+                        compile(eval_request(net, &self.marks, batch)?, layout, &self.device.caps())?
+                    }
                 };
-                let plan = compile(request, layout, &self.device.caps())?;
                 Ok(new.insert(Program::sharing(plan, store, net, &self.arena)?))
             }
         }
+    }
+
+    /// Takes a plan that was compiled before, so that it is not compiled again; one for another layout is of no use.
+    pub(super) fn offer(&mut self, kind: Kind, batch: usize, plan: Plan) {
+        self.compiled.insert((kind, batch), plan);
     }
 
     /// Makes ready what a step of `batch` rows needs, so that the first is as fast as any.

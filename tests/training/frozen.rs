@@ -6,13 +6,16 @@ use crate::common;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use common::{gpu, material};
 use defrost::models::{self, HeadPolicy, Network};
 use defrost::nn::{Freeze, Kind, NormMode};
-use defrost::plan::Device;
+use defrost::ops::{Add, Matmul};
+use defrost::plan::{Device, Layout, Params, Program, Request, Trainable, compile};
 use defrost::rng;
+use defrost::tape::{Frontier, Shape, Tape, Type, Use, ValueId, kept_input};
 use defrost::train::{Config, Context, Report, Silent, Strategy, run};
 use tempfile::TempDir;
 
@@ -215,4 +218,71 @@ fn frozen_mobilenet_stays_byte_for_byte() {
     let (stayed, changed) = compare(&config, &out).unwrap_or_else(|e| panic!("{e}"));
     println!("mobilenet_v2: {stayed} tensors stayed, {changed} learned; {report:?}");
     assert!(stayed >= 39 * 6 && changed > 50, "{stayed} stayed, {changed} changed");
+}
+
+const ROWS: usize = 3;
+
+/// Numbers by name, the same everywhere.
+struct Numbers;
+
+impl Params for Numbers {
+    fn packed(&self, path: &str) -> defrost::Result<Vec<f32>> {
+        let key = rng::key_of(path);
+        let count = if path == "front.weight" { 32 * 4 } else { 4 * 4 };
+        Ok((0..count).map(|i| rng::unit(key, i) as f32 - 0.5).collect())
+    }
+}
+
+/// A frozen and a learning layer; both look at the input `sizes` of four numbers a row, the latter also at the images
+/// themselves where `leaks`.
+fn layers(leaks: bool) -> (Tape, ValueId) {
+    let mut tape = Tape::new();
+    let image = tape.input("image", Type::f32(&[ROWS, 32]));
+    let sizes = tape.input("sizes", Type::f32(&[ROWS, 4]));
+    let mut layer = |name: &str, x, shape: [usize; 2], usage| {
+        tape.set_layer(name);
+        let weight = tape.param(&format!("{name}.weight"), &shape, usage).unwrap();
+        let y = tape.apply(Matmul::default(), &[x, weight]).unwrap();
+        tape.apply(Add::default(), &[y, sizes]).unwrap()
+    };
+    let features = layer("front", image, [32, 4], Use::Frozen);
+    let mut y = layer("head", features, [4, 4], Use::Trainable);
+    if leaks {
+        let again = layer("leak", image, [32, 4], Use::Trainable);
+        y = tape.apply(Add::default(), &[y, again]).unwrap();
+    }
+    (tape, y)
+}
+
+/// What both sides of a cut read is given to both, where it is small.
+#[test]
+fn small_inputs_are_let_through_a_cut() {
+    let (tape, y) = layers(false);
+    let steady = ["image", "sizes"];
+    let Frontier { marks, inputs } = tape.frontier(&steady);
+    assert_eq!(inputs, ["sizes"]);
+    let places: Vec<(&str, &str)> = marks.iter().map(|m| (m.layer.as_str(), m.op.as_str())).collect();
+    assert_eq!(places, [("front", "add.forward")]);
+    // An input that a step may be given anew each time is no reason to compute anything again; images are too large.
+    assert!(tape.frontier(&["image"]).marks.iter().all(|m| m.op == "matmul.forward"));
+    assert_eq!(layers(true).0.frontier(&steady), Frontier::default());
+
+    let image: Vec<f32> = (0..ROWS * 32).map(|i| (i as f32).sin()).collect();
+    let sizes: Vec<f32> = (0..ROWS * 4).map(|i| i as f32 / 4.0).collect();
+    let (image, sizes) = (bytemuck::cast_slice(&image), bytemuck::cast_slice(&sizes));
+    for device in [Device::Cpu, Device::Gpu(gpu())] {
+        let head = Trainable { path: "head.weight".into(), shape: Shape(vec![4, 4]), group: 0 };
+        let layout = Arc::new(Layout::new(&[head], &[], &[], &device.caps()));
+        let store = device.store(&layout, &Numbers).unwrap();
+        let run = |tape: Tape, output, inputs: &[(&str, &[u8])]| {
+            let plan = compile(Request::inference(tape, &[("y", output)]), &layout, &device.caps()).unwrap();
+            Program::new(plan, &store, &Numbers).unwrap().run(inputs).unwrap().remove(0)
+        };
+        let whole = run(tape.clone(), y, &[("image", image), ("sizes", sizes)]);
+        let kept = tape.marked(&marks).unwrap()[0];
+        let kept = run(tape.clone(), kept, &[("image", image), ("sizes", sizes)]);
+        let behind = tape.clone().behind(&marks).unwrap();
+        let given: [(&str, &[u8]); 2] = [(&kept_input(0), bytemuck::cast_slice(&kept)), ("sizes", sizes)];
+        assert_eq!(run(behind, y, &given), whole, "{device:?}");
+    }
 }
