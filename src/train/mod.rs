@@ -19,6 +19,7 @@ mod lbfgs;
 mod logistic;
 mod lost;
 mod measures;
+mod optimizer;
 mod phase;
 mod plans;
 mod prepare;
@@ -45,7 +46,6 @@ pub use bench::{Checkpoint, Measured, Part, Row, Span, bench, checkpoint};
 pub use calibration::{Bin, Calibrated, Calibration, at_temperature, calibrate, fit_temperature};
 pub use certify::{CERTIFIED, Figure, ModelVerdict, certify};
 pub use checkpoint::{read_best, read_metrics};
-pub use config::OptimizerKind;
 pub use coral::{Aligned, align, align_head};
 pub use demo::{Demo, DemoRow, demo};
 pub(crate) use evaluate::answers;
@@ -58,6 +58,7 @@ pub use measures::{
     ClassScores, LabelScores, Measures, MultiLabel, OutputErrors, Regression, Scores, SingleLabel, interval,
 };
 pub(crate) use measures::{answer, log_sum_exp};
+pub use optimizer::OptimizerKind;
 pub(crate) use plans::fitting_batch;
 pub use plans::{inference_plan, training_plan};
 pub use pretrain::{Pretrained, pretrain, pretraining};
