@@ -50,7 +50,7 @@ pub use image::ImageInput;
 pub use layers::layers;
 pub use matmul::Matmul;
 pub use mul::Mul;
-pub use optimizer::{AdamW, BLOCK, Sgd};
+pub use optimizer::{AdamW, BLOCK, Optimizer, Sgd};
 pub use pool::{AdaptiveAvgPool, AvgPool, MaxPool, PoolWindow};
 pub use reshape::Reshape;
 pub use target_loss::{Agreement, LossKind, TargetLoss};

@@ -30,28 +30,10 @@ pub use program::{Arena, Chosen, Device, Program};
 pub use store::{CpuStore, GpuStore, Params, Store};
 
 use crate::gpu::Caps;
-use crate::ops::{AdamW, Add, Blend, ClipNorm, Sgd, SquaredSum};
+pub use crate::ops::Optimizer;
+use crate::ops::{Add, Blend, ClipNorm, SquaredSum};
 use crate::tape::{Cost, Io, IoValue, Node, Op, Operand, Phase, Role, Tape, ValueId, Variant};
 use crate::{Error, Result};
-
-/// How parameters are updated.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Optimizer {
-    /// SGD with momentum.
-    Sgd(Sgd),
-    /// Adam with decoupled weight decay.
-    AdamW(AdamW),
-}
-
-impl Optimizer {
-    /// How many moments it keeps of each parameter.
-    pub fn moments(&self) -> usize {
-        match self {
-            Optimizer::Sgd(_) => 1,
-            Optimizer::AdamW(_) => 2,
-        }
-    }
-}
 
 /// What is done with the gradients of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -345,10 +327,7 @@ fn record_update(tape: &mut Tape, update: Update, layout: &Layout) -> Result<()>
         let mut operands = vec![params];
         operands.extend((1..=update.optimizer.moments()).map(|m| page(tape, &format!("moment{m}"), p)));
         operands.extend([gradients, page(tape, "blocks", p), rates]);
-        match update.optimizer {
-            Optimizer::Sgd(op) => tape.record_update(op, &operands)?,
-            Optimizer::AdamW(op) => tape.record_update(op, &operands)?,
-        };
+        update.optimizer.record(tape, &operands)?;
         if let Some(factors) = factors {
             let average = page(tape, "average", p);
             tape.record_update(Blend, &[average, params, factors])?;

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::optimizer::SGD;
 use super::phase::between_checkpoints;
 use super::plans::Objective;
 use super::score::Best;
 use super::session::Session;
 use super::trainer::{State, Trainer};
-use super::{Config, OptimizerKind, Workload};
+use super::{Config, Workload};
 use crate::Result;
 use crate::models::Network;
 use crate::nn::{Freeze, NormMode};
@@ -145,7 +146,7 @@ impl Measured {
 pub fn bench(device: &Device, net: &Network, part: &Part, batch: usize, rounds: usize) -> Result<Measured> {
     let mut net = net.clone();
     net.freeze(part.freeze())?;
-    let config = Config { optimizer: OptimizerKind::Sgd, ..Config::default() };
+    let config = Config { optimizer: SGD, ..Config::default() };
     let before = allocated(device);
     let first = |net: &Network| -> Result<(Workload, f64)> {
         let began = Instant::now();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::config::OptimizerKind;
+use super::optimizer::SGD;
 use super::plans::{inference_plan, training_plan};
 use super::settings::Config;
 use super::workload::noise;
@@ -120,7 +120,7 @@ pub fn certify(device: &Device, name: &str) -> Result<ModelVerdict> {
 }
 
 fn config() -> Config {
-    Config { optimizer: OptimizerKind::Sgd, momentum: 0.9, ..Config::default() }
+    Config { optimizer: SGD, momentum: 0.9, ..Config::default() }
 }
 
 fn on_device(device: &Device, net: &Network, rate: f32) -> Result<Numbers> {

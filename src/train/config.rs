@@ -1,56 +1,14 @@
 //! What the settings of a training mean: phases, rates, what is frozen.
 
-use serde::{Deserialize, Serialize};
-
 use super::schedule::{Schedule, Standing};
 use super::settings::{self, Config, HeadSolver};
 use crate::data::{Augment, Manifest, OpenOptions, TargetKind};
 use crate::models::Network;
 use crate::nn::{Freeze, Kind, NormMode};
-use crate::ops::{AdamW, Sgd};
-use crate::plan::{Optimizer, Trainable, Update};
+use crate::plan::{Trainable, Update};
 use crate::tape::Shape;
 use crate::task::{self, Ability, TaskRef};
 use crate::{Error, Result};
-
-/// How parameters are updated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OptimizerKind {
-    /// SGD with momentum.
-    Sgd,
-    /// Adam with decoupled weight decay.
-    #[default]
-    Adamw,
-}
-
-/// Learning rates of an optimizer where the settings do not say.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Rates {
-    /// Of a head alone.
-    pub(super) head_alone: f64,
-    /// Of what lies under a fresh head, and of that head.
-    pub(super) body: f64,
-    pub(super) head: f64,
-    /// Of a head that has learned already; lower layer groups have a share of it.
-    pub(super) learned: f64,
-    /// Of everything, from random weights.
-    pub(super) scratch: f64,
-}
-
-impl OptimizerKind {
-    /// The usual learning rates.
-    pub(super) fn rates(self) -> Rates {
-        match self {
-            OptimizerKind::Adamw => {
-                Rates { head_alone: 1e-3, body: 1e-4, head: 5e-3, learned: 5e-4, scratch: 1e-3 }
-            }
-            OptimizerKind::Sgd => {
-                Rates { head_alone: 1e-2, body: 1e-3, head: 1e-2, learned: 5e-3, scratch: 0.1 }
-            }
-        }
-    }
-}
 
 impl Config {
     /// The largest batch that is chosen where none is asked for.
@@ -155,10 +113,7 @@ impl Config {
 
     /// Decay of weights.
     pub fn weight_decay(&self) -> f64 {
-        self.weight_decay.unwrap_or(match self.optimizer {
-            OptimizerKind::Sgd => 1e-4,
-            OptimizerKind::Adamw => 0.1,
-        })
+        self.weight_decay.unwrap_or_else(|| self.optimizer.weight_decay())
     }
 
     /// How the rate goes over the training.
@@ -170,14 +125,7 @@ impl Config {
     pub fn update(&self) -> Update {
         let clip = self.clip.map(|max| max as f32);
         let (accumulate, average) = (self.accumulate > 1, self.ema.is_some_and(|decay| decay > 0.0));
-        Update { clip, accumulate, average, ..Update::plain(self.rule()) }
-    }
-
-    fn rule(&self) -> Optimizer {
-        match self.optimizer {
-            OptimizerKind::Sgd => Optimizer::Sgd(Sgd { momentum: self.momentum, nesterov: self.nesterov }),
-            OptimizerKind::Adamw => Optimizer::AdamW(AdamW::default()),
-        }
+        Update { clip, accumulate, average, ..Update::plain(self.optimizer.update(self)) }
     }
 
     /// Whether every number lies where it means something, and the settings go together.

@@ -11,9 +11,7 @@ use super::settings::Config;
 use crate::data::{Skipped, Target};
 use crate::models::Network;
 use crate::nn::NormMode;
-use crate::plan::{
-    Arena, Device, Layout, Optimizer, Plan, Program, Segment, Store, Trainable, Update, compile,
-};
+use crate::plan::{Arena, Device, Layout, Plan, Program, Segment, Store, Trainable, Update, compile};
 use crate::tape::Mark;
 use crate::{Error, Result};
 
@@ -193,12 +191,9 @@ impl Session {
         self.program(net, Kind::Train { apply: true }, batch).map(|_| ())
     }
 
-    /// Rows of the rates table: learning rate, decay, AdamW's corrections at `step` (from 1).
+    /// Rows of the rates table: learning rate, decay, corrections of the moments at `step` (from 1).
     fn rate_table(&self, factor: f64, step: u64) -> Vec<f32> {
-        let (beta1, beta2) = match self.update.optimizer {
-            Optimizer::AdamW(op) => (f64::from(op.beta1), f64::from(op.beta2)),
-            Optimizer::Sgd(_) => (0.0, 0.0),
-        };
+        let [beta1, beta2] = self.update.optimizer.decays();
         let group = |g: usize| {
             let rate = self.rates.get(g / 2).copied().unwrap_or(0.0) * factor;
             let decay = if g.is_multiple_of(2) { self.weight_decay } else { 0.0 };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::config::OptimizerKind;
+use super::super::optimizer::OptimizerKind;
 use super::super::schedule::Schedule;
 use super::super::strategy::Strategy;
 use super::value::{Value, numbers, rates};
@@ -173,7 +173,7 @@ settings! {
         .within(Limits::from(1.0, "a batch holds at least one image")));
     /// Update rule.
     optimizer: OptimizerKind = OptimizerKind::default() => (OPTIMIZING.option("optimizer").value("OPTIMIZER")
-        .choices(&["sgd", "adamw"]));
+        .choices(OptimizerKind::NAMES));
     /// SGD's momentum.
     momentum: f32 = 0.9 => (OPTIMIZING.option("momentum").value("SHARE").within(BELOW_1));
     /// SGD looks ahead (Nesterov).
@@ -203,7 +203,7 @@ settings! {
         .within(Limits::from(0.0, "epochs are a number from 0 up")));
     /// Decay of weights; norms and biases do not decay.
     weight_decay: Option<f64> = None => (TRAINING.option("weight-decay").value("DECAY")
-        .otherwise("0.1 with adamw, 1e-4 with sgd").within(FROM_0));
+        .described(OptimizerKind::weight_decay_in_words).within(FROM_0));
     // One-cycle's warm-up keeps a fresh head from spoiling the layers below.
     /// How the rate goes over the training.
     schedule: Option<Schedule> = None => (TRAINING.option("schedule").value("SCHEDULE")

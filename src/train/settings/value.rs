@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use super::super::config::OptimizerKind;
+use super::super::optimizer::OptimizerKind;
 use super::super::schedule::Schedule;
 use super::super::strategy::Strategy;
 use super::table::HeadSolver;

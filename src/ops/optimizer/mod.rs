@@ -4,46 +4,80 @@
 //! `rates[group]` is `[learning rate, weight decay, bias correction 1, bias correction 2]` of this step
 //! (the corrections are AdamW's `1 - beta1^t` and `sqrt(1 - beta2^t)`). No segment shares a block.
 
+mod adamw;
+mod sgd;
+
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
+
+pub use adamw::AdamW;
+pub use sgd::Sgd;
 
 use super::cpu::{PIECE, simd};
 use super::{Case, Fill, groups, require};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
-use crate::shader;
-use crate::tape::{Cost, CpuCall, Io, Launch, Op, Operand, Real, Type, Variant};
+use crate::tape::{CpuCall, Io, Launch, Op, Operand, Real, Tape, Type, ValueId, Variant};
 
 /// Elements of a block: parameters begin at multiples of it (256 bytes, the largest offset alignment
 /// that WebGPU allows a device to demand).
 pub const BLOCK: usize = 64;
 
-/// SGD as PyTorch has it: `g += decay p; m = momentum m + g; p -= rate (nesterov ? g + momentum m : m)`.
-/// Inputs: parameters and momentum (both updated), gradients, blocks, rates.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sgd {
-    /// Share of the last step that goes on.
-    pub momentum: f32,
-    /// Look ahead along the momentum.
-    pub nesterov: bool,
-}
+/// An op that updates parameters.
+trait UpdateRule: Op {
+    /// How many moments it keeps of each parameter.
+    const MOMENTS: usize;
 
-/// AdamW (Loshchilov and Hutter 2019), as PyTorch has it. Inputs: parameters, first and second moment
-/// (all updated), gradients, blocks, rates.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AdamW {
-    /// Decay of the first moment.
-    pub beta1: f32,
-    /// Decay of the second moment.
-    pub beta2: f32,
-    /// Added to the root of the second moment.
-    pub epsilon: f32,
-}
-
-impl Default for AdamW {
-    fn default() -> Self {
-        AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }
+    /// Decay of the first and the second moment, whose bias the rates correct.
+    fn decays(&self) -> [f64; 2] {
+        [0.0; 2]
     }
+}
+
+macro_rules! optimizers {
+    ($($(#[$about:meta])* $name:ident;)*) => {
+        /// How parameters are updated.
+        #[derive(Debug, Clone, Copy, PartialEq)]
+        pub enum Optimizer {
+            $($(#[$about])* $name($name),)*
+        }
+
+        impl Optimizer {
+            /// How many moments it keeps of each parameter.
+            pub fn moments(&self) -> usize {
+                match self {
+                    $(Optimizer::$name(_) => $name::MOMENTS,)*
+                }
+            }
+
+            /// Decay of the first and the second moment, whose bias the rates correct; 0 where there is none.
+            pub fn decays(&self) -> [f64; 2] {
+                match self {
+                    $(Optimizer::$name(op) => op.decays(),)*
+                }
+            }
+
+            /// Records the update of a page.
+            pub(crate) fn record(self, tape: &mut Tape, operands: &[ValueId]) -> Result<()> {
+                match self {
+                    $(Optimizer::$name(op) => tape.record_update(op, operands).map(drop),)*
+                }
+            }
+        }
+
+        $(impl From<$name> for Optimizer {
+            fn from(op: $name) -> Self {
+                Optimizer::$name(op)
+            }
+        })*
+    };
+}
+
+optimizers! {
+    /// SGD with momentum.
+    Sgd;
+    /// Adam with decoupled weight decay.
+    AdamW;
 }
 
 /// `Params` of `shaders/optimizer/*.wgsl`.
@@ -105,102 +139,6 @@ fn variant(io: &Io<'_>, caps: &Caps, kernel: Kernel, numbers: [f32; 3], updates:
         launch = launch.write(Operand::Input(i, 0));
     }
     vec![Variant::single("flat", launch)]
-}
-
-impl Sgd {
-    fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        let (momentum, nesterov) = (T::of(self.momentum.into()), self.nesterov);
-        each_run(
-            call,
-            #[inline(always)]
-            |[rate, decay, ..], [params, velocity], grads| {
-                for ((p, m), &grad) in params.iter_mut().zip(velocity).zip(grads) {
-                    let grad = grad + decay * *p;
-                    *m = momentum * *m + grad;
-                    *p -= rate * if nesterov { grad + momentum * *m } else { *m };
-                }
-            },
-        );
-    }
-}
-
-impl Op for Sgd {
-    op_boilerplate!();
-
-    fn name(&self) -> &'static str {
-        "optimizer.sgd"
-    }
-
-    fn attributes(&self) -> String {
-        format!("momentum {}{}", self.momentum, if self.nesterov { " nesterov" } else { "" })
-    }
-
-    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>> {
-        check(inputs, 2)
-    }
-
-    fn updates(&self) -> usize {
-        2
-    }
-
-    fn kernels(&self, io: &Io<'_>, caps: &Caps) -> Vec<Variant> {
-        let kernel =
-            Kernel::new(shader!("optimizer/sgd.wgsl"), "update").with(&[("NESTEROV", self.nesterov.into())]);
-        variant(io, caps, kernel, [self.momentum, 0.0, 0.0], 2)
-    }
-
-    fn cost(&self, io: &Io<'_>) -> Cost {
-        let page = io.input(0).numel() as f64;
-        Cost { flops: 5.0 * page, bytes: 5.0 * 4.0 * page }
-    }
-}
-
-impl AdamW {
-    fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        let [b1, b2, epsilon] = [self.beta1, self.beta2, self.epsilon].map(|x| T::of(x.into()));
-        each_run(
-            call,
-            #[inline(always)]
-            |[rate, decay, correction1, correction2], [params, first, second], grads| {
-                for (((p, m), v), &grad) in params.iter_mut().zip(first).zip(second).zip(grads) {
-                    let decayed = *p - rate * decay * *p;
-                    *m = b1 * *m + (T::one() - b1) * grad;
-                    *v = b2 * *v + (T::one() - b2) * grad * grad;
-                    *p = decayed - rate / correction1 * *m / (v.sqrt() / correction2 + epsilon);
-                }
-            },
-        );
-    }
-}
-
-impl Op for AdamW {
-    op_boilerplate!();
-
-    fn name(&self) -> &'static str {
-        "optimizer.adamw"
-    }
-
-    fn attributes(&self) -> String {
-        format!("beta {} {}", self.beta1, self.beta2)
-    }
-
-    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>> {
-        check(inputs, 3)
-    }
-
-    fn updates(&self) -> usize {
-        3
-    }
-
-    fn kernels(&self, io: &Io<'_>, caps: &Caps) -> Vec<Variant> {
-        let kernel = Kernel::new(shader!("optimizer/adamw.wgsl"), "update");
-        variant(io, caps, kernel, [self.beta1, self.beta2, self.epsilon], 3)
-    }
-
-    fn cost(&self, io: &Io<'_>) -> Cost {
-        let page = io.input(0).numel() as f64;
-        Cost { flops: 14.0 * page, bytes: 7.0 * 4.0 * page }
-    }
 }
 
 pub(super) fn cases() -> Vec<Case> {

@@ -1,0 +1,25 @@
+//! SGD with momentum.
+
+use super::super::settings::Config;
+use super::{OptimizerKind, Rates, Rule};
+use crate::ops;
+use crate::plan::Optimizer;
+
+/// Its name.
+pub(in super::super) const KIND: OptimizerKind = OptimizerKind::Sgd;
+
+pub(super) struct Sgd;
+
+impl Rule for Sgd {
+    fn update(&self, config: &Config) -> Optimizer {
+        ops::Sgd { momentum: config.momentum, nesterov: config.nesterov }.into()
+    }
+
+    fn rates(&self) -> Rates {
+        Rates { head_alone: 1e-2, body: 1e-3, head: 1e-2, learned: 5e-3, scratch: 0.1 }
+    }
+
+    fn weight_decay(&self) -> f64 {
+        1e-4
+    }
+}
