@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::network::{MOST_OUTPUTS, numbered_classes};
 use super::registry::{self, Choice, Model};
@@ -152,11 +152,16 @@ fn shaped_like(file: &TensorFile, choice: &Choice) -> Result<Network> {
 
 /// Another network that the file's tensors fit.
 fn fitting(file: &TensorFile, but: &str) -> Option<&'static str> {
-    let others = registry::MODELS.iter().filter(|m| m.name != but);
-    others.map(|m| m.name).find(|name| {
-        let net = registry::find(name).and_then(|c| Network::hollow(&c, 1.0, numbered_classes(1)?));
-        net.is_ok_and(|net| net.fits(file))
-    })
+    // Without numbers: what each declares is made once.
+    static KNOWN: OnceLock<Vec<(&'static str, Network)>> = OnceLock::new();
+    let known = KNOWN.get_or_init(|| {
+        let hollow = |name| {
+            registry::find(name).and_then(|choice| Network::hollow(&choice, 1.0, numbered_classes(1)?))
+        };
+        registry::MODELS.iter().filter_map(|m| Some((m.name, hollow(m.name).ok()?))).collect()
+    });
+    let mut others = known.iter().filter(|(name, _)| *name != but);
+    others.find(|(_, net)| net.fits(file)).map(|(name, _)| *name)
 }
 
 impl Network {

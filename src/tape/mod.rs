@@ -6,6 +6,7 @@ mod cut;
 mod op;
 mod types;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use op::{
@@ -96,6 +97,8 @@ pub struct Tape {
     pub values: Vec<Value>,
     /// All nodes, in an order that respects their operands.
     pub nodes: Vec<Node>,
+    /// Values of parameters, by path.
+    params: HashMap<String, ValueId>,
     watched: Vec<ValueId>,
     layer: String,
     phase: Option<Phase>,
@@ -123,22 +126,25 @@ impl Tape {
     /// [`Error::Shape`] where the path was recorded before with another shape.
     pub fn param(&mut self, path: &str, shape: &[usize], usage: Use) -> Result<ValueId> {
         let ty = Type::f32(shape);
-        if let Some(i) = self.values.iter().position(|v| v.role == Role::Param && v.name == path) {
-            if self.values[i].ty != ty {
+        if let Some(&known) = self.params.get(path) {
+            let recorded = self.ty(known);
+            if *recorded != ty {
                 return Err(Error::Shape(format!(
                     "{path}: recorded with shape {} and again with {}",
-                    self.values[i].ty.shape, ty.shape
+                    recorded.shape, ty.shape
                 )));
             }
-            return Ok(ValueId(i));
+            return Ok(known);
         }
-        Ok(self.push(Value {
+        let new = self.push(Value {
             name: path.into(),
             ty,
             role: Role::Param,
             requires_grad: usage == Use::Trainable,
             live: usage != Use::Frozen,
-        }))
+        });
+        self.params.insert(path.into(), new);
+        Ok(new)
     }
 
     /// Memory of the store by its name: a whole page, or a table.

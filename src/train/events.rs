@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::strategy::Trial;
 use crate::data::Skipped;
 use crate::nn::FreezeSummary;
-use crate::task::TaskRef;
+use crate::task::{Score, TaskRef};
+use crate::train::settings::Strategy;
 
 /// Figures of one epoch.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -28,6 +28,21 @@ pub struct EpochMetrics {
     pub lr: f64,
     /// Wall time since training began.
     pub seconds: f64,
+}
+
+/// One trial and what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Trial {
+    /// What was tried.
+    pub strategy: Strategy,
+    /// The head's learning rate in the last phase.
+    pub lr: f64,
+    /// What the weights are worth on the validation images.
+    pub score: Score,
+    /// Wall time.
+    pub seconds: f64,
+    /// Parameters that learned at the end.
+    pub parameters: usize,
 }
 
 /// Something that happened.
@@ -79,7 +94,7 @@ pub enum Event {
 
 impl Event {
     /// Progress without loss and accuracy.
-    pub(super) fn progress(what: &'static str, done: usize, total: usize) -> Self {
+    pub(crate) fn progress(what: &'static str, done: usize, total: usize) -> Self {
         Event::Progress { what, done, total, epoch: None, loss: None, accuracy: None }
     }
 }

@@ -1,9 +1,9 @@
 //! Adam with decoupled weight decay.
 
-use super::super::settings::Config;
 use super::{Rates, Rule};
 use crate::ops::AdamW;
 use crate::plan::Optimizer;
+use crate::train::settings::Config;
 
 pub(super) struct Adamw;
 

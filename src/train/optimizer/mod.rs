@@ -1,13 +1,12 @@
 //! Optimizers as settings: what each takes of them, and where they do not say. An optimizer is its op in `ops/optimizer`,
-//! a file here, and a line of the registry below.
+//! a file here, and a line of the list in [`crate::train::settings`].
 
 mod adamw;
+pub(super) mod schedule;
 mod sgd;
 
-use serde::{Deserialize, Serialize};
-
-use super::settings::Config;
 use crate::plan::Optimizer;
+use crate::train::settings::{Config, OptimizerKind, optimizers};
 
 pub(super) use sgd::KIND as SGD;
 
@@ -38,54 +37,37 @@ trait Rule: Sync {
     fn weight_decay(&self) -> f64;
 }
 
-macro_rules! optimizers {
+macro_rules! rules {
     ($($(#[$about:meta])* $name:ident = $text:literal, $module:ident;)*) => {
-        /// How parameters are updated.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-        pub enum OptimizerKind {
-            $($(#[$about])* #[serde(rename = $text)] $name,)*
-        }
-
-        impl OptimizerKind {
-            /// Their names.
-            pub const NAMES: &[&str] = &[$($text),*];
-
-            fn rule(self) -> &'static dyn Rule {
-                match self {
-                    $(OptimizerKind::$name => &$module::$name,)*
-                }
-            }
-
-            /// The usual decay of weights of each, in words.
-            pub(super) fn weight_decay_in_words() -> String {
-                let each = [$((OptimizerKind::$name, $text)),*];
-                each.map(|(kind, name)| format!("{} with {name}", kind.weight_decay())).join(", ")
+        fn rule(optimizer: OptimizerKind) -> &'static dyn Rule {
+            match optimizer {
+                $(OptimizerKind::$name => &$module::$name,)*
             }
         }
     };
 }
 
-optimizers! {
-    /// SGD with momentum.
-    Sgd = "sgd", sgd;
-    /// Adam with decoupled weight decay.
-    #[default]
-    Adamw = "adamw", adamw;
-}
+optimizers!(rules);
 
 impl OptimizerKind {
     /// The update of parameters.
     pub(super) fn update(self, config: &Config) -> Optimizer {
-        self.rule().update(config)
+        rule(self).update(config)
     }
 
     /// The usual learning rates.
     pub(super) fn rates(self) -> Rates {
-        self.rule().rates()
+        rule(self).rates()
+    }
+
+    /// The usual decay of weights of each, in words.
+    pub(super) fn weight_decay_in_words() -> String {
+        let each = Self::ALL.iter().map(|kind| format!("{} with {}", kind.weight_decay(), kind.name()));
+        each.collect::<Vec<_>>().join(", ")
     }
 
     /// The usual decay of weights.
     pub(super) fn weight_decay(self) -> f64 {
-        self.rule().weight_decay()
+        rule(self).weight_decay()
     }
 }

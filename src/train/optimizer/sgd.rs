@@ -1,12 +1,12 @@
 //! SGD with momentum.
 
-use super::super::settings::Config;
-use super::{OptimizerKind, Rates, Rule};
+use super::{Rates, Rule};
 use crate::ops;
 use crate::plan::Optimizer;
+use crate::train::settings::{Config, OptimizerKind};
 
 /// Its name.
-pub(in super::super) const KIND: OptimizerKind = OptimizerKind::Sgd;
+pub(crate) const KIND: OptimizerKind = OptimizerKind::Sgd;
 
 pub(super) struct Sgd;
 

@@ -2,12 +2,21 @@
 //! and what becomes of it in a run that is resumed. [`Config`], its check, the command's options and their help, and
 //! docs/settings.md follow from it.
 
-mod table;
+mod choices;
+pub(super) mod config;
+mod optimizers;
+mod strategies;
+pub(super) mod table;
 mod value;
 
 use std::ffi::OsString;
 
-pub use table::{Config, Distill, HeadSolver};
+pub use choices::{Distill, HeadSolver};
+pub use optimizers::OptimizerKind;
+pub(super) use optimizers::optimizers;
+pub use strategies::Strategy;
+pub(super) use strategies::strategies;
+pub use table::Config;
 
 use crate::{Error, Result};
 

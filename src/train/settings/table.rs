@@ -5,41 +5,15 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::optimizer::OptimizerKind;
-use super::super::schedule::Schedule;
-use super::super::strategy::Strategy;
+use super::choices::{Distill, HeadSolver};
+use super::optimizers::OptimizerKind;
+use super::strategies::Strategy;
 use super::value::{Value, numbers, rates};
 use super::{Access, Limits, Section, Setting};
 use crate::data::{Augment, DataOptions, Preset};
 use crate::nn::NormMode;
 use crate::task;
-
-/// How the head is trained on cached features.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum HeadSolver {
-    /// Steps of the optimizer.
-    #[default]
-    Steps,
-    /// Logistic regression by L-BFGS, its penalty by cross-validation.
-    Lbfgs,
-}
-
-/// How a teacher's answers are learned from (Hinton, Vinyals, Dean 2015, arXiv:1503.02531): the loss is
-/// `(1 - share) * loss + share * T^2 * cross-entropy of the logits / T with the teacher's`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Distill {
-    /// T.
-    pub temperature: f32,
-    /// Share of the teacher's answers in the loss, 0 to 1.
-    pub share: f32,
-}
-
-impl Default for Distill {
-    fn default() -> Self {
-        Distill { temperature: 4.0, share: 0.5 }
-    }
-}
+use crate::train::optimizer::schedule::Schedule;
 
 /// How the field at a path is reached.
 macro_rules! access {

@@ -3,13 +3,13 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use super::super::optimizer::OptimizerKind;
-use super::super::schedule::Schedule;
-use super::super::strategy::Strategy;
-use super::table::HeadSolver;
+use super::choices::HeadSolver;
+use super::optimizers::OptimizerKind;
+use super::strategies::Strategy;
 use crate::Error;
 use crate::data::{GroupBy, Preset};
 use crate::nn::NormMode;
+use crate::train::optimizer::schedule::Schedule;
 
 /// A type that a setting can have.
 pub(super) trait Value: Sized {

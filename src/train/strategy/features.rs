@@ -1,14 +1,11 @@
 //! The head alone.
 
-use super::super::schedule::Schedule;
-use super::super::settings::Config;
-use super::{Rule, Strategy};
-
-pub(super) const ABOUT: &str =
-    "features: the frozen network runs once an image and its head is trained on its features;";
+use super::Rule;
+use crate::train::optimizer::schedule::Schedule;
+use crate::train::settings::{Config, Strategy};
 
 /// Its name.
-pub(in super::super) const STRATEGY: Strategy = Strategy::Features;
+pub(crate) const STRATEGY: Strategy = Strategy::Features;
 
 pub(super) struct Features;
 

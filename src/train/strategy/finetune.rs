@@ -1,9 +1,7 @@
 //! Everything at once, under a fresh head.
 
-use super::super::settings::Config;
 use super::Rule;
-
-pub(super) const ABOUT: &str = "finetune (or partial): all that is not frozen learns, on augmented images;";
+use crate::train::settings::Config;
 
 pub(super) struct Finetune;
 

@@ -1,9 +1,7 @@
 //! The head, then one layer group after the other.
 
-use super::super::settings::Config;
 use super::{Rule, body, head};
-
-pub(super) const ABOUT: &str = "gradual: features, then one layer group after the other from the top;";
+use crate::train::settings::Config;
 
 pub(super) struct Gradual;
 

@@ -1,5 +1,5 @@
-//! Strategies: the phases of a training, and what it takes where the settings do not say. A strategy is a file with its
-//! [`Rule`] and what the help says of it, and a line of the registry below.
+//! Strategies: the phases of a training, and what it takes where the settings do not say. A strategy is a file here with
+//! its [`Rule`], and a line of the list in [`crate::train::settings`].
 
 mod auto;
 mod features;
@@ -8,15 +8,12 @@ mod gradual;
 mod scratch;
 mod two_phase;
 
-use serde::{Deserialize, Serialize};
-
-use super::schedule::Schedule;
-use super::settings::Config;
 use crate::data::Augment;
 use crate::nn::{Freeze, NormMode};
+use crate::train::optimizer::schedule::Schedule;
+use crate::train::settings::{Config, Strategy, strategies};
 
-pub use auto::Trial;
-pub(super) use auto::choose;
+pub(super) use auto::candidates;
 pub(super) use features::STRATEGY as FEATURES;
 pub(super) use scratch::STRATEGY as SCRATCH;
 
@@ -68,62 +65,17 @@ trait Rule: Sync {
     }
 }
 
-macro_rules! strategies {
-    ($($(#[$about:meta])* $name:ident = $text:literal, $module:ident $(, or $alias:literal)?;)*) => {
-        /// What is trained, and in which order.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-        pub enum Strategy {
-            $($(#[$about])* #[serde(rename = $text $(, alias = $alias)?)] $name,)*
-        }
-
-        impl Strategy {
-            /// Their names, other names behind their own.
-            pub const NAMES: &[&str] = &[$($text, $($alias,)?)*];
-            /// All of them.
-            pub const ALL: &[Strategy] = &[$(Strategy::$name),*];
-            /// What the help says of them.
-            pub(super) const HELP: &[&str] = &[$($module::ABOUT),*];
-
-            fn rule(self) -> &'static dyn Rule {
-                match self {
-                    $(Strategy::$name => &$module::$name,)*
-                }
-            }
-
-            /// As `config.json` has it.
-            pub fn name(self) -> &'static str {
-                match self {
-                    $(Strategy::$name => $text,)*
-                }
-            }
-
-            /// What it does, behind its name.
-            pub fn about(self) -> &'static str {
-                match self {
-                    $(Strategy::$name => $module::ABOUT.trim_end_matches([';', '.']),)*
-                }
+macro_rules! rules {
+    ($($(#[$about:meta])* $name:ident = $text:literal $(or $alias:literal)?, $module:ident, $help:literal;)*) => {
+        fn rule(strategy: Strategy) -> &'static dyn Rule {
+            match strategy {
+                $(Strategy::$name => &$module::$name,)*
             }
         }
     };
 }
 
-strategies! {
-    /// The frozen network runs once an image, its features are cached, and the head is trained on them.
-    Features = "features", features;
-    /// Everything that is not frozen learns, on augmented images.
-    Finetune = "finetune", finetune, or "partial";
-    /// First the head on cached features, then everything that is not frozen, lower layers at lower rates (Kumar et al.
-    /// 2022, arXiv:2202.10054: a fresh head would spoil the features).
-    #[default]
-    TwoPhase = "two-phase", two_phase;
-    /// First the head on cached features, then one layer group after the other from the top (Howard and Ruder 2018,
-    /// arXiv:1801.06146).
-    Gradual = "gradual", gradual;
-    /// Everything learns from initial weights: what pre-training is worth, and how it is made.
-    Scratch = "scratch", scratch;
-    /// Short trials of the others on the images at hand, then the best of them.
-    Auto = "auto", auto;
-}
+strategies!(rules);
 
 impl Strategy {
     /// What is taken where nobody asks for one: for a network of which the user freezes something, and else.
@@ -139,32 +91,32 @@ impl Strategy {
 
     /// Passes over the training images.
     pub(super) fn epochs(self) -> usize {
-        self.rule().epochs()
+        rule(self).epochs()
     }
 
     /// The phases of a training of a network with these layer groups.
     pub(super) fn phases(self, config: &Config, groups: &[String]) -> Vec<Config> {
-        self.rule().phases(config, groups)
+        rule(self).phases(config, groups)
     }
 
     /// The learning rate of each of so many layer groups.
     pub(super) fn rates(self, config: &Config, groups: usize) -> Vec<f64> {
-        self.rule().rates(config, groups)
+        rule(self).rates(config, groups)
     }
 
     /// Images a step for so many training images.
     pub(super) fn batch(self, pictures: usize) -> usize {
-        self.rule().batch(pictures)
+        rule(self).batch(pictures)
     }
 
     /// How the learning rate goes.
     pub(super) fn schedule(self) -> Schedule {
-        self.rule().schedule()
+        rule(self).schedule()
     }
 
     /// How batch norms in layers that learn take part.
     pub(super) fn batch_norm(self) -> NormMode {
-        self.rule().batch_norm()
+        rule(self).batch_norm()
     }
 
     /// What is frozen whatever the settings say.
@@ -174,7 +126,7 @@ impl Strategy {
 
     /// Whether the head alone learns, on features that are computed once for each image as it is.
     pub fn head_only(self) -> bool {
-        self.rule().head_only()
+        rule(self).head_only()
     }
 
     /// Whether a phase of a training is the head's alone.
@@ -184,17 +136,17 @@ impl Strategy {
 
     /// Whether the first weights are pretrained ones, not random ones.
     pub fn pretrained(self) -> bool {
-        self.rule().pretrained()
+        rule(self).pretrained()
     }
 
     /// Whether short trials choose another strategy.
     pub(super) fn tries(self) -> bool {
-        self.rule().without_trials().is_some()
+        rule(self).without_trials().is_some()
     }
 
     /// Itself, or what stands for it where no trials are made.
     pub(super) fn without_trials(self) -> Strategy {
-        self.rule().without_trials().unwrap_or(self)
+        rule(self).without_trials().unwrap_or(self)
     }
 }
 

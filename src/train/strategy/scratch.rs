@@ -1,13 +1,11 @@
 //! Everything, from random weights.
 
-use super::super::settings::Config;
-use super::{Rule, Strategy};
+use super::Rule;
 use crate::nn::NormMode;
-
-pub(super) const ABOUT: &str = "scratch: everything, from initial weights;";
+use crate::train::settings::{Config, Strategy};
 
 /// Its name.
-pub(in super::super) const STRATEGY: Strategy = Strategy::Scratch;
+pub(crate) const STRATEGY: Strategy = Strategy::Scratch;
 
 pub(super) struct Scratch;
 

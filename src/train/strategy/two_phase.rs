@@ -1,9 +1,7 @@
 //! The head, then everything.
 
-use super::super::settings::Config;
 use super::{Rule, body, head};
-
-pub(super) const ABOUT: &str = "two-phase: features, then finetune with lower rates for lower layers;";
+use crate::train::settings::Config;
 
 /// Decay of the averaged weights: over some fifty updates. On a few hundred images the weights swing from epoch to epoch
 /// by more than an epoch teaches.

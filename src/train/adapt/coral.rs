@@ -1,0 +1,119 @@
+//! Features of one domain made to look like those of another: correlation alignment (CORAL; Sun, Feng, Saenko 2016,
+//! arXiv:1511.05547), and a head that is solved for on them.
+
+use std::path::Path;
+
+use crate::data::{Dataset, Skipped};
+use crate::models::Network;
+use crate::plan::Device;
+use crate::task::{self, Ability};
+use crate::train::adapt::matrix_root::Map;
+use crate::train::adapt::means::FEW;
+use crate::train::cache::features::{Vectors, extract};
+use crate::train::events::{Event, Observer};
+use crate::train::head::solver::{Solved, SolverOptions, linear_head, solve_head};
+use crate::{Error, Result};
+
+/// Rows less their mean, and the mean.
+struct Centred {
+    rows: Vec<f64>,
+    mean: Vec<f64>,
+}
+
+impl Centred {
+    fn new(vectors: &Vectors, what: &str) -> Result<Self> {
+        let Vectors { dims, ref rows, .. } = *vectors;
+        let count = rows.len() / dims.max(1);
+        if count < 2 || rows.len() != count * dims {
+            return Err(Error::Data(format!(
+                "{what} pictures: {count} of them can be read, and a covariance needs at least 2"
+            )));
+        }
+        if rows.iter().any(|x| !x.is_finite()) {
+            return Err(Error::Data(format!("a feature of a {what} picture is no finite number")));
+        }
+        let mut mean = vec![0.0; dims];
+        for row in rows.chunks_exact(dims) {
+            mean.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x) / count as f64);
+        }
+        let rows = rows.iter().zip(mean.iter().cycle()).map(|(&x, m)| f64::from(x) - m).collect();
+        Ok(Centred { rows, mean })
+    }
+}
+
+/// The source's features with the target's mean and covariance, as far as a symmetric whitening and colouring give
+/// them: `(x - mean_s) C_s^-1/2 C_t^1/2 + mean_t`, where C is the covariance with the source's mean variance added to
+/// its diagonal, as the paper adds 1 to that of features of variance 1. Labels are the source's; the target's do not
+/// matter. In f64.
+///
+/// # Errors
+/// [`Error::Shape`] for features of different lengths; [`Error::Data`] for fewer than two pictures, for numbers that
+/// are none, and where all pictures of the source have the same features.
+pub fn align(source: &Vectors, target: &Vectors) -> Result<Vectors> {
+    let dims = source.dims;
+    if dims != target.dims {
+        return Err(Error::Shape(format!("{dims} features of the source, {} of the target", target.dims)));
+    }
+    let [from, to] = [Centred::new(source, "source")?, Centred::new(target, "target")?];
+    let freedom = from.rows.len() - dims;
+    let variance = from.rows.iter().map(|x| x * x).sum::<f64>() / freedom as f64;
+    if variance == 0.0 {
+        return Err(Error::Data(
+            "all source pictures have the same features: there is nothing to align".into(),
+        ));
+    }
+    let whiten = Map::root_of_covariance(&from.rows, dims, variance, true)?;
+    let colour = Map::root_of_covariance(&to.rows, dims, variance, false)?;
+    let aligned = colour.apply(&whiten.apply(&from.rows, dims), dims);
+    let rows = aligned.iter().zip(to.mean.iter().cycle()).map(|(x, m)| (x + m) as f32).collect();
+    Ok(Vectors { dims, rows, labels: source.labels.clone() })
+}
+
+/// A head that was solved for anew.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Aligned {
+    /// The head.
+    pub solved: Solved,
+    /// Pictures of the source.
+    pub source: usize,
+    /// Pictures of the target that they were aligned with.
+    pub target: usize,
+    /// Pictures that could not be read.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Solves for `net`'s head on the features of labelled `source` pictures, aligned with those of `target` pictures,
+/// where there are any, whose labels do not matter; and writes it. The source's features are those of `home`: a copy of
+/// `net`, or the same network with the source's own batch-norm statistics. Features are kept in `cache`, where there is
+/// one.
+///
+/// # Errors
+/// As for [`align`], [`extract`] and [`solve_head`]; [`Error::Usage`] for another task than one class each.
+pub fn align_head(
+    net: &mut Network,
+    home: &Network,
+    device: &Device,
+    (source, target): (&Dataset, Option<&Dataset>),
+    cache: Option<&Path>,
+    options: &SolverOptions,
+    observer: &mut dyn Observer,
+) -> Result<Aligned> {
+    linear_head(net)?;
+    task::require(net, Ability::Alignment)?;
+    let from = extract(home, device, &[source], cache, observer)?.remove(0);
+    let (mut vectors, mut skipped, mut pictures) = (from.vectors()?, from.skipped.clone(), 0);
+    if let Some(target) = target {
+        let to = extract(net, device, &[target], cache, observer)?.remove(0);
+        vectors = align(&vectors, &to.vectors()?)?;
+        skipped.extend_from_slice(&to.skipped);
+        pictures = to.len();
+        if pictures < FEW {
+            observer.event(&Event::Warning(format!(
+                "the features are aligned with {pictures} images only: their covariance is mostly chance; give more"
+            )));
+        }
+    }
+    let solved = solve_head(net, device, &vectors, options, observer)?;
+    solved.write(net)?;
+    Ok(Aligned { solved, source: from.len(), target: pictures, skipped })
+}

@@ -1,0 +1,257 @@
+//! A network brought to another domain by its batch norms: their running statistics are estimated anew on unlabelled
+//! pictures of it (adaptive batch normalisation, Li et al. 2016, arXiv:1603.04779). No weight changes.
+//!
+//! All norms are estimated in one pass. Pictures come in a drawn order in batches of much the same size, and each norm
+//! works with its batch's statistics, as in PyTorch's training mode. What is kept is mean and unbiased variance of all
+//! that a norm saw, over all batches: the batches' moments are joined by the law of total variance, in f64. PyTorch's
+//! `momentum=None` averages the batches' variances instead, and so leaves out how their means differ.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::data::{Dataset, Loader, Skipped, View, batches, epoch_order};
+use crate::models::{Network, Recording};
+use crate::nn::{Freeze, Kind, Mode, NormMode};
+use crate::ops::{Add, RunningUpdate};
+use crate::plan::{Device, Program, Request, compile};
+use crate::tape::{Role, Tape, ValueId};
+use crate::train::evaluate::predictor::AHEAD;
+use crate::train::events::{Event, Observer};
+use crate::train::step::plans::{fitting_batch, scaled};
+use crate::{Error, Result};
+
+/// Images below which statistics of their own are a risk.
+pub(crate) const FEW: usize = 32;
+
+/// How batch norms are brought to another domain.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdaptOptions {
+    /// Share of the statistics that the network has, 0 to 1: 0 takes the new ones as they are, 1 changes nothing. A
+    /// few pictures alone say too little: for n of them Schneider et al. (2020, arXiv:2006.16971) take N / (N + n),
+    /// with N about 16.
+    pub mix: f64,
+    /// Pictures at a time.
+    pub batch: usize,
+    /// Of their order.
+    pub seed: u64,
+}
+
+impl Default for AdaptOptions {
+    fn default() -> Self {
+        AdaptOptions { mix: 0.0, batch: 32, seed: 0 }
+    }
+}
+
+/// What an adaptation did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Adapted {
+    /// Pictures that it saw.
+    pub pictures: usize,
+    /// Batch norms that have other statistics now.
+    pub norms: usize,
+    /// How far the domains lie apart: how far the means moved, in standard deviations of the old statistics, on average
+    /// over all channels.
+    pub shift: f64,
+    /// Pictures that could not be read.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Moments of all that one batch norm saw.
+#[derive(Default)]
+struct Moments {
+    rows: f64,
+    mean: Vec<f64>,
+    /// Sums of squared deviations from the mean.
+    squares: Vec<f64>,
+}
+
+impl Moments {
+    /// Joins mean and biased variance of `rows` more.
+    fn add(&mut self, rows: f64, mean: &[f32], var: &[f32]) {
+        self.mean.resize(mean.len(), 0.0);
+        self.squares.resize(mean.len(), 0.0);
+        let total = self.rows + rows;
+        let own = self.mean.iter_mut().zip(&mut self.squares);
+        for ((own_mean, squares), (&mean, &var)) in own.zip(mean.iter().zip(var)) {
+            let apart = f64::from(mean) - *own_mean;
+            *own_mean += apart * rows / total;
+            *squares += f64::from(var) * rows + apart * apart * self.rows * rows / total;
+        }
+        self.rows = total;
+    }
+}
+
+/// One batch norm of a recording.
+struct Norm {
+    /// Paths of its running statistics.
+    paths: [String; 2],
+    /// Values a channel in one batch.
+    rows: usize,
+}
+
+/// A pass of `batch` pictures whose outputs are mean and variance of each batch norm in turn. Where there is a `mix`,
+/// norms work with that share of the statistics that they have, so that later ones see what they will see.
+fn recorded(net: &Network, batch: usize, mix: f64) -> Result<(Request, Vec<Norm>)> {
+    let mut tape = Tape::new();
+    net.record(&mut tape, Recording::new(Mode::Train, batch))?;
+    for value in &mut tape.values {
+        value.requires_grad = false;
+        value.live &= value.role != Role::Param;
+    }
+    let (mut norms, mut outputs) = (Vec::new(), Vec::new());
+    let mut instead: HashMap<ValueId, ValueId> = HashMap::new();
+    for mut node in std::mem::take(&mut tape.nodes) {
+        for v in &mut node.inputs {
+            *v = instead.get(v).copied().unwrap_or(*v);
+        }
+        let update = node.op.as_any().downcast_ref::<RunningUpdate>().map(|update| update.rows);
+        let (Some(rows), &[mean, var, new_mean, new_var]) = (update, &node.inputs[..]) else {
+            tape.nodes.push(node);
+            continue;
+        };
+        tape.set_layer(&node.layer);
+        for (old, new) in [(mean, new_mean), (var, new_var)] {
+            outputs.push((tape.values[old.0].name.clone(), new));
+            if mix > 0.0 {
+                let parts = [(old, mix), (new, 1.0 - mix)];
+                let parts = parts.map(|(v, share)| scaled(&mut tape, v, share as f32));
+                let [old, fresh] = parts;
+                instead.insert(new, tape.apply(Add::default(), &[old?, fresh?])?);
+            }
+        }
+        norms.push(Norm { paths: [mean, var].map(|v| tape.values[v.0].name.clone()), rows });
+    }
+    Ok((Request { tape, outputs, gradients: Default::default(), update: None, checkpointing: false }, norms))
+}
+
+/// A network that runs as in training, and tells the moments of its batch norms.
+struct Pass<'a> {
+    net: &'a Network,
+    device: &'a Device,
+    mix: f64,
+    batch: usize,
+    program: Program,
+    norms: Vec<Norm>,
+    moments: Vec<Moments>,
+}
+
+impl<'a> Pass<'a> {
+    /// Of up to `batch` pictures at a time, fewer where the device cannot hold as many.
+    fn new(net: &'a Network, device: &'a Device, batch: usize, mix: f64) -> Result<Self> {
+        let mut norms = Vec::new();
+        let (batch, plan) = fitting_batch(batch, |batch| {
+            let (request, found) = recorded(net, batch, mix)?;
+            norms = found;
+            compile(request, &Arc::default(), &device.caps())
+        })?;
+        let store = device.store(&Arc::default(), net)?;
+        let program = Program::new(plan, &store, net)?;
+        let moments = norms.iter().map(|_| Moments::default()).collect();
+        Ok(Pass { net, device, mix, batch, program, norms, moments })
+    }
+
+    /// Joins the moments of `pictures` whole pictures.
+    fn add(&mut self, pixels: &[u8], pictures: usize) -> Result<()> {
+        if pictures != self.batch {
+            let moments = std::mem::take(&mut self.moments);
+            *self = Pass { moments, ..Pass::new(self.net, self.device, pictures, self.mix)? };
+        }
+        let outputs = self.program.run(&[("image", pixels)])?;
+        let found = outputs.chunks_exact(2).zip(&self.norms);
+        for (moments, (found, norm)) in self.moments.iter_mut().zip(found) {
+            moments.add(norm.rows as f64, &found[0], &found[1]);
+        }
+        Ok(())
+    }
+}
+
+/// Estimates the statistics of all batch norms of `net` anew, on pictures whose labels do not matter. Weights and what
+/// is frozen stay as they are; a temperature is forgotten.
+///
+/// # Errors
+/// [`Error::Usage`] where there is no batch norm, or for a share out of range; [`Error::Data`] where no picture can be
+/// read, or statistics are no numbers; [`Error::Shape`] where a norm sees one value a channel; from the device.
+pub fn adapt(
+    net: &mut Network,
+    device: &Device,
+    dataset: Arc<Dataset>,
+    options: &AdaptOptions,
+    observer: &mut dyn Observer,
+) -> Result<Adapted> {
+    let &AdaptOptions { mix, batch, seed } = options;
+    if !(0.0..=1.0).contains(&mix) {
+        return Err(Error::Usage(format!("mix {mix}: it is a share from 0 to 1")));
+    }
+    if !net.specs().iter().any(|s| s.kind == Kind::RunningMean) {
+        return Err(Error::Usage(format!(
+            "{} has no batch norm whose statistics could be brought to another domain",
+            net.config().model
+        )));
+    }
+    let mut training = net.clone();
+    training.freeze(Freeze::none().norm(NormMode::Train))?;
+    training.set_dropout(Some(0.0))?;
+
+    let total = dataset.len();
+    let mut pass = Pass::new(&training, device, batch.min(total), mix)?;
+    let (batch, of_one) = (pass.batch, net.preprocess().crop.pow(2) * 3);
+    let order = batches(&epoch_order(total, seed, 0), batch, 1);
+    let loader = Loader::new(dataset, order, View::Eval(net.preprocess().clone()), AHEAD)?;
+    let (mut waiting, mut skipped, mut pictures, mut done) = (Vec::new(), Vec::new(), 0, 0);
+    for mut loaded in loader {
+        done += loaded.targets.len() + loaded.failed.len();
+        pictures += loaded.targets.len();
+        waiting.append(&mut loaded.pixels);
+        skipped.extend(std::mem::take(&mut loaded.failed).into_iter().map(|(_, skipped)| skipped));
+        // The last two batches are divided evenly.
+        while waiting.len() >= 2 * batch * of_one {
+            pass.add(&waiting[..batch * of_one], batch)?;
+            waiting.drain(..batch * of_one);
+        }
+        observer.event(&Event::progress("adapt", done, total));
+    }
+    let left = waiting.len() / of_one;
+    let first = if left > batch { left.div_ceil(2) } else { left };
+    for part in waiting.chunks((first * of_one).max(1)) {
+        pass.add(part, part.len() / of_one)?;
+    }
+    if pictures == 0 {
+        let reason = skipped.first();
+        let reason = reason.map_or(String::new(), |s| format!("; {}: {}", s.path.display(), s.reason));
+        return Err(Error::Data(format!("none of the {total} pictures can be read{reason}")));
+    }
+    if pictures < FEW && mix == 0.0 {
+        observer.event(&Event::Warning(format!(
+            "the statistics come from {pictures} images only, which say little: keep a share of the old ones (`mix` \
+             {:.1}), or give more images",
+            16.0 / (16.0 + pictures as f64)
+        )));
+    }
+    let Pass { norms, moments, .. } = pass;
+    let shift = write(net, &norms, &moments, mix)?;
+    Ok(Adapted { pictures, norms: norms.len(), shift, skipped })
+}
+
+/// Makes the moments the network's statistics; returns [`Adapted::shift`].
+fn write(net: &mut Network, norms: &[Norm], moments: &[Moments], mix: f64) -> Result<f64> {
+    let eps = f64::from(net.config().norm.eps);
+    let (mut shift, mut channels) = (0.0, 0);
+    for (Norm { paths: [mean, var], .. }, moments) in norms.iter().zip(moments) {
+        let olds = [net.tensor(mean)?.to_vec(), net.tensor(var)?.to_vec()];
+        let unbiased = moments.squares.iter().map(|squares| squares / (moments.rows - 1.0));
+        let news = [moments.mean.clone(), unbiased.collect()];
+        for ((new, old), var) in news[0].iter().zip(&olds[0]).zip(&olds[1]) {
+            shift += (new - f64::from(*old)).abs() / (f64::from(*var) + eps).sqrt();
+            channels += 1;
+        }
+        for ((path, old), new) in [mean, var].into_iter().zip(olds).zip(news) {
+            let mixed = old.iter().zip(new).map(|(&old, new)| mix * f64::from(old) + (1.0 - mix) * new);
+            let mixed: Vec<f32> = mixed.map(|x| x as f32).collect();
+            if let Some(wrong) = mixed.iter().find(|x| !x.is_finite()) {
+                return Err(Error::Data(format!("{path} would become {wrong}: the network is damaged")));
+            }
+            net.set_tensor(path, mixed)?;
+        }
+    }
+    Ok(shift / f64::from(channels.max(1)))
+}

@@ -1,0 +1,238 @@
+//! Predictions and what they are worth.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::data::{Dataset, Loader, Skipped, Target, View, batches};
+use crate::models::{Network, Preprocess};
+use crate::plan::{Device, Program};
+use crate::task::{self, Metrics, Raw, TaskRef};
+use crate::train::events::{Event, Observer};
+use crate::train::step::finite::{Greatest, all_finite};
+use crate::train::step::plans::inference;
+use crate::{Error, Result};
+
+/// Pictures the loader may decode ahead, in batches.
+pub(crate) const AHEAD: usize = 3;
+
+/// What a network is worth on a data set.
+#[derive(Debug)]
+pub struct Evaluation {
+    /// The task's metrics, of predictions at the network's temperature.
+    pub metrics: Box<dyn Metrics>,
+    /// Wall time.
+    pub seconds: f64,
+    /// Pictures that could not be read.
+    pub skipped: Vec<Skipped>,
+}
+
+impl Evaluation {
+    /// The metrics as the type that the task gives: [`crate::task::SingleLabel`] and its like.
+    pub fn metrics_of<T: Metrics + 'static>(&self) -> Option<&T> {
+        self.metrics.as_any().downcast_ref()
+    }
+}
+
+/// A network's outputs on a data set.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Outputs {
+    /// As the last layer gives them: `[images, outputs]`.
+    pub logits: Vec<f32>,
+    /// What is known of each image.
+    pub targets: Vec<Target>,
+    /// Its index in the data set.
+    pub indices: Vec<usize>,
+    /// Pictures that could not be read.
+    pub skipped: Vec<Skipped>,
+}
+
+impl Outputs {
+    /// As a task reads them.
+    pub fn raw<'a>(&'a self, net: &'a Network) -> Raw<'a> {
+        Raw { outputs: &self.logits, targets: &self.targets, classes: net.classes() }
+    }
+}
+
+/// Runs `net` over all pictures of `dataset`, whose labels are the network's classes.
+///
+/// # Errors
+/// [`Error::Data`] where no picture can be read; from the device.
+pub fn evaluate(
+    net: &Network,
+    device: &Device,
+    dataset: Arc<Dataset>,
+    batch: usize,
+    observer: &mut dyn Observer,
+) -> Result<Evaluation> {
+    let began = Instant::now();
+    let mut predictor = Predictor::new(device, net, batch.min(dataset.len().max(1)))?;
+    predictor.evaluate(dataset, observer).map(|e| Evaluation { seconds: began.elapsed().as_secs_f64(), ..e })
+}
+
+/// A network ready to predict.
+pub struct Predictor {
+    program: Program,
+    batch: usize,
+    outputs: usize,
+    classes: Vec<String>,
+    task: TaskRef,
+    preprocess: Preprocess,
+    temperature: Option<f64>,
+    flips: bool,
+    greatest: Greatest,
+}
+
+impl Predictor {
+    /// Compiles `net` for up to `batch` pictures at a time, fewer where the device cannot hold as many.
+    ///
+    /// # Errors
+    /// From the device.
+    pub fn new(device: &Device, net: &Network, batch: usize) -> Result<Self> {
+        let (batch, program) = inference(net, device, batch)?;
+        Ok(Predictor {
+            program,
+            batch,
+            outputs: net.outputs(),
+            classes: net.classes().to_vec(),
+            task: task::of(net)?,
+            preprocess: net.preprocess().clone(),
+            temperature: net.config().temperature,
+            flips: false,
+            greatest: Greatest::of(net),
+        })
+    }
+
+    /// Whether each picture is looked at a second time in the mirror, too. The logits of both are averaged, as timm
+    /// does.
+    #[must_use]
+    pub fn flips(mut self, wanted: bool) -> Self {
+        self.flips = wanted;
+        self
+    }
+
+    /// Logits of `rows` pictures (bytes `[rows, crop, crop, 3]`, at most the batch).
+    fn logits(&mut self, pixels: &[u8], rows: usize) -> Result<Vec<f32>> {
+        let mut logits = self.run(pixels.to_vec(), rows)?;
+        if self.flips {
+            let mirrored = self.run(mirrored(pixels, self.preprocess.crop), rows)?;
+            logits.iter_mut().zip(mirrored).for_each(|(x, other)| *x = (*x + other) / 2.0);
+        }
+        Ok(logits)
+    }
+
+    fn run(&mut self, mut pixels: Vec<u8>, rows: usize) -> Result<Vec<f32>> {
+        pixels.resize(self.batch * self.preprocess.crop.pow(2) * 3, 0);
+        let mut logits = self.program.run(&[("image", &pixels)])?.remove(0);
+        logits.truncate(rows * self.outputs);
+        Ok(logits)
+    }
+
+    /// What the network says of all pictures of `dataset`, without its temperature.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where no image can be read; [`Error::Weights`] where the outputs of one are NaN or infinite; from
+    /// the device.
+    pub fn outputs(&mut self, dataset: Arc<Dataset>, observer: &mut dyn Observer) -> Result<Outputs> {
+        let order: Vec<usize> = (0..dataset.len()).collect();
+        let total = dataset.len();
+        let view = View::Eval(self.preprocess.clone());
+        let samples = Arc::clone(&dataset);
+        let loader = Loader::new(dataset, batches(&order, self.batch, 1), view, AHEAD)?;
+        let (mut outputs, mut done) = (Outputs::default(), 0);
+        for mut batch in loader {
+            done += batch.targets.len() + batch.failed.len();
+            outputs.skipped.extend(batch.failed.into_iter().map(|(_, skipped)| skipped));
+            if !batch.targets.is_empty() {
+                let logits = self.logits(&batch.pixels, batch.targets.len())?;
+                let rows = logits.chunks_exact(self.outputs).zip(&batch.indices);
+                if let Some((_, &index)) = rows.into_iter().find(|(row, _)| !all_finite(row)) {
+                    let name = samples.samples[index].name();
+                    return Err(self.greatest.error("outputs", &name.to_string_lossy()));
+                }
+                outputs.logits.extend(logits);
+                outputs.targets.append(&mut batch.targets);
+                outputs.indices.append(&mut batch.indices);
+            }
+            observer.event(&Event::progress("evaluate", done, total));
+        }
+        if outputs.targets.is_empty() {
+            let reason = outputs
+                .skipped
+                .first()
+                .map_or(String::new(), |s: &Skipped| format!("; {}: {}", s.path.display(), s.reason));
+            return Err(Error::Data(format!("none of the {total} pictures can be read{reason}")));
+        }
+        Ok(outputs)
+    }
+
+    /// What the network is worth on `dataset`, whose labels are its classes.
+    ///
+    /// # Errors
+    /// As for [`Predictor::outputs`].
+    pub fn evaluate(&mut self, dataset: Arc<Dataset>, observer: &mut dyn Observer) -> Result<Evaluation> {
+        let began = Instant::now();
+        let wanted = self.task.targets();
+        if dataset.targets != wanted {
+            return Err(Error::Data(format!(
+                "the network was trained on images with {wanted}, and these come with {}; give it images with {wanted}",
+                dataset.targets
+            )));
+        }
+        let Outputs { logits, targets, skipped, .. } = self.outputs(dataset, observer)?;
+        let raw = Raw { outputs: &logits, targets: &targets, classes: &self.classes };
+        let metrics = self.task.measure(raw, self.temperature)?;
+        Ok(Evaluation { metrics, seconds: began.elapsed().as_secs_f64(), skipped })
+    }
+
+    /// Probabilities of all classes for each picture, given as its crop's bytes `[crop, crop, 3]`, at the network's
+    /// temperature.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a picture of another size; [`Error::Weights`] where the outputs of one are NaN or infinite;
+    /// from the device.
+    pub fn predict(&mut self, pictures: &[Vec<u8>]) -> Result<Vec<Vec<f32>>> {
+        let named = |(i, outcome): (usize, Result<Vec<f32>, String>)| {
+            outcome.map_err(|reason| Error::Weights(format!("image {i} of {}: {reason}", pictures.len())))
+        };
+        self.predict_each(pictures)?.into_iter().enumerate().map(named).collect()
+    }
+
+    /// The same, with a reason for each image whose outputs are NaN or infinite.
+    ///
+    /// # Errors
+    /// As for [`Predictor::predict`], but for such outputs.
+    pub fn predict_each(&mut self, pictures: &[Vec<u8>]) -> Result<Vec<Result<Vec<f32>, String>>> {
+        let bytes = self.preprocess.crop.pow(2) * 3;
+        if let Some(other) = pictures.iter().find(|p| p.len() != bytes) {
+            return Err(Error::Shape(format!("a picture of {} bytes where {bytes} are wanted", other.len())));
+        }
+        let mut all = Vec::new();
+        for group in pictures.chunks(self.batch) {
+            let logits = self.logits(&group.concat(), group.len())?;
+            all.extend(logits.chunks_exact(self.outputs).map(|row| match all_finite(row) {
+                true => Ok(self.task.predict(row, self.temperature)),
+                false => Err(self.greatest.reason("outputs")),
+            }));
+        }
+        Ok(all)
+    }
+}
+
+/// Pictures `[N, side, side, 3]` with left and right exchanged.
+fn mirrored(pixels: &[u8], side: usize) -> Vec<u8> {
+    let rows = pixels.chunks_exact(side * 3);
+    rows.flat_map(|row| row.chunks_exact(3).rev().flatten()).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mirror_exchanges_left_and_right() {
+        let picture: Vec<u8> = (0..24).collect();
+        let other = [3, 4, 5, 0, 1, 2, 9, 10, 11, 6, 7, 8, 15, 16, 17, 12, 13, 14, 21, 22, 23, 18, 19, 20];
+        assert_eq!(mirrored(&picture, 2), other);
+        assert_eq!(mirrored(&other, 2), picture);
+    }
+}

@@ -1,0 +1,135 @@
+//! Training data in the form that a phase wants: pictures, or what a frozen front made of them.
+
+use std::sync::Arc;
+
+use crate::Result;
+use crate::data::{Batch, Dataset, Loader, View, balanced_order, batches, class_weights, epoch_order};
+use crate::models::Network;
+use crate::train::cache::features::Features;
+use crate::train::evaluate::predictor::AHEAD;
+use crate::train::settings::Config;
+use crate::train::step::session::Fed;
+
+/// Rows of what is kept that are evaluated at a time.
+pub(crate) const KEPT_BATCH: usize = 256;
+
+/// The two parts of the data.
+pub(crate) enum Source {
+    Pictures {
+        train: Arc<Dataset>,
+        val: Arc<Dataset>,
+    },
+    /// What is kept of training and validation pictures, and their sets.
+    Kept {
+        kept: Box<[Features; 2]>,
+        sets: [Arc<Dataset>; 2],
+    },
+}
+
+/// Batches, decoded ahead of their use.
+type Batches<'a> = Box<dyn Iterator<Item = Result<Fed>> + 'a>;
+
+/// How training pictures are looked at.
+pub(crate) fn training_view(config: &Config, net: &Network, epoch: u64) -> View {
+    let preprocess = net.preprocess().clone();
+    // Of so many copies, the epochs show one after the other.
+    let epoch = if config.copies > 0 { epoch % config.copies as u64 } else { epoch };
+    match config.varies() {
+        true => View::Train { preprocess, augment: config.augment, seed: config.seed, epoch },
+        false => View::Eval(preprocess),
+    }
+}
+
+impl Source {
+    /// Training pictures.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Source::Pictures { train, .. } => train.len(),
+            Source::Kept { kept, .. } => kept[0].len(),
+        }
+    }
+
+    /// Validation pictures.
+    pub(crate) fn val_len(&self) -> usize {
+        match self {
+            Source::Pictures { val, .. } => val.len(),
+            Source::Kept { kept, .. } => kept[1].len(),
+        }
+    }
+
+    /// Training and validation images, as far as they could be read.
+    pub(crate) fn sets(&self) -> [&Arc<Dataset>; 2] {
+        match self {
+            Source::Pictures { train, val } => [train, val],
+            Source::Kept { sets: [train, val], .. } => [train, val],
+        }
+    }
+
+    fn train_set(&self) -> &Dataset {
+        self.sets()[0]
+    }
+
+    /// How much a picture of each class counts in the loss.
+    pub(crate) fn class_weights(&self, config: &Config) -> Vec<f32> {
+        let set = self.train_set();
+        if config.class_weights { class_weights(set) } else { vec![1.0; set.classes.len()] }
+    }
+
+    /// The batches of an epoch: numbers of pictures. A last batch of one would have no batch statistics.
+    pub(crate) fn plan(&self, config: &Config, batch: usize, pads: bool, epoch: usize) -> Vec<Vec<usize>> {
+        let (seed, epoch) = (config.seed, epoch as u64);
+        let order = match config.balanced {
+            true => balanced_order(self.train_set(), seed, epoch),
+            false => epoch_order(self.len(), seed, epoch),
+        };
+        batches(&order, batch, if pads { 1 } else { 2 })
+    }
+
+    /// The training data of these batches.
+    pub(crate) fn train<'a>(
+        &'a self,
+        config: &Config,
+        net: &Network,
+        epoch: usize,
+        batches: Vec<Vec<usize>>,
+    ) -> Result<Batches<'a>> {
+        Ok(match self {
+            Source::Pictures { train, .. } => {
+                let view = training_view(config, net, epoch as u64);
+                Box::new(Loader::new(train.clone(), batches, view, AHEAD)?.map(|batch| Ok(decoded(batch))))
+            }
+            Source::Kept { kept, sets } => {
+                Box::new(batches.into_iter().map(move |rows| read(&kept[0], &sets[0], &rows, epoch)))
+            }
+        })
+    }
+
+    /// The validation data in batches.
+    pub(crate) fn val<'a>(&'a self, net: &Network, batch: usize) -> Result<Batches<'a>> {
+        let order: Vec<usize> = (0..self.val_len()).collect();
+        let batches = batches(&order, batch, 1);
+        Ok(match self {
+            Source::Pictures { val, .. } => {
+                let view = View::Eval(net.preprocess().clone());
+                Box::new(Loader::new(val.clone(), batches, view, AHEAD)?.map(|batch| Ok(decoded(batch))))
+            }
+            Source::Kept { kept, sets } => {
+                Box::new(batches.into_iter().map(move |rows| read(&kept[1], &sets[1], &rows, 0)))
+            }
+        })
+    }
+}
+
+fn decoded(batch: Batch) -> Fed {
+    let mut inputs = vec![("image".to_string(), batch.pixels)];
+    if !batch.draws.is_empty() {
+        inputs.push(("augment".to_string(), bytemuck::cast_slice(&batch.draws).to_vec()));
+    }
+    let Batch { targets, mix, failed, .. } = batch;
+    Fed { inputs, targets, mix, failed, ..Fed::default() }
+}
+
+fn read(features: &Features, set: &Dataset, rows: &[usize], copy: usize) -> Result<Fed> {
+    let targets = rows.iter().map(|&i| set.samples[i].target.clone()).collect();
+    Ok(Fed { inputs: features.inputs(rows, copy)?, targets, kept: rows.to_vec(), ..Fed::default() })
+}

@@ -1,0 +1,196 @@
+//! The recordings that a training runs: steps, evaluations, and the front whose output is kept.
+
+use std::sync::Arc;
+
+use crate::gpu::Caps;
+use crate::models::{InputKind, Network, Recording};
+use crate::nn::{Freeze, Mode};
+use crate::ops::{self, Add, LossKind, Mul, TargetLoss};
+use crate::plan::{Device, Layout, Plan, Program, Request, Update, compile};
+use crate::tape::{Mark, Shape, Tape, Type, ValueId};
+use crate::task::{self, LossOptions, TaskRef};
+use crate::train::settings::Config;
+use crate::train::settings::config::trainable;
+use crate::{Error, Result};
+
+/// What a training step minimises.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Objective {
+    /// Whose loss.
+    pub(crate) task: TaskRef,
+    pub(crate) options: LossOptions,
+    /// A teacher's temperature, and its share of the loss.
+    pub(crate) teacher: Option<(f32, f32)>,
+    /// Whether the device varies the pictures.
+    pub(crate) augmented: bool,
+}
+
+impl Objective {
+    /// The loss of the network's task alone, of images as they are.
+    pub(crate) fn plain(net: &Network, smoothing: f32) -> Result<Self> {
+        let options = LossOptions { smoothing, ..LossOptions::default() };
+        Ok(Objective { task: task::of(net)?, options, teacher: None, augmented: false })
+    }
+}
+
+/// Pages for what learns in `net`.
+pub(crate) fn layout(net: &Network, update: &Update, caps: &Caps) -> Arc<Layout> {
+    let is_state = |s: &&crate::nn::ParamSpec| !s.kind.is_learnable() && net.mask().changes(s);
+    let state: Vec<(String, Shape)> =
+        net.specs().iter().filter(is_state).map(|s| (s.path.clone(), Shape(s.device_shape()))).collect();
+    Arc::new(Layout::new(&trainable(net), &state, &update.pages(), caps))
+}
+
+/// A training step of `net`: its loss and gradients, and the update behind them. With `marks`, from what is kept. With
+/// `checkpointing`, few activations are kept for the gradients.
+pub(crate) fn train_request(
+    net: &Network,
+    marks: &[Mark],
+    batch: usize,
+    objective: Objective,
+    update: Update,
+    checkpointing: bool,
+) -> Result<Request> {
+    let mut tape = Tape::new();
+    let recorded = net.record(&mut tape, training(batch, objective.augmented))?;
+    let logits = recorded.logits;
+    tape.set_layer("loss");
+    let weights = tape.input("weights", Type::f32(&[batch]));
+    let Objective { task, options, .. } = objective;
+    let inputs = task.inputs(options, batch, net.outputs());
+    let inputs: Vec<ValueId> = inputs.into_iter().map(|(name, ty)| tape.input(name, ty)).collect();
+    let mut loss = task.loss(&mut tape, logits, &inputs, weights, options)?;
+    let hits = task.hits(&mut tape, logits, &inputs, weights, options)?;
+    if let Some((temperature, share)) = objective.teacher {
+        let outputs = tape.ty(logits).clone();
+        let answers = tape.input("teacher", outputs);
+        let kind = LossKind::Softmax;
+        let taught = tape.apply(TargetLoss { kind, temperature }, &[logits, answers, weights])?;
+        let own = scaled(&mut tape, loss, 1.0 - share)?;
+        let taught = scaled(&mut tape, taught, share * temperature * temperature)?;
+        loss = tape.apply(Add::default(), &[own, taught])?;
+    }
+    // Losses of auxiliary heads add to the gradients only.
+    let mut total = loss;
+    for (logits, weight) in recorded.auxiliary {
+        let own = task.loss(&mut tape, logits, &inputs, weights, options)?;
+        let own = scaled(&mut tape, own, weight)?;
+        total = tape.apply(Add::default(), &[total, own])?;
+    }
+    let gradients = ops::backward(&mut tape, total)?;
+    if gradients.is_empty() {
+        return Err(Error::Usage("everything is frozen: nothing would learn; freeze less".into()));
+    }
+    let outputs = vec![("loss".into(), loss), ("hits".into(), hits)];
+    Ok(Request { tape: behind(tape, marks)?, outputs, gradients, update: Some(update), checkpointing })
+}
+
+pub(crate) fn scaled(tape: &mut Tape, value: ValueId, factor: f32) -> Result<ValueId> {
+    let factor = tape.fill(&[1], factor);
+    tape.apply(Mul, &[value, factor])
+}
+
+/// Logits under the present weights. With `marks`, from what is kept.
+pub(crate) fn eval_request(net: &Network, marks: &[Mark], batch: usize) -> Result<Request> {
+    let mut tape = Tape::new();
+    let logits = net.record(&mut tape, Recording::new(Mode::Eval, batch))?.logits;
+    Ok(Request::inference(behind(tape, marks)?, &[("logits", logits)]))
+}
+
+fn behind(tape: Tape, marks: &[Mark]) -> Result<Tape> {
+    if marks.is_empty() {
+        return Ok(tape);
+    }
+    let missing = || Error::Shape("the recording lacks a value that was kept".into());
+    tape.behind(marks).ok_or_else(missing)
+}
+
+fn training(batch: usize, augmented: bool) -> Recording {
+    let input = if augmented { InputKind::Augmented } else { InputKind::Bytes };
+    Recording { input, ..Recording::new(Mode::Train, batch) }
+}
+
+/// Where the frozen front of `net` ends: the values that its learning layers read. None where something learns from
+/// the first layer on.
+pub(crate) fn frontier(net: &Network) -> Result<Vec<Mark>> {
+    let mut tape = Tape::new();
+    net.record(&mut tape, Recording::new(Mode::Train, 2))?;
+    // An image is not small: it is never fed again.
+    Ok(tape.frontier(&["image"]).marks)
+}
+
+/// The front of `net` up to `marks`, as a recording and its values there; of pictures that the device varies, or not.
+pub(crate) fn front_tape(
+    net: &Network,
+    marks: &[Mark],
+    batch: usize,
+    augmented: bool,
+) -> Result<(Tape, Vec<ValueId>)> {
+    let mut tape = Tape::new();
+    net.record(&mut tape, training(batch, augmented))?;
+    let values = tape.marked(marks);
+    let values =
+        values.ok_or_else(|| Error::Shape("the recording lacks a value that is to be kept".into()))?;
+    Ok((tape, values))
+}
+
+/// The same, ready to run on the largest fitting batch up to `batch`.
+pub(crate) fn front(
+    net: &Network,
+    marks: &[Mark],
+    device: &Device,
+    batch: usize,
+    augmented: bool,
+) -> Result<(usize, Program)> {
+    let caps = device.caps();
+    let (batch, plan) = fitting_batch(batch, |batch| {
+        let (tape, values) = front_tape(net, marks, batch, augmented)?;
+        let names: Vec<String> = (0..values.len()).map(crate::tape::kept_input).collect();
+        let outputs: Vec<(&str, ValueId)> = names.iter().map(String::as_str).zip(values).collect();
+        compile(Request::inference(tape, &outputs), &Arc::default(), &caps)
+    })?;
+    let store = device.store(&Arc::default(), net)?;
+    Ok((batch, Program::new(plan, &store, net)?))
+}
+
+/// The plan of one training step of `net` (already frozen as wanted) on pictures.
+///
+/// # Errors
+/// [`Error::Shape`] where a value fits no binding, [`Error::Usage`] where nothing learns.
+pub fn training_plan(net: &Network, config: &Config, batch: usize, caps: &Caps) -> Result<Plan> {
+    let update = config.update();
+    let objective = Objective::plain(net, config.smoothing)?;
+    let request = train_request(net, &[], batch, objective, update, config.grad_checkpointing)?;
+    compile(request, &layout(net, &update, caps), caps)
+}
+
+/// The plan of a prediction with `net`: logits from pictures; everything counts as frozen.
+///
+/// # Errors
+/// As for [`training_plan`].
+pub fn inference_plan(net: &Network, batch: usize, caps: &Caps) -> Result<Plan> {
+    let mut net = net.clone();
+    net.freeze(Freeze::all())?;
+    compile(eval_request(&net, &[], batch)?, &Arc::default(), caps)
+}
+
+/// The largest batch, from `batch` down by halves, that a plan (or several) can be compiled for.
+pub(crate) fn fitting_batch<T>(batch: usize, mut plan: impl FnMut(usize) -> Result<T>) -> Result<(usize, T)> {
+    let mut batch = batch.max(1);
+    loop {
+        match plan(batch) {
+            Err(Error::Shape(_)) if batch > 1 => batch /= 2,
+            other => return Ok((batch, other?)),
+        }
+    }
+}
+
+/// Compiles the inference plan for the largest fitting batch up to `batch` and makes it ready.
+pub(crate) fn inference(net: &Network, device: &Device, batch: usize) -> Result<(usize, Program)> {
+    let mut frozen = net.clone();
+    frozen.freeze(Freeze::all())?;
+    let caps = device.caps();
+    let (batch, plan) = fitting_batch(batch, |batch| inference_plan(&frozen, batch, &caps))?;
+    let store = device.store(&Arc::default(), &frozen)?;
+    Ok((batch, Program::new(plan, &store, &frozen)?))
+}

@@ -1,0 +1,388 @@
+//! A network on a device while it learns: its store, and one program for each kind of step and batch.
+
+use std::borrow::Cow;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::data::{Skipped, Target};
+use crate::models::Network;
+use crate::nn::NormMode;
+use crate::plan::{Arena, Device, Layout, Plan, Program, Segment, Store, Trainable, Update, compile};
+use crate::tape::Mark;
+use crate::train::settings::Config;
+use crate::train::settings::config::trainable;
+use crate::train::step::plans::{Objective, eval_request, layout, train_request};
+use crate::{Error, Result};
+
+/// Kinds of programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// A step that updates, or one whose gradients only add up.
+    Train {
+        apply: bool,
+    },
+    Eval,
+}
+
+/// A batch, of training data or to be evaluated: bytes by input name, rows behind one another.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Fed {
+    /// `image`, or `kept0`, `kept1` and so on; in training also what the loss compares with.
+    pub(crate) inputs: Vec<(String, Vec<u8>)>,
+    /// Numbers of the pictures among those that are kept; empty where pictures are fed.
+    pub(crate) kept: Vec<usize>,
+    /// One a row.
+    pub(crate) targets: Vec<Target>,
+    /// Where images are mixed: the rows that have a share in each, and the weight of the own target.
+    pub(crate) mix: Option<(Vec<usize>, f32)>,
+    /// How much each row counts beside the others.
+    pub(crate) weights: Vec<f32>,
+    /// Images that could not be read and have no row, with their indices.
+    pub(crate) failed: Vec<(usize, Skipped)>,
+}
+
+impl Fed {
+    pub(crate) fn rows(&self) -> usize {
+        self.targets.len()
+    }
+}
+
+/// One finished training step, or a part of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct StepResult {
+    /// Mean loss of its rows.
+    pub(crate) loss: f64,
+    /// Right answers.
+    pub(crate) hits: f64,
+    /// Pictures.
+    pub(crate) rows: usize,
+}
+
+/// A step under way.
+struct Pending {
+    key: (Kind, usize),
+    rows: usize,
+    /// Share of its rows in the update's weights.
+    share: f64,
+}
+
+/// A network that learns on a device.
+pub(crate) struct Session {
+    device: Device,
+    trainable: Vec<Trainable>,
+    layout: Arc<Layout>,
+    pub(crate) store: Arc<Store>,
+    /// Where averaged weights are evaluated.
+    averaged: Option<(Arc<Layout>, Arc<Store>)>,
+    update: Update,
+    checkpointing: bool,
+    objective: Objective,
+    /// Where what is kept of each picture is fed in; none where pictures are.
+    marks: Vec<Mark>,
+    weight_decay: f64,
+    ema: f64,
+    seed: u64,
+    programs: BTreeMap<(Kind, usize), Program>,
+    /// Plans that were compiled before, to find the batch that fits.
+    compiled: BTreeMap<(Kind, usize), Plan>,
+    /// Activations of all programs.
+    arena: Arena,
+    /// Oldest first.
+    queue: VecDeque<Pending>,
+    /// Learning rate of each layer group.
+    rates: Vec<f64>,
+    pads: bool,
+    /// Updates that the moments of each layer group had seen when this session began; none where it is shorter.
+    pub(crate) updates_before: Vec<u64>,
+}
+
+impl Session {
+    pub(crate) fn new(
+        device: &Device,
+        net: &Network,
+        config: &Config,
+        objective: Objective,
+        marks: Vec<Mark>,
+    ) -> Result<Self> {
+        let update = config.update();
+        let layout = layout(net, &update, &device.caps());
+        let store = device.store(&layout, net)?;
+        let averaged = match update.average {
+            true => {
+                let plain = crate::train::step::plans::layout(
+                    net,
+                    &Update { average: false, ..update },
+                    &device.caps(),
+                );
+                let store = device.store(&plain, net)?;
+                Some((plain, store))
+            }
+            false => None,
+        };
+        let batch_statistics = net
+            .specs()
+            .iter()
+            .any(|s| !s.kind.is_learnable() && net.mask().norm_mode(s.layer_path()) == NormMode::Train);
+        let session = Session {
+            device: device.clone(),
+            trainable: trainable(net),
+            layout,
+            store,
+            averaged,
+            update,
+            checkpointing: config.grad_checkpointing,
+            objective,
+            marks,
+            weight_decay: config.weight_decay(),
+            ema: config.ema.unwrap_or(0.0),
+            seed: config.seed,
+            programs: BTreeMap::new(),
+            compiled: BTreeMap::new(),
+            arena: Arena::default(),
+            queue: VecDeque::new(),
+            rates: config.rates(&net.structure().groups)?,
+            // Rows without weight change nothing, unless batch statistics see them.
+            pads: !batch_statistics,
+            updates_before: Vec::new(),
+        };
+        if update.average {
+            for t in &session.trainable {
+                session.store.write(&format!("average:{}", t.path), &net.packed(&t.path)?)?;
+            }
+        }
+        Ok(session)
+    }
+
+    /// Whether a short batch can be filled up with rows that do not count.
+    pub(crate) fn pads(&self) -> bool {
+        self.pads
+    }
+
+    fn program(&mut self, net: &Network, kind: Kind, batch: usize) -> Result<&mut Program> {
+        match self.programs.entry((kind, batch)) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(new) => {
+                let (layout, store) = match (kind, &self.averaged) {
+                    (Kind::Eval, Some((layout, store))) => (layout, store),
+                    _ => (&self.layout, &self.store),
+                };
+                let known = self.compiled.remove(&(kind, batch)).filter(|plan| plan.layout == *layout);
+                let plan = match (known, kind) {
+                    (Some(plan), _) => plan,
+                    (None, Kind::Train { apply }) => {
+                        let update = Update { apply, ..self.update };
+                        let (marks, few) = (&self.marks, self.checkpointing);
+                        let request = train_request(net, marks, batch, self.objective, update, few)?;
+                        compile(request, layout, &self.device.caps())?
+                    }
+                    (None, Kind::Eval) => {
+                        compile(eval_request(net, &self.marks, batch)?, layout, &self.device.caps())?
+                    }
+                };
+                Ok(new.insert(Program::sharing(plan, store, net, &self.arena)?))
+            }
+        }
+    }
+
+    /// Takes a plan that was compiled before, so that it is not compiled again; one for another layout is of no use.
+    pub(crate) fn offer(&mut self, kind: Kind, batch: usize, plan: Plan) {
+        self.compiled.insert((kind, batch), plan);
+    }
+
+    /// Makes ready what a step of `batch` rows needs, so that the first is as fast as any.
+    pub(crate) fn prepare(&mut self, net: &Network, batch: usize) -> Result<()> {
+        self.program(net, Kind::Train { apply: true }, batch).map(|_| ())
+    }
+
+    /// Rows of the rates table: learning rate, decay, corrections of the moments at `step` (from 1).
+    fn rate_table(&self, factor: f64, step: u64) -> Vec<f32> {
+        let [beta1, beta2] = self.update.optimizer.decays();
+        let group = |g: usize| {
+            let rate = self.rates.get(g / 2).copied().unwrap_or(0.0) * factor;
+            let decay = if g.is_multiple_of(2) { self.weight_decay } else { 0.0 };
+            let step = (self.updates_before.get(g / 2).unwrap_or(&0) + step) as f64;
+            [rate, decay, 1.0 - beta1.powf(step), (1.0 - beta2.powf(step)).sqrt()].map(|x| x as f32)
+        };
+        (0..self.layout.groups.max(1)).flat_map(group).collect()
+    }
+
+    /// Updates that the moments of each layer group have seen after so many of this session.
+    pub(crate) fn updates_after(&self, updates: u64) -> Vec<u64> {
+        let learns = |group: usize| self.trainable.iter().any(|t| t.group as usize / 2 == group);
+        let before = |group: usize| self.updates_before.get(group).copied().unwrap_or(0);
+        (0..self.rates.len()).map(|g| before(g) + if learns(g) { updates } else { 0 }).collect()
+    }
+
+    /// The head's learning rate at a factor.
+    pub(crate) fn head_rate(&self, factor: f64) -> f64 {
+        self.rates.last().copied().unwrap_or(0.0) * factor
+    }
+
+    /// Starts one update on the batches `fed`, whose gradients add up; `step` counts updates from 1. A batch smaller
+    /// than `batch` is filled up with rows of weight 0 where that changes nothing. Tells `done` the results of
+    /// earlier steps once enough are under way.
+    pub(crate) fn train(
+        &mut self,
+        net: &Network,
+        fed: &[Fed],
+        batch: usize,
+        factor: f64,
+        step: u64,
+        done: &mut dyn FnMut(StepResult),
+    ) -> Result<()> {
+        let total: f32 = fed.iter().flat_map(|f| &f.weights).sum();
+        let rates = self.rate_table(factor, step);
+        // Less memory at the beginning, when the weights have not settled.
+        let decay = self.ema.min((1.0 + step as f64) / (10.0 + step as f64)) as f32;
+        for (i, part) in fed.iter().enumerate() {
+            let rows = part.rows();
+            let size = if self.pads { batch.max(rows) } else { rows };
+            let mut weights: Vec<f32> = part.weights.iter().map(|w| w / total).collect();
+            let share = f64::from(weights.iter().sum::<f32>());
+            weights.resize(size, 0.0);
+            // Seed and step are folded into two words, from which dropout draws.
+            let words = [crate::rng::mix(self.seed, i as u64) as u32, step as u32];
+            let data: Vec<(&str, Cow<'_, [u8]>)> =
+                part.inputs.iter().map(|(name, bytes)| (name.as_str(), padded(bytes, rows, size))).collect();
+            let (keep, average) = ([f32::from(u8::from(i > 0)), 1.0], [decay, 1.0 - decay]);
+            // All that steps of any settings read.
+            let mut inputs: Vec<(&str, &[u8])> = vec![
+                ("weights", bytemuck::cast_slice(&weights)),
+                ("rates", bytemuck::cast_slice(&rates)),
+                ("step", bytemuck::cast_slice(&words)),
+                ("accumulate", bytemuck::cast_slice(&keep)),
+                ("average", bytemuck::cast_slice(&average)),
+            ];
+            inputs.extend(data.iter().map(|(name, bytes)| (*name, &**bytes)));
+            let kind = Kind::Train { apply: i + 1 == fed.len() };
+            self.make_room((kind, size), done)?;
+            let program = self.program(net, kind, size)?;
+            inputs.retain(|(name, _)| program.plan().inputs.contains_key(*name));
+            program.start(&inputs)?;
+            self.queue.push_back(Pending { key: (kind, size), rows, share });
+        }
+        Ok(())
+    }
+
+    fn make_room(&mut self, key: (Kind, usize), done: &mut dyn FnMut(StepResult)) -> Result<()> {
+        let room = self.programs.get(&key).map_or(usize::MAX, Program::in_flight);
+        if self.queue.len() >= room.min(2)
+            && let Some(result) = self.finish()?
+        {
+            done(result);
+        }
+        Ok(())
+    }
+
+    /// The oldest unfinished training step, if any.
+    pub(crate) fn finish(&mut self) -> Result<Option<StepResult>> {
+        let Some(Pending { key, rows, share }) = self.queue.pop_front() else { return Ok(None) };
+        let program = self.programs.get_mut(&key).ok_or_else(|| Error::Shape("no program".into()))?;
+        let outputs = program.finish()?;
+        let outputs = program.plan().named(outputs);
+        let [loss, hits] = ["loss", "hits"].map(|name| f64::from(outputs[name][0]));
+        if !loss.is_finite() {
+            return Err(Error::Diverged(format!(
+                "the loss became {loss}: training diverged; choose a smaller `lr`, or freeze more"
+            )));
+        }
+        Ok(Some(StepResult { loss: loss / share.max(f64::MIN_POSITIVE), hits, rows }))
+    }
+
+    /// Logits under the present weights, or their moving average where one is kept.
+    pub(crate) fn logits(&mut self, net: &Network, fed: &Fed, batch: usize) -> Result<Vec<f32>> {
+        let rows = fed.rows();
+        let data: Vec<(&str, Cow<'_, [u8]>)> =
+            fed.inputs.iter().map(|(name, bytes)| (name.as_str(), padded(bytes, rows, batch))).collect();
+        let mut inputs: Vec<(&str, &[u8])> = data.iter().map(|(name, bytes)| (*name, &**bytes)).collect();
+        let width = net.outputs();
+        let program = self.program(net, Kind::Eval, batch)?;
+        // What only auxiliary heads read is of no use here.
+        inputs.retain(|(name, _)| program.plan().inputs.contains_key(*name));
+        let outputs = program.run(&inputs)?;
+        let mut logits = outputs.into_iter().next().unwrap_or_default();
+        logits.truncate(rows * width);
+        Ok(logits)
+    }
+
+    /// Before an evaluation: the averaged weights go where it reads them.
+    pub(crate) fn settle(&self) -> Result<()> {
+        let Some((_, store)) = &self.averaged else { return Ok(()) };
+        self.weights()?.iter().try_for_each(|(name, data)| store.write(name, data))
+    }
+
+    /// Writes those values that have a place here: moments of an earlier session.
+    pub(crate) fn write(&self, values: &BTreeMap<String, Vec<f32>>) -> Result<()> {
+        let known = values.iter().filter(|(name, _)| self.layout.segments.contains_key(*name));
+        known.into_iter().try_for_each(|(name, data)| self.store.write(name, data))
+    }
+
+    /// What is worth keeping of the network: parameters, averaged where they are, and running statistics.
+    pub(crate) fn weights(&self) -> Result<BTreeMap<String, Vec<f32>>> {
+        let mut values = self.read(|name| !name.contains(':') || name.starts_with("average:"))?;
+        let averages: Vec<String> =
+            values.keys().filter(|name| name.starts_with("average:")).cloned().collect();
+        for name in averages {
+            if let Some(data) = values.remove(&name) {
+                values.insert(name["average:".len()..].to_string(), data);
+            }
+        }
+        Ok(values)
+    }
+
+    /// All that a training needs to go on: parameters, running statistics, moments, averages. Copied page by page, which
+    /// is all that the training waits for.
+    pub(crate) fn everything(&self) -> Result<Pages> {
+        let outlasts = |name: &str| ["moment", "average:"].iter().any(|kind| name.starts_with(kind));
+        self.pages(|name| !name.contains(':') || outlasts(name))
+    }
+
+    /// Values of the store, in device layout.
+    fn read(&self, wanted: impl Fn(&str) -> bool) -> Result<BTreeMap<String, Vec<f32>>> {
+        Ok(self.pages(wanted)?.values().map(|(name, data)| (name.to_string(), data.into_owned())).collect())
+    }
+
+    fn pages(&self, wanted: impl Fn(&str) -> bool) -> Result<Pages> {
+        let wanted = |name: &str| !name.contains('#') && name != "state" && wanted(name);
+        let names: Vec<String> = self.layout.segments.keys().filter(|name| wanted(name)).cloned().collect();
+        let mut pages = BTreeMap::new();
+        for segment in names.iter().flat_map(|name| &self.layout.segments[name]) {
+            if let Entry::Vacant(page) = pages.entry(segment.buffer) {
+                page.insert(self.store.read(&self.layout.buffers[segment.buffer].name)?);
+            }
+        }
+        Ok(Pages { layout: Arc::clone(&self.layout), names, pages })
+    }
+}
+
+/// Copies of a store's pages.
+pub(crate) struct Pages {
+    layout: Arc<Layout>,
+    names: Vec<String>,
+    pages: BTreeMap<usize, Vec<f32>>,
+}
+
+impl Pages {
+    /// The values in them by name, in device layout. A value whose rows lie in several pages is put together.
+    pub(crate) fn values(&self) -> impl Iterator<Item = (&str, Cow<'_, [f32]>)> {
+        self.names.iter().map(|name| {
+            let piece = |s: &Segment| &self.pages[&s.buffer][s.offset..s.offset + s.elements];
+            let data = match &self.layout.segments[name][..] {
+                [whole] => Cow::Borrowed(piece(whole)),
+                parts => parts.iter().flat_map(piece).copied().collect(),
+            };
+            (name.as_str(), data)
+        })
+    }
+}
+
+/// `data` of `rows` rows, filled up with zeros to `size` rows.
+pub(crate) fn padded(data: &[u8], rows: usize, size: usize) -> Cow<'_, [u8]> {
+    if rows == size {
+        return data.into();
+    }
+    let mut longer = data.to_vec();
+    longer.resize(data.len() / rows.max(1) * size, 0);
+    longer.into()
+}
