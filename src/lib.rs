@@ -79,14 +79,22 @@
 //! A host application that draws in the same frame hands its device to [`gpu::Gpu::from_wgpu`], and has
 //! [`plan::GpuProgram::encode`] record a step into its own encoder, which never submits and never waits.
 
+#![cfg_attr(
+    not(feature = "cli"),
+    allow(dead_code, unused_imports, reason = "parts of a floor are for floors above it alone")
+)]
+
 mod error;
 
 // First, because its macro is used in `ops`.
 #[macro_use]
 pub mod tape;
 
+#[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "images")]
 pub mod data;
+#[cfg(feature = "images")]
 pub mod explain;
 pub mod gpu;
 pub mod models;
@@ -94,15 +102,18 @@ pub mod nn;
 pub mod ops;
 mod panics;
 pub mod plan;
+#[cfg(feature = "report")]
 pub mod report;
 pub mod rng;
+#[cfg(feature = "images")]
 pub mod task;
 mod text;
+#[cfg(feature = "images")]
 pub mod train;
 
 pub use error::{Error, Result, did_you_mean};
 
 /// The Rust of this page compiles.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "cli"))]
 #[doc = include_str!("../docs/embedding.md")]
 struct Embedding;

@@ -13,6 +13,7 @@ pub mod densenet;
 pub mod efficientnet;
 pub mod googlenet;
 mod head;
+#[cfg(feature = "hub")]
 pub mod hub;
 pub mod imagenet;
 pub mod inception_v3;
@@ -36,6 +37,7 @@ pub use bn_inception::BnInception;
 pub use densenet::DenseNet;
 pub use efficientnet::EfficientNet;
 pub use googlenet::GoogLeNet;
+#[cfg(feature = "hub")]
 pub use hub::Hub;
 pub use inception_v3::InceptionV3;
 pub use load::{HeadPolicy, blank, create, load, load_with};

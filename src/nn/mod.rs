@@ -29,6 +29,7 @@ pub(crate) use graph::step_of;
 pub use graph::{Graph, LayerMark, Mode, Norm, PaddingStyle, Settings};
 pub use layers::{Conv2d, Linear};
 pub use param::{Kind, Layout, ParamSpec};
+pub(crate) use weights::TEMPORARY;
 pub use weights::{
     LoadReport, SavedTensor, TensorFile, TensorMap, load_tensors, save_tensors, write_atomically,
 };

@@ -6,7 +6,6 @@ use std::io::Cursor;
 use std::ops::Range;
 
 use safetensors::tensor::Dtype;
-use zip::read::{ArchiveOffset, Config, ZipArchive};
 
 use super::contents::{Contents, TensorInfo, shortened, take_in};
 use super::pickle::{Machine, Tensor, Value};
@@ -32,8 +31,17 @@ pub(super) fn contents(map: &[u8]) -> Outcome<Contents> {
     if map.starts_with(b"PK") { archive(map) } else { stream(map) }
 }
 
+#[cfg(not(feature = "pth"))]
+fn archive(_: &[u8]) -> Outcome<Contents> {
+    Err("it is an archive of PyTorch's, which this program was built without (feature `pth`); save the weights as \
+         safetensors"
+        .into())
+}
+
 /// A zip archive: `NAME/data.pkl`, `NAME/data/KEY`.
+#[cfg(feature = "pth")]
 fn archive(map: &[u8]) -> Outcome<Contents> {
+    use zip::read::{ArchiveOffset, Config, ZipArchive};
     let damaged = |e: zip::result::ZipError| {
         format!(
             "it begins like a PyTorch checkpoint, but is damaged or truncated ({e}); copy or download it again"

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -295,19 +296,53 @@ pub fn write_atomically(
     let path = path.as_ref();
     let failed = |e| Error::io(path, "write", e);
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut temporary = builder.prefix(".defrost-").tempfile_in(folder).map_err(failed)?;
-    let mut out = BufWriter::with_capacity(1 << 16, temporary.as_file_mut());
+    let (mut file, temporary) = Temporary::create(folder).map_err(failed)?;
+    let mut out = BufWriter::with_capacity(1 << 16, &mut file);
     write(&mut out).and_then(|()| out.flush()).map_err(failed)?;
     drop(out);
-    temporary.as_file().sync_all().map_err(failed)?;
-    temporary.persist(path).map_err(|e| failed(e.error))?;
+    file.sync_all().map_err(failed)?;
+    // A system that locks open files would not rename it.
+    drop(file);
+    temporary.persist(path).map_err(failed)?;
     // The rename itself is on the disk when the folder is.
     #[cfg(unix)]
     File::open(folder).and_then(|f| f.sync_all()).map_err(failed)?;
     Ok(())
+}
+
+/// What the names of files begin with that are not whole yet.
+pub(crate) const TEMPORARY: &str = ".defrost-";
+
+/// A file that is removed unless it is renamed.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    /// A new file of this process in a folder.
+    fn create(folder: &Path) -> io::Result<(File, Self)> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let count = COUNT.fetch_add(1, Ordering::Relaxed);
+            let path = folder.join(format!("{TEMPORARY}{}-{count}", std::process::id()));
+            match File::create_new(&path) {
+                Ok(file) => return Ok((file, Temporary(path))),
+                // Left behind by a process of this number that was killed, or one in another container.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn persist(self, path: &Path) -> io::Result<()> {
+        std::fs::rename(&self.0, path)?;
+        std::mem::forget(self);
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// Tensors of a file by name, with their shapes, and the file's metadata.

@@ -272,5 +272,5 @@ fn is_own(name: &str) -> bool {
 
 /// Whether [`crate::nn::write_atomically`] names its files so before they are whole.
 fn is_temporary(name: &str) -> bool {
-    name.starts_with(".defrost-")
+    name.starts_with(crate::nn::TEMPORARY)
 }
