@@ -1,5 +1,7 @@
-//! The house rules of DESIGN.md, read from the source: floors use only floors below them, files stay
-//! short, nothing knows the machine it was written on, unsafe code is where it was agreed.
+//! The house rules of DESIGN.md, read from the source: floors use only floors below them, and files of a floor no circle
+//! of each other; files stay short, nothing knows the machine it was written on, unsafe code is where it was agreed.
+
+mod circles;
 
 use std::fs;
 use std::path::{Path, PathBuf};
