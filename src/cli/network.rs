@@ -33,8 +33,8 @@ impl NetworkOptions {
             (Some(model), Some(weights), ..) => (load(session, model, weights)?, paths),
             (None, Some(weights), Some((name, rest)), _) => (load(session, &text(name), weights)?, rest),
             (None, Some(weights), ..) => (Network::open(weights)?, paths),
-            (Some(model), None, ..) => (weights::load(session, model)?, paths),
-            (None, None, Some((name, rest)), _) => (weights::load(session, &text(name))?, rest),
+            (Some(model), None, ..) => (load_usual(session, model)?, paths),
+            (None, None, Some((name, rest)), _) => (load_usual(session, &text(name))?, rest),
             (None, None, _, Some((source, rest))) => (open_source(source)?, rest),
             (None, None, _, None) => {
                 return Err(usage_error(
@@ -60,6 +60,12 @@ pub(super) fn load_with(
 /// The same, with the head that the file has.
 pub(super) fn load(session: &Session, model: &str, weights: &Path) -> Result<Network> {
     Ok(load_with(session, model, weights, HeadPolicy::Keep)?.0)
+}
+
+/// A network with its usual weights.
+fn load_usual(session: &Session, name: &str) -> Result<Network> {
+    let (name, path) = weights::usual(session, name)?;
+    load(session, &name, &path)
 }
 
 fn text(path: &Path) -> String {

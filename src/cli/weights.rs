@@ -7,9 +7,8 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use super::Session;
 use super::output::{escaped, mib, table};
-use super::{Session, network};
-use crate::models::Network;
 use crate::models::manifest::{self, Weights};
 use crate::{Error, Result};
 
@@ -154,10 +153,4 @@ fn fetch(session: &Session, weights: &Weights) -> Result<PathBuf> {
 pub(super) fn usual(session: &Session, name: &str) -> Result<(String, PathBuf)> {
     let weights = manifest::find(name)?;
     Ok((weights.name.clone(), fetch(session, weights)?))
-}
-
-/// A network with its usual weights.
-pub(super) fn load(session: &Session, name: &str) -> Result<Network> {
-    let (name, path) = usual(session, name)?;
-    network::load(session, &name, &path)
 }

@@ -9,13 +9,18 @@ use super::folder::{has_picture_extension, nfc};
 use super::group::GroupBy;
 use super::options::DataOptions;
 use super::split::Part;
-use super::table::Known;
 use super::target::TargetKind;
 use crate::{Error, Result, did_you_mean};
 
 const IMAGE: [&str; 7] = ["image", "file", "filename", "path", "name", "fname", "id"];
 const LABEL: [&str; 7] = ["label", "labels", "class", "category", "target", "tag", "tags"];
 const PART: [&str; 2] = ["is_valid", "split"];
+
+/// Classes that are known already, and how a table's names are looked up among them.
+pub(crate) struct Known<'a> {
+    pub(crate) classes: &'a [String],
+    pub(crate) lookup: &'a dyn Fn(&str) -> Option<u32>,
+}
 
 /// One line of the table.
 pub(super) struct Row {

@@ -25,15 +25,11 @@ use std::path::Path;
 use image::ImageEncoder;
 
 use super::formats;
+pub use super::formats::budget::MAX_PIXELS;
 pub(crate) use super::formats::budget::holding;
 use super::formats::budget::{self, MOST_BYTES, Permit};
 use crate::panics::guarded;
 use crate::{Error, Result};
-
-/// The most pixels an image may have: 256 MiB of RGB, where Pillow too suspects a decompression bomb. An image of
-/// that size needs 256 MiB as a PNG of any kind, up to 983 MiB as a TIFF of 16-bit RGBA; one that would need more than
-/// 1 GiB, such as a progressive CMYK JPEG of that size, is refused.
-pub const MAX_PIXELS: u64 = (256 << 20) / 3;
 
 /// An upright 8-bit RGB picture.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::cifar;
+use super::columns::Known;
 use super::dataset::{Dataset, Sample, Skipped, Source};
 use super::folder::{Listing, list, name_of, nfc, walk};
 use super::group::{self, GroupBy};
@@ -32,8 +33,9 @@ use super::idx::{IdxPair, find_pairs, read_pair};
 use super::layout::{self, Layout};
 use super::options::{DataOptions, TableFile};
 use super::scenes::DrawnSet;
+pub use super::split::Splits;
 use super::split::{self, Manifest, Part};
-use super::table::{self, Known, Table};
+use super::table::{self, Table};
 use super::target::{Target, TargetKind};
 use crate::{Error, Result, did_you_mean};
 
@@ -54,21 +56,6 @@ impl Default for OpenOptions {
     fn default() -> Self {
         OpenOptions { val_fraction: 0.2, seed: 0, manifest: None, data: DataOptions::default() }
     }
-}
-
-/// The sets of a training run, with the same classes in the same order.
-#[derive(Debug, Clone)]
-pub struct Splits {
-    /// To learn from. Its `skipped` also lists what was passed over in a folder that was split.
-    pub train: Dataset,
-    /// To measure with while learning.
-    pub val: Dataset,
-    /// To measure with once, at the end.
-    pub test: Option<Dataset>,
-    /// Which picture went where, when the split was drawn (or read back) and is not the folder's own.
-    pub manifest: Option<Manifest>,
-    /// What is odd, yet no error: a class without validation pictures, a folder that is not used.
-    pub warnings: Vec<String>,
 }
 
 /// What a path holds, before pictures for validation are drawn.

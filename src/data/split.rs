@@ -1,4 +1,4 @@
-//! A reproducible split of one set of pictures into training and validation.
+//! The sets of a training run, and a reproducible split of one set of pictures into training and validation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -53,6 +53,21 @@ impl Manifest {
         let text = serde_json::to_string_pretty(self).map_err(|e| Error::Data(e.to_string()))?;
         crate::nn::write_atomically(path, |file| std::io::Write::write_all(file, (text + "\n").as_bytes()))
     }
+}
+
+/// The sets of a training run, with the same classes in the same order.
+#[derive(Debug, Clone)]
+pub struct Splits {
+    /// To learn from. Its `skipped` also lists what was passed over in a folder that was split.
+    pub train: Dataset,
+    /// To measure with while learning.
+    pub val: Dataset,
+    /// To measure with once, at the end.
+    pub test: Option<Dataset>,
+    /// Which picture went where, when the split was drawn (or read back) and is not the folder's own.
+    pub manifest: Option<Manifest>,
+    /// What is odd, yet no error: a class without validation pictures, a folder that is not used.
+    pub warnings: Vec<String>,
 }
 
 /// Draws a split: of each class, `round(n * val_fraction)` pictures, at least one and not all, go to

@@ -21,19 +21,13 @@ use std::path::{Component, Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::columns::{Columns, Row, flag, read_rows};
+use super::columns::{Columns, Known, Row, flag, read_rows};
 use super::dataset::{Dataset, Sample, Skipped, Source};
 use super::folder::{EXTENSIONS, existing, has_picture_extension};
 use super::options::{DataOptions, TableFile};
 use super::split::Part;
 use super::target::{Target, TargetKind};
 use crate::{Error, Result, did_you_mean};
-
-/// Classes that are known already, and how a table's names are looked up among them.
-pub(crate) struct Known<'a> {
-    pub(crate) classes: &'a [String],
-    pub(crate) lookup: &'a dyn Fn(&str) -> Option<u32>,
-}
 
 /// A table's pictures.
 #[derive(Debug)]

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::registry::{self, Choice};
-use super::{Architecture, Preprocess, Recording, imagenet};
+use super::{Architecture, Preprocess, imagenet};
 use crate::nn::{
     Freeze, FreezeSummary, Graph, Kind, Layout, Mask, Mode, Norm, PaddingStyle, ParamSpec, Settings,
     Structure, init,
 };
-use crate::tape::{Io, Node, Tape, Type, ValueId};
+use crate::tape::{Tape, Type};
 use crate::{Error, Result};
 
 /// All that is needed to build a network again, and to use it: what travels in a checkpoint.
@@ -64,17 +64,6 @@ pub struct Network {
     pub(super) batches: BTreeMap<String, i64>,
     pub(super) fresh_head: bool,
     dropout: Option<f32>,
-}
-
-/// Multiply-adds of a node: of convolutions and linear layers, as torchinfo and fvcore count them.
-pub(crate) fn mult_adds(tape: &Tape, node: &Node) -> f64 {
-    let types = |values: &[ValueId]| values.iter().map(|&v| tape.ty(v)).collect::<Vec<_>>();
-    match node.op.name() {
-        "conv.forward" | "depthwise.forward" | "matmul.forward" => {
-            node.op.cost(&Io::whole(&types(&node.inputs), &types(&node.outputs))).flops / 2.0
-        }
-        _ => 0.0,
-    }
 }
 
 fn check_temperature(temperature: Option<f64>) -> Result<()> {
@@ -321,16 +310,6 @@ impl Network {
     /// Numbers that could learn; running statistics are none.
     pub fn parameters(&self) -> usize {
         self.specs().iter().filter(|s| s.kind.is_learnable()).map(ParamSpec::numel).sum()
-    }
-
-    /// Multiply-adds of a prediction on one picture of the usual size: those of convolutions and linear layers.
-    ///
-    /// # Errors
-    /// As for [`Network::record`].
-    pub fn mult_adds(&self) -> Result<f64> {
-        let mut tape = Tape::new();
-        self.record(&mut tape, Recording::new(Mode::Eval, 1))?;
-        Ok(tape.nodes.iter().map(|node| mult_adds(&tape, node)).sum())
     }
 
     // Tensors.

@@ -4,7 +4,7 @@ use super::Network;
 use crate::Result;
 use crate::nn::{Graph, Mode, step_of};
 use crate::ops::{AugmentInput, Draws, ImageInput};
-use crate::tape::{Tape, Type, ValueId};
+use crate::tape::{Io, Node, Tape, Type, ValueId};
 
 /// The layer of what happens to a picture before the network.
 pub const IMAGE_LAYER: &str = "image";
@@ -68,6 +68,17 @@ pub struct Head {
     pub step: Option<ValueId>,
 }
 
+/// Multiply-adds of a node: of convolutions and linear layers, as torchinfo and fvcore count them.
+pub(crate) fn mult_adds(tape: &Tape, node: &Node) -> f64 {
+    let types = |values: &[ValueId]| values.iter().map(|&v| tape.ty(v)).collect::<Vec<_>>();
+    match node.op.name() {
+        "conv.forward" | "depthwise.forward" | "matmul.forward" => {
+            node.op.cost(&Io::whole(&types(&node.inputs), &types(&node.outputs))).flops / 2.0
+        }
+        _ => 0.0,
+    }
+}
+
 impl Network {
     /// Records the whole network.
     ///
@@ -98,6 +109,16 @@ impl Network {
         g.in_head = true;
         let logits = self.architecture.head(&mut g, features, self.outputs())?;
         Ok(Head { features, logits, step: step_of(tape) })
+    }
+
+    /// Multiply-adds of a prediction on one picture of the usual size: those of convolutions and linear layers.
+    ///
+    /// # Errors
+    /// As for [`Network::record`].
+    pub fn mult_adds(&self) -> Result<f64> {
+        let mut tape = Tape::new();
+        self.record(&mut tape, Recording::new(Mode::Eval, 1))?;
+        Ok(tape.nodes.iter().map(|node| mult_adds(&tape, node)).sum())
     }
 
     fn image(&self, tape: &mut Tape, recording: Recording) -> ValueId {

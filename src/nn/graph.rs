@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, Layout, Mask, NormMode, ParamSpec};
+use super::{Kind, LayerMark, Layout, Mask, NormMode, ParamSpec};
 use crate::tape::{Op, Role, Tape, Type, Use, ValueId};
 use crate::{Error, Result};
 
@@ -63,15 +63,6 @@ pub struct Settings<'a> {
     pub auxiliary: Option<usize>,
     /// Features of a layer before the last one, where one is wanted.
     pub hidden: Option<usize>,
-}
-
-/// A layer in the order of the forward pass.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LayerMark {
-    /// Its path.
-    pub path: String,
-    /// How many parameters and buffers had been declared when it was done.
-    pub params: usize,
 }
 
 /// A network being recorded: a tape, a path, and what has been declared.

@@ -6,7 +6,7 @@
 
 mod contents;
 mod convert;
-pub(crate) mod freeze;
+mod freeze;
 mod graph;
 mod header;
 pub mod init;
@@ -17,18 +17,20 @@ mod pickle;
 mod python;
 mod pytorch;
 mod state_dict;
+mod structure;
 mod weights;
 mod wrapper;
 
 pub use contents::TensorInfo;
 pub(crate) use contents::first_of;
 pub use convert::{Converted, convert};
-pub(crate) use freeze::lies_in;
-pub use freeze::{Freeze, FreezeSummary, Learning, Mask, NormMode, Structure};
+pub use freeze::{Freeze, FreezeSummary, Learning, Mask, NormMode};
 pub(crate) use graph::step_of;
-pub use graph::{Graph, LayerMark, Mode, Norm, PaddingStyle, Settings};
+pub use graph::{Graph, Mode, Norm, PaddingStyle, Settings};
 pub use layers::{Conv2d, Linear};
 pub use param::{Kind, Layout, ParamSpec};
+pub(crate) use structure::lies_in;
+pub use structure::{LayerMark, Structure};
 pub(crate) use weights::TEMPORARY;
 pub use weights::{
     LoadReport, SavedTensor, TensorFile, TensorMap, load_tensors, save_tensors, write_atomically,

@@ -5,7 +5,7 @@
 use crate::Result;
 use crate::tape::{CpuCall, Launch, Op, Operand, Real, Shape, Type};
 
-use super::{Activate, Activation, Add, Affine, require};
+use super::{Activate, Activation, Add, require};
 
 /// Which parts are there. Their operands follow the op's own inputs in this order: bias `[C]`,
 /// affine `[2, C]` (scale, then shift), residual (shape of the output).
@@ -85,8 +85,9 @@ impl Epilogue {
         [self.bias.then_some(own), self.affine.then_some(affine), self.residual.then_some(residual)]
     }
 
-    /// The epilogue with `consumer` taken in, where the order allows it.
-    pub fn absorb(&self, consumer: &dyn Op) -> Option<Self> {
+    /// The epilogue with an activation or a sum taken in, where the order allows it. `Epilogue::absorb` takes in an
+    /// affine too.
+    pub(super) fn absorb_but_affine(&self, consumer: &dyn Op) -> Option<Self> {
         let any = consumer.as_any();
         if self.activation != Activation::Identity {
             return None;
@@ -99,12 +100,6 @@ impl Epilogue {
         }
         if let Some(add) = any.downcast_ref::<Add>() {
             return Some(Epilogue { residual: true, activation: add.activation, ..*self });
-        }
-        if let Some(affine) = any.downcast_ref::<Affine>() {
-            let taken = affine.epilogue;
-            if !self.affine && !taken.bias && !taken.affine {
-                return Some(Epilogue { affine: true, bias: self.bias, ..taken });
-            }
         }
         None
     }

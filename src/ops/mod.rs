@@ -39,6 +39,7 @@ pub(crate) use batch_norm::through_activation;
 pub use batch_norm::{Affine, AffineGrad, BatchNorm, BatchNormFold, BatchStats, RunningUpdate, Statistics};
 pub use case::{Case, Family, Fill};
 pub use concat::{Concat, Slice};
+pub(crate) use conv::winograd_instead;
 pub use conv::{Conv, Padding, Window};
 pub(crate) use cpu::{MULTIPLY_ADDS, multiply_adds};
 pub use cross_entropy::{Accuracy, CrossEntropy};
@@ -54,7 +55,6 @@ pub use optimizer::{AdamW, BLOCK, Optimizer, Sgd};
 pub use pool::{AdaptiveAvgPool, AvgPool, MaxPool, PoolWindow};
 pub use reshape::Reshape;
 pub use target_loss::{Agreement, LossKind, TargetLoss};
-pub(crate) use winograd::instead as winograd_instead;
 pub use winograd::{Winograd, WinogradWeight};
 
 use crate::gpu::{Caps, Kernel};

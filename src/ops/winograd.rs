@@ -6,7 +6,6 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::conv::{Conv, ConvGradInput};
 use super::cpu::{PANEL, POINTS, Tiles, transform_weights, winograd};
 use super::{Case, Epilogue, Padding, Window, launch_threads, launch_tiles, require};
 use crate::Result;
@@ -38,9 +37,6 @@ pub struct WinogradWeight {
 /// Bytes of one scratch buffer that are enough to fill a device: more pictures are worked on in turns.
 const TURN: u64 = 16 << 20;
 
-/// Bytes of one scratch buffer that a single picture may take.
-const MOST: u64 = 64 << 20;
-
 /// `Params` of `shaders/lib/winograd.wgsl`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -68,7 +64,7 @@ struct WeightParams {
 }
 
 /// Tiles of one picture of this output.
-fn of_picture(y: &Shape) -> usize {
+pub(super) fn of_picture(y: &Shape) -> usize {
     y[1].div_ceil(2) * y[2].div_ceil(2)
 }
 
@@ -89,39 +85,6 @@ pub(super) fn tiles(padding: &Padding, x: &Shape, y: &Shape) -> Tiles {
         target: [y[1], y[2], y[3]],
         padding: [padding.top, padding.left],
     }
-}
-
-/// The two ops in the place of `op`, a convolution or its gradient, that sums over `x` and writes `y`, where they
-/// are faster on a device with `caps`. `constant`: the weights never change, so transforming them costs nothing.
-pub(crate) fn instead(
-    op: &dyn Op,
-    x: &Shape,
-    y: &Shape,
-    constant: bool,
-    caps: &Caps,
-) -> Option<(WinogradWeight, Winograd)> {
-    let any = op.as_any();
-    let (window, groups, epilogue, flipped) = match (any.downcast_ref(), any.downcast_ref()) {
-        (Some(&Conv { window, groups, epilogue }), _) => (window, groups, epilogue, false),
-        (_, Some(ConvGradInput { window, groups, .. })) => (*window, *groups, Epilogue::default(), true),
-        _ => return None,
-    };
-    let mut padding = window.padding;
-    let all = [padding.top, padding.left, padding.bottom, padding.right];
-    let (depth, columns) = (x[3], y[3]);
-    if !suits(&window, groups, depth, columns) || all.iter().any(|p| *p > 2) {
-        return None;
-    }
-    if flipped {
-        padding = Padding { top: 2 - all[0], left: 2 - all[1], bottom: 2 - all[2], right: 2 - all[3] };
-    }
-    let fits = depth % 4 == 0 && columns % 4 == 0 && {
-        let bytes = (of_picture(y) * POINTS * depth.max(columns) * 4) as u64;
-        caps.native || bytes <= caps.max_binding.min(MOST)
-    };
-    // Measured on two cores and on llvmpipe (benches/runs); real GPUs are not measured yet and sum directly.
-    let pays = caps.software && (constant || caps.native && y.rows() >= ROWS);
-    (fits && pays).then_some((WinogradWeight { flipped }, Winograd { padding, columns, epilogue }))
 }
 
 impl Winograd {

@@ -9,8 +9,9 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
+use super::constant::Params;
 use super::inputs::sized;
-use super::store::{GpuStore, Params};
+use super::store::GpuStore;
 use super::{Place, Plan, Step, describe};
 use crate::gpu::{Gpu, GpuBuffer, Kernel, Readback, Timestamps, Uploader, lock};
 use crate::tape::{Operand, ValueId};

@@ -4,6 +4,7 @@
 
 pub mod certify;
 mod checkpointing;
+mod constant;
 mod cpu;
 mod display;
 mod gpu;
@@ -22,12 +23,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+pub use constant::Params;
 pub use cpu::CpuProgram;
 pub use gpu::GpuProgram;
 pub use layout::{BufferSpec, Layout, Segment, Trainable, parts};
 pub use memory::Memory;
 pub use program::{Arena, Chosen, Device, Program};
-pub use store::{CpuStore, GpuStore, Params, Store};
+pub use store::{CpuStore, GpuStore, Store};
 
 use crate::gpu::Caps;
 pub use crate::ops::Optimizer;

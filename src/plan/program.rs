@@ -6,8 +6,9 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
+use super::constant::Params;
 use super::inputs::{borrowed, typed};
-use super::store::{CpuStore, GpuStore, Params, Store};
+use super::store::{CpuStore, GpuStore, Store};
 use super::{CpuProgram, GpuProgram, Layout, Plan};
 use crate::Result;
 use crate::gpu::{self, Auto, Caps, DeviceChoice, Gpu, GpuOptions};

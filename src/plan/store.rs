@@ -7,20 +7,11 @@ use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
 
-use super::cpu::constant;
+use super::constant::{Params, constant};
 use super::{Constant, Layout, Plan, Segment};
 use crate::gpu::{Gpu, GpuBuffer, lock};
 use crate::tape::{Data, Real};
 use crate::{Error, Result};
-
-/// Where parameters come from: a network's tensors in their device layout.
-pub trait Params {
-    /// The parameter at `path`, packed as the kernels read it.
-    ///
-    /// # Errors
-    /// Where there is no such parameter.
-    fn packed(&self, path: &str) -> Result<Vec<f32>>;
-}
 
 /// A store on either kind of device.
 pub enum Store {

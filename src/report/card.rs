@@ -5,6 +5,7 @@ use std::path::{Component, Path};
 
 use askama::Template;
 
+use super::exported::Exported;
 use super::python::program;
 use crate::data::GroupBy;
 use crate::models::manifest::{self, Weights};
@@ -17,23 +18,6 @@ use crate::{Error, Result};
 
 /// Classes that are named.
 const NAMED: usize = 100;
-
-/// A file that was exported.
-#[derive(Debug, Clone, Copy)]
-pub struct Exported<'a> {
-    /// Where it lies.
-    pub file: &'a Path,
-    /// Whose names its tensors bear.
-    pub naming: Naming,
-    /// How exactly it keeps numbers.
-    pub precision: Precision,
-}
-
-impl Exported<'_> {
-    pub(super) fn name(&self) -> String {
-        self.file.file_name().unwrap_or_default().to_string_lossy().into_owned()
-    }
-}
 
 /// A name and what is said of it.
 type Row = (String, String);

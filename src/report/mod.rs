@@ -2,6 +2,7 @@
 
 mod card;
 mod chart;
+mod exported;
 mod findings;
 mod html;
 mod page;
@@ -9,5 +10,6 @@ mod picture;
 mod python;
 mod savings;
 
-pub use card::{Card, Exported};
+pub use card::Card;
+pub use exported::Exported;
 pub use html::write;

@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use super::card::Exported;
+use super::exported::Exported;
 use crate::models::{Filter, Naming, Network};
 use crate::task;
 use crate::{Error, Result};

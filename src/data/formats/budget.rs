@@ -14,6 +14,11 @@
 use std::cell::RefCell;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+/// The most pixels an image may have: 256 MiB of RGB, where Pillow too suspects a decompression bomb. An image of
+/// that size needs 256 MiB as a PNG of any kind, up to 983 MiB as a TIFF of 16-bit RGBA; one that would need more than
+/// 1 GiB, such as a progressive CMYK JPEG of that size, is refused.
+pub const MAX_PIXELS: u64 = (256 << 20) / 3;
+
 /// Bytes that all decoders together may use, and so the most that one image may need.
 pub(crate) const MOST_BYTES: u64 = 1 << 30;
 

@@ -1,8 +1,10 @@
 //! The file formats that are read, each in its own file, and the names of those that are not.
 
 pub(super) mod budget;
+mod ifd;
 mod jpeg;
 mod orientation;
+mod pixels;
 mod png;
 mod pnm;
 mod sniff;
@@ -14,54 +16,9 @@ use std::io::Cursor;
 use image::codecs::bmp::BmpDecoder;
 use image::{ColorType, ImageDecoder};
 
-use self::budget::{MOST_BYTES, Permit};
+use self::budget::Permit;
+use self::pixels::{Outcome, Pixels, Room, keep_first};
 use self::sniff::Format;
-use super::decode::MAX_PIXELS;
-
-/// A result or, for people, the reason why there is none. The reason follows the file's name and a colon.
-type Outcome<T> = Result<T, String>;
-
-/// The pixels of a file, as they are stored.
-struct Pixels {
-    width: usize,
-    height: usize,
-    /// Bytes `[height, width, 3]`.
-    rgb: Vec<u8>,
-    /// How to turn them upright: 1 to 8, as in EXIF.
-    orientation: u8,
-}
-
-/// What a decoder must ask before it allocates anything that grows with the image.
-struct Room<'a> {
-    /// Length of the file, bytes.
-    file: usize,
-    held: &'a mut Option<Permit>,
-}
-
-impl Room<'_> {
-    /// Checks the size of the image and waits for memory: `bytes` are needed at most, pixels included, file excluded.
-    fn ask(&mut self, width: u64, height: u64, bytes: u64) -> Outcome<()> {
-        if width == 0 || height == 0 {
-            return Err(format!("{width} x {height} pixels: nothing to see"));
-        }
-        if width.saturating_mul(height) > MAX_PIXELS {
-            return Err(format!("{width} x {height} pixels, more than the {MAX_PIXELS} allowed"));
-        }
-        let bytes = bytes.saturating_add(self.file as u64);
-        if bytes > MOST_BYTES {
-            return Err(format!(
-                "{width} x {height} pixels of this kind need {} MiB to decode, more than the {} allowed; make the \
-                 image smaller or save it as an 8-bit PNG",
-                bytes >> 20,
-                MOST_BYTES >> 20
-            ));
-        }
-        if self.held.is_none() {
-            *self.held = Some(budget::take(bytes));
-        }
-        Ok(())
-    }
-}
 
 /// Decodes a file's content to width, height and RGB bytes, upright. The memory that this needs is counted in `held`,
 /// which may hold enough already and holds it until the caller drops it.
@@ -98,23 +55,4 @@ fn bmp(bytes: &[u8], room: &mut Room) -> Outcome<Pixels> {
         other => return Err(format!("a BMP with {other:?} samples; convert it to PNG")),
     }
     Ok(Pixels { width: width as usize, height: height as usize, rgb, orientation: 1 })
-}
-
-/// Of every `of` bytes keeps the first `keep`, in place.
-fn keep_first(bytes: &mut Vec<u8>, of: usize, keep: usize) {
-    let count = bytes.len() / of;
-    for i in 1..count {
-        bytes.copy_within(i * of..i * of + keep, i * keep);
-    }
-    bytes.truncate(count * keep);
-    bytes.shrink_to_fit();
-}
-
-/// RGB of one pixel of CMYK, as Pillow converts it: 0 is no ink.
-fn cmyk_to_rgb(c: &[u8]) -> [u8; 3] {
-    let paper = 255 - u32::from(c[3]);
-    [0, 1, 2].map(|i| {
-        let product = u32::from(c[i]) * paper + 128;
-        (paper - (((product >> 8) + product) >> 8).min(paper)) as u8
-    })
 }

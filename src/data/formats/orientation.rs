@@ -4,8 +4,8 @@
 //! numeric type, else from `tiff:Orientation` in XMP. A value that is no orientation counts as 1, and still hides the
 //! one in XMP.
 
-use super::Pixels;
-use super::tiff::ifd::Directory;
+use super::ifd::Directory;
+use super::pixels::Pixels;
 
 const TAG: u16 = 0x0112;
 

@@ -5,7 +5,8 @@ use std::io::{Cursor, Read};
 
 use png::{Decoder, InterlaceInfo, Limits, Transformations};
 
-use super::{Outcome, Pixels, Room, orientation};
+use super::orientation;
+use super::pixels::{Outcome, Pixels, Room};
 
 /// Bytes that the `png` crate may use beside rows, for chunks.
 const CHUNKS: usize = 64 << 20;

@@ -10,7 +10,7 @@
 //! A maxval other than 255 is scaled as Pillow does: `round(v / maxval * 255)`, halves to even. Grey with a maxval
 //! above 255 is scaled to 16 bits and keeps the high byte.
 
-use super::{Outcome, Pixels, Room};
+use super::pixels::{Outcome, Pixels, Room};
 
 /// The words of the header and of samples in text.
 struct Words<'a> {

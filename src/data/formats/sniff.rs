@@ -1,6 +1,6 @@
 //! Which format a file has, by its first bytes, and what to call those that are not read.
 
-use super::Outcome;
+use super::pixels::Outcome;
 
 /// A format that is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,8 @@ use std::io::Cursor;
 use image::codecs::webp::WebPDecoder;
 use image::{ColorType, ImageDecoder};
 
-use super::{Outcome, Pixels, Room, keep_first, orientation};
+use super::orientation;
+use super::pixels::{Outcome, Pixels, Room, keep_first};
 
 const ANIMATION: u8 = 0x02;
 const XMP: u8 = 0x04;

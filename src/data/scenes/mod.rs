@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 
 use rayon::prelude::*;
 
-use super::{Dataset, Picture, Sample, Source, TargetKind};
+use super::Picture;
 use crate::rng::Stream;
 use crate::{Error, Result};
 use paint::Pattern;
@@ -89,17 +89,6 @@ impl Scenes {
         let mut random = Stream::new(&[0x5CE2E, self as u64, seed, class as u64, u64::from(number)]);
         let any = FILLS[random.below(FILLS.len())].1;
         scene::scene(&mut random, &subject.parts, subject.pattern.unwrap_or(any), side)
-    }
-
-    /// Pictures `numbers` of every class, drawn whenever they are looked at.
-    pub fn dataset(self, seed: u64, numbers: std::ops::Range<u32>, side: usize) -> Dataset {
-        let sample = |class: usize, number: u32| {
-            let source = Source::Drawn { scenes: self, seed, class: class as u32, number, side: side as u32 };
-            Sample::new(source, class as u32)
-        };
-        let classes = self.classes();
-        let samples = (0..classes.len()).flat_map(|class| numbers.clone().map(move |n| sample(class, n)));
-        Dataset { samples: samples.collect(), classes, skipped: Vec::new(), targets: TargetKind::Class }
     }
 
     /// Writes pictures `numbers` of every class into `folder` as `CLASS/NUMBER.png`.

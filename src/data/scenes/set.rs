@@ -5,7 +5,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use super::Scenes;
-use crate::data::Splits;
+use crate::data::{Dataset, Sample, Source, Splits, TargetKind};
 use crate::{Error, Result, did_you_mean};
 
 /// What the names begin with.
@@ -42,6 +42,19 @@ pub struct DrawnSet {
     pub test: u32,
     /// Of all pictures.
     pub seed: u64,
+}
+
+impl Scenes {
+    /// Pictures `numbers` of every class, drawn whenever they are looked at.
+    pub fn dataset(self, seed: u64, numbers: std::ops::Range<u32>, side: usize) -> Dataset {
+        let sample = |class: usize, number: u32| {
+            let source = Source::Drawn { scenes: self, seed, class: class as u32, number, side: side as u32 };
+            Sample::new(source, class as u32)
+        };
+        let classes = self.classes();
+        let samples = (0..classes.len()).flat_map(|class| numbers.clone().map(move |n| sample(class, n)));
+        Dataset { samples: samples.collect(), classes, skipped: Vec::new(), targets: TargetKind::Class }
+    }
 }
 
 impl DrawnSet {

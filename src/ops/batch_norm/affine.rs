@@ -6,7 +6,7 @@ use super::rows::{repeated, scaled, stretches};
 use super::{ROWS, arity, channels, per_channel};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
-use crate::ops::{Epilogue, elem, groups, lanes, mismatch, require};
+use crate::ops::{Activation, Epilogue, elem, groups, lanes, mismatch, require};
 use crate::shader;
 use crate::tape::{Cost, CpuCall, GradRule, Io, Launch, Op, Operand, Real, Tape, Type, ValueId, Variant};
 
@@ -25,6 +25,17 @@ pub struct BatchNormFold {
 pub struct Affine {
     /// Residual and activation; its bias and affine are never set.
     pub epilogue: Epilogue,
+}
+
+impl Epilogue {
+    /// The epilogue with `consumer` taken in, where the order allows it.
+    pub fn absorb(&self, consumer: &dyn Op) -> Option<Self> {
+        let Some(&Affine { epilogue: taken }) = consumer.as_any().downcast_ref() else {
+            return self.absorb_but_affine(consumer);
+        };
+        let ends = self.affine || self.residual || self.activation != Activation::Identity;
+        (!ends && !taken.bias && !taken.affine).then_some(Epilogue { affine: true, bias: self.bias, ..taken })
+    }
 }
 
 /// `grad_x = grad_y * scale` of each channel, the gradient of [`Affine`]; inputs: grad_y, affine. Plans
@@ -170,7 +181,7 @@ impl Op for Affine {
     }
 
     fn absorb(&self, consumer: &dyn Op, _operand: usize) -> Option<Box<dyn Op>> {
-        let epilogue = self.epilogue.absorb(consumer).filter(|taken| !taken.affine)?;
+        let epilogue = self.epilogue.absorb_but_affine(consumer)?;
         Some(Box::new(Affine { epilogue }))
     }
 

@@ -1,17 +1,15 @@
 //! The gradients of a batch norm: weight and bias by a reduction over rows, x elementwise.
 
-use std::sync::Arc;
-
 use bytemuck::{Pod, Zeroable};
 
-use super::normalize::{Norm, Params};
+use super::norm::{Norm, Params, Statistics};
 use super::rows::{add_lanes, blocks, repeated, scaled, stretches};
-use super::{BatchNorm, ROWS, Reduction, Statistics, arity, channels, per_channel, stored};
+use super::{ROWS, Reduction, arity, channels, per_channel, stored};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
 use crate::ops::{Activation, Epilogue, elem, lanes, require, word};
 use crate::shader;
-use crate::tape::{Cost, CpuCall, Io, Launch, Node, Op, Operand, Real, Type, ValueId, Variant};
+use crate::tape::{Cost, CpuCall, Io, Launch, Op, Operand, Real, Type, Variant};
 
 /// Inputs x, grad_y, mean, var, weight, bias -> grad_weight = sum(g * x^), grad_bias = sum(g) over rows, and
 /// for [`GradX`] both as means, `[2, channels]`: grad_bias / rows, grad_weight / sqrt(var + eps) / rows.
@@ -48,43 +46,6 @@ struct ReduceParams {
     chunks: u32,
     chunk_rows: u32,
     eps: f32,
-}
-
-/// The gradient `node` of `norm` when it is given `g`, the gradient through `activation` behind the norm:
-/// the same from `grad_y`, the gradient before the activation. None where it is no such gradient.
-pub(crate) fn through_activation(
-    norm: &Node,
-    activation: Activation,
-    node: &Node,
-    [g, grad_y]: [ValueId; 2],
-) -> Option<Node> {
-    let &[x, mean, var, weight, bias] = &norm.inputs[..] else { return None };
-    let eps = norm.op.as_any().downcast_ref::<BatchNorm>()?.eps;
-    let operands = [x, g, mean, var, weight, bias];
-    let own = |e: f32, a: Activation| e == eps && a == Activation::Identity;
-    let (any, mut inputs) = (node.op.as_any(), node.inputs.clone());
-    let op: Arc<dyn Op> = if let Some(op) = any.downcast_ref::<GradReduce>()
-        && own(op.eps, op.activation)
-        && inputs == operands
-    {
-        inputs[1] = grad_y;
-        Arc::new(GradReduce { activation, ..*op })
-    } else if let Some(op) = any.downcast_ref::<GradX>()
-        && own(op.eps, op.activation)
-        && inputs[..6] == operands
-    {
-        inputs[1] = grad_y;
-        Arc::new(GradX { activation, ..*op })
-    } else if let Some(op) = any.downcast_ref::<GradXRunning>()
-        && own(op.eps, op.activation)
-        && inputs == [g, var, weight]
-    {
-        inputs = vec![grad_y, var, weight, x, mean, bias];
-        Arc::new(GradXRunning { activation, ..*op })
-    } else {
-        return None;
-    };
-    Some(Node { op, inputs, ..node.clone() })
 }
 
 fn describe(eps: f32, activation: Activation) -> String {

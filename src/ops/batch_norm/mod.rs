@@ -3,13 +3,15 @@
 
 mod affine;
 mod grad;
+mod norm;
 mod normalize;
 mod rows;
 mod stats;
 
 pub use affine::{Affine, AffineGrad, BatchNormFold};
-pub(crate) use grad::through_activation;
-pub use normalize::{BatchNorm, Statistics};
+pub use norm::Statistics;
+pub use normalize::BatchNorm;
+pub(crate) use normalize::through_activation;
 pub use stats::{BatchStats, RunningUpdate};
 
 use super::{Activation, Case, Epilogue, Fill, elem, lanes, require};

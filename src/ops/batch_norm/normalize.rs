@@ -1,31 +1,18 @@
 //! The normalisation itself, and the rule of its gradient.
 
-use bytemuck::{Pod, Zeroable};
+use std::sync::Arc;
 
 use super::grad::{GradReduce, GradX, GradXRunning};
-use super::rows::{repeated, stretches};
+use super::norm::{Norm, Params, Statistics};
+use super::rows::stretches;
 use super::{ROWS, arity, channels, per_channel};
 use crate::Result;
 use crate::gpu::{Caps, Kernel};
-use crate::ops::activation::decided;
-use crate::ops::{Activation, Epilogue, elem, groups, lanes, mismatch, word};
+use crate::ops::{Activation, Epilogue, elem, lanes, mismatch, word};
 use crate::shader;
-use crate::tape::{Cost, CpuCall, GradRule, Io, Launch, Op, Operand, Real, Tape, Type, ValueId, Variant};
-
-/// Where the mean and variance of a [`BatchNorm`] come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Statistics {
-    /// [`super::BatchStats`] of the same x: they depend on x, and the gradient knows it.
-    Batch,
-    /// Constants.
-    Running,
-}
-
-impl Statistics {
-    pub(super) fn name(self) -> &'static str {
-        if self == Statistics::Batch { "batch" } else { "running" }
-    }
-}
+use crate::tape::{
+    Cost, CpuCall, GradRule, Io, Launch, Node, Op, Operand, Real, Tape, Type, ValueId, Variant,
+};
 
 /// `y = (x - mean) / sqrt(var + eps) * weight + bias`, then the epilogue.
 /// Inputs: x, mean, var, weight, bias, and the residual where the epilogue has one.
@@ -37,72 +24,6 @@ pub struct BatchNorm {
     pub statistics: Statistics,
     /// Residual and activation; its bias and affine are never set.
     pub epilogue: Epilogue,
-}
-
-/// `Params` of `shaders/batch_norm/normalize.wgsl`, `grad_x.wgsl` and `grad_x_running.wgsl`.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
-pub(super) struct Params {
-    rows: u32,
-    channels: u32,
-    eps: f32,
-}
-
-impl Params {
-    /// Params and workgroups of a kernel that takes ROWS rows of `lanes` channels a thread.
-    pub(super) fn of(y: &[usize], lanes: usize, eps: f32, caps: &Caps) -> (Self, [u32; 3]) {
-        let channels = y.last().copied().unwrap_or(1);
-        let rows = y.iter().product::<usize>() / channels;
-        let threads = channels / lanes * rows.div_ceil(ROWS);
-        (Params { rows: rows as u32, channels: (channels / lanes) as u32, eps }, groups(threads, caps))
-    }
-}
-
-/// A batch norm as `(x - center) * scale + shift` for the CPU's lanes: `shaders/lib/norm.wgsl`.
-pub(super) struct Norm<T> {
-    pub(super) center: Vec<T>,
-    pub(super) scale: Vec<T>,
-    shift: Vec<T>,
-}
-
-impl<T: Real> Norm<T> {
-    pub(super) fn of(statistics: Statistics, eps: f32, [mean, var, weight, bias]: [&[T]; 4]) -> Self {
-        let scale: Vec<T> =
-            var.iter().zip(weight).map(|(&v, &w)| w / (v + T::of(eps.into())).sqrt()).collect();
-        let (center, shift) = match statistics {
-            Statistics::Batch => (mean.to_vec(), bias.to_vec()),
-            Statistics::Running => {
-                let shift = |c: usize| (-mean[c]).mul_add(scale[c], bias[c]);
-                (vec![T::zero(); scale.len()], (0..scale.len()).map(shift).collect())
-            }
-        };
-        Norm { center: repeated(&center), scale: repeated(&scale), shift: repeated(&shift) }
-    }
-
-    /// The norm of one stretch.
-    #[inline(always)]
-    fn normalise(&self, x: &[T], y: &mut [T]) {
-        let tables = self.center.iter().zip(&self.scale).zip(&self.shift);
-        for ((y, &x), ((&center, &scale), &shift)) in y.iter_mut().zip(x).zip(tables) {
-            *y = (x - center) * scale + shift;
-        }
-    }
-
-    /// `g = grad_y * activation'(v)` of one stretch: v, the activation's input, is found again from x.
-    #[inline(always)]
-    pub(super) fn through(&self, activation: Activation, x: &[T], grad_y: &[T], g: &mut [T]) {
-        if activation == Activation::Identity {
-            return g.copy_from_slice(grad_y);
-        }
-        decided!(activation, |activation| {
-            let tables = self.center.iter().zip(&self.scale).zip(&self.shift);
-            for (((g, &x), &grad_y), ((&center, &scale), &shift)) in
-                g.iter_mut().zip(x).zip(grad_y).zip(tables)
-            {
-                *g = grad_y * activation.derivative_at((x - center) * scale + shift);
-            }
-        });
-    }
 }
 
 impl BatchNorm {
@@ -189,7 +110,7 @@ impl Op for BatchNorm {
     }
 
     fn absorb(&self, consumer: &dyn Op, _operand: usize) -> Option<Box<dyn Op>> {
-        let epilogue = self.epilogue.absorb(consumer).filter(|taken| !taken.affine)?;
+        let epilogue = self.epilogue.absorb_but_affine(consumer)?;
         Some(Box::new(BatchNorm { epilogue, ..*self }))
     }
 
@@ -216,4 +137,41 @@ impl Op for BatchNorm {
     fn cost(&self, io: &Io<'_>) -> Cost {
         Cost::streaming(io, 4.0 * io.output(0).numel() as f64)
     }
+}
+
+/// The gradient `node` of `norm` when it is given `g`, the gradient through `activation` behind the norm:
+/// the same from `grad_y`, the gradient before the activation. None where it is no such gradient.
+pub(crate) fn through_activation(
+    norm: &Node,
+    activation: Activation,
+    node: &Node,
+    [g, grad_y]: [ValueId; 2],
+) -> Option<Node> {
+    let &[x, mean, var, weight, bias] = &norm.inputs[..] else { return None };
+    let eps = norm.op.as_any().downcast_ref::<BatchNorm>()?.eps;
+    let operands = [x, g, mean, var, weight, bias];
+    let own = |e: f32, a: Activation| e == eps && a == Activation::Identity;
+    let (any, mut inputs) = (node.op.as_any(), node.inputs.clone());
+    let op: Arc<dyn Op> = if let Some(op) = any.downcast_ref::<GradReduce>()
+        && own(op.eps, op.activation)
+        && inputs == operands
+    {
+        inputs[1] = grad_y;
+        Arc::new(GradReduce { activation, ..*op })
+    } else if let Some(op) = any.downcast_ref::<GradX>()
+        && own(op.eps, op.activation)
+        && inputs[..6] == operands
+    {
+        inputs[1] = grad_y;
+        Arc::new(GradX { activation, ..*op })
+    } else if let Some(op) = any.downcast_ref::<GradXRunning>()
+        && own(op.eps, op.activation)
+        && inputs == [g, var, weight]
+    {
+        inputs = vec![grad_y, var, weight, x, mean, bias];
+        Arc::new(GradXRunning { activation, ..*op })
+    } else {
+        return None;
+    };
+    Some(Node { op, inputs, ..node.clone() })
 }

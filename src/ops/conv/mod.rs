@@ -4,8 +4,10 @@
 //! then the epilogue. Weights are HWIO: `[kernel_h, kernel_w, in_channels / groups, out_channels]`.
 //! All three passes are implicit matrix products: no patch matrix is ever stored.
 
+mod instead;
 mod window;
 
+pub(crate) use instead::winograd_instead;
 pub(super) use window::Params;
 pub use window::{Padding, Window};
 
@@ -36,9 +38,9 @@ pub struct Conv {
 
 /// dx from dy, w.
 #[derive(Debug, Clone)]
-pub(super) struct ConvGradInput {
-    pub(super) window: Window,
-    pub(super) groups: usize,
+struct ConvGradInput {
+    window: Window,
+    groups: usize,
     input: Shape,
 }
 

@@ -6,8 +6,8 @@ use libjpeg_turbo_rs::{DecodeLimits, Decoder};
 
 use super::segments::{Frame, SOS, segments};
 use super::{check, reason, unusual};
-use crate::data::decode::MAX_PIXELS;
-use crate::data::formats::{Outcome, cmyk_to_rgb};
+use crate::data::formats::budget::MAX_PIXELS;
+use crate::data::formats::pixels::{Outcome, cmyk_to_rgb};
 
 /// RGB of inks. Pillow takes them to be inverted, whether the file says so or not.
 pub(super) fn to_rgb(bytes: &[u8], frame: &Frame) -> Outcome<Vec<u8>> {

@@ -10,8 +10,9 @@ mod split;
 use libjpeg_turbo_rs::{DecodeLimits, DecodeWarning, Decoder, JpegError, PixelFormat};
 
 use self::segments::{Frame, SOS, Segment, segments};
-use super::{Outcome, Pixels, Room, orientation};
-use crate::data::decode::MAX_PIXELS;
+use super::budget::MAX_PIXELS;
+use super::orientation;
+use super::pixels::{Outcome, Pixels, Room};
 
 /// Pixels times scans that are read: a file of a few bytes a scan would take minutes otherwise. A file of few scans
 /// is read in any case.

@@ -6,7 +6,7 @@
 //! last units. The new scans have fixed codes of 5 bits for DC and 9 for AC: nothing needs to be counted.
 
 use super::segments::{Frame, SOS, Segment};
-use crate::data::formats::Outcome;
+use crate::data::formats::pixels::Outcome;
 
 const DHT: u8 = 0xC4;
 const DRI: u8 = 0xDD;

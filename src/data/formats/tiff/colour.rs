@@ -1,9 +1,10 @@
 //! Rows of samples to RGB, as Pillow converts them.
 
-use super::ifd::Directory;
-use super::page::{Colour, Packing, Page, tag};
+use super::page::{Colour, Packing, Page};
+use super::tag;
 use super::unpack::Rows;
-use crate::data::formats::{Outcome, cmyk_to_rgb};
+use crate::data::formats::ifd::Directory;
+use crate::data::formats::pixels::{Outcome, cmyk_to_rgb};
 
 /// Turns rows into RGB.
 pub(super) struct Painter {

@@ -8,7 +8,7 @@
 use std::sync::OnceLock;
 
 use super::page::Packing;
-use crate::data::formats::Outcome;
+use crate::data::formats::pixels::Outcome;
 
 #[rustfmt::skip]
 /// Length and bits of the codes of white runs of 0 to 63, then 64, 128, ... 1728.

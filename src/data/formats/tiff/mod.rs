@@ -1,6 +1,6 @@
 //! TIFF: the first page, read as Pillow and libtiff read it.
 //!
-//! [`ifd`] reads tags, [`page`] decides what they mean and whether it is read, [`unpack`] turns the bytes of a strip
+//! [`ifd`] reads what is said under the numbers in [`tag`], [`page`] decides what they mean and whether it is read, [`unpack`] turns the bytes of a strip
 //! or tile into rows of samples, [`colour`] turns rows of samples into RGB.
 //!
 //! Read are classic and BigTIFF files in both byte orders, in strips or tiles, with samples together or apart: grey
@@ -10,14 +10,15 @@
 
 mod colour;
 mod fax;
-pub(super) mod ifd;
 mod page;
+mod tag;
 mod unpack;
 
 use self::colour::Painter;
-use self::ifd::Directory;
-use self::page::{Packing, Page, tag};
-use super::{Outcome, Pixels, Room, orientation};
+use self::page::{Packing, Page};
+use super::ifd::{self, Directory};
+use super::orientation;
+use super::pixels::{Outcome, Pixels, Room};
 
 /// Whether the file begins as a TIFF.
 pub(super) fn is_tiff(file: &[u8]) -> bool {

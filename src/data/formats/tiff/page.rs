@@ -1,7 +1,8 @@
 //! What the tags of a TIFF's first page say, and whether such a page is read.
 
-use super::ifd::Directory;
-use crate::data::formats::Outcome;
+use super::tag;
+use crate::data::formats::ifd::Directory;
+use crate::data::formats::pixels::Outcome;
 
 /// How the bytes of a strip or tile are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,37 +66,6 @@ pub(super) struct Page {
     pub(super) part: (usize, usize),
     /// Offset and length of each strip or tile, where the file tells its length.
     pub(super) parts: Vec<(usize, Option<usize>)>,
-}
-
-pub(super) mod tag {
-    pub(in super::super) const YCBCR_COEFFICIENTS: u16 = 529;
-    pub(in super::super) const REFERENCE_BLACK_WHITE: u16 = 532;
-    pub(in super::super) const COLOR_MAP: u16 = 320;
-    pub(in super::super) const JPEG_TABLES: u16 = 347;
-    pub(in super::super) const XMP: u16 = 700;
-    pub(super) const SUBFILE_TYPE: u16 = 254;
-    pub(super) const WIDTH: u16 = 256;
-    pub(super) const HEIGHT: u16 = 257;
-    pub(super) const BITS: u16 = 258;
-    pub(super) const COMPRESSION: u16 = 259;
-    pub(super) const PHOTOMETRIC: u16 = 262;
-    pub(super) const FILL_ORDER: u16 = 266;
-    pub(super) const STRIP_OFFSETS: u16 = 273;
-    pub(super) const SAMPLES: u16 = 277;
-    pub(super) const ROWS_PER_STRIP: u16 = 278;
-    pub(super) const STRIP_LENGTHS: u16 = 279;
-    pub(super) const PLANAR: u16 = 284;
-    pub(super) const T4_OPTIONS: u16 = 292;
-    pub(super) const PREDICTOR: u16 = 317;
-    pub(super) const TILE_WIDTH: u16 = 322;
-    pub(super) const TILE_HEIGHT: u16 = 323;
-    pub(super) const TILE_OFFSETS: u16 = 324;
-    pub(super) const TILE_LENGTHS: u16 = 325;
-    pub(super) const SUB_IFDS: u16 = 330;
-    pub(super) const EXTRA_SAMPLES: u16 = 338;
-    pub(super) const SAMPLE_FORMAT: u16 = 339;
-    pub(super) const YCBCR_SUBSAMPLING: u16 = 530;
-    pub(super) const DNG_VERSION: u16 = 50706;
 }
 
 /// The most strips or tiles: their places take memory, too.

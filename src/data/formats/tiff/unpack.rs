@@ -7,9 +7,11 @@ use weezl::BitOrder;
 use weezl::decode::Decoder as Lzw;
 
 use super::fax;
-use super::ifd::Directory;
-use super::page::{Colour, Packing, Page, tag};
-use crate::data::formats::{Outcome, jpeg};
+use super::page::{Colour, Packing, Page};
+use super::tag;
+use crate::data::formats::ifd::Directory;
+use crate::data::formats::jpeg;
+use crate::data::formats::pixels::Outcome;
 
 /// Rows of a strip or tile.
 pub(super) struct Rows<'a> {

@@ -1,8 +1,12 @@
-//! The house rules of DESIGN.md, read from the source: floors use only floors below them, files stay
-//! short, nothing knows the machine it was written on, unsafe code is where it was agreed.
+//! The house rules of DESIGN.md, read from the source: floors use only floors below them, and files of a floor no circle
+//! of each other; files stay short, nothing knows the machine it was written on, unsafe code is where it was agreed.
+
+mod circles;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use defrost::train::{OptimizerKind, Strategy};
 
 /// The floors, lowest first. `error.rs`, `panics.rs`, `rng.rs` and `text.rs` lie below all of them, `lib.rs` and `main.rs` above.
 const FLOORS: &[&str] =
@@ -317,8 +321,8 @@ fn options_in_texts_are_found() {
     assert_eq!(found("fn f() {}\n#[cfg(test)]\nmod tests { const X: &str = \"--lr\"; }"), 0);
 }
 
-/// Names of single strategies as `file:line: text`, outside of the files and the registry that may have them.
-fn single_names(file: &str, text: &str, of: &str, names: &[&str], home: &[&str]) -> Vec<String> {
+/// Names of single strategies or optimizers as `file:line: text`, outside of the files and the registry that may have them.
+fn single_names(file: &str, text: &str, of: &str, names: &[String], home: &[&str]) -> Vec<String> {
     if home.iter().any(|home| file.starts_with(home)) {
         return Vec::new();
     }
@@ -329,13 +333,21 @@ fn single_names(file: &str, text: &str, of: &str, names: &[&str], home: &[&str])
 }
 
 #[test]
-fn nothing_asks_which_strategy_it_is() {
-    let names = ["Features", "Finetune", "TwoPhase", "Gradual", "Scratch", "Auto"];
-    let of = |text: &str| single_names("train/phase.rs", text, "Strategy", &names, &["train/strategy/"]);
-    assert_eq!(of("if config.strategy == Strategy::Auto {}").len(), 1);
-    assert_eq!(of("let usual = Strategy::usual(true);").len(), 0);
-    let found =
-        |(file, text): &(String, String)| single_names(file, text, "Strategy", &names, &["train/strategy/"]);
-    let found: Vec<String> = sources().iter().flat_map(found).collect();
-    assert!(found.is_empty(), "ask the strategy what it does:\n  {}", found.join("\n  "));
+fn nothing_asks_which_strategy_or_optimizer_it_is() {
+    let strategies: Vec<String> = Strategy::ALL.iter().map(|one| format!("{one:?}")).collect();
+    let optimizers: Vec<String> = OptimizerKind::ALL.iter().map(|one| format!("{one:?}")).collect();
+    let updates = ["Sgd", "AdamW"].map(String::from);
+    let kinds: [(&str, &[String], &[&str]); 3] = [
+        ("Strategy", &strategies, &["train/strategy/", "train/settings/strategies.rs"]),
+        ("OptimizerKind", &optimizers, &["train/optimizer/", "train/settings/optimizers.rs"]),
+        ("Optimizer", &updates, &["ops/optimizer/"]),
+    ];
+    let mut wrong = Vec::new();
+    for (of, names, home) in kinds {
+        let asked = |text: &str| single_names("train/fit/phase.rs", text, of, names, home).len();
+        assert_eq!(asked(&format!("if config.kind == {of}::{} {{}}", names[0])), 1);
+        assert_eq!(asked(&format!("let usual = {of}::usual(true);")), 0);
+        wrong.extend(sources().iter().flat_map(|(file, text)| single_names(file, text, of, names, home)));
+    }
+    assert!(wrong.is_empty(), "ask the thing what it does:\n  {}", wrong.join("\n  "));
 }

@@ -1,57 +1,8 @@
-//! Pretrained weights that are fetched by name: `weights/manifest.toml`.
+//! From a name to the weights that it stands for.
 
-use std::sync::LazyLock;
-
-use serde::Deserialize;
-
-use super::preprocess::{Filter, IMAGENET_MEAN, IMAGENET_STD, Preprocess};
-use super::registry;
+use super::{Weights, all};
+use crate::models::registry;
 use crate::{Error, Result, did_you_mean};
-
-/// One file of pretrained weights.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Weights {
-    /// Model and recipe: `resnet50.tv_in1k`.
-    pub name: String,
-    /// The registry's model.
-    pub model: String,
-    /// On the hub: `timm/resnet50.tv_in1k`.
-    pub repository: String,
-    /// In the repository.
-    pub file: String,
-    /// SPDX, in lower case.
-    pub licence: String,
-    resize: usize,
-    crop: usize,
-    filter: Filter,
-    statistics: Statistics,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Statistics {
-    /// ImageNet's mean and deviation.
-    ImageNet,
-    /// 0.5 and 0.5.
-    Half,
-}
-
-#[derive(Deserialize)]
-struct Manifest {
-    weights: Vec<Weights>,
-}
-
-static MANIFEST: LazyLock<Vec<Weights>> = LazyLock::new(|| {
-    let text = include_str!("../../weights/manifest.toml");
-    // The file is a part of the program, and a test reads it.
-    toml::from_str::<Manifest>(text).map_or(Vec::new(), |manifest| manifest.weights)
-});
-
-/// All of them, those of one model behind one another, the usual ones first.
-pub fn all() -> &'static [Weights] {
-    &MANIFEST
-}
 
 /// The weights that a name stands for: their own name, with `timm/` before it or not, or a model's.
 ///
@@ -83,24 +34,14 @@ pub fn find(name: &str) -> Result<&'static Weights> {
     })
 }
 
-impl Weights {
-    /// What they do to a picture.
-    pub fn preprocess(&self) -> Preprocess {
-        let (mean, std) = match self.statistics {
-            Statistics::ImageNet => (IMAGENET_MEAN, IMAGENET_STD),
-            Statistics::Half => ([0.5; 3], [0.5; 3]),
-        };
-        Preprocess { resize: self.resize, crop: self.crop, filter: self.filter, mean, std }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::weights::Manifest;
     use super::*;
 
     #[test]
     fn every_entry_can_be_built() -> Result<()> {
-        let manifest: Manifest = toml::from_str(include_str!("../../weights/manifest.toml"))
+        let manifest: Manifest = toml::from_str(include_str!("../../../weights/manifest.toml"))
             .map_err(|e| Error::Weights(e.to_string()))?;
         assert!(manifest.weights.len() > 40, "{}", manifest.weights.len());
         for weights in &manifest.weights {

@@ -17,7 +17,7 @@ struct Entry {
 
 /// A directory of a file.
 #[derive(Debug)]
-pub(in crate::data::formats) struct Directory<'a> {
+pub(super) struct Directory<'a> {
     file: &'a [u8],
     pub(super) big_endian: bool,
     entries: BTreeMap<u16, Entry>,
@@ -59,7 +59,7 @@ impl Reader<'_> {
 
 impl<'a> Directory<'a> {
     /// The first directory of a file, or nothing where the file does not begin as a TIFF or ends before its directory.
-    pub(in crate::data::formats) fn first(file: &'a [u8]) -> Option<Directory<'a>> {
+    pub(super) fn first(file: &'a [u8]) -> Option<Directory<'a>> {
         let (big_endian, big) = head(file)?;
         let reader = Reader { file, big_endian };
         // Bytes of the count, of an entry, and of the values within it.
@@ -85,7 +85,7 @@ impl<'a> Directory<'a> {
     }
 
     /// The bytes of a tag's values.
-    pub(in crate::data::formats) fn bytes(&self, tag: u16) -> Option<&'a [u8]> {
+    pub(super) fn bytes(&self, tag: u16) -> Option<&'a [u8]> {
         let entry = self.entries.get(&tag)?;
         self.file.get(entry.at..entry.at + entry.length)
     }
@@ -132,7 +132,7 @@ impl<'a> Directory<'a> {
     }
 
     /// The first of a tag's [`Self::numbers`].
-    pub(in crate::data::formats) fn number(&self, tag: u16) -> Option<f64> {
+    pub(super) fn number(&self, tag: u16) -> Option<f64> {
         self.numbers(tag, 1)?.first().copied()
     }
 }

@@ -1,0 +1,7 @@
+//! Pretrained weights that are fetched by name: `weights/manifest.toml`.
+
+mod find;
+mod weights;
+
+pub use find::find;
+pub use weights::{Weights, all};
