@@ -1,4 +1,4 @@
-//! The normalisation itself, and the rule of its gradient.
+//! The normalisation, and its gradient rule.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -12,10 +12,10 @@ use crate::ops::{Activation, Epilogue, elem, groups, lanes, mismatch, word};
 use crate::shader;
 use crate::tape::{Cost, CpuCall, GradRule, Io, Launch, Op, Operand, Real, Tape, Type, ValueId, Variant};
 
-/// Where the mean and variance of a [`BatchNorm`] come from.
+/// The source of mean and variance of a [`BatchNorm`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Statistics {
-    /// [`super::BatchStats`] of the same x: they depend on x, and the gradient knows it.
+    /// [`super::BatchStats`] of the same x: they depend on x, and the gradient includes this path.
     Batch,
     /// Constants.
     Running,
@@ -27,13 +27,13 @@ impl Statistics {
     }
 }
 
-/// `y = (x - mean) / sqrt(var + eps) * weight + bias`, then the epilogue.
-/// Inputs: x, mean, var, weight, bias, and the residual where the epilogue has one.
+/// `y = (x - mean) / sqrt(var + eps) * weight + bias`, then the epilogue. Inputs: x, mean, var, weight, bias, and the
+/// residual where the epilogue has one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BatchNorm {
     /// Added to the variance.
     pub eps: f32,
-    /// Where mean and variance come from.
+    /// The source of mean and variance.
     pub statistics: Statistics,
     /// Residual and activation; its bias and affine are never set.
     pub epilogue: Epilogue,
@@ -49,7 +49,7 @@ pub(super) struct Params {
 }
 
 impl Params {
-    /// Params and workgroups of a kernel that takes ROWS rows of `lanes` channels a thread.
+    /// Params and workgroups of a kernel whose threads process ROWS rows of `lanes` channels.
     pub(super) fn of(y: &[usize], lanes: usize, eps: f32, caps: &Caps) -> (Self, [u32; 3]) {
         let channels = y.last().copied().unwrap_or(1);
         let rows = y.iter().product::<usize>() / channels;
@@ -88,7 +88,7 @@ impl<T: Real> Norm<T> {
         }
     }
 
-    /// `g = grad_y * activation'(v)` of one stretch: v, the activation's input, is found again from x.
+    /// `g = grad_y * activation'(v)` of one stretch: v, the activation's input, is recomputed from x.
     #[inline(always)]
     pub(super) fn through(&self, activation: Activation, x: &[T], grad_y: &[T], g: &mut [T]) {
         if activation == Activation::Identity {
@@ -146,12 +146,12 @@ impl Op for BatchNorm {
         Ok(vec![inputs[0].clone()])
     }
 
-    /// Over batch statistics, mean and var are functions of x, and the closed form of grad_x contains
-    /// the path through them:
+    /// Over batch statistics, mean and var are functions of x, and the closed form of grad_x contains the path
+    /// through them:
     ///   grad_x = weight / sqrt(var + eps) * (grad_y - (grad_bias + x^ * grad_weight) / rows)
-    /// So the rule gives no gradient for mean and var, and `BatchStats` has none. Over running
-    /// statistics they are constants: grad_x = weight / sqrt(var + eps) * grad_y. Behind an activation
-    /// grad_y is first multiplied by its derivative.
+    /// So the rule gives no gradient for mean and var, and `BatchStats` has none. Over running statistics they are
+    /// constants: grad_x = weight / sqrt(var + eps) * grad_y. With an activation after the norm, grad_y is first
+    /// multiplied by its derivative.
     fn grad(
         &self,
         tape: &mut Tape,
@@ -161,7 +161,7 @@ impl Op for BatchNorm {
         needs: &[bool],
     ) -> Result<GradRule> {
         let Some(grad_y) = upstream[0] else { return Ok(vec![None; inputs.len()]) };
-        // A residual is one operand more, and has no gradient here.
+        // A residual would be one more operand; it has no gradient here.
         let &[x, mean, var, weight, bias] = inputs else { return Ok(Vec::new()) };
         let batch = self.statistics == Statistics::Batch;
         if !batch && (needs[1] || needs[2]) {
