@@ -3,12 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-/// The library's result.
+/// The result type of the library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong, by whose doing. The text is written where the error arises; whoever reacts to one matches its
-/// variant, never the text. Settings are named in it as the fields of their structs are, in backticks; the command writes
-/// its options in their place.
+/// What can go wrong, by cause. The text is written where the error arises; callers match the variant, never the
+/// text. The text names settings as the fields of their structs are named, in backticks; the command replaces these
+/// names by its options.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -16,13 +16,12 @@ pub enum Error {
     /// an unknown model, layer, option or device. The command exits with 2.
     #[error("{0}")]
     Usage(String),
-    /// A setting has a value that means nothing, or that does not go together with the others. The command exits
-    /// with 2.
+    /// A setting has an invalid value, or contradicts other settings. The command exits with 2.
     #[error("{field}{space}{value}: {reason}", space = if value.is_empty() { "" } else { " " })]
     Setting {
         /// The field, as in `config.json`: `lr`, `distill.share`.
         field: &'static str,
-        /// The value, or nothing where the reason says it all.
+        /// The value; empty where the reason suffices.
         value: String,
         /// What is wrong, and what to do.
         reason: String,
@@ -34,10 +33,10 @@ pub enum Error {
         path: PathBuf,
         /// What was attempted: "read", "create folder", ...
         action: &'static str,
-        /// The system's answer.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A data set is not usable: no classes, an empty class, unreadable pictures.
+    /// A data set is not usable: no classes, an empty class, unreadable images.
     #[error("{0}")]
     Data(String),
     /// A weight file or checkpoint is damaged or does not match the model.
@@ -49,14 +48,14 @@ pub enum Error {
     /// The device is missing, lost, or refused a command.
     #[error("{0}")]
     Gpu(String),
-    /// The device, or the memory budget given to it, has no room for what was to be created. Less may fit: a smaller
-    /// batch, fewer layers that are trained.
+    /// The device, or the memory budget given to it, has no room for an allocation. A smaller request may fit: a
+    /// smaller batch, fewer trainable layers.
     #[error("{0}")]
     OutOfMemory(String),
-    /// Training left the numbers: a loss that is not finite.
+    /// Training diverged: the loss is not finite.
     #[error("{0}")]
     Diverged(String),
-    /// The user pressed Ctrl-C; what there was is saved. The command exits with 130.
+    /// The user pressed Ctrl-C; the state is saved. The command exits with 130.
     #[error("{0}")]
     Interrupted(String),
 }
@@ -67,7 +66,7 @@ impl Error {
         Error::Io { path: path.as_ref().to_path_buf(), action, source }
     }
 
-    /// A setting that cannot be so; an empty `value` is left out of the text.
+    /// An invalid setting; the text leaves out an empty `value`.
     pub(crate) fn setting(
         field: &'static str,
         value: impl std::fmt::Display,
@@ -86,7 +85,7 @@ impl Error {
     }
 }
 
-/// What to do about a system's answer, where that can be said.
+/// Advice for a system error, where there is any.
 fn advice(source: &std::io::Error) -> &'static str {
     use std::io::ErrorKind as E;
     match source.kind() {
@@ -102,7 +101,7 @@ fn advice(source: &std::io::Error) -> &'static str {
 pub(crate) fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
     let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c) || (cfg!(windows) && c == '\\');
-    // What begins with a hyphen would be taken for an option.
+    // A shell would take a leading hyphen for an option.
     let start = if text.starts_with('-') { "./" } else { "" };
     if !text.is_empty() && text.chars().all(plain) {
         format!("{start}{text}")
@@ -120,9 +119,9 @@ pub(crate) fn quoted(path: &Path) -> String {
     }
 }
 
-/// ` (did you mean 'x'?)` for the candidate nearest to `given`, or nothing where none is near. Names of more than 200
-/// bytes are no slips of the finger, and among 20,000 candidates one is near enough: whatever comes from a file is
-/// answered at once.
+/// ` (did you mean 'x'?)` for the candidate nearest to `given`, or nothing where none is near. The limits bound the
+/// time for input from files: names of more than 200 bytes are no typing mistakes, and at most 20,000 candidates are
+/// compared.
 pub fn did_you_mean<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     const LONGEST: usize = 200;
     const MOST: usize = 20_000;

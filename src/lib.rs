@@ -1,6 +1,6 @@
-//! Transfer learning on any GPU: a network that has learned from millions of pictures keeps what it
-//! knows and learns a new task, by way of Vulkan, Metal or DX12, with kernels written in WGSL. Where there
-//! is no GPU, [`plan::Device::open`] takes the CPU, which runs the same plans natively.
+//! Transfer learning on any GPU: Defrost takes a network that was pretrained on millions of images and trains it on a
+//! new task, on Vulkan, Metal or DX12, with kernels written in WGSL. Where there is no GPU,
+//! [`plan::Device::open`] takes the CPU, which runs the same plans natively.
 //!
 //! ```no_run
 //! use std::{path::Path, sync::Arc};
@@ -22,32 +22,32 @@
 //!
 //! let (train, val) = (Arc::new(splits.train), Arc::new(splits.val));
 //! let report = Trainer::new(&device, Config::default()).fit(&mut net, &train, &val)?;
-//! println!("{:.1}% of {} pictures", 100.0 * report.val_accuracy, val.len());
+//! println!("{:.1}% of {} images", 100.0 * report.val_accuracy, val.len());
 //! net.save("photos.safetensors")?; // classes and preprocessing travel inside
 //!
-//! let picture = data::eval(&data::load(Path::new("picture.jpg"))?, net.preprocess());
-//! let probabilities = Predictor::new(&device, &net, 1)?.predict(&[picture])?;
+//! let image = data::eval(&data::load(Path::new("image.jpg"))?, net.preprocess());
+//! let probabilities = Predictor::new(&device, &net, 1)?.predict(&[image])?;
 //! # let _ = probabilities;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! # Floors
-//! Each module uses only those below it.
+//! # Modules
+//! Each module uses only the modules below it.
 //!
-//! | module | what it holds | where to begin |
+//! | module | content | where to begin |
 //! |---|---|---|
-//! | [`cli`] | the command: options become library calls, results text or JSON | [`cli::main`] |
-//! | [`report`] | what a run tells people: `report.html`, model cards | [`report::write`], [`report::Card`] |
-//! | [`explain`] | which part of a picture speaks for a class: Grad-CAM, Grad-CAM++, SmoothGrad | [`explain::Explainer`] |
-//! | [`train`] | settings, trainer, kept features, run folders, evaluation | [`train::Trainer`], [`train::Predictor`] |
-//! | [`task`] | what a network is trained to tell: head, targets, loss, metrics, predictions; one folder a task | [`task::Task`], [`task::TASKS`] |
-//! | [`data`] | folders and files to pictures to batches, decoded ahead on all cores | [`data::open()`], [`data::Loader`] |
+//! | [`cli`] | the command: turns options into library calls, and results into text or JSON | [`cli::main`] |
+//! | [`report`] | reports for people: `report.html`, model cards | [`report::write`], [`report::Card`] |
+//! | [`explain`] | which part of an image raises the score of a class: Grad-CAM, Grad-CAM++, SmoothGrad | [`explain::Explainer`] |
+//! | [`train`] | settings, trainer, cached features, run folders, evaluation | [`train::Trainer`], [`train::Predictor`] |
+//! | [`task`] | what a network is trained to predict: head, targets, loss, metrics, predictions; one folder a task | [`task::Task`], [`task::TASKS`] |
+//! | [`data`] | reads folders and files, decodes images ahead on all cores, makes batches | [`data::open()`], [`data::Loader`] |
 //! | [`models`] | eleven families of CNNs, each written as its paper's table; weights in and out | [`models::load`], [`models::Network`] |
-//! | [`nn`] | layers, parameters by torchvision's paths, what is frozen, safetensors | [`nn::Freeze`], [`nn::Graph`] |
-//! | [`plan`] | a tape to a fixed schedule: folded, fused, kernels chosen, memory placed; run on GPU or CPU | [`plan::compile`], [`plan::Program`] |
+//! | [`nn`] | layers, parameters by torchvision's paths, freeze masks, safetensors | [`nn::Freeze`], [`nn::Graph`] |
+//! | [`plan`] | compiles a tape to a fixed schedule: folds, fuses, chooses kernels, places memory; runs it on GPU or CPU | [`plan::compile`], [`plan::Program`] |
 //! | [`ops`] | one op, one file: shapes, gradient, kernels, cost, CPU implementation, test cases | [`ops::REGISTRY`], [`ops::backward`] |
-//! | [`tape`] | ops recorded over symbolic values, and the walk back that records their gradients | [`tape::Tape`], [`tape::Op`] |
+//! | [`tape`] | ops recorded over symbolic values, and the backward pass that records their gradients | [`tape::Tape`], [`tape::Op`] |
 //! | [`gpu`] | adapters, limits, pipelines, buffers, timestamps: wgpu and no mathematics | [`gpu::Gpu`], [`gpu::Caps`] |
 //!
 //! Beside them lie [`rng`], random numbers that are pure functions of a key and a counter, and the one
@@ -55,8 +55,8 @@
 //!
 //! # From a tape to numbers
 //! Nothing runs while ops are recorded. [`plan::compile`] turns the tape into a schedule, which can be
-//! printed, and [`plan::Program`] runs it. A gradient is recorded only where it
-//! leads to something that learns, so what is frozen costs neither time nor memory:
+//! printed, and [`plan::Program`] runs it. A gradient is recorded only on a
+//! path to a trainable parameter, so frozen layers cost neither time nor memory in the backward pass:
 //!
 //! ```
 //! use defrost::nn::Freeze;
@@ -76,8 +76,8 @@
 //! # }
 //! ```
 //!
-//! A host application that draws in the same frame hands its device to [`gpu::Gpu::from_wgpu`], and has
-//! [`plan::GpuProgram::encode`] record a step into its own encoder, which never submits and never waits.
+//! A host application that draws in the same frame passes its device to [`gpu::Gpu::from_wgpu`].
+//! [`plan::GpuProgram::encode`] then records a step into the encoder of the host. It never submits and never waits.
 
 #![cfg_attr(
     not(feature = "cli"),

@@ -1,9 +1,9 @@
-//! Panics of decoders: caught, and without the message that a panic usually prints.
+//! Catches panics of decoders, without the message that a panic usually prints.
 //!
-//! A decoder that panics has a bug that one file brought out. The file is then an error like any other; the
-//! message and the backtrace of the panic would only alarm the user. [`guarded`] catches the panic and marks the
-//! thread meanwhile. A library must not change the process's panic hook, so the command installs the one that
-//! looks at the mark: [`keep_quiet`].
+//! A decoder that panics has a bug that one file triggers. The file is then an error like any other; the message and
+//! the backtrace of the panic would only alarm the user. [`guarded`] catches the panic and sets a flag on its thread
+//! meanwhile. A library must not change the process's panic hook, so the command installs the hook that reads the
+//! flag: [`keep_quiet`].
 
 use std::any::Any;
 use std::cell::Cell;
@@ -29,12 +29,12 @@ fn message(payload: &(dyn Any + Send)) -> String {
     text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
-/// Installs a panic hook for the whole process: silent for panics that [`guarded`] catches, the hook that was
-/// there before for all others.
+/// Installs a panic hook for the whole process: silent for panics that [`guarded`] catches; the previous hook handles
+/// all others.
 pub(crate) fn keep_quiet() {
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
-        // While a thread ends there is no mark left to read.
+        // A thread that is ending has no flag left to read.
         if !GUARDED.try_with(Cell::get).unwrap_or(false) {
             before(info);
         }
@@ -57,7 +57,7 @@ mod tests {
     fn caught_panics_print_nothing() {
         thread_local!(static PRINTED: Cell<u32> = const { Cell::new(0) });
         let usual = panic::take_hook();
-        // Other tests, on other threads, print as ever.
+        // Tests on other threads print as usual.
         panic::set_hook(Box::new(move |info| {
             PRINTED.set(PRINTED.get() + 1);
             if std::thread::current().name().is_none_or(|name| !name.contains("caught_panics")) {

@@ -1,8 +1,8 @@
 //! Counter-based random numbers: every draw is a pure function of a key and a counter, so a run
 //! can be repeated, resumed at any point, and computed in any order on any number of threads.
 //!
-//! The mixer is SplitMix64 (Steele, Lea, Flood 2014). The few lines have a twin in
-//! `tools/fixtures.py`, so that PyTorch and Defrost fill the same weights.
+//! The mixer is SplitMix64 (Steele, Lea, Flood 2014). `tools/fixtures.py` has the same lines, so that PyTorch and
+//! Defrost fill the same weights.
 
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -32,7 +32,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The stream named by a list of numbers, such as `[seed, epoch, picture]`.
+    /// The stream named by a list of numbers, such as `[seed, epoch, image]`.
     pub fn new(parts: &[u64]) -> Self {
         Stream { key: parts.iter().fold(0x5DEE_CE66_D1CE_4E5B, |key, &part| mix(key, part)), counter: 0 }
     }
@@ -66,13 +66,13 @@ impl Stream {
 
     /// Beta(alpha, alpha), by two gamma variates. `alpha` must be above 0.
     pub fn beta(&mut self, alpha: f64) -> f64 {
-        // Of a smaller alpha the logarithms might be infinite.
+        // A smaller alpha could make the logarithms infinite.
         let alpha = alpha.max(1e-9);
         let (a, b) = (self.log_gamma_variate(alpha), self.log_gamma_variate(alpha));
         1.0 / (1.0 + (b - a).exp())
     }
 
-    /// The logarithm of a Gamma(alpha, 1) variate: Marsaglia and Tsang 2000 for alpha + 1, brought down by a power.
+    /// The logarithm of a Gamma(alpha, 1) variate: Marsaglia and Tsang 2000 for alpha + 1, reduced by a power.
     fn log_gamma_variate(&mut self, alpha: f64) -> f64 {
         let d = alpha + 1.0 - 1.0 / 3.0;
         let c = 1.0 / (9.0 * d).sqrt();

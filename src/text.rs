@@ -1,4 +1,4 @@
-//! Numbers as people read them: one way for the command, the report and model cards.
+//! Numbers as text for people, the same for the command, the report and model cards.
 
 /// 0.9477 -> "94.77%".
 pub(crate) fn percent(share: f64) -> String {

@@ -39,7 +39,7 @@ if (matrix) {
     for (const row of rows) arrange(row, (cell) => cell.dataset.answer);
   });
 
-  // A number of the matrix shows its pictures.
+  // A click on a number of the matrix shows its images.
   const shown = document.getElementById("shown");
   const pictures = document.querySelectorAll("#small img");
   matrix.addEventListener("click", (event) => {

@@ -1,5 +1,6 @@
-// grad_x = grad_y * activation'(.), elementwise, four elements a thread; with SUM, (grad_y + more) in place of grad_y. `saved` is the output for
-// activations whose derivative follows from it (relu, relu6, hard sigmoid, sigmoid), else the input.
+// grad_x = grad_y * activation'(.), elementwise, four elements a thread; with SUM, (grad_y + more) in place of
+// grad_y. `saved` is the output for activations whose derivative is a function of it (relu, relu6, hard sigmoid,
+// sigmoid), else the input.
 
 // import lib/index.wgsl
 // import lib/derivative.wgsl

@@ -1,4 +1,4 @@
-// Varied, normalised pictures from bytes, in one pass. A thread takes one pixel of the output.
+// Augmented, normalised images from bytes, in one pass. A thread computes one pixel of the output.
 //
 //   geometry   source position = (source_x, source_y) . (column + 1/2, row + 1/2, 1), bilinear
 //   colour     v = clamp(matrix . (r, g, b, 1), 0, 255)
@@ -9,7 +9,7 @@
 //   erase      0, the mean, within a rectangle
 //   mix        within a rectangle, own * y + (1 - own) * the partner's y, which has its own draws
 //
-// All of it is drawn by the host, one struct Draws a picture; its fields are explained in src/ops/augment.rs.
+// The host draws all random numbers, one struct Draws for each image; its fields are explained in src/ops/augment.rs.
 
 // import lib/index.wgsl
 
@@ -42,7 +42,7 @@ struct Draws {
     grey: f32,
 }
 
-// Of the blur: src/ops/augment.rs has the same number.
+// Radius of the blur: src/ops/augment.rs has the same number.
 const RADIUS: i32 = 3;
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -62,7 +62,7 @@ fn source(n: u32, row: i32, column: i32) -> vec3<f32> {
     return vec3<f32>(byte_at(i), byte_at(i + 1u), byte_at(i + 2u));
 }
 
-// A position mirrored at both edges of 0 .. size until it lies within.
+// A position mirrored at both edges of 0 .. size until it lies inside.
 fn mirrored(at: f32, size: f32) -> f32 {
     let period = 2.0 * size;
     let t = at - period * floor(at / period);
@@ -71,7 +71,7 @@ fn mirrored(at: f32, size: f32) -> f32 {
 
 fn bilinear(n: u32, position: vec2<f32>) -> vec3<f32> {
     let size = vec2<f32>(f32(params.in_width), f32(params.in_height));
-    // Beyond one pixel outside everything is black; this also keeps the indices within i32.
+    // Farther than one pixel outside, everything is black; this also keeps the indices within i32.
     var at = clamp(position, vec2<f32>(-1.0), size + 1.0);
     let reflect = draws[n].reflect > 0.5;
     if reflect { at = vec2<f32>(mirrored(position.x, size.x), mirrored(position.y, size.y)); }
@@ -89,7 +89,7 @@ fn bilinear(n: u32, position: vec2<f32>) -> vec3<f32> {
     return mix(top, bottom, share.y);
 }
 
-// The hue in HSV turned by a share of the circle: k counts sixths of it from where the channel begins to fall.
+// The hue in HSV turned by a share of the circle: k is the sixth of the circle where the channel begins to fall.
 fn turned(v: vec3<f32>, turn: f32) -> vec3<f32> {
     let value = max(max(v.r, v.g), v.b);
     let chroma = value - min(min(v.r, v.g), v.b);
@@ -159,7 +159,7 @@ fn within(rect: vec4<f32>, row: i32, column: i32) -> bool {
     return all(at >= rect.xy) && all(at < rect.zw);
 }
 
-// A pixel of the varied and normalised picture n.
+// A pixel of the augmented and normalised image n.
 fn own_pixel(n: u32, row: i32, column: i32) -> vec3<f32> {
     if within(draws[n].erase, row, column) { return vec3<f32>(0.0); }
     var v: vec3<f32>;

@@ -1,6 +1,6 @@
 // y = x * scale + shift, a folded batch norm; then residual and activation.
-// x is [rows, channels]; affine is [2, channels]: scale, then shift. One thread ROWS rows of one Elem
-// of channels.
+// x is [rows, channels]; affine is [2, channels]: scale, then shift. One thread processes ROWS rows of one Elem of
+// channels.
 
 // import lib/index.wgsl
 // import lib/elementwise.wgsl

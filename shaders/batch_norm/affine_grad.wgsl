@@ -1,6 +1,6 @@
 // grad_x = grad_y * scale of a folded batch norm.
-// grad_y is [rows, channels]; affine is [2, channels]: scale, then shift. One thread ROWS rows of one
-// Elem of channels.
+// grad_y is [rows, channels]; affine is [2, channels]: scale, then shift. One thread processes ROWS rows of one Elem
+// of channels.
 
 // import lib/index.wgsl
 

@@ -1,9 +1,9 @@
 // Second pass of the gradients of weight and bias: the chunks' sums added in a fixed order,
 //   grad_bias = sum(g)        grad_weight = sum(g * (x - mean)) / sqrt(var + eps)
-// and what grad_x.wgsl takes of both, in one buffer of [2, channels]:
+// and the means that grad_x.wgsl needs, in one buffer of [2, channels]:
 //   grad_bias / rows            grad_weight / sqrt(var + eps) / rows
 //   plain: one thread an Elem of channels, chunks one by one
-//   tree:  one workgroup an Elem of channels: each thread adds every 64th chunk, then halves meet
+//   tree:  one workgroup an Elem of channels: each thread adds every 64th chunk, then a tree adds the sums
 
 // import lib/index.wgsl
 

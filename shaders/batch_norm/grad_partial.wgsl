@@ -1,8 +1,7 @@
 // First of two passes of the gradients of weight and bias: over one chunk of rows
 //   sum(g)   and   sum(g * (x - mean))        g = grad_y * activation'(v)
-// where v, the activation's input, is found again from x. x and grad_y are [rows, channels]; partials is
-// [chunks, 2, channels]. One thread an Elem of channels of one chunk, channels fastest, so a wave reads
-// whole rows.
+// where v, the activation's input, is recomputed from x. x and grad_y are [rows, channels]; partials is [chunks, 2,
+// channels]. One thread an Elem of channels of one chunk, channels fastest, so a wave reads whole rows.
 
 // import lib/index.wgsl
 // import lib/derivative.wgsl

@@ -1,8 +1,8 @@
-// grad_x of a batch norm over batch statistics, mean and variance differentiated too:
+// grad_x of a batch norm over batch statistics, including the gradients through mean and variance:
 //   g = grad_y * activation'(v)        x^ = (x - mean) / sqrt(var + eps)
 //   grad_x = weight / sqrt(var + eps) * (g - (grad_bias + x^ * grad_weight) / rows)
-// where v, the activation's input, is found again from x, and means is that of grad_merge.wgsl. x and grad_y
-// are [rows, channels]. One thread ROWS rows of one Elem of channels.
+// where v, the activation's input, is recomputed from x, and means comes from grad_merge.wgsl. x and grad_y are
+// [rows, channels]. One thread processes ROWS rows of one Elem of channels.
 
 // import lib/index.wgsl
 // import lib/derivative.wgsl

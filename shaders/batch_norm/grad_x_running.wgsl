@@ -1,7 +1,7 @@
 // grad_x of a batch norm over running statistics, which are constants:
 //   grad_x = grad_y * activation'(v) * weight / sqrt(var + eps)
-// where v, the activation's input, is found again from x; without an activation x, mean and bias are not
-// there. x and grad_y are [rows, channels]. One thread ROWS rows of one Elem of channels.
+// where v, the activation's input, is recomputed from x; without an activation, x, mean and bias are not bound. x and
+// grad_y are [rows, channels]. One thread processes ROWS rows of one Elem of channels.
 
 // import lib/index.wgsl
 // import lib/derivative.wgsl

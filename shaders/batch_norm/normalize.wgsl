@@ -1,6 +1,6 @@
 // y = (x - mean) / sqrt(var + eps) * weight + bias; then residual and activation.
-// x is [rows, channels]. One thread ROWS rows of one Elem of channels, so that the four loads of a channel's
-// numbers serve ROWS rows.
+// x is [rows, channels]. One thread processes ROWS rows of one Elem of channels, so that the four loads of a
+// channel's numbers serve ROWS rows.
 
 // import lib/index.wgsl
 // import lib/norm.wgsl

@@ -1,5 +1,5 @@
-// running = (1 - momentum) * running + momentum * batch, in place; the variance of the batch is made
-// unbiased first: * rows / (rows - 1). One thread a channel.
+// running = (1 - momentum) * running + momentum * batch, in place; the variance of the batch is first made unbiased:
+// * rows / (rows - 1). One thread a channel.
 
 // import lib/index.wgsl
 

@@ -2,7 +2,7 @@
 //   mean = mean_a + delta * n_b / n        squares = squares_a + squares_b + delta^2 * n_a * n_b / n
 // with delta = mean_b - mean_a, n = n_a + n_b; then var = squares / rows, biased.
 //   plain: one thread an Elem of channels, chunks one by one
-//   tree:  one workgroup an Elem of channels: each thread merges every 64th chunk, then halves meet.
+//   tree:  one workgroup an Elem of channels: each thread merges every 64th chunk, then a tree joins the threads.
 //          For GPUs, where 1024 chunks in a row would wait for memory 1024 times.
 
 // import lib/index.wgsl

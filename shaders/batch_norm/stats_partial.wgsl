@@ -40,6 +40,6 @@ fn partial_moments(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_wo
     let mean = sum / f32(end - first);
     partials[chunk * 2u * params.channels + c] = shift + mean;
     let rest = squares - sum * mean;
-    // Not `max`, which would hide a NaN.
+    // `max` would hide a NaN.
     partials[(chunk * 2u + 1u) * params.channels + c] = select(rest, Elem(0.0), rest < Elem(0.0));
 }

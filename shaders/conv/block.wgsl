@@ -1,7 +1,7 @@
-// Convolution as an implicit matrix product, a square a workgroup (lib/block.wgsl): y [pixels, out_channels] = patches
-// [pixels, taps * in_channels] times w [taps * in_channels, out_channels], where patches are read in place.
+// Convolution as an implicit matrix product, one workgroup for each tile (lib/block.wgsl): y [pixels, out_channels] =
+// patches [pixels, taps * in_channels] times w [taps * in_channels, out_channels]. Patches are read in place.
 // Activations NHWC, w HWIO. Needs groups = 1, in_channels and out_channels multiples of 4.
-// Dispatch: a workgroup a square, channels fastest.
+// Dispatch: one workgroup for each tile, channels fastest.
 
 // import lib/block.wgsl
 // import lib/finish4.wgsl
@@ -19,7 +19,8 @@ const RIGHT_ALONG: bool = false;
 
 fn pixels() -> u32 { return params.batch * params.out_height * params.out_width; }
 
-// Row and column of the first tap's input of four output pixels, far outside behind the batch, and the picture's first row.
+// Row and column of the first tap's input for four output pixels (far outside for pixels after the batch), and the
+// image's first row.
 struct Place {
     h: vec4<u32>,
     w: vec4<u32>,

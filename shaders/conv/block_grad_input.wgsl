@@ -1,9 +1,9 @@
-// Gradient of a convolution with respect to its input, as an implicit matrix product, a square a workgroup
+// Gradient of a convolution with respect to its input, as an implicit matrix product, one workgroup for each tile
 // (lib/block.wgsl): a row is an input pixel, a column an input channel; the sum runs over taps and output channels.
-// With a stride, input pixels of equal remainder, a phase, lie under the same taps: each phase is a dispatch of its own.
-// Its taps are FIRST_H, FIRST_H + STEP_H, .., TAPS_H of them, and so for columns.
-// NHWC, w HWIO. Needs groups = 1, in_channels and out_channels multiples of 4.
-// Dispatch: a workgroup a square, channels fastest.
+// With a stride, input pixels of equal remainder, a phase, lie under the same taps: each phase is a dispatch of its
+// own. Its taps are FIRST_H, FIRST_H + STEP_H, .., TAPS_H of them, and the same along columns. NHWC, w HWIO. Needs
+// groups = 1, in_channels and out_channels multiples of 4.
+// Dispatch: one workgroup for each tile, channels fastest.
 
 // import lib/block.wgsl
 // import lib/phase.wgsl
@@ -24,8 +24,8 @@ const RIGHT_ALONG: bool = true;
 
 fn pixels() -> u32 { return params.batch * phase_height() * phase_width(); }
 
-// Row and column of four input pixels, counted from the padding's corner, far outside behind the batch, and the first row
-// of the picture in dy.
+// Row and column of four input pixels, counted from the padding's corner (far outside for pixels after the batch),
+// and the first row of the image in dy.
 struct Place {
     h: vec4<u32>,
     w: vec4<u32>,
@@ -52,7 +52,7 @@ fn upstream(at: u32, inside: bool) -> vec4<f32> {
 
 fn left(p: Place, k: u32, end: u32) -> mat4x4<f32> {
     let quads = params.out_channels / 4u;
-    // Below 0 they wrap around, and stay far above the height when divided.
+    // Negative values wrap around, and stay far above the height when divided.
     let h = (p.h - tap_h(k) * DILATION_H) / STRIDE_H;
     let w = (p.w - tap_w(k) * DILATION_W) / STRIDE_W;
     let inside = (h < vec4<u32>(params.out_height)) & (w < vec4<u32>(params.out_width)) & vec4<bool>(k < end);

@@ -1,8 +1,8 @@
-// Gradient of a convolution with respect to its weight, as an implicit matrix product, a square a workgroup
-// (lib/block.wgsl): a row is a tap and an input channel, a column an output channel; the sum runs over output pixels,
-// which are split where the weight has few squares: each split writes its own partial sum, matmul/reduce.wgsl adds them in
-// order. NHWC, w HWIO. Needs groups = 1, in_channels and out_channels multiples of 4.
-// Dispatch: a workgroup a square and split, channels fastest.
+// Gradient of a convolution with respect to its weight, as an implicit matrix product, one workgroup for each tile
+// (lib/block.wgsl): a row is a tap and an input channel, a column an output channel; the sum runs over output pixels.
+// Where the weight has few tiles, the sum is split: each split writes its own partial sum, and matmul/reduce.wgsl
+// adds them in order. NHWC, w HWIO. Needs groups = 1, in_channels and out_channels multiples of 4.
+// Dispatch: one workgroup for each tile and split, channels fastest.
 
 // import lib/block.wgsl
 // import lib/window.wgsl
@@ -14,7 +14,7 @@ const RIGHT_ALONG: bool = false;
 @group(0) @binding(2) var<storage, read> grad_y: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> grad_w: array<vec4<f32>>;
 
-// The tap and quad of channels of four rows of the weight; beyond the edge the last ones repeat and are not stored.
+// The tap and quad of channels of four rows of the weight; after the edge the last ones repeat and are not stored.
 struct Place {
     kh: u32,
     kw: u32,

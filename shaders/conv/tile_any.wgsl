@@ -1,5 +1,5 @@
-// The implicit matrix product of tile.wgsl for any number of input channels (a picture has 3): the
-// patches are read element by element, the weights four output channels at a time.
+// The implicit matrix product of tile.wgsl for any number of input channels (an image has 3): the patches are read
+// element by element, the weights four output channels at a time.
 // Needs groups = 1 and out_channels a multiple of 4. Dispatch: a thread a tile, channels fastest.
 
 // import lib/index.wgsl

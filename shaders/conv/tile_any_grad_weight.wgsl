@@ -1,5 +1,5 @@
-// The weight gradient of tile_grad_weight.wgsl for any number of input channels (a picture has 3): a row is
-// one element of the flattened (tap, input channel), so a tile may span taps. One pixel at a time.
+// The weight gradient of tile_grad_weight.wgsl for any number of input channels (an image has 3): a row is one
+// element of the flattened (tap, input channel), so a tile may span taps. One pixel at a time.
 // Needs groups = 1 and out_channels a multiple of 4. Dispatch: a thread a tile and split.
 
 // import lib/index.wgsl
@@ -10,7 +10,7 @@
 @group(0) @binding(2) var<storage, read> grad_y: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> grad_w: array<vec4<f32>>;
 
-// The element of the patch under output pixel p that row `k` (tap, channel) of the weight meets.
+// The element of the patch under output pixel p that belongs to row `k` (tap, channel) of the weight.
 fn load_x(p: Pixel, k: u32) -> f32 {
     let tap = k / params.in_channels;
     let offset = input_under(p, tap / KERNEL_W, tap % KERNEL_W);

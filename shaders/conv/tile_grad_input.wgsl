@@ -1,5 +1,5 @@
-// Gradient of a convolution with respect to its input, as an implicit matrix product: a row is an input
-// pixel, a column an input channel; the sum runs over taps and output channels. With a stride, input pixels of equal
+// Gradient of a convolution with respect to its input, as an implicit matrix product: a row is an input pixel, a
+// column an input channel; the sum runs over taps and output channels. With a stride, input pixels of equal
 // remainder, a phase, lie under the same taps: each phase is a dispatch of its own, and does no work for the others.
 // One thread holds 8 neighbouring input pixels of a phase x 16 input channels. NHWC, w HWIO.
 // Needs groups = 1, in_channels and out_channels multiples of 4. Dispatch: a thread a tile, channels fastest.
@@ -18,7 +18,7 @@ fn store(value: vec4<f32>, p: Pixel, quad: u32) {
     grad_x[index_of(placed(p), params.in_height, params.in_width) * quads + quad] = value;
 }
 
-// Whether a tap lies over pixels of the phase: `kernel` and `padding` of one axis. Nothing is subtracted below 0.
+// Whether a tap lies over pixels of the phase: `kernel` and `padding` of one axis. No subtraction goes below 0.
 fn covers(k: u32, kernel: u32, dilation: u32, stride: u32, phase: u32, padding: u32) -> bool {
     return (phase + padding + kernel * dilation * stride - k * dilation) % stride == 0u;
 }
@@ -47,7 +47,7 @@ fn grad_input(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgro
     let p7 = next(p6, height, width);
     let quads = params.out_channels / 4u;
     let scale = i32(quads);
-    // Four rows of w for each of the tile's four quads; beyond the edge the last ones repeat.
+    // Four rows of w for each of the tile's four quads; after the edge the last ones repeat.
     let bottom = params.in_channels / 4u - 1u;
     let c0 = min(quad + 0u, bottom) * 4u * quads;
     let c1 = min(quad + 1u, bottom) * 4u * quads;

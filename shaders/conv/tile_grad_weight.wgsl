@@ -62,7 +62,7 @@ fn grad_weight(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgr
         if BY_PLACE && all(vec4(o0, o1, o2, o3) < vec4(0)) { continue; }
         let l = transpose(mat4x4<f32>(load_x(o0, left), load_x(o1, left), load_x(o2, left), load_x(o3, left)));
         let r = transpose(mat4x4<f32>(load_x(o0, right), load_x(o1, right), load_x(o2, right), load_x(o3, right)));
-        // Pixels beyond the end count as zero on the left, so the right may repeat the first one.
+        // Pixels after the end are zero in the left operand, so the right operand may repeat the first one.
         let y0 = index_of(p0, params.out_height, params.out_width) * quads;
         let y1 = select(y0, index_of(p1, params.out_height, params.out_width) * quads, row + 1u < end);
         let y2 = select(y0, index_of(p2, params.out_height, params.out_width) * quads, row + 2u < end);

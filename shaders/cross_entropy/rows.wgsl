@@ -30,14 +30,14 @@ fn losses(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups)
         exponentials += exp(x);
         sum += x;
     }
-    // All relative to `top`, which cancels.
+    // All values relative to `top`, which cancels.
     let lse = log(exponentials);
     let hard = lse - (logits[first + labels[row]] - top);
     let soft = lse - sum / f32(params.classes);
     out[row] = weights[row] * ((1.0 - params.smoothing) * hard + params.smoothing * soft);
 }
 
-// 1 where the largest logit is the label's (the first of equals counts) and the row has weight
+// 1 where the largest logit is the label's (the first of equal ones counts) and the row's weight is positive
 @compute @workgroup_size(WORKGROUP)
 fn hits(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let row = linear_index(id, groups);

@@ -1,6 +1,6 @@
-// Depthwise 3x3 with stride 1, one pixel of padding and at most eight columns: a thread walks down all rows of a picture,
-// of four channels, and loads each pixel once, none of the padding. FLIPPED, it is the gradient of the input.
-// Dispatch: a thread a picture and four channels, channels fastest.
+// Depthwise 3x3 with stride 1, one pixel of padding and at most eight columns: a thread walks down all rows of four
+// channels of an image. It loads each pixel once, and none of the padding. FLIPPED: the gradient of the input.
+// Dispatch: one thread for an image and four channels, channels fastest.
 
 // import lib/index.wgsl
 // import lib/finish4.wgsl
@@ -43,7 +43,7 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups
     let w6 = weight(6u, c); let w7 = weight(7u, c); let w8 = weight(8u, c);
     let pitch = WIDTH * quads;
     var at = n * params.in_height * pitch + c;
-    // What the rows so far give to the row above the next one (a) and to that one (b).
+    // The sums of the rows so far for the row above the next one (a) and for the next one (b).
     let first = load_x(at, quads);
     var a = across(first, w3, w4, w5);
     var b = across(first, w0, w1, w2);

@@ -1,6 +1,6 @@
-// The weight gradient for the maps of rows.wgsl: a thread walks down all rows of `split_rows` pictures one after the
-// other, of four channels, and loads each pixel of x and dy once. Each split of the pictures has partial sums of its
-// own, which matmul/reduce.wgsl adds in order. Dispatch: channels fastest, then splits.
+// The weight gradient for the maps of rows.wgsl: a thread walks down all rows of four channels of `split_rows` images
+// in order, and loads each pixel of x and dy once. Each split of the images has partial sums of its own, which
+// matmul/reduce.wgsl adds in order. Dispatch: channels fastest, then splits.
 
 // import lib/index.wgsl
 // import lib/row.wgsl

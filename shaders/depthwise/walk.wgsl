@@ -1,10 +1,10 @@
-// Depthwise 3x3 without dilation, stride 1 or 2: a thread walks along LINES output rows of four channels and loads every
-// pixel of the columns that it meets once. What a column gives to the outputs left of it waits in registers. Along rows
-// and not down columns, since neighbours in memory come from it one after the other: with 32 channels and memory that is
-// in no cache, nearly three times as fast on software Vulkan.
+// Depthwise 3x3 without dilation, stride 1 or 2: a thread walks along LINES output rows of four channels and loads
+// every pixel of its columns once. Registers hold the contributions of a column to the outputs left of it. Threads
+// walk along rows and not down columns, since neighbours in memory are then loaded one after the other: with 32
+// channels and uncached memory, nearly three times as fast on software Vulkan.
 // FLIPPED, and with the roles of x and y exchanged, `walk_1` is the gradient of the input at stride 1.
-// `split_rows` are output columns of one thread, `splits` threads beside one another. Dispatch: channels fastest, then
-// splits, then strips of rows.
+// `split_rows` are output columns of one thread, `splits` the number of threads beside one another. Dispatch:
+// channels fastest, then splits, then strips of rows.
 
 // import lib/index.wgsl
 // import lib/finish4.wgsl
@@ -19,7 +19,7 @@ override FLIPPED: bool = false;
 @group(0) @binding(5) var<storage, read> residual: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>;
 
-// Where a thread begins and ends: picture, first output row, output columns, channel quad.
+// The work of a thread: image, first output row, output columns, channel quad.
 struct Start {
     n: u32,
     row: u32,
@@ -57,7 +57,7 @@ fn put(value: vec4<f32>, row: i32, at: u32, c: u32) {
     y[i] = finish4(value, c, params.in_channels / 4u, i);
 }
 
-// Outputs of a column; rows behind the last one are left out.
+// Outputs of a column; rows after the last one are not stored.
 fn store(v0: vec4<f32>, v1: vec4<f32>, v2: vec4<f32>, v3: vec4<f32>, s: Start, column: u32) {
     let at = column * (params.in_channels / 4u) + s.c;
     put(v0, y_line(s.n, s.row), at, s.c);
@@ -81,10 +81,10 @@ fn walk_1(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups)
     let o3 = x_line(s.n, top + 3u);
     let o4 = x_line(s.n, top + 4u);
     let o5 = x_line(s.n, top + 5u);
-    // Of the column that began two input columns ago (a), one ago (b).
+    // Sums of the column that began two input columns ago (a), and one ago (b).
     var a0 = vec4<f32>(0.0); var a1 = vec4<f32>(0.0); var a2 = vec4<f32>(0.0); var a3 = vec4<f32>(0.0);
     var b0 = vec4<f32>(0.0); var b1 = vec4<f32>(0.0); var b2 = vec4<f32>(0.0); var b3 = vec4<f32>(0.0);
-    // Columns are counted from the padding's corner; none of the padding is loaded.
+    // Columns are counted from the padding's corner; the padding is not loaded.
     let first = max(s.begin, params.pad_left);
     let last = clamp(params.in_width + params.pad_left, first, s.end + 2u);
     for (var k = first; k < last; k++) {
@@ -133,9 +133,9 @@ fn walk_2(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups)
     let o6 = x_line(s.n, top + 6u);
     let o7 = x_line(s.n, top + 7u);
     let o8 = x_line(s.n, top + 8u);
-    // What the columns so far give to the outputs of the last even one.
+    // The sums of the columns so far for the outputs of the last even column.
     var a0 = vec4<f32>(0.0); var a1 = vec4<f32>(0.0); var a2 = vec4<f32>(0.0); var a3 = vec4<f32>(0.0);
-    // An even column ends an output, but the first, and begins the next. None of the padding is loaded.
+    // Every even column except the first ends an output, and begins the next. The padding is not loaded.
     let first = max(s.begin * 2u, params.pad_left);
     let last = clamp(params.in_width + params.pad_left, first, s.end * 2u + 1u);
     for (var k = first; k < last; k++) {

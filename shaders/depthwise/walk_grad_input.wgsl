@@ -1,13 +1,13 @@
-// Gradient of a depthwise 3x3 convolution at stride 2 with respect to its input. With u = column + padding, an even column
-// u = 2p gets dy[p] w[0] + dy[p - 1] w[2], an odd one u = 2p + 1 gets dy[p] w[1]; rows likewise. A thread walks along four
-// rows of x, of four channels, two columns at a time, and loads the three rows of dy that they meet once.
-// `split_rows` are pairs of columns of one thread, `splits` threads beside one another. Dispatch: channels fastest, then
-// splits, then strips of rows.
+// Gradient of a depthwise 3x3 convolution at stride 2 with respect to its input. With u = column + padding, an even
+// column u = 2p gets dy[p] w[0] + dy[p - 1] w[2], an odd one u = 2p + 1 gets dy[p] w[1]; rows likewise. A thread
+// walks along four rows of x, of four channels, two columns at a time, and loads their three rows of dy once.
+// `split_rows` are pairs of columns of one thread, `splits` the number of threads beside one another. Dispatch:
+// channels fastest, then splits, then strips of rows.
 
 // import lib/index.wgsl
 // import lib/lines.wgsl
 
-// Whether the first row and the first column of x are odd: the padding is.
+// Whether the first row and the first column of x are odd: whether the padding is.
 override ODD_TOP: bool = true;
 override ODD_LEFT: bool = true;
 
@@ -36,7 +36,8 @@ fn upstream(row: i32, p: u32, c: u32) -> vec4<f32> {
     return select(vec4<f32>(0.0), grad_y[select(0u, u32(row) + p * (params.in_channels / 4u), inside) + c], inside);
 }
 
-// What a column of dy gives to four rows of x by a column of taps: an even row has two taps, an odd one the middle one.
+// The contribution of a column of dy to four rows of x by a column of taps: an even row has two taps, an odd one the
+// middle one.
 fn spread(d: Column, w0: vec4<f32>, w1: vec4<f32>, w2: vec4<f32>) -> Four {
     if ODD_TOP { return Four(d.a * w1, d.b * w0 + d.a * w2, d.b * w1, d.c * w0 + d.b * w2); }
     return Four(d.b * w0 + d.a * w2, d.b * w1, d.c * w0 + d.b * w2, d.c * w1);

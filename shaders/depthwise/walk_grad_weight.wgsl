@@ -1,7 +1,7 @@
-// Gradient of a depthwise 3x3 convolution, stride 1 or 2, with respect to its weight. A thread walks along LINES output
-// rows of four channels and sums all nine taps: each pixel of x and dy is loaded once a thread. It does so for
-// `split_rows` pictures one after the other; every strip and every split of the pictures has partial sums of its own,
-// which matmul/reduce.wgsl adds in order. Dispatch: channels fastest, then strips, then splits.
+// Gradient of a depthwise 3x3 convolution, stride 1 or 2, with respect to its weight. A thread walks along LINES
+// output rows of four channels and sums all nine taps: it loads each pixel of x and dy once. It does so for
+// `split_rows` images in order. Every strip and every split of the images has partial sums of its own, which
+// matmul/reduce.wgsl adds in order. Dispatch: channels fastest, then strips, then splits.
 
 // import lib/index.wgsl
 // import lib/lines.wgsl
@@ -65,7 +65,7 @@ fn walk_1(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups)
     let top = row - params.pad_top;
     let begin = partial / strips() * params.split_rows;
     let end = min(begin + params.split_rows, params.batch);
-    // Columns of x that meet an output.
+    // Columns of x that an output reads.
     let last = min(params.in_width + params.pad_left, params.out_width + 2u);
     var t: Taps;
     for (var n = begin; n < end; n++) {

@@ -7,9 +7,9 @@
 struct Params {
     quads: u32,     // ceil(elements / 4)
     threshold: u32, // p * 2^24
-    salt: u32,      // tells layers apart
+    salt: u32,      // differs between layers
     scale: f32,     // 1 / (1 - p)
-    unit: u32,      // elements that share a draw: 1, or those of a picture
+    unit: u32,      // elements that share a draw: 1, or those of an image
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -1,5 +1,5 @@
-// Pictures from bytes: y = byte * scale[c] + shift[c], channels interleaved (red, green, blue).
-// A thread takes one word of four bytes; the channel of element 4 i + j is (i + j) mod 3.
+// Images from bytes: y = byte * scale[c] + shift[c], channels interleaved (red, green, blue). A thread processes one
+// word of four bytes; the channel of element 4 i + j is (i + j) mod 3.
 
 // import lib/index.wgsl
 

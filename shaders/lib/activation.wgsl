@@ -1,6 +1,6 @@
-// Activations of the six families, chosen by an id that the host specialises.
-// The ids are those of `Activation` in src/ops/activation.rs. `select`, not `max` and `clamp`, which turn a NaN into a
-// number: what is wrong must stay visible, as on the CPU and in PyTorch.
+// Activations of the CNN families, chosen by an id that the host specialises. The ids are those of `Activation` in
+// src/ops/activation.rs. `max` and `clamp` would turn a NaN into a number; `select` keeps it, so that errors stay
+// visible, as on the CPU and in PyTorch.
 
 override ACTIVATION: u32 = 0u;
 

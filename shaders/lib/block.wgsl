@@ -1,14 +1,14 @@
-// A square of a matrix product by one workgroup, for devices whose workgroup memory is fast: 4 SIDE_QUADS rows by as
-// many columns, of which a thread holds 8 x 8 in registers. The summed dimension goes by in steps of DEPTH: half of the
-// threads fetch the step's part of the left operand and half that of the right one, 4 x 4 numbers each, into registers
-// while all multiply the step before from workgroup memory. (The shape of CUTLASS' SIMT kernels: 128 x 128 x 16 by 256
-// threads, 64 x 64 x 8 by 64.)
+// A tile of a matrix product by one workgroup, for devices whose workgroup memory is fast: 4 SIDE_QUADS rows by as
+// many columns, of which a thread holds 8 x 8 in registers. The summed dimension is processed in steps of DEPTH. Half
+// of the threads load the step's part of the left operand, the other half that of the right one, 4 x 4 numbers each,
+// into registers, while all threads multiply the previous step from workgroup memory. (The shape of CUTLASS' SIMT
+// kernels: 128 x 128 x 16 by 256 threads, 64 x 64 x 8 by 64.)
 //
-// The importing file has `Place` and `place(quad)`, what a thread keeps of the four rows of a quad, and the operands as
-// blocks of four steps k, .., k + 3: `left(place, k, end)` of four rows, `right(quad, k, end)` of four columns; a
-// matrix column is a step. Beyond `end` the left one is zero, and the right one any number. LEFT_ALONG and RIGHT_ALONG
-// say whether neighbours in memory lie along the sum; threads then go along it, too. `store(value, part, row, quad)`
-// writes four columns of a row and checks the edges.
+// The importing file defines `Place` and `place(quad)`, a thread's data on the four rows of a quad. It defines the
+// operands as blocks of four steps k, .., k + 3: `left(place, k, end)` of four rows, `right(quad, k, end)` of four
+// columns; a matrix column is a step. At and after `end` the left one is zero, and the right one any number.
+// LEFT_ALONG and RIGHT_ALONG say whether neighbours in memory lie along the sum; threads then go along it, too.
+// `store(value, part, row, quad)` writes four columns of a row and checks the edges.
 
 // import lib/index.wgsl
 
@@ -16,8 +16,8 @@ override SIDE_QUADS: u32 = 32u;
 override DEPTH: u32 = 16u;
 override TILE_QUADS: u32 = 512u; // SIDE_QUADS * DEPTH
 
-// Row k has the step's quads. They are shuffled by k / 4, so that neither writing a block nor reading a row meets the
-// same memory bank twice.
+// Row k has the step's quads. They are permuted by k / 4, so that neither writing a block nor reading a row accesses
+// the same memory bank twice.
 var<workgroup> left_tile: array<vec4<f32>, TILE_QUADS>;
 var<workgroup> right_tile: array<vec4<f32>, TILE_QUADS>;
 
@@ -39,24 +39,24 @@ fn multiply(t: ptr<function, Block>, a0: vec4<f32>, a1: vec4<f32>, b0: vec4<f32>
     (*t).c70 += a1.w * b0; (*t).c71 += a1.w * b1;
 }
 
-// The square of this workgroup: number of the dispatch's workgroup, all threads alike.
+// The tile of this workgroup: number of the dispatch's workgroup, the same in all threads.
 fn square(group: vec3<u32>, groups: vec3<u32>) -> u32 {
     return group.x + group.y * groups.x;
 }
 
-// The square whose first quads are `row` and `column`: its sum over begin .. end, stored as `part`. `l` is the thread.
+// The tile whose first quads are `row` and `column`: its sum over begin .. end, stored as `part`. `l` is the thread.
 fn multiply_square(l: u32, part: u32, row: u32, column: u32, begin: u32, end: u32) {
     let half = WORKGROUP / 2u;
     let fetches_left = l < half;
     let b = l % half;
-    // Which block of a step this thread fetches: quad of rows or columns, quad of steps.
+    // The block of a step that this thread loads: quad of rows or columns, quad of steps.
     let along = select(RIGHT_ALONG, LEFT_ALONG, fetches_left);
     let step = select(b / SIDE_QUADS, b % (DEPTH / 4u), along);
     let quad = select(b % SIDE_QUADS, b / (DEPTH / 4u), along);
     let to = step * 4u * SIDE_QUADS + (quad ^ (step * 2u));
     var here: Place;
     if fetches_left { here = place(row + quad); }
-    // Threads of 32 neighbours hold 4 x 8 blocks of results: few different quads to read.
+    // 32 neighbouring threads hold 4 x 8 blocks of results, so that they read few different quads.
     let wide = SIDE_QUADS / 16u;
     let x = l % 8u + l / 32u % wide * 8u;
     let y = l / 8u % 4u + l / (32u * wide) * 4u;

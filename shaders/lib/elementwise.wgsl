@@ -1,5 +1,4 @@
-// For kernels that are written once for four channels a thread and for one: `Elem` is a knob, and
-// everything below is spelled so that it holds for both.
+// For kernels that process four channels a thread or one: `Elem` is a knob, and everything below is valid for both.
 
 // import lib/activation.wgsl
 

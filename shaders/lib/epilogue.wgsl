@@ -1,4 +1,4 @@
-// What happens to a result before it is stored, each part specialised away where it is not wanted:
+// The work on a result before it is stored; parts that are not used are specialised away:
 //   v = (v + bias[c]) * scale[c] + shift[c];  v = v + residual;  v = activation(v)
 // finish4.wgsl and finish1.wgsl apply it to four channels or one.
 

@@ -1,5 +1,5 @@
-// Where am I? Dispatches are folded into two dimensions where one would exceed the device's limit
-// of workgroups per dimension, so a kernel's linear index spans x and y.
+// The linear index of a thread. Dispatches are folded into two dimensions where one would exceed the device's limit
+// of workgroups per dimension, so the index spans x and y.
 
 // Workgroup size along x; every kernel uses this one number.
 override WORKGROUP: u32 = 64u;

@@ -2,13 +2,13 @@
 
 // import lib/window.wgsl
 
-// Output rows of a strip, 3 or 4: what leaves fewer of the last strip empty.
+// Output rows of a strip, 3 or 4: the number that leaves fewer rows of the last strip empty.
 override LINES: u32 = 4u;
 
-// How many there are in a picture.
+// Number of strips in an image.
 fn strips() -> u32 { return (params.out_height + LINES - 1u) / LINES; }
 
-// Where a row begins, counted in vec4, or -1 outside of a picture of `height` rows; 'below 0' wraps around.
+// Where a row begins, counted in vec4, or -1 outside of an image of `height` rows; 'below 0' wraps around.
 fn line(n: u32, row: u32, height: u32, width: u32) -> i32 {
     let quads = params.in_channels / 4u;
     return select(-1, i32((n * height + row) * width * quads), row < height);

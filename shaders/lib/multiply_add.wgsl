@@ -1,5 +1,5 @@
-// Nothing but multiply-adds: eight chains of an Elem that do not wait for each other. Whoever imports this declares
-// Elem, four numbers of the type that is measured.
+// Only multiply-adds: eight independent chains of an Elem. The importing file declares Elem, four numbers of the
+// measured type.
 
 // import lib/index.wgsl
 

@@ -1,7 +1,7 @@
-// A batch norm's result before its epilogue, v = (x - center) * scale + shift: one text for the kernel that stores
-// it and for the gradients that find it again from x, so that both see the same bits.
-// Batch statistics: (x - mean) * scale + bias, which loses no digits where |mean| is far larger than the
-// deviation. Running statistics: x * scale + shift, as PyTorch has it and as it folds; see lib/shift.wgsl.
+// A batch norm's result before its epilogue, v = (x - center) * scale + shift. The kernel that stores it and the
+// gradients that recompute it from x share this code, so that both have the same bits. Batch statistics: (x - mean) *
+// scale + bias, which loses no digits where |mean| is far larger than the deviation. Running statistics: x * scale +
+// shift, as in PyTorch and as in the folded form; see lib/shift.wgsl.
 
 // import lib/elementwise.wgsl
 // import lib/shift.wgsl

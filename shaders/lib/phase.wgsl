@@ -6,11 +6,11 @@
 override PHASE_H: u32 = 0u;
 override PHASE_W: u32 = 0u;
 
-// How many a picture has.
+// Number of pixels of the phase in an image.
 fn phase_height() -> u32 { return (params.in_height + STRIDE_H - 1u - PHASE_H) / STRIDE_H; }
 fn phase_width() -> u32 { return (params.in_width + STRIDE_W - 1u - PHASE_W) / STRIDE_W; }
 
-// A pixel of the phase, in its place in the picture.
+// A pixel of the phase, at its position in the image.
 fn placed(p: Pixel) -> Pixel {
     return Pixel(p.n, p.h * STRIDE_H + PHASE_H, p.w * STRIDE_W + PHASE_W);
 }

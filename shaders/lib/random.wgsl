@@ -1,6 +1,6 @@
-// Counter-based random numbers: a draw is a pure function of a key and a counter.
-// PCG-RXS-M-XS (O'Neill 2014; Jarzynski and Olano 2020), twice, so that neighbouring counters and
-// neighbouring keys are unrelated. The twin is `pcg` in src/ops/dropout.rs.
+// Counter-based random numbers: a draw is a pure function of a key and a counter. PCG-RXS-M-XS (O'Neill 2014;
+// Jarzynski and Olano 2020), applied twice, so that neighbouring counters and neighbouring keys are unrelated. `pcg`
+// in src/ops/dropout.rs is the same function.
 
 fn pcg(input: u32) -> u32 {
     let state = input * 747796405u + 2891336453u;

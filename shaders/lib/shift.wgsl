@@ -1,7 +1,7 @@
-// bias - mean * scale with one rounding, whether or not the device fuses multiply and add: both factors
-// are cut into halves of 12 bits, whose products are exact, and the largest is subtracted first.
-// A channel whose input is dead keeps its sign so, as with PyTorch, and with it the derivative of the relu
-// behind it. The importing file declares Elem and Word (vec4<f32> and vec4<u32>, or f32 and u32).
+// bias - mean * scale with one rounding, whether or not the device fuses multiply and add: both factors are split
+// into halves of 12 bits, whose products are exact, and the largest product is subtracted first. So a channel whose
+// input is constant keeps its sign, as in PyTorch, and with it the derivative of the relu after it. The importing
+// file declares Elem and Word (vec4<f32> and vec4<u32>, or f32 and u32).
 
 fn upper(x: Elem) -> Elem {
     return bitcast<Elem>(bitcast<Word>(x) & Word(0xfffff000u));

@@ -1,6 +1,6 @@
-// The register tile of every matrix kernel: 8 rows x 16 columns of a product, held by one thread as
-// 32 vec4. Unrolled in the text, because WGSL has no unroll hint: on software Vulkan this form runs
-// at 30-35 GFLOP/s where the same loops over arrays run at 10-12.
+// The register tile of every matrix kernel: 8 rows x 16 columns of a product, held by one thread as 32 vec4. It is
+// unrolled by hand, because WGSL has no unroll hint: on software Vulkan this form runs at 30-35 GFLOP/s, the same
+// loops over arrays at 10-12.
 
 struct Tile {
     c00: vec4<f32>, c01: vec4<f32>, c02: vec4<f32>, c03: vec4<f32>,

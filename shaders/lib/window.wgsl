@@ -1,4 +1,4 @@
-// Geometry of a window that slides over NHWC pixels, and the walk along the pixels of a batch.
+// Geometry of a window that slides over NHWC pixels, and iteration over the pixels of a batch.
 
 override KERNEL_H: u32 = 3u;
 override KERNEL_W: u32 = 3u;
@@ -6,8 +6,8 @@ override STRIDE_H: u32 = 1u;
 override STRIDE_W: u32 = 1u;
 override DILATION_H: u32 = 1u;
 override DILATION_W: u32 = 1u;
-// Whether pixels are counted place by place, the pictures of a batch fastest, and not picture by picture. On small maps
-// the pixels of a tile then lie in the padding together, and their products are left away.
+// Whether pixels are ordered by position, the images of a batch fastest, and not image by image. On small maps the
+// pixels of a tile then lie in the padding together, and their products are skipped.
 override BY_PLACE: bool = false;
 
 struct Params {
@@ -27,7 +27,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 
-// A pixel of a batch: picture, row, column. Walking costs no division.
+// A pixel of a batch: image, row, column. Moving to the next pixel needs no division.
 struct Pixel {
     n: u32,
     h: u32,
@@ -56,7 +56,7 @@ fn next(p: Pixel, height: u32, width: u32) -> Pixel {
     return Pixel(p.n + select(0u, 1u, wrap_h), select(h, 0u, wrap_h), select(p.w + 1u, 0u, wrap_w));
 }
 
-// Whether the walk has left the batch.
+// Whether the position lies after the batch.
 fn behind(p: Pixel, height: u32) -> bool {
     return select(p.n >= params.batch, p.h >= height, BY_PLACE);
 }
@@ -66,8 +66,8 @@ fn index_of(p: Pixel, height: u32, width: u32) -> u32 {
     return (p.n * height + p.h) * width + p.w;
 }
 
-// Index of the input pixel under tap (kh, kw) of output pixel p, or -1 where it lies in the padding
-// or p lies behind the batch. Unsigned wrap-around makes 'below 0' 'above height'.
+// Index of the input pixel under tap (kh, kw) of output pixel p, or -1 where it lies in the padding or p lies after
+// the batch. Unsigned wrap-around makes 'below 0' 'above height'.
 fn input_under(p: Pixel, kh: u32, kw: u32) -> i32 {
     let h = p.h * STRIDE_H + kh * DILATION_H - params.pad_top;
     let w = p.w * STRIDE_W + kw * DILATION_W - params.pad_left;

@@ -1,6 +1,6 @@
-// Winograd's F(2x2, 3x3): tiles of 2x2 results from 4x4 source pixels, in three passes over some pictures of a
-// batch. Activations NHWC; transformed pixels [16][tile][in_quads], products [16][tile][out_quads], transformed
-// weights [16][panel][in_channels][16 columns].
+// Winograd's F(2x2, 3x3): tiles of 2x2 results from 4x4 source pixels, in three passes over some images of a batch.
+// Activations NHWC; transformed pixels [16][tile][in_quads], products [16][tile][out_quads], transformed weights
+// [16][panel][in_channels][16 columns].
 
 struct Params {
     pictures: u32,      // of this dispatch
@@ -13,7 +13,7 @@ struct Params {
     out_quads: u32,
     pad_top: u32,
     pad_left: u32,
-    tile_rows: u32,     // of one picture
+    tile_rows: u32,     // of one image
     tile_columns: u32,
 }
 
@@ -23,7 +23,7 @@ fn tiles() -> u32 {
     return params.pictures * params.tile_rows * params.tile_columns;
 }
 
-// A row or column of a tile becomes one of its four sums or differences.
+// Transforms a row or column of a tile: one of its four sums or differences.
 struct Four {
     a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>,
 }

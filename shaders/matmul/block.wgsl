@@ -1,6 +1,6 @@
-// y = x w, a square a workgroup (lib/block.wgsl): linear layers and 1x1 convolutions on GPUs. Row-major: x [rows, depth],
-// w [depth, columns], y [rows, columns], depth and columns multiples of 4; parts of w as in tile.wgsl.
-// Dispatch: a workgroup a square, columns fastest.
+// y = x w, one workgroup for each tile (lib/block.wgsl): linear layers and 1x1 convolutions on GPUs. Row-major: x
+// [rows, depth], w [depth, columns], y [rows, columns], depth and columns multiples of 4; parts of w as in tile.wgsl.
+// Dispatch: one workgroup for each tile, columns fastest.
 
 // import lib/block.wgsl
 // import lib/finish4.wgsl
@@ -26,7 +26,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read> residual: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>;
 
-// Where the four rows begin; rows beyond the edge repeat the last one and are not stored.
+// Where the four rows begin; rows after the edge repeat the last one and are not stored.
 struct Place {
     rows: vec4<u32>,
 }

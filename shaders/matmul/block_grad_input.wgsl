@@ -1,5 +1,5 @@
-// dx = dy w^T, a square a workgroup (lib/block.wgsl): a row is a row of dy, a column one of x; the sum runs over the
-// columns of w. See block.wgsl. Dispatch: a workgroup a square, columns fastest.
+// dx = dy w^T, one workgroup for each tile (lib/block.wgsl): a row is a row of dy, a column a column of dx; the sum
+// runs over the columns of w. See block.wgsl. Dispatch: one workgroup for each tile, columns fastest.
 
 // import lib/block.wgsl
 
@@ -19,7 +19,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> w: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> grad_x: array<vec4<f32>>;
 
-// Where the four rows of dy begin; rows beyond the edge repeat the last one and are not stored.
+// Where the four rows of dy begin; rows after the edge repeat the last one and are not stored.
 struct Place {
     rows: vec4<u32>,
 }

@@ -1,6 +1,6 @@
-// dw = x^T dy, a square a workgroup (lib/block.wgsl): a row is a column of x, a column one of dy; the sum runs over rows,
-// which are split where dw has few squares: each split writes its own partial dw, reduce.wgsl adds them in order.
-// See block.wgsl. Dispatch: a workgroup a square and split, columns fastest.
+// dw = x^T dy, one workgroup for each tile (lib/block.wgsl): a row is a column of x, a column a column of dy; the sum
+// runs over rows. Where dw has few tiles, the rows are split: each split writes its own partial dw, and reduce.wgsl
+// adds them in order. See block.wgsl. Dispatch: one workgroup for each tile and split, columns fastest.
 
 // import lib/block.wgsl
 
@@ -22,7 +22,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> grad_y: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> grad_w: array<vec4<f32>>;
 
-// Quad within a row of x; beyond the edge the last one repeats and is not stored.
+// Quad within a row of x; after the edge the last one repeats and is not stored.
 struct Place {
     quad: u32,
 }

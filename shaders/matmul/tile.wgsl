@@ -2,8 +2,8 @@
 // Row-major: x [rows, depth], w [depth, columns], y [rows, columns], depth and columns multiples of 4. The sum
 // runs over depth: vec4 of x along depth, vec4 of w along columns. Dispatch: a thread a tile, columns fastest.
 // The gradients are tile_grad_input.wgsl and tile_grad_weight.wgsl.
-// w may be one part of a matrix split by rows: then x is addressed at `depth_offset`
-// within rows of `depth_stride`, and each part adds to what earlier parts gave.
+// w may be one part of a matrix split by rows. Then x is addressed at `depth_offset` within rows of `depth_stride`,
+// and each part adds to the sums of earlier parts.
 
 // import lib/index.wgsl
 // import lib/tile.wgsl
@@ -55,7 +55,7 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups
     let o5 = min(row + 5u, last) * stride + first;
     let o6 = min(row + 6u, last) * stride + first;
     let o7 = min(row + 7u, last) * stride + first;
-    // Columns beyond the edge repeat the last quad and are not stored.
+    // Columns after the edge repeat the last quad and are not stored.
     let q0 = quad;
     let q1 = min(quad + 1u, quads - 1u);
     let q2 = min(quad + 2u, quads - 1u);

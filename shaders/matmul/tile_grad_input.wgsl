@@ -39,7 +39,7 @@ fn grad_input(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgro
     let o5 = min(row + 5u, last) * quads;
     let o6 = min(row + 6u, last) * quads;
     let o7 = min(row + 7u, last) * quads;
-    // Four rows of w for each of the tile's four quads; beyond the edge the last ones repeat.
+    // Four rows of w for each of the tile's four quads; after the edge the last ones repeat.
     let bottom = params.depth / 4u - 1u;
     let w0 = min(quad + 0u, bottom) * 4u * quads;
     let w1 = min(quad + 1u, bottom) * 4u * quads;

@@ -49,7 +49,7 @@ fn grad_weight(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgr
     let end = min(begin + params.split_rows, params.rows);
     var t: Tile;
     for (var row = begin; row < end; row += 4u) {
-        // Rows beyond the end count as zero on the left, so the right may repeat the last one.
+        // Rows after the end are zero in the left operand, so the right operand may repeat the last one.
         let r1 = min(row + 1u, end - 1u);
         let r2 = min(row + 2u, end - 1u);
         let r3 = min(row + 3u, end - 1u);

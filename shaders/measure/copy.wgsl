@@ -1,4 +1,4 @@
-// y = x: what memory can do, four numbers a thread.
+// y = x: measures the bandwidth of memory, four numbers a thread.
 
 // import lib/index.wgsl
 

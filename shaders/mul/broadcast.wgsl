@@ -1,6 +1,6 @@
-// y = x * s, where s has extent 1 along any axes it is broadcast over: its stride there is 0.
-// One thread an Elem of x: four channels where they are a multiple of four, else one. `Scale` is an
-// Elem, or one number for all four channels where s is broadcast over them.
+// y = x * s, where s has extent 1 along any axes over which it is broadcast: its stride there is 0. One thread an
+// Elem of x: four channels where they are a multiple of four, else one. `Scale` is an Elem, or one number for all
+// four channels where s is broadcast over them.
 
 // import lib/index.wgsl
 

@@ -1,4 +1,4 @@
-// AdamW over a flat page, QUADS times four elements a thread, none of two blocks:
+// AdamW over a flat page, QUADS times four elements a thread, all of one block:
 //   p -= rate decay p;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
 //   p -= rate / c1 * m / (sqrt(v) / c2 + epsilon),   c1 = 1 - b1^t, c2 = sqrt(1 - b2^t)
 // Each block of 64 elements (16 quads) belongs to one group; rates[group] = (rate, decay, c1, c2).

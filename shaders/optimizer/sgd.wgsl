@@ -1,4 +1,4 @@
-// SGD with momentum over a flat page, QUADS times four elements a thread, none of two blocks:
+// SGD with momentum over a flat page, QUADS times four elements a thread, all of one block:
 //   g = grad + decay p;  m = momentum m + g;  p -= rate (nesterov ? g + momentum m : m)
 // Each block of 64 elements (16 quads) belongs to one group; rates[group] = (rate, decay, -, -).
 

@@ -1,5 +1,5 @@
-// y[n, oh, ow, c] = sum over the window of x / divisor, where the divisor counts the window's taps:
-// with COUNT_PADDING those in the padding too, but never those beyond it (ceil mode), as in PyTorch.
+// y[n, oh, ow, c] = sum over the window of x / divisor, where the divisor counts the window's taps: with
+// COUNT_PADDING also those in the padding, but never those beyond it (ceil mode), as in PyTorch.
 // NHWC; one thread an Elem of y: four channels, or one.
 
 // import lib/index.wgsl

@@ -26,7 +26,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> grad_y: array<Elem>;
 @group(0) @binding(2) var<storage, read_write> grad_x: array<Elem>;
 
-// Taps that window `o` divides by, along one axis.
+// Number of taps in the divisor of window `o`, along one axis.
 fn taps(o: u32, kernel: u32, stride: u32, padding: u32, extent: u32) -> u32 {
     let padded = o * stride;
     if COUNT_PADDING { return min(kernel, extent + 2u * padding - padded); }

@@ -1,9 +1,8 @@
-// y[n, oh, ow, c] = max over the taps (kh, kw) inside the picture of
+// y[n, oh, ow, c] = max over the taps (kh, kw) inside the image of
 //   x[n, oh * stride - padding + kh * dilation, ow * stride - padding + kw * dilation, c]
 // argmax = kh * KERNEL_WIDTH + kw of the first largest tap, a byte each. A NaN counts as largest, as in PyTorch.
-// NHWC; an Elem is four channels, or one where channels are not a multiple of four; a thread makes four numbers of y, since
-// their argmax is one word.
-// Every window has a tap inside: `PoolWindow::output` refuses shapes where one has none.
+// NHWC; an Elem is four channels, or one where channels are not a multiple of four. A thread computes four numbers of
+// y, since their argmax is one word. Every window has a tap inside: `PoolWindow::output` refuses other shapes.
 
 // import lib/index.wgsl
 
@@ -36,13 +35,13 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<Elem>;
 @group(0) @binding(3) var<storage, read_write> argmax: array<u32>;
 
-// The first tap at or behind 0.
+// The first tap at or after 0.
 fn first_tap(origin: i32, dilation: u32) -> u32 {
     let before = u32(max(-origin, 0));
     return (before + dilation - 1u) / dilation;
 }
 
-// One behind the last tap below `extent`; the origin lies below it.
+// One after the last tap below `extent`; the origin lies below it.
 fn end_tap(origin: i32, dilation: u32, kernel: u32, extent: u32) -> u32 {
     return min(kernel, (u32(i32(extent) - origin) + dilation - 1u) / dilation);
 }
@@ -62,7 +61,7 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups
     if STORE_ARGMAX { argmax[word] = bytes; }
 }
 
-// Writes Elem i of y; the tap of each of its numbers.
+// Writes Elem i of y; returns the tap of each of its numbers.
 fn largest(i: u32) -> Word {
     let c = i % params.channels;
     let pixel = i / params.channels;
@@ -87,7 +86,7 @@ fn largest(i: u32) -> Word {
         for (var kw = first_w; kw < end_w; kw++) {
             let w = u32(origin_w + i32(kw * DILATION_WIDTH));
             let v = x[(plane + h * params.in_width + w) * params.channels + c];
-            // By bits: a driver may assume that floats are never NaN.
+            // Compares bits: a driver may assume that floats are never NaN.
             let is_nan = (bitcast<Word>(v) & Word(0x7fffffffu)) > Word(0x7f800000u);
             let take = (v > best) | is_nan;
             best = select(best, v, take);

@@ -1,5 +1,5 @@
-// grad_x[n, h, w, c] = sum of grad_y over the windows whose argmax, kh * KERNEL_WIDTH + kw in a byte, is this pixel. Each pixel looks
-// at the windows that cover it, so nothing is scattered and no atomics are needed.
+// grad_x[n, h, w, c] = sum of grad_y over the windows whose argmax, kh * KERNEL_WIDTH + kw in a byte, is this pixel.
+// Each pixel sums over the windows that cover it, so there is no scatter and there are no atomics.
 // NHWC; one thread an Elem of grad_x: four channels, or one.
 
 // import lib/index.wgsl
@@ -32,8 +32,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read> argmax: array<u32>;
 @group(0) @binding(3) var<storage, read_write> grad_x: array<Elem>;
 
-// The first window that reaches as far as `padded`, a pixel's place counted from the padding's edge:
-// ceil((padded - reach) / stride), where a window's last tap lies `reach` behind its first.
+// The first window that reaches `padded`, a pixel's position counted from the padding's edge: ceil((padded - reach) /
+// stride), where the last tap of a window lies `reach` after its first.
 fn first_window(padded: u32, reach: u32, stride: u32) -> u32 {
     return (max(padded, reach) - reach + stride - 1u) / stride;
 }

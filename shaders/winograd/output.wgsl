@@ -11,7 +11,7 @@
 @group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;
 
-// Row `row` of the tile's points, made two.
+// Row `row` of the tile's points, reduced to two.
 struct Two {
     a: vec4<f32>, b: vec4<f32>,
 }

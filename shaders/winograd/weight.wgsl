@@ -1,5 +1,5 @@
 // u = G g G^T of 3x3 weights [3, 3, in_channels, out_channels], in panels of 16 columns [16][panel][k][16], zeros
-// behind the last. FLIPPED: as the gradient of the input wants them, turned by half a turn, k running over
+// after the last. FLIPPED: for the gradient of the input, the taps are rotated by 180 degrees, k runs over
 // out_channels and columns over in_channels. A thread an element of one point.
 
 // import lib/index.wgsl

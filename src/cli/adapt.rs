@@ -1,4 +1,4 @@
-//! `defrost adapt`: a network for pictures that look otherwise than those it learned from.
+//! `defrost adapt`: adapts a network to images that look different from its training images.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,17 +37,17 @@ The statistics of few pictures are uncertain: of n, take a --mix of about 16 / (
 All classes should be among PICTURES, about as often as they will be met. Where these look like the training
 pictures, there is nothing to win.";
 
-/// Bring a network to pictures that look otherwise, without labels
+/// Adapt a network to images that look different from its training images, without labels
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Adapt {
-    /// A run folder; for batch-norm a checkpoint of Defrost's, too
+    /// A run folder; for batch-norm also a checkpoint written by Defrost
     #[arg(value_name = "RUN")]
     run: PathBuf,
-    /// Pictures and folders of pictures
+    /// Images and folders of images
     #[arg(required = true)]
     pictures: Vec<PathBuf>,
-    /// What is adapted
+    /// Method of adaptation
     #[arg(long, value_enum, default_value = "batch-norm")]
     method: Method,
     /// Leave the head as it is
@@ -56,16 +56,16 @@ pub(super) struct Adapt {
     /// The checkpoint to write [default: adapted.safetensors in the run folder]
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Share of the statistics that the network has, 0 to 1
+    /// Weight of the network's own statistics, 0 to 1
     #[arg(long, value_name = "SHARE", default_value = "0")]
     mix: f64,
-    /// Pictures at a time
+    /// Images at a time
     #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
     batch: usize,
-    /// Of the pictures' order, and of the division that the head's penalty is chosen by
+    /// Seed of the order of the images, and of the cross-validation that chooses the head's penalty
     #[arg(long, default_value = "0")]
     seed: u64,
-    /// Where features are kept between runs [default: the user's cache folder]
+    /// Where features are cached between runs [default: the user's cache folder]
     #[arg(long, value_name = "DIR", env = "DEFROST_CACHE", hide_env_values = true)]
     cache: Option<PathBuf>,
 }
@@ -108,7 +108,7 @@ impl Adapt {
             head = Some(done);
         }
         drop(progress);
-        // Fitted to the other domain, by other logits.
+        // The temperature was fitted to the source domain, with other logits.
         net.set_temperature(None)?;
         net.save(&file)?;
         out.skipped(&skipped);
@@ -150,7 +150,7 @@ impl Adapt {
         Ok(())
     }
 
-    /// The network, and the pictures that it was taught with where they are needed.
+    /// The network, and its training images where they are needed.
     fn open(&self) -> Result<(Network, Option<Dataset>)> {
         if self.keep_head && self.method != Method::BatchNorm {
             return Err(usage_error("--keep-head: coral is nothing but another head; leave one away"));
@@ -169,7 +169,7 @@ impl Adapt {
         Ok((net, Some(splits.train)))
     }
 
-    /// Where the checkpoint goes: never over the one that it comes from.
+    /// The path of the new checkpoint: never that of the old one.
     fn file(&self) -> Result<PathBuf> {
         let file = match &self.out {
             Some(file) => file.clone(),

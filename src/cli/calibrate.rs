@@ -1,4 +1,4 @@
-//! `defrost calibrate`: probabilities that mean what they say.
+//! `defrost calibrate`: calibrates a network's probabilities by a temperature.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,16 +24,16 @@ probabilities fit the shares of right answers (Guo et al. 2017); which class is 
 fitted to the run's validation pictures, or to DATA, a folder of class folders that the network has not learned
 from, and kept in the checkpoint, where predict and eval find it. What learns on starts without.";
 
-/// Fit a temperature, so that probabilities mean what they say
+/// Fit a temperature, so that the network's confidence agrees with its accuracy
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Calibrate {
-    /// A run folder, or a checkpoint of Defrost's with DATA
+    /// A run folder, or a checkpoint written by Defrost with DATA
     #[arg(value_name = "RUN")]
     run: PathBuf,
-    /// Folder of class folders [default: what the run validated with]
+    /// Folder of class folders [default: the validation images of the run]
     data: Option<PathBuf>,
-    /// Pictures at a time
+    /// Images at a time
     #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
     batch: usize,
 }
@@ -41,7 +41,7 @@ pub(super) struct Calibrate {
 impl Calibrate {
     pub(super) fn run(&self, session: &Session) -> Result<()> {
         let out = &session.out;
-        // A training would write over the temperature.
+        // A training in progress would overwrite the temperature.
         let _held = if self.run.is_dir() { Some(RunFolder::hold(&self.run)?) } else { None };
         let mut net = open_source(&self.run)?;
         let dataset = match &self.data {

@@ -1,4 +1,4 @@
-//! `defrost certify`: whether a device computes what it should. What it prints is what a bug report needs.
+//! `defrost certify`: checks that a device computes correct results. Its output is what a bug report needs.
 
 use std::time::Instant;
 
@@ -28,7 +28,7 @@ memory, and is compared with the CPU in f64. The error is the largest that was s
 rounding in f32 may do. Then a few networks learn for some steps, on the device and on the CPU in f64. On the
 CPU, f32 is compared with f64. Exit code 1: something is wrong; please report what was printed.";
 
-/// Prove on this machine that a device computes what it should
+/// Check on this machine that a device computes correct results
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Certify {
@@ -40,7 +40,7 @@ pub(super) struct Certify {
     models: Vec<String>,
 }
 
-/// Names behind an option: none where it says so.
+/// The names given to an option: the defaults where none is given, none for the word `none`.
 fn names<'a>(given: &'a [String], default: &[&'a str]) -> Vec<&'a str> {
     match given {
         [] => default.to_vec(),
@@ -49,12 +49,12 @@ fn names<'a>(given: &'a [String], default: &[&'a str]) -> Vec<&'a str> {
     }
 }
 
-/// All that was found out.
+/// All results.
 #[derive(Default)]
 struct Found {
     kernels: Vec<Tally>,
     models: Vec<ModelVerdict>,
-    /// What stopped the work before its end, or a network.
+    /// Errors that ended the work early, or that stopped a network.
     errors: Vec<String>,
 }
 
@@ -87,7 +87,7 @@ impl Certify {
     }
 }
 
-/// Says what is certified: all that a bug report needs.
+/// Prints the version and the device, as a bug report needs them.
 fn introduce(out: &Output, device: &Device) {
     let (host, threads) = (Host::new(), rayon::current_num_threads());
     let (system, version) =
@@ -138,7 +138,7 @@ fn networks(out: &Output, device: &Device, models: &[(&str, &Model)], found: &mu
     }
 }
 
-/// Marks what is wrong in lines of a table, whose last column says so.
+/// Highlights wrong lines of a table; the last column says which are wrong.
 fn show(out: &Output, rows: &[Vec<String>], right: &[bool]) {
     out.line("");
     for (i, line) in table(rows, right).into_iter().enumerate() {
@@ -152,7 +152,7 @@ fn result(right: bool) -> String {
     if right { "pass" } else { "FAIL" }.into()
 }
 
-/// An error as a share: of what is allowed, or of the value.
+/// An error as a share: of the allowed error, or of the value.
 fn share(error: f64) -> String {
     if error.is_finite() { percent(error) } else { "no number".into() }
 }
@@ -237,7 +237,7 @@ fn show_models(out: &Output, models: &[ModelVerdict]) {
 }
 
 impl Found {
-    /// What is wrong, the first of each kernel and network.
+    /// The wrong results, the first of each kernel and network.
     fn wrong(&self) -> Vec<String> {
         let kernel = |t: &Tally| {
             let first = t.failures.first()?;

@@ -1,4 +1,4 @@
-//! `defrost completions` and `defrost man`: what a shell and a reader of manuals want of the command line.
+//! `defrost completions` and `defrost man`: shell completions and manual pages.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `defrost convert`: weights from one file and dialect into another.
+//! `defrost convert`: converts a file of weights to another format or other names.
 
 use std::path::PathBuf;
 
@@ -31,10 +31,10 @@ pub(super) struct Convert {
     from: PathBuf,
     /// The safetensors file to write
     to: PathBuf,
-    /// The network that the weights belong to: checks them
+    /// The network of the weights: its names and shapes are checked
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// Whose names the tensors get
+    /// Whose tensor names to write
     #[arg(long, value_enum, default_value = "torchvision", value_name = "LIBRARY", requires = "model")]
     names: Names,
     /// Write half-precision numbers (f16): half the size
@@ -42,7 +42,7 @@ pub(super) struct Convert {
     half: bool,
 }
 
-/// Whose names tensors get.
+/// A library whose tensor names are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Names {
     Torchvision,

@@ -1,4 +1,4 @@
-//! `defrost data`: what a training would learn from, and what is wrong with it.
+//! `defrost data`: lists the data that a training would read, and its faults.
 
 use std::path::PathBuf;
 
@@ -22,24 +22,24 @@ Examples:
 
 Opens DATA as train does and prints its parts and classes. Nothing is changed.";
 
-/// Look at a data set: parts, classes, unreadable pictures, duplicates
+/// Inspect a data set: parts, classes, unreadable images, duplicates
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct DataCommand {
-    /// Folder of pictures, or a table of labels (.csv), as for train
+    /// Folder of images, or a table of labels (.csv), as for train
     data: PathBuf,
     #[command(flatten)]
     about: Given<About>,
-    /// Share of the pictures that validates where DATA has no val/ [default: 0.2]
+    /// Share of the images for validation where DATA has no val/ [default: 0.2]
     #[arg(long, value_name = "SHARE")]
     val_fraction: Option<f64>,
-    /// Of the split where DATA has no val/ [default: 0]
+    /// Seed of the split where DATA has no val/ [default: 0]
     #[arg(long)]
     seed: Option<u64>,
-    /// Read every picture and name those that cannot be
+    /// Decode every image and list those that cannot be read
     #[arg(long)]
     verify: bool,
-    /// Look for pictures that are in training and validation or in two classes: copies, and the same picture at
+    /// Find images that are in training and validation or in two classes: identical files, and the same image at
     /// another size or quality
     #[arg(long)]
     duplicates: bool,
@@ -100,7 +100,7 @@ impl DataCommand {
     }
 }
 
-/// Runs something slow with a bar on a terminal.
+/// Runs slow work with a progress bar on a terminal.
 fn watch<T>(out: &Output, name: &'static str, work: impl FnOnce(&(dyn Fn(usize, usize) + Sync)) -> T) -> T {
     if out.quiet || out.json {
         return work(&|_, _| ());

@@ -1,4 +1,4 @@
-//! `defrost demo`: transfer learning in half a minute, with nothing at hand.
+//! `defrost demo`: transfer learning in half a minute, without any files.
 
 use std::path::PathBuf;
 
@@ -21,14 +21,14 @@ Examples:
 
 Needs neither network nor GPU. Everything that it draws and trains stays in the folder, to be looked at.";
 
-/// Show what transfer learning is, in half a minute
+/// Show transfer learning in half a minute, without any files
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct DemoCommand {
-    /// Where pictures and runs go [default: demo, numbered where that exists]
+    /// Folder for images and runs [default: demo, numbered where that exists]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Of everything random, the pictures too
+    /// Seed of everything random, the images included
     #[arg(long, default_value = "0")]
     seed: u64,
 }
@@ -83,7 +83,7 @@ impl DemoCommand {
     }
 }
 
-/// Three trainings in few lines: bars, notes and warnings, and with -v the rest.
+/// Three trainings in few lines: bars, notes and warnings; everything with -v.
 struct Brief<'a> {
     progress: Progress<'a>,
     all: bool,
@@ -97,7 +97,7 @@ impl Observer for Brief<'_> {
     }
 }
 
-/// What happened, in plain words, and what to type next.
+/// Explains the results in plain words, and names the next commands.
 fn tell(session: &Session, shown: &Demo) {
     let out = &session.out;
     let share = |i: usize| shown.rows.get(i).map_or(0.0, |row| row.right as f64 / row.count.max(1) as f64);

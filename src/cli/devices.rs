@@ -1,4 +1,4 @@
-//! `defrost devices`: what there is to run on.
+//! `defrost devices`: lists the devices of this machine.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ pub(super) fn adapter_json(info: &wgpu::AdapterInfo, caps: &Caps) -> Value {
     })
 }
 
-/// What an adapter can do, in a line.
+/// The limits of an adapter, in a line.
 pub(super) fn adapter_limits(caps: &Caps) -> String {
     let timestamps = if caps.timestamps { "kernels can be timed" } else { "no timestamps" };
     format!(
@@ -68,7 +68,7 @@ pub(super) fn host_json(host: &Host, threads: usize) -> Value {
     })
 }
 
-/// What the CPU can do, in a line.
+/// The features of the CPU, in a line.
 pub(super) fn host_limits(host: &Host, threads: usize) -> String {
     let of = if threads == host.threads { String::new() } else { format!(" of {}", host.threads) };
     let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
@@ -84,7 +84,7 @@ impl Devices {
     pub(super) fn run(&self, session: &Session) -> Result<()> {
         let options = environment::gpu_options(DeviceChoice::Auto);
         let (out, all) = (&session.out, adapters(&options));
-        // Opened, since only then it is known whether it works.
+        // The device is opened, since only that shows whether it works.
         let Chosen { adapter: auto, why, warnings, .. } = Device::choose(&options)?;
         let why = in_options(&why);
         let (host, threads) = (Host::new(), rayon::current_num_threads());

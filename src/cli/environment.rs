@@ -1,4 +1,4 @@
-//! What the command takes from the environment; the library reads none of it, and is handed options.
+//! Environment variables of the command. The library reads none of them and receives options instead.
 
 use std::path::PathBuf;
 
@@ -45,7 +45,7 @@ pub(super) fn hub() -> Hub {
     }
 }
 
-/// The user's cache folder for Defrost, or one that does not last: cached features, tuned kernels.
+/// The user's cache folder for Defrost, else a temporary one: cached features, tuned kernels.
 pub(super) fn cache_folder() -> PathBuf {
     let base = if cfg!(windows) {
         folder("LOCALAPPDATA")

@@ -1,4 +1,4 @@
-//! `defrost eval`: what a network is worth on a folder of pictures.
+//! `defrost eval`: metrics of a network on a folder of labelled images.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ images of the class that is predicted as it; F1, their harmonic mean. --json has
 DATA holds a folder of pictures for each class, or some of the classes, or is a table of labels (.csv). For a network
 of ImageNet's 1000 classes the folders bear their WordNet ids (n01440764).";
 
-/// Measure a network on labelled pictures
+/// Measure a network on labelled images
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Eval {
@@ -40,17 +40,17 @@ pub(super) struct Eval {
     network: NetworkOptions,
     #[command(flatten)]
     about: Given<About>,
-    /// Pictures at a time
+    /// Images at a time
     #[arg(long, value_name = "N", default_value = "32", value_parser = positive)]
     batch: usize,
-    /// Look at each picture in the mirror, too, and average the logits: slower by half, often a little better
+    /// Also predict each image mirrored, and average the logits: slower by half, often slightly more accurate
     #[arg(long)]
     flips: bool,
 }
 
-/// Classes that are shown without -v: those with the lowest F1.
+/// Number of classes shown without -v: those with the lowest F1.
 const SHOWN: usize = 10;
-/// Pairs of classes that are shown.
+/// Number of confused pairs shown.
 const PAIRS: usize = 5;
 
 impl Eval {
@@ -115,7 +115,7 @@ fn show_figures(out: &Output, figures: &[Figure]) {
     }
 }
 
-/// A line for each class or value: all where there are few or all are wanted, else those of the lowest score.
+/// A line for each class or value: all with -v or where they are few, else those of the lowest score.
 fn show_table(out: &Output, found: &Table) {
     let rows = &found.rows;
     let mut order: Vec<usize> = (0..rows.len()).filter(|&row| rows[row].occurs).collect();
@@ -146,7 +146,7 @@ fn show_table(out: &Output, found: &Table) {
     out.line("");
 }
 
-/// What is predicted as what, the most frequent first.
+/// Pairs of a class and the class that its images are predicted as, the most frequent first.
 fn show_confused(out: &Output, confusion: &[Vec<usize>], classes: &[String]) {
     let pairs = most_confused(confusion);
     if pairs.is_empty() {

@@ -1,4 +1,4 @@
-//! `defrost explain`: which part of a picture speaks for a class.
+//! `defrost explain`: shows which part of an image raises the score of a class.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -24,35 +24,35 @@ Examples:
   defrost explain --model resnet50 picture.jpg --method grad-cam++ --layer layer3
   defrost explain runs/photos picture.jpg --method smoothgrad --samples 50";
 
-/// Show which part of a picture speaks for a class
+/// Show which part of an image raises the score of a class
 ///
-/// Writes a PNG for each picture: beside the crop that the network saw, the same in grey with a map laid over it, from
-/// dark to bright yellow where most speaks for the class. What is frozen makes no difference. Pictures that cannot be read are
-/// reported; the command fails only where none can be.
+/// Writes a PNG for each image: the crop that the network saw and, beside it, the crop in grey under a map, from dark
+/// to bright yellow where pixels raise the score of the class most. Frozen layers make no difference. Images that
+/// cannot be read are reported; the command fails only where none can be read.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Explain {
-    /// A run folder or checkpoint (not with --weights), then pictures and folders of pictures
+    /// A run folder or checkpoint (not with --weights), then images and folders of images
     #[arg(required = true, value_names = ["RUN", "PICTURES"])]
     paths: Vec<PathBuf>,
     #[command(flatten)]
     network: NetworkOptions,
-    /// Where to write: a .png for one picture, else a folder, in which files are named PICTURE-CLASS-METHOD.png
+    /// Where to write: a .png for one image, else a folder; its files are named PICTURE-CLASS-METHOD.png
     #[arg(short, long, value_name = "FILE.png|FOLDER", default_value = "explained")]
     out: PathBuf,
-    /// How: grad-cam, grad-cam++ (where a class is there more than once), or smoothgrad (single pixels)
+    /// Method: grad-cam, grad-cam++ (where a class is there more than once), or smoothgrad (single pixels)
     #[arg(long, value_enum, default_value = "grad-cam")]
     method: Choice,
-    /// The class to look for, by name or number [default: the one that the network takes the picture for]
+    /// The class to explain, by name or number [default: the predicted one]
     #[arg(long, value_name = "NAME|INDEX")]
     class: Option<String>,
-    /// The layer or module whose maps are looked at, not with smoothgrad [default: the last that has maps]
+    /// The layer or module whose activations make the map, not with smoothgrad [default: the last that has maps]
     #[arg(long, value_name = "LAYER")]
     layer: Option<String>,
-    /// Noisy copies of each picture that smoothgrad looks at, which takes so many times as long [default: 25]
+    /// Noisy versions of each image for smoothgrad; the time grows in proportion [default: 25]
     #[arg(long, value_name = "N", value_parser = positive)]
     samples: Option<usize>,
-    /// Pictures at a time
+    /// Images at a time
     #[arg(long, value_name = "N", default_value = "16", value_parser = positive)]
     batch: usize,
 }
@@ -102,7 +102,7 @@ impl Explain {
             let device = session.device()?;
             let samples = self.samples.unwrap_or(Explainer::SAMPLES);
             let batch = match method {
-                // The noisy copies of a picture in equal batches.
+                // The noisy versions of an image, in equal batches.
                 Method::SmoothGrad => samples.div_ceil(samples.div_ceil(self.batch)),
                 _ => self.batch.min(pictures.len()),
             };
@@ -140,7 +140,7 @@ impl Explain {
         }
     }
 
-    /// What was explained, and where it was written.
+    /// Prints what was explained, and where it was written.
     fn show(&self, out: &Output, net: &Network, path: &Path, to: &Path, map: &Map, layer: Option<&str>) {
         let (class, Choice(method)) = (&net.classes()[map.class], self.method);
         let number = task::of(net).is_ok_and(|task| !task.ranks());
@@ -190,13 +190,13 @@ fn class_of(net: &Network, name: &str) -> Result<usize> {
     })
 }
 
-/// Where results go: never over a picture that was given, nor over one another.
+/// Output paths: never that of a given image, and no path twice.
 struct Names {
     out: PathBuf,
     /// Whether `out` is the one file.
     file: bool,
     pictures: BTreeSet<PathBuf>,
-    /// Names given so far, in small letters: some file systems know no others.
+    /// Names used so far, in lower case: some file systems do not distinguish case.
     given: BTreeSet<String>,
 }
 
@@ -220,7 +220,7 @@ impl Names {
         Ok(Names { out: out.into(), file, pictures, given: BTreeSet::new() })
     }
 
-    /// `out/PICTURE-CLASS-METHOD.png`, with a number behind it where that is taken.
+    /// `out/PICTURE-CLASS-METHOD.png`, followed by a number where the name is used already.
     fn of(&mut self, picture: &Path, class: &str, method: Method) -> PathBuf {
         if self.file {
             return self.out.clone();
@@ -238,7 +238,7 @@ impl Names {
     }
 }
 
-/// A path as the system knows it: links followed, as far as there is something.
+/// A path with links resolved, as far as it exists.
 fn resolved(path: &Path) -> PathBuf {
     let whole = path.canonicalize();
     whole.unwrap_or_else(|_| match (path.parent().map(|p| p.canonicalize()), path.file_name()) {
@@ -247,7 +247,7 @@ fn resolved(path: &Path) -> PathBuf {
     })
 }
 
-/// A class as a part of a file's name: what may trouble a file system or a shell becomes `_`.
+/// A class as a part of a file name: characters that may trouble a file system or a shell become `_`.
 fn in_file_names(class: &str) -> String {
     let safe = |c: char| if c.is_alphanumeric() || "-+.".contains(c) { c } else { '_' };
     class.chars().take(40).map(safe).collect()

@@ -1,4 +1,4 @@
-//! `defrost export`: a network to give away, with its card.
+//! `defrost export`: writes a network for other people, with its model card.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -27,17 +27,17 @@ the Hugging Face hub wants it. The card of photos.safetensors is photos.md. Clas
 and predict, eval and train --weights read it, half precision too. The card says what the network was taught, how, and how
 good it is, and has the lines of Python that load it. Read it before you give it away.";
 
-/// Write a taught network to give away, with a model card
+/// Write a trained network for other people, with a model card
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Export {
-    /// A run folder, or a checkpoint of Defrost's
+    /// A run folder, or a checkpoint written by Defrost
     #[arg(value_name = "RUN")]
     run: PathBuf,
     /// A folder, or a .safetensors file
     #[arg(value_name = "TO")]
     to: PathBuf,
-    /// Whose names the tensors get
+    /// Whose tensor names to write
     #[arg(long, value_enum, default_value = "torchvision", value_name = "LIBRARY")]
     names: Names,
     /// Write half-precision numbers (f16): half the size
@@ -59,7 +59,7 @@ impl Export {
         }
         let files = self.files(naming)?;
         let [file, card, config] = &files;
-        // An exported folder holds weights, and nothing of a run.
+        // An exported folder holds weights, and no files of a run.
         let run = match RunFile::read(&self.run) {
             Ok(_) => Some(self.run.as_path()),
             Err(e) if self.run.join("metrics.csv").exists() => return Err(e),
@@ -94,7 +94,7 @@ impl Export {
         Ok(())
     }
 
-    /// Where weights, card and timm's description go; nothing is written over.
+    /// The paths of weights, card and timm's description; existing files are never overwritten.
     fn files(&self, naming: Naming) -> Result<[PathBuf; 3]> {
         let is_file = self.to.extension().is_some_and(|e| e == "safetensors") && !self.to.is_dir();
         let folder = match is_file {

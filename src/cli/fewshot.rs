@@ -1,4 +1,4 @@
-//! `defrost fewshot`: what a network's features are worth with a few pictures a class.
+//! `defrost fewshot`: accuracy of a network's features with few images a class.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -26,32 +26,32 @@ validation part; again and again, since it matters which. Two ways to learn: the
 features of length 1 (CL2N in SimpleShot, Wang et al. 2019), and logistic regression with a penalty that is chosen by
 cross-validation. Intervals are Student's for the mean over the draws; the validation pictures stay the same.";
 
-/// Measure how far a few pictures a class lead
+/// Measure the accuracy with few images a class
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct FewshotCommand {
-    /// Folder of pictures, as for train
+    /// Folder of images, as for train
     data: PathBuf,
-    /// The network: resnet50, mobilenet_v2, ... Not needed for a checkpoint of Defrost's
+    /// The network: resnet50, mobilenet_v2, ... Not needed for a checkpoint written by Defrost
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
     /// Its pretrained weights: torchvision's, timm's or Defrost's, as safetensors or PyTorch's .pth [default: published
     /// weights of the model, fetched once]
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// Pictures a class
+    /// Images a class
     #[arg(long, value_name = "K,...", value_delimiter = ',', default_value = "1,2,5,10", value_parser = positive)]
     shots: Vec<usize>,
     /// How often they are drawn
     #[arg(long, value_name = "N", default_value = "20", value_parser = positive)]
     trials: usize,
-    /// Share of the pictures that validates where DATA has no val/
+    /// Share of the images for validation where DATA has no val/
     #[arg(long, value_name = "SHARE", default_value = "0.2")]
     val_fraction: f64,
-    /// Of the draws, and of the split where DATA has no val/
+    /// Seed of the draws, and of the split where DATA has no val/
     #[arg(long, default_value = "0")]
     seed: u64,
-    /// Where features are kept between runs [default: the user's cache folder]
+    /// Where features are cached between runs [default: the user's cache folder]
     #[arg(long, value_name = "DIR", env = "DEFROST_CACHE", hide_env_values = true)]
     cache: Option<PathBuf>,
 }

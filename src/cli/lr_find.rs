@@ -20,7 +20,7 @@ Examples:
 Teaches as `defrost train` would with the same options, while the rate grows from step to step until the loss explodes,
 and suggests the rate of the head in the middle of the steepest stretch (fastai's valley rule). Nothing is kept.";
 
-/// Options of `defrost train` that mean nothing here: they are refused.
+/// Options of `defrost train` that do not apply here: they are refused.
 const BEYOND: [&str; 6] = ["no_report", "resume", "out", "dry_run", "tune", "tensorboard"];
 
 /// Find a learning rate
@@ -32,7 +32,7 @@ pub(super) struct LrFind {
     /// Updates of the sweep
     #[arg(long, value_name = "N", default_value = "100", value_parser = positive)]
     steps: usize,
-    /// First and last rate of the sweep
+    /// First and last learning rate of the sweep
     #[arg(long, value_name = "FROM..TO", default_value = "1e-7..1", value_parser = range)]
     sweep: (f64, f64),
     /// Draw the curve into this file
@@ -80,7 +80,7 @@ impl LrFind {
     }
 }
 
-/// What is drawn: rates in their logarithm, smoothed losses up to twice the first.
+/// The plotted region: learning rates in their logarithm, smoothed losses up to twice the first.
 struct Frame {
     x: [f64; 2],
     y: [f64; 2],

@@ -54,7 +54,7 @@ Examples:
 
 Results go to stdout, progress to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.";
 
-/// Transfer learning on any GPU: a pretrained network learns to tell your own pictures apart.
+/// Transfer learning on any GPU: train a pretrained network on your own images.
 #[derive(Debug, Parser)]
 #[command(name = "defrost", version, after_help = EXAMPLES, max_term_width = 110, propagate_version = true)]
 struct Cli {
@@ -100,12 +100,12 @@ struct Global {
     /// an adapter's number or name as `defrost devices` lists them [default: auto]
     #[arg(long, global = true, env = "DEFROST_DEVICE", hide_env_values = true)]
     device: Option<String>,
-    /// Threads that decode pictures and, where the device is the CPU, compute; results do not depend on
-    /// them [default: all]
+    /// Threads that decode images and, where the device is the CPU, compute; results do not depend on them [default:
+    /// all]
     #[arg(long, global = true, value_name = "N", env = "DEFROST_THREADS", hide_env_values = true,
         value_parser = threads)]
     threads: Option<usize>,
-    /// Fetch nothing from the network: only weights that are on this machine
+    /// Download nothing: use only weights that are on this machine
     #[arg(long, global = true)]
     offline: bool,
     /// Write one JSON object a line to stdout instead of text
@@ -117,15 +117,15 @@ struct Global {
     /// Only results, warnings and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// Tell more: the device, every file that is not used, every class
+    /// Print more: the device, every file that is not used, every class
     #[arg(short, long, global = true)]
     verbose: bool,
 }
 
-/// What a command works with.
+/// The settings shared by all commands.
 struct Session {
     out: Output,
-    /// As it was asked for, if it was.
+    /// The device option, where one was given.
     device: Option<String>,
     offline: bool,
 }
@@ -137,7 +137,7 @@ impl Session {
         Hub { offline: hub.offline || self.offline, ..hub }
     }
 
-    /// Opens the device that was asked for. Where nobody asked and it is the CPU, says why.
+    /// Opens the device of the options. Where no device was named and this is the CPU, prints the reason.
     fn device(&self) -> Result<Device> {
         let device = DeviceChoice::parse(self.device.as_deref().unwrap_or_default());
         let Chosen { device, why, warnings, .. } = Device::choose(&environment::gpu_options(device))?;
@@ -208,7 +208,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Help, version, or what is wrong with the options: clap's words.
+/// Help, version, or errors in the options, in clap's words.
 fn usage(e: &clap::Error) -> ExitCode {
     if e.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
         let message = e.to_string();
@@ -216,7 +216,7 @@ fn usage(e: &clap::Error) -> ExitCode {
         Output::new(true, false, false, Color::Never)
             .event("error", serde_json::json!({ "message": message, "exit_code": e.exit_code() }));
     }
-    // A shell's * may have put names of files among the options, and clap repeats them as they are.
+    // A shell's * may have put file names among the options, and clap repeats them as they are.
     let given = || std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
     let parts = |arg: String| arg.split_once('=').map_or(String::new(), |(_, value)| value.into());
     let odd = given().chain(given().map(parts)).filter(|arg| escaped(arg) != *arg);
@@ -225,7 +225,7 @@ fn usage(e: &clap::Error) -> ExitCode {
         let text = odd.iter().fold(e.to_string(), |text, arg| text.replace(arg, &escaped(arg)));
         Output::new(false, false, false, Color::Never).aside(text.trim_end());
     } else {
-        // A closed pipe is no reason to complain.
+        // A closed pipe is no error.
         let _ = e.print();
     }
     ExitCode::from(e.exit_code() as u8)
@@ -268,7 +268,7 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    /// What the parser says of a line of a shell: of `defrost` in it, up to a pipe, a redirection or a comment.
+    /// The parser's error about the `defrost` command in a line of a shell, up to a pipe, a redirection or a comment.
     fn complaint(line: &str) -> Option<clap::Error> {
         let words = line.split_whitespace().skip_while(|word| *word != "defrost");
         let words = words.take_while(|word| !["|", ">", ">>", "#"].contains(word));
@@ -293,7 +293,7 @@ mod tests {
         assert!(examples > 50, "only {examples} examples were found");
     }
 
-    /// Those that stand on lines of their own are run, by `tests/docs.rs`.
+    /// Commands on lines of their own are run by `tests/docs.rs`.
     #[test]
     fn commands_within_sentences_are_understood() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));

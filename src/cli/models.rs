@@ -17,8 +17,8 @@ Examples:
 
 /// List the networks that Defrost can build
 ///
-/// Parameters, multiply-adds and top-1 are for ImageNet's 1000 classes at the usual input; top-1 is what torchvision
-/// publishes of its first weights.
+/// Parameters, multiply-adds and top-1 are for ImageNet's 1000 classes at the usual input size; top-1 is the accuracy
+/// that torchvision publishes for its first set of weights.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Models {

@@ -1,4 +1,4 @@
-//! Messages of the library name settings; the command names its options in their place.
+//! Messages of the library name settings; the command replaces these names by its options.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use crate::data::TargetKind;
 use crate::task;
 use crate::train::settings;
 
-/// What the command calls other names of the library: options of single commands, and a function.
+/// Other names of the library, with the command's names for them: options of single commands, and a function.
 const OTHERS: &[(&str, &str)] = &[
     ("brightness", "--jitter: brightness"),
     ("contrast", "--jitter: contrast"),
@@ -24,7 +24,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("trials", "--trials"),
 ];
 
-/// What the command calls a setting: by its path, or by the last part of it.
+/// The command's option for a setting, found by the whole path of the setting or its last part.
 pub(super) fn option(field: &str) -> Option<Cow<'static, str>> {
     if let Some(kind) = field.strip_prefix("targets = ") {
         let kind: TargetKind = serde_json::from_value(kind.into()).ok()?;
@@ -37,7 +37,7 @@ pub(super) fn option(field: &str) -> Option<Cow<'static, str>> {
     other.or_else(|| Some(format!("--{}", setting()?.option?).into()))
 }
 
-/// A text of the library with options where it names settings in backticks.
+/// A text of the library, with options in place of the settings that it names in backticks.
 pub(super) fn in_options(text: &str) -> String {
     let (mut said, mut rest) = (String::new(), text);
     while let Some((before, after)) = rest.split_once('`') {
@@ -56,7 +56,7 @@ pub(super) fn in_options(text: &str) -> String {
     said + rest
 }
 
-/// An error as the command tells it.
+/// An error as the command prints it.
 pub(super) fn message(error: &Error) -> String {
     let Error::Setting { field, .. } = error else { return in_options(&error.to_string()) };
     let text = error.to_string();

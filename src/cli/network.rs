@@ -1,4 +1,4 @@
-//! Which network a command is about: a run folder, a checkpoint, or a model's name with weights.
+//! The network of a command: a run folder, a checkpoint, or a model's name with weights.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::models::{self, HeadPolicy, Network, registry};
 use crate::nn::LoadReport;
 use crate::{Error, Result, did_you_mean};
 
-/// A network by its name and its weights, where it is no checkpoint of Defrost's.
+/// A network by its name and its weights, where it is no checkpoint written by Defrost.
 #[derive(Debug, Args)]
 pub(super) struct NetworkOptions {
     /// The model that the weights belong to: resnet50, mobilenet_v2, ...
@@ -22,7 +22,7 @@ pub(super) struct NetworkOptions {
 }
 
 impl NetworkOptions {
-    /// The network, and those of the paths that do not name it.
+    /// The network, and the remaining paths.
     pub(super) fn open<'a>(
         &self,
         session: &Session,
@@ -45,7 +45,7 @@ impl NetworkOptions {
     }
 }
 
-/// A network with weights from a file, and what was loaded; tells what is not as one would expect.
+/// A network with weights from a file, and the list of loaded tensors; prints warnings.
 pub(super) fn load_with(
     session: &Session,
     model: &str,
@@ -57,7 +57,7 @@ pub(super) fn load_with(
     Ok((net, report))
 }
 
-/// The same, with the head that the file has.
+/// The same, with the head of the file.
 pub(super) fn load(session: &Session, model: &str, weights: &Path) -> Result<Network> {
     Ok(load_with(session, model, weights, HeadPolicy::Keep)?.0)
 }
@@ -72,12 +72,12 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// Whether a word names a model, and nothing that is on the disk.
+/// Whether a word names a model and no file on the disk.
 pub(super) fn is_model(word: &Path) -> bool {
     !word.exists() && registry::find(&text(word)).is_ok()
 }
 
-/// The network in a run folder or a checkpoint of Defrost's.
+/// The network in a run folder or a checkpoint written by Defrost.
 pub(super) fn open_source(source: &Path) -> Result<Network> {
     let path = source.display();
     if source.is_dir() {

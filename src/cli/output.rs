@@ -1,4 +1,4 @@
-//! What the command writes: results on stdout, all else on stderr; as text, or one JSON object a line.
+//! Output of the command: results on stdout, everything else on stderr; as text, or one JSON object a line.
 
 pub(super) use crate::text::{count, duration, grouped, percent};
 use std::cell::RefCell;
@@ -12,9 +12,9 @@ use super::names::{in_options, message};
 use crate::data::Skipped;
 use crate::{Error, Result};
 
-/// Of each JSON object.
+/// Version of each JSON object.
 const SCHEMA_VERSION: u32 = 1;
-/// Unreadable pictures that are named without `-v`.
+/// Unreadable images that are named without `-v`.
 const NAMED: usize = 10;
 
 /// When to use colours.
@@ -39,12 +39,12 @@ impl Color {
     }
 }
 
-/// How text is marked.
+/// Styles of text.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Style {
     /// Headings and figures.
     Bold,
-    /// What matters less.
+    /// Less important text.
     Dim,
     /// Warnings.
     Yellow,
@@ -67,15 +67,16 @@ impl Style {
 /// The code that ends every style.
 const END: &str = "\x1b[0m";
 
-/// Text from outside as people may see it: names of files and classes, a server's words. What would steer a terminal or
-/// look like another line is escaped, `\x1b`, `\n`, and so is what turns the direction of writing, `\u{202e}`.
+/// Text from outside, safe to print: names of files and classes, messages of a server. Characters that control a
+/// terminal or imitate a new line are escaped (`\x1b`, `\n`), and so are those that turn the
+/// direction of writing (`\u{202e}`).
 pub(super) fn escaped(text: impl Display) -> String {
     let mut safe = String::new();
     text.to_string().chars().for_each(|c| escape(c, &mut safe));
     safe
 }
 
-/// Text of our own with names in it that are escaped: its lines and styles stay, all else is escaped.
+/// Text of our own with escaped names in it: its lines and styles stay, everything else is escaped.
 fn composed(text: impl Display) -> String {
     const STYLES: [&str; 5] =
         [Style::Bold.begin(), Style::Dim.begin(), Style::Yellow.begin(), Style::Red.begin(), END];
@@ -107,14 +108,14 @@ fn escape(c: char, to: &mut String) {
     }
 }
 
-/// Where everything is written.
+/// The output streams and their settings.
 #[derive(Debug)]
 pub(super) struct Output {
     /// One JSON object a line instead of text.
     pub(super) json: bool,
     /// Only results, warnings and errors.
     pub(super) quiet: bool,
-    /// All there is to tell.
+    /// Everything, with details.
     pub(super) verbose: bool,
     color: [bool; 2],
     failure: RefCell<Option<io::Error>>,
@@ -136,13 +137,13 @@ impl Output {
         self.paint(style, text, 0)
     }
 
-    /// A line of a result, or several; names in it are [`escaped`]. A reader that went away (`| head`) is no error; a full
-    /// disk is, at the end.
+    /// A line of a result, or several; names in it are [`escaped`]. A closed pipe (`| head`) is no error; a full disk
+    /// is, at the end.
     pub(super) fn line(&self, text: impl Display) {
         self.raw(composed(text));
     }
 
-    /// The same for programs: nothing in it is escaped.
+    /// The same for programs: without escapes.
     pub(super) fn raw(&self, text: impl Display) {
         let mut stdout = io::stdout().lock();
         let outcome = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
@@ -153,7 +154,7 @@ impl Output {
         }
     }
 
-    /// One JSON object: `fields` behind version and name.
+    /// One JSON object: version, name, then `fields`.
     pub(super) fn event(&self, name: &str, fields: Value) {
         let mut object = Map::new();
         object.insert("schema_version".into(), SCHEMA_VERSION.into());
@@ -164,12 +165,12 @@ impl Output {
         self.raw(Value::Object(object));
     }
 
-    /// A line on stderr; names in it are [`escaped`]. Where nobody listens, nothing is lost.
+    /// A line on stderr; names in it are [`escaped`]. A closed stderr is no error.
     pub(super) fn aside(&self, text: impl Display) {
         let _ = writeln!(io::stderr().lock(), "{}", composed(text));
     }
 
-    /// Something worth knowing, unless quiet.
+    /// A note, unless quiet.
     pub(super) fn note(&self, text: impl Display) {
         let text = in_options(&text.to_string());
         if self.json {
@@ -179,7 +180,7 @@ impl Output {
         }
     }
 
-    /// Something that is not as one would expect.
+    /// A warning.
     pub(super) fn warn(&self, text: impl Display) {
         let text = in_options(&text.to_string());
         if self.json {
@@ -211,7 +212,7 @@ impl Output {
         }
     }
 
-    /// A picture that nothing can be said about.
+    /// An image that cannot be read.
     pub(super) fn unreadable(&self, Skipped { path, reason }: &Skipped) {
         if self.json {
             self.event("unreadable", json!({ "path": path.to_string_lossy(), "reason": reason }));
@@ -219,14 +220,14 @@ impl Output {
         self.warning(format_args!("skipped {}: {reason}", path.display()));
     }
 
-    /// The command's last words where it failed.
+    /// The error that ended the command.
     pub(super) fn error(&self, error: &Error) {
         let message = message(error);
         if self.json {
             self.event("error", json!({ "message": message, "exit_code": error.exit_code() }));
         }
         let text = match error {
-            // A driver's words may have several lines, and no names of files.
+            // A driver's message may have several lines, and has no file names.
             Error::Gpu(_) | Error::OutOfMemory(_) => message,
             _ => escaped(message),
         };
@@ -290,7 +291,7 @@ mod tests {
         ] {
             assert_eq!(escaped(name), expected);
         }
-        // Every control character there is.
+        // Every control character.
         let all: String = (0..=0x2100).filter_map(char::from_u32).filter(|c| c.is_control()).collect();
         assert!(all.chars().count() == 65 && !escaped(&all).chars().any(char::is_control));
         let out = Output { color: [true; 2], ..Output::new(false, false, false, Color::Never) };

@@ -1,4 +1,4 @@
-//! `defrost predict`: what is on these pictures.
+//! `defrost predict`: predicts the classes of images.
 
 use std::io::{BufRead, stdin};
 use std::path::{Path, PathBuf};
@@ -30,23 +30,23 @@ Examples:
 Pictures that cannot be read are reported on stderr and, with --json, as events 'unreadable' with path and reason. The
 command fails only where none can be read; with --strict, where any cannot.";
 
-/// Say what is on pictures
+/// Predict the classes of images
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Predict {
-    /// A run folder or checkpoint (not with --weights), then pictures and folders of pictures, or - for a list of
-    /// paths on standard input
+    /// A run folder or checkpoint (not with --weights), then images and folders of images, or - for a list of paths
+    /// on standard input
     #[arg(required = true, value_names = ["RUN", "PICTURES"])]
     paths: Vec<PathBuf>,
     #[command(flatten)]
     network: NetworkOptions,
-    /// How many classes to name for each picture
+    /// Number of classes to print for each image
     #[arg(long, value_name = "K", default_value = "5", value_parser = positive)]
     top: usize,
-    /// Pictures at a time
+    /// Images at a time
     #[arg(long, value_name = "N", default_value = "16", value_parser = positive)]
     batch: usize,
-    /// Look at each picture in the mirror, too, and average the logits
+    /// Also predict each image mirrored, and average the logits
     #[arg(long)]
     flips: bool,
     /// Write a table of comma-separated values instead of text
@@ -55,7 +55,7 @@ pub(super) struct Predict {
     /// Paths on standard input end with a zero byte, not with a line, as find -print0 writes them
     #[arg(short = '0', long)]
     null: bool,
-    /// Fail where any picture cannot be read; the others are told all the same
+    /// Fail where any image cannot be read; the others are predicted all the same
     #[arg(long)]
     strict: bool,
 }
@@ -86,7 +86,7 @@ impl Predict {
             if group.is_empty() {
                 break;
             }
-            // Only the last group is not full.
+            // Only the last group may be incomplete.
             let batch = group.len();
             let (good, crops, unread) = decode(out, &net, group);
             failed += unread;
@@ -135,7 +135,7 @@ impl Predict {
         }
     }
 
-    /// The pictures that paths name, one after the other: a list is read while it comes.
+    /// The images that paths name, one after the other: a list is read while it arrives.
     fn pictures<'a>(
         &'a self,
         paths: &'a [PathBuf],
@@ -150,7 +150,7 @@ impl Predict {
             let lines = lines.take_while(move |line| !std::mem::replace(&mut broken, line.is_err()));
             let read = move |line: std::io::Result<Vec<u8>>| match line {
                 Ok(mut line) => {
-                    // As Windows ends lines.
+                    // Windows ends lines with a carriage return.
                     if end == b'\n' && line.last() == Some(&b'\r') {
                         line.pop();
                     }
@@ -198,7 +198,7 @@ impl Predict {
         Ok(())
     }
 
-    /// The classes that are told of a picture, the likeliest first.
+    /// The classes to print for an image, the likeliest first.
     fn likeliest(&self, probabilities: &[f32]) -> Vec<usize> {
         let mut order: Vec<usize> = (0..probabilities.len()).collect();
         order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
@@ -206,7 +206,7 @@ impl Predict {
         order
     }
 
-    /// The most likely classes of one picture.
+    /// The most likely classes of one image.
     fn show(&self, out: &Output, net: &Network, path: &Path, probabilities: &[f32]) {
         if task::of(net).is_ok_and(|task| !task.ranks()) {
             let named = net.classes().iter().zip(probabilities);
@@ -248,7 +248,7 @@ impl Predict {
     }
 }
 
-/// The pictures of a file or folder, or why there are none.
+/// The images of a file or folder, or why there are none.
 pub(super) fn expand(path: &Path) -> Vec<Result<PathBuf, Skipped>> {
     match list_pictures(&[path.to_path_buf()]) {
         Ok(found) => found.into_iter().map(Ok).collect(),
@@ -256,7 +256,7 @@ pub(super) fn expand(path: &Path) -> Vec<Result<PathBuf, Skipped>> {
     }
 }
 
-/// The pictures of a group that can be read, what the network sees of each, and how many cannot be read; these are
+/// The readable images of a group, preprocessed for the network, and the number of unreadable ones, which are
 /// reported.
 pub(super) fn decode(
     out: &Output,

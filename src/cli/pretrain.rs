@@ -1,4 +1,4 @@
-//! `defrost pretrain`: a network from nothing, on pictures that Defrost draws itself.
+//! `defrost pretrain`: trains a network from scratch on images that Defrost draws itself.
 
 use std::path::PathBuf;
 
@@ -22,32 +22,32 @@ Examples:
 Without options it makes the file again that Defrost ships, on the same device byte for byte, in some twenty minutes on two
 cores. The same command goes on where an interrupted one stopped.";
 
-/// Make a pretrained network from nothing, on pictures that Defrost draws
+/// Pretrain a network from scratch, on images that Defrost draws
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct PretrainCommand {
-    /// The weights to write, as f16; the record of the training lies beside them as .json
+    /// The weights to write, as f16; a record of the training is written beside them as .json
     #[arg(default_value = "signs.safetensors")]
     file: PathBuf,
     /// The network [default: mobilenet_v2_050]
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// Side of the pictures, pixels [default: 64]
+    /// Side of the images, pixels [default: 64]
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(8..=1024))]
     size: Option<u32>,
-    /// Pictures of each of the 108 classes to learn from [default: 400]
+    /// Training images of each of the 108 classes [default: 400]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pictures: Option<u32>,
     /// Passes over them [default: 10]
     #[arg(long, value_name = "N", value_parser = positive)]
     epochs: Option<usize>,
-    /// Pictures a step [default: 64]
+    /// Images a step [default: 64]
     #[arg(long, value_name = "N", value_parser = positive)]
     batch: Option<usize>,
     /// Learning rate [default: 3e-3]
     #[arg(long, value_name = "RATE")]
     lr: Option<f64>,
-    /// Of everything random, the pictures too [default: 0]
+    /// Seed of everything random, the images included [default: 0]
     #[arg(long)]
     seed: Option<u64>,
     /// The run folder [default: runs/signs-MODEL]

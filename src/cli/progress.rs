@@ -1,4 +1,4 @@
-//! What a training tells, for people and for programs: bars on a terminal, lines off it, or JSON.
+//! Progress of a training, for people and for programs: bars on a terminal, lines elsewhere, or JSON.
 
 use std::fmt::Write;
 use std::io::{IsTerminal, stderr};
@@ -12,7 +12,7 @@ use crate::train::{EpochMetrics, Event, Observer, Trial};
 
 /// On a narrow terminal the bar gives way to the figures.
 const TEMPLATE: &str = "{prefix}  [{wide_bar}] {pos}/{len}  {rate}  {left} left  {msg}";
-/// What is counted in steps; all else in pictures.
+/// Work that is counted in steps; all other work is counted in images.
 const STEPS: [&str; 3] = ["head", "trials", "sweep"];
 
 /// Watches a training or an evaluation.
@@ -20,11 +20,11 @@ pub(super) struct Progress<'a> {
     out: &'a Output,
     bars: bool,
     bar: Option<(String, ProgressBar)>,
-    /// What is told of a picture.
+    /// The metric of the task.
     metric: MetricNames,
-    /// Validation pictures.
+    /// Number of validation images.
     pub(super) val: usize,
-    /// Files that are not used.
+    /// Number of files that are not used.
     pub(super) skipped: usize,
 }
 
@@ -41,7 +41,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Writes lines without the bar in between.
+    /// Writes lines without disturbing the bar.
     fn aside(&self, write: impl FnOnce(&Output)) {
         match &self.bar {
             Some((_, bar)) => bar.suspend(|| write(self.out)),
@@ -55,7 +55,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// The bar of the work called `name`, which has come to `done` things; that of other work is taken away.
+    /// The bar of the work called `name`, at `done` of `total`; a bar of other work is removed.
     fn bar(&mut self, name: String, things: &'static str, done: u64, total: u64) -> &ProgressBar {
         if self.bar.as_ref().is_none_or(|(shown, _)| *shown != name) {
             self.clear();
@@ -63,7 +63,7 @@ impl<'a> Progress<'a> {
         let (_, bar) = self.bar.get_or_insert_with(|| {
             let style =
                 ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
-            // The rate since this bar began; a closed terminal is no reason to stop.
+            // The rate since this bar began. A closed terminal is no reason to stop.
             let rate = move |s: &ProgressState| {
                 s.pos().saturating_sub(done) as f64 / s.elapsed().as_secs_f64().max(0.1)
             };

@@ -1,4 +1,4 @@
-//! `defrost report`: a run as a page for a browser.
+//! `defrost report`: writes the report of a run, a page for a browser.
 
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ Examples:
 pub(super) struct ReportCommand {
     /// The run folder
     run: PathBuf,
-    /// Report on these labelled pictures, not on those that validated the run: a folder of class folders, or a table (.csv)
+    /// Report on these labelled images instead of the validation images: a folder of class folders, or a table (.csv)
     #[arg(long, value_name = "DATA")]
     data: Option<PathBuf>,
 }

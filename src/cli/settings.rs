@@ -1,4 +1,4 @@
-//! Options of the commands from the table of settings: [`Given`] is a group of them, as clap derives others.
+//! Options of the commands from the table of settings: [`Given`] is a group of them, like a group derived by clap.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,7 +14,7 @@ use crate::Result;
 use crate::data::{Augment, DataOptions};
 use crate::train::{Config, Section, Setting, settings};
 
-/// Which sections of the table a command takes.
+/// The sections of the table that a command takes.
 pub(super) trait Sections: Debug + Clone {
     const SECTIONS: &'static [Section];
 }
@@ -31,15 +31,15 @@ macro_rules! sections {
     };
 }
 sections! {
-    /// What a training takes.
+    /// The settings of a training.
     Everything: Network, Data, Freezing, Optimizing, Training, Augmenting;
-    /// What says what the data is.
+    /// The settings of the data.
     About: Data;
-    /// What a training step is made of.
+    /// The settings of a training step.
     Step: Freezing, Optimizing;
 }
 
-/// What was given of the settings of some sections.
+/// The given settings of some sections.
 #[derive(Debug, Clone)]
 pub(super) struct Given<S> {
     given: BTreeMap<&'static str, Vec<OsString>>,
@@ -53,7 +53,7 @@ fn of<S: Sections>() -> impl Iterator<Item = (&'static str, &'static Setting)> {
         .filter_map(|setting| Some((setting.option?, setting)))
 }
 
-/// Options that mean nothing with `--resume`: the run has its own settings.
+/// Options that do not apply with `--resume`: the run has its own settings.
 pub(super) fn refused_with_resume() -> Vec<&'static str> {
     of::<Everything>().map(|(option, _)| option).chain(["data", "out", "dry_run"]).collect()
 }
@@ -115,7 +115,7 @@ impl<S: Sections> FromArgMatches for Given<S> {
 }
 
 impl<S: Sections> Given<S> {
-    /// Into the settings.
+    /// Writes the given options into the settings.
     pub(super) fn apply(&self, config: &mut Config) -> Result<()> {
         for (option, setting) in of::<S>() {
             if let Some(texts) = self.given.get(option) {
@@ -125,7 +125,7 @@ impl<S: Sections> Given<S> {
         Ok(())
     }
 
-    /// Whether anything of a section was given, but for one option.
+    /// Whether any option of a section was given, except one.
     pub(super) fn any(&self, section: Section, but: &str) -> bool {
         of::<S>().any(|(option, s)| s.section == section && option != but && self.has(option))
     }
@@ -137,7 +137,7 @@ impl<S: Sections> Given<S> {
 }
 
 impl Given<About> {
-    /// As the library takes them.
+    /// The options in the form of the library.
     pub(super) fn options(&self) -> Result<DataOptions> {
         let mut config = Config::default();
         self.apply(&mut config)?;
@@ -145,7 +145,7 @@ impl Given<About> {
     }
 }
 
-/// Options for augmented images mean nothing where images are not augmented.
+/// Refuses options for augmented images where images are not augmented.
 pub(super) fn check_varied(config: &Config) -> Result<()> {
     let asked = config.augment != Augment::default() && config.augment != Augment::none();
     match asked && !config.varies() {
@@ -185,7 +185,7 @@ mod tests {
         }
         let of_fields = |entry: &&&str| **entry == "augment" || fields().iter().any(|field| field == **entry);
         assert_eq!(entries.iter().filter(of_fields).count(), entries.len(), "{entries:?}");
-        // A help is cut into sections: each stands together.
+        // A help is divided into sections: the options of each stand together.
         let mut headings: Vec<_> = settings().map(|setting| setting.section.heading()).collect();
         headings.dedup();
         let all = headings.len();
@@ -233,7 +233,7 @@ mod tests {
         }
     }
 
-    /// docs/settings.md, as the table has it.
+    /// The text of docs/settings.md, from the table.
     fn page() -> String {
         let mut page = String::from(
             "# Settings of a training\n\n\

@@ -1,4 +1,4 @@
-//! `defrost train`: from a folder of pictures to a run folder.
+//! `defrost train`: trains a network on a folder of images, into a run folder.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -36,34 +36,34 @@ DATA holds a folder of pictures for each class (part of them validates), or trai
 folders, or MNIST's IDX files; or it is a table (.csv) that names pictures and labels; or drawn:things or drawn:signs,
 pictures that Defrost draws itself (drawn:signs,side=64,train=200,val=20). Ctrl-C saves the run, which --resume then goes on with; once more ends at once.";
 
-/// Teach a pretrained network your own classes
+/// Train a pretrained network on your own classes
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Train {
-    /// Folder of pictures, or a table of labels (.csv)
+    /// Folder of images, or a table of labels (.csv)
     #[arg(required_unless_present = "resume")]
     data: Option<PathBuf>,
     /// The run folder [default: runs/DATA-MODEL, numbered where that exists]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on with this run, with its own settings, as if it had not stopped
+    /// Resume this run, with its own settings, as if it had not stopped
     #[arg(long, value_name = "RUN", conflicts_with_all = refused_with_resume())]
     resume: Option<PathBuf>,
-    /// Train nothing: tell what would be trained, and write a PNG that shows what pictures would become, to --out or
+    /// Train nothing: print what would be trained, and write a PNG of augmented images to --out or
     /// runs/DATA-MODEL-augmented.png
     #[arg(long, conflicts_with = "tune")]
     dry_run: bool,
     /// Write no report.html into the run folder at the end
     #[arg(long, conflicts_with = "dry_run")]
     no_report: bool,
-    /// Write the figures of each epoch for TensorBoard, too: an event file in the run folder. A run that is resumed
-    /// goes on with it by itself
+    /// Also write the figures of each epoch for TensorBoard: an event file in the run folder. A resumed run continues
+    /// it without this option
     #[arg(long, conflicts_with = "dry_run")]
     tensorboard: bool,
-    /// Where features are kept between runs [default: the user's cache folder]
+    /// Where features are cached between runs [default: the user's cache folder]
     #[arg(long, value_name = "DIR", env = "DEFROST_CACHE", hide_env_values = true)]
     pub(super) cache: Option<PathBuf>,
-    /// First find the fastest kernels for this device, for so many seconds (see `defrost tune`)
+    /// First find the fastest kernels for this device, for at most this many seconds (see `defrost tune`)
     #[arg(long, value_name = "SECONDS", conflicts_with = "resume", value_parser = clap::value_parser!(u64).range(1..))]
     tune: Option<u64>,
     #[command(flatten)]
@@ -107,7 +107,7 @@ impl Train {
         let folder = report.run.clone().unwrap_or_default();
         let page = match report.interrupted || self.no_report {
             true => None,
-            // The network is there all the same.
+            // The trained network is complete all the same.
             false => write_report(&folder, None, &device, &mut progress)
                 .inspect_err(|e| out.warn(format_args!("no report was written: {e}")))
                 .ok(),
@@ -135,7 +135,7 @@ impl Train {
         Ok(())
     }
 
-    /// Tells what would be trained, and writes the contact sheet.
+    /// Prints what would be trained, and writes the contact sheet.
     fn dry_run(&self, session: &Session) -> Result<()> {
         let out = &session.out;
         let config = self.config(session)?;
@@ -158,7 +158,7 @@ impl Train {
         Ok(())
     }
 
-    /// An option that was given and means nothing for a sweep of the rate.
+    /// A given option that does not apply to a sweep of the learning rate.
     pub(super) fn beyond_a_sweep(&self) -> Option<&'static str> {
         let given = [
             ("--resume", self.resume.is_some()),
@@ -227,10 +227,10 @@ fn default_out(config: &Config) -> PathBuf {
     let drawn = DrawnSet::named(&config.data).and_then(Result::ok);
     let named = drawn.map_or_else(|| config.data.clone(), |set| set.scenes.name().into());
     let data = named.canonicalize().unwrap_or(named);
-    // A table is named without its extension.
+    // The name of a table, without its extension.
     let name = if data.is_file() { data.file_stem() } else { data.file_name() };
     let name = name.map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned());
-    // A tag of weights or a path in the model's name must not lead anywhere else.
+    // A path in the model's name must not lead out of the folder.
     let model: String = config.model.chars().map(|c| if c == '/' || c == '\\' { '-' } else { c }).collect();
     Path::new("runs").join(format!("{name}-{model}"))
 }

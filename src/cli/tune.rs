@@ -1,4 +1,4 @@
-//! `defrost tune`: which kernels are the fastest on this device, kept for every later command.
+//! `defrost tune`: finds the fastest kernels on this device, and stores the choice for every later command.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,33 +28,33 @@ usual one only if its answers equal those of the plainest kernel on poisoned mem
 and its win is beyond the clock's noise. What was found is kept for this adapter, driver and version of Defrost
 in the user's cache folder, and every command uses it; results may then differ in the last digits.";
 
-/// Find the fastest kernels for this device, and keep them
+/// Find the fastest kernels for this device, and store the choice
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Tune {
     /// Networks [default: resnet18 and mobilenet_v2]
     #[arg(value_name = "MODEL")]
     models: Vec<String>,
-    /// Pictures a step
+    /// Images a step
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive)]
     batch: usize,
-    /// Side of the pictures in pixels [default: the model's own]
+    /// Side of the images in pixels [default: the model's own]
     #[arg(long, value_name = "PIXELS", value_parser = positive)]
     size: Option<usize>,
     /// Seconds after which no further op is begun
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
     budget: u64,
-    /// Forget what was found for this device
+    /// Delete the stored choice for this device
     #[arg(long, conflicts_with = "models")]
     forget: bool,
 }
 
-/// Where the choices of a device are kept.
+/// The file that stores the choices for a device.
 fn file(device: &str) -> PathBuf {
     cache_folder().join("tuned").join(format!("{:016x}.json", rng::key_of(device)))
 }
 
-/// Gives a GPU the kernels that were found for it before.
+/// Loads the stored choices into a GPU.
 pub(super) fn recall(out: &Output, gpu: &Gpu) {
     let device = gpu.describe();
     match Choices::load(&file(&device), &device) {
@@ -63,7 +63,7 @@ pub(super) fn recall(out: &Output, gpu: &Gpu) {
     }
 }
 
-/// Tunes the kernels of some plans for `seconds`, keeps what was found, and has the device use it.
+/// Tunes the kernels of some plans for `seconds`, stores the choices, and has the device use them.
 pub(super) fn tune_plans(out: &Output, gpu: &Gpu, plans: &[Plan], seconds: u64) -> Result<Vec<Tuned>> {
     let ops = choices_of(plans, gpu);
     let mut found: Vec<Tuned> = Vec::new();
@@ -90,7 +90,7 @@ pub(super) fn tune_plans(out: &Output, gpu: &Gpu, plans: &[Plan], seconds: u64) 
     Ok(found)
 }
 
-/// Tunes what a training with these settings runs the most.
+/// Tunes the kernels that take most of the time of a training with these settings.
 pub(super) fn tune_for(out: &Output, device: &Device, config: &Config, seconds: u64) -> Result<()> {
     let Device::Gpu(gpu) = device else {
         out.note("--tune: the CPU has one kernel for each op, so there is nothing to choose");

@@ -32,14 +32,14 @@ pub(super) struct WeightsCommand {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// What can be fetched, and what is there already
+    /// List the weights that can be downloaded, and those in the cache
     List,
-    /// Fetch weights into the cache, and say where they are; weights that were changed there are fetched again
+    /// Download weights into the cache, and print their path; changed files are downloaded again
     Fetch {
         /// A model, or weights as the list names them
         name: String,
     },
-    /// Say where weights are in the cache; fetch nothing
+    /// Print the path of weights in the cache; download nothing
     Path {
         /// A model, or weights as the list names them
         name: String,
@@ -117,7 +117,7 @@ fn list(session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// The file of some weights, fetched where it is not in the cache; says what and how large.
+/// The file of some weights, downloaded where it is not in the cache; prints source and size.
 fn fetch(session: &Session, weights: &Weights) -> Result<PathBuf> {
     let (out, hub) = (&session.out, session.hub());
     let bars = stderr().is_terminal() && !out.quiet && !out.json;

@@ -1,7 +1,7 @@
-//! From a layer's maps and their gradients, or a picture's gradient, to one map between 0 and 1. All maps are NHWC, of
-//! one picture: `[pixels, channels]`.
+//! Combines a layer's maps and their gradients, or an image's gradient, into one map between 0 and 1. All maps are
+//! NHWC, of one image: `[pixels, channels]`.
 //!
-//! Grad-CAM and Grad-CAM++ are computed as pytorch-grad-cam does it, the small constants included.
+//! Grad-CAM and Grad-CAM++ follow pytorch-grad-cam, its small constants included.
 
 /// Grad-CAM's weights: the mean gradient of each channel.
 pub(super) fn mean_gradient(gradient: &[f32], channels: usize) -> Vec<f64> {
@@ -26,7 +26,7 @@ pub(super) fn plus_plus(map: &[f32], gradient: &[f32], channels: usize) -> Vec<f
     weights
 }
 
-/// Of each channel, over all pixels.
+/// The sum of each channel over all pixels.
 fn sums(map: &[f32], channels: usize) -> Vec<f64> {
     let mut sums = vec![0.0; channels];
     for row in map.chunks_exact(channels) {
@@ -35,7 +35,7 @@ fn sums(map: &[f32], channels: usize) -> Vec<f64> {
     sums
 }
 
-/// The maps, weighted and added up; what speaks against the class is cut off. Scaled to 0..1, enlarged from
+/// The weighted sum of the maps, with negative values set to 0. The result is scaled to 0..1, enlarged from
 /// `[height, width]` to another size, and scaled again.
 pub(super) fn class_map(map: &[f32], weights: &[f64], from: [usize; 2], to: [usize; 2]) -> Vec<f32> {
     let pixel = |row: &[f32]| row.iter().zip(weights).map(|(&a, w)| f64::from(a) * w).sum::<f64>().max(0.0);
@@ -46,16 +46,17 @@ pub(super) fn class_map(map: &[f32], weights: &[f64], from: [usize; 2], to: [usi
     cam.into_iter().map(|v| v as f32).collect()
 }
 
-/// `(x - min) / (1e-7 + max(x - min))`: near 1 at the top, and 0 everywhere where all are alike.
+/// `(x - min) / (1e-7 + max(x - min))`: near 1 at the maximum, and 0 everywhere where all values are equal.
 fn scale(values: &mut [f64]) {
     let low = values.iter().copied().fold(f64::INFINITY, f64::min);
     let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     values.iter_mut().for_each(|x| *x = (*x - low) / (1e-7 + (high - low)));
 }
 
-/// Bilinear, pixels' centres at halves, without antialiasing, the border repeated: OpenCV's `INTER_LINEAR`.
+/// Bilinear interpolation without antialiasing; pixel centres lie at halves, the border is repeated: OpenCV's
+/// `INTER_LINEAR`.
 fn enlarge(values: &[f64], [height, width]: [usize; 2], to: [usize; 2]) -> Vec<f64> {
-    // Of one output position: the two inputs, and the second one's share.
+    // For each output position: the two inputs, and the share of the second.
     let tap = |i: usize, from: usize, to: usize| {
         let at = ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).clamp(0.0, (from - 1) as f64);
         let first = at as usize;
@@ -74,8 +75,8 @@ fn enlarge(values: &[f64], [height, width]: [usize; 2], to: [usize; 2]) -> Vec<f
     out
 }
 
-/// A picture's gradient `[pixels, channels]` as a map: sizes added up over the channels, from the least to the 99th
-/// percentile, so that a few bright pixels do not hide the rest (the authors' own code does it so).
+/// An image's gradient `[pixels, channels]` as a map: absolute values summed over the channels, scaled from the
+/// minimum to the 99th percentile, so that a few bright pixels do not hide the rest (as in the authors' code).
 pub(super) fn saliency(gradient: &[f64], channels: usize) -> Vec<f32> {
     const TOP: f64 = 0.99;
     let sizes = gradient.chunks_exact(channels).map(|pixel| pixel.iter().map(|g| g.abs()).sum());
@@ -88,7 +89,7 @@ pub(super) fn saliency(gradient: &[f64], channels: usize) -> Vec<f32> {
     sizes.into_iter().map(|x| share(x) as f32).collect()
 }
 
-/// Between the two nearest of the sorted numbers, as numpy has it.
+/// Interpolates between the two nearest of the sorted numbers, as numpy does.
 fn percentile(sorted: &[f64], share: f64) -> f64 {
     let at = share * sorted.len().saturating_sub(1) as f64;
     let value = |i: usize| sorted.get(i).or(sorted.last()).copied().unwrap_or_default();

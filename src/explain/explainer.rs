@@ -1,8 +1,8 @@
-//! The plans that maps are made with, and how they are run.
+//! The two plans that compute maps, and how they run.
 //!
-//! Two plans: the first gives the outputs of the network and the maps of the layer, the second the gradient of one
-//! output with respect to these, from the maps on. So the class may be the one that the network takes the picture for,
-//! and of a layer near the end nothing is computed twice.
+//! The first plan computes the outputs of the network and the maps of the layer. The second plan computes the
+//! gradient of one output with respect to these maps, beginning at the maps. So the class may be the predicted one,
+//! and the layers below the maps run only once.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::task::{self, TaskRef};
 use crate::train::fitting_batch;
 use crate::{Error, Result};
 
-/// A network ready to say which part of a picture speaks for a class.
+/// A network compiled to explain which part of an image raises the score of a class.
 ///
 /// ```
 /// use defrost::data::{Scenes, eval};
@@ -43,7 +43,7 @@ pub struct Explainer {
     front: Program,
     back: Program,
     batch: usize,
-    /// Height, width and channels of what is differentiated by.
+    /// Height, width and channels of the value that the gradient is taken with respect to.
     shape: [usize; 3],
     classes: usize,
     task: TaskRef,
@@ -54,7 +54,7 @@ pub struct Explainer {
     seed: u64,
 }
 
-/// An output that is to be explained, and what the network says of it.
+/// An output to explain, and its value.
 struct Asked {
     class: usize,
     logit: f32,
@@ -62,13 +62,13 @@ struct Asked {
 }
 
 impl Explainer {
-    /// Noisy copies that SmoothGrad looks at where nobody says how many.
+    /// Default number of noisy versions of an image for SmoothGrad.
     pub const SAMPLES: usize = 25;
 
-    /// Compiles `net` for up to `batch` pictures at a time, fewer where the device cannot hold as many. `layer` is any
-    /// layer or module whose output is a map; where absent, the last one
-    /// ([`crate::models::Architecture::last_map`]). SmoothGrad has none. Everything counts as frozen, whatever the
-    /// network's mask says.
+    /// Compiles `net` for up to `batch` images at a time, fewer where the device has too little memory. `layer` is
+    /// any layer or module whose output is a map; where absent, the last one
+    /// ([`crate::models::Architecture::last_map`]). SmoothGrad uses no layer. All parameters count as frozen,
+    /// whatever the network's mask.
     ///
     /// # Errors
     /// [`Error::Usage`] for an unknown layer, with the nearest name, and for one whose output is no map; from the
@@ -114,27 +114,28 @@ impl Explainer {
         })
     }
 
-    /// How many noisy copies of a picture SmoothGrad looks at, at least 1; otherwise [`Explainer::SAMPLES`].
+    /// Sets the number of noisy versions of an image for SmoothGrad, at least 1; the default is
+    /// [`Explainer::SAMPLES`].
     #[must_use]
     pub fn samples(self, samples: usize) -> Self {
         Explainer { samples: samples.max(1), ..self }
     }
 
-    /// SmoothGrad's noise: its standard deviation, as a share of the picture's range from darkest to brightest after
-    /// normalising; otherwise 0.15.
+    /// Sets the standard deviation of SmoothGrad's noise, as a share of the range of the normalised image from
+    /// darkest to brightest; the default is 0.15.
     #[must_use]
     pub fn noise(self, share: f64) -> Self {
         Explainer { noise: share, ..self }
     }
 
-    /// What the noise is drawn from. It is the same for each picture.
+    /// Sets the seed of the noise. The noise is the same for each image.
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
         Explainer { seed, ..self }
     }
 
-    /// The usual layer ([`crate::models::Architecture::last_map`]) where its map has at least `columns` columns, else the
-    /// last one before it that has; none where there is no such layer.
+    /// The usual layer ([`crate::models::Architecture::last_map`]) where its map has at least `columns` columns, else
+    /// the last layer before it that has; none where there is no such layer.
     ///
     /// # Errors
     /// As for [`Network::record`].
@@ -150,17 +151,17 @@ impl Explainer {
         Ok(std::iter::once(usual).chain(others).find(|layer| wide(layer)))
     }
 
-    /// The layer that is looked at; none with SmoothGrad.
+    /// The layer whose maps are used; none with SmoothGrad.
     pub fn layer(&self) -> Option<&str> {
         self.layer.as_deref()
     }
 
-    /// A map for each picture, given as its crop's bytes `[crop, crop, 3]`, and a class: an output's number, or none
-    /// for the class that the network takes it for.
+    /// A map for each image, given as the bytes of its crop `[crop, crop, 3]`, and a class: the number of an output,
+    /// or none for the predicted class.
     ///
     /// # Errors
-    /// [`Error::Shape`] for a picture of another size; [`Error::Usage`] for a class that there is not, for another
-    /// number of classes than of pictures, and where a network of several numbers is not told which of them; from the
+    /// [`Error::Shape`] for an image of another size; [`Error::Usage`] for an unknown class, where the numbers of
+    /// classes and images differ, and where a network with several values is given no value to explain; from the
     /// device.
     pub fn maps(&mut self, pictures: &[Vec<u8>], classes: &[Option<usize>]) -> Result<Vec<Map>> {
         let bytes = self.preprocess.crop.pow(2) * 3;
@@ -204,7 +205,7 @@ impl Explainer {
             (&kept, bytemuck::cast_slice(maps)),
             ("seed", bytemuck::cast_slice(&seed)),
         ];
-        // Where nothing leads past the layer, no step behind it looks at the pictures.
+        // Where no path leads past the layer, no later step reads the images.
         inputs.retain(|(name, _)| self.back.plan().inputs.contains_key(*name));
         let [gradients] = &self.back.run(&inputs)?[..] else { return Err(lost()) };
         let elements = height * width * channels;
@@ -238,7 +239,7 @@ impl Explainer {
         Ok(maps)
     }
 
-    /// The gradient of an output with respect to the picture, a mean over noisy copies of it.
+    /// The mean gradient of an output with respect to the image, over noisy versions of the image.
     fn mean_over_noise(&mut self, picture: &[f32], class: usize) -> Result<Vec<f64>> {
         let (low, high) = picture.iter().fold((f32::MAX, f32::MIN), |(l, h), &x| (l.min(x), h.max(x)));
         let (deviation, seed) = (self.noise * f64::from(high - low), self.seed);
@@ -266,7 +267,7 @@ impl Explainer {
         Ok(sum)
     }
 
-    /// What is to be explained of each picture.
+    /// The output to explain for each image.
     fn asked(&self, logits: &[f32], classes: &[Option<usize>]) -> Vec<Asked> {
         let rows = logits.chunks_exact(self.classes).zip(classes);
         let asked = rows.map(|(row, &class)| {
@@ -277,7 +278,7 @@ impl Explainer {
         asked.collect()
     }
 
-    /// `[batch, classes]`: 1 at each row's class. What is left of the batch is 0.
+    /// `[batch, classes]`: 1 at each row's class; the rest of the batch is 0.
     fn seed_of(&self, classes: impl Iterator<Item = usize>) -> Vec<f32> {
         let mut seed = vec![0.0; self.batch * self.classes];
         classes.enumerate().for_each(|(row, class)| seed[row * self.classes + class] = 1.0);
@@ -295,8 +296,9 @@ fn lost() -> Error {
     Error::Shape("the plan has other outputs than were asked for".into())
 }
 
-/// The plan from pictures to outputs, and to the maps of `layer` where there is one; the plan of the gradient with
-/// respect to these maps, else to the picture; height, width and channels of what is differentiated by.
+/// The plan from images to outputs, and to the maps of `layer` where there is one; the plan of the gradient with
+/// respect to these maps, else to the image; height, width and channels of the value that the gradient is taken with
+/// respect to.
 fn plans(net: &Network, layer: Option<&str>, batch: usize, caps: &Caps) -> Result<(Plan, Plan, [usize; 3])> {
     let input = if layer.is_some() { InputKind::Bytes } else { InputKind::Normalised };
     let mut tape = Tape::new();
@@ -326,7 +328,7 @@ fn plans(net: &Network, layer: Option<&str>, batch: usize, caps: &Caps) -> Resul
     Ok((front, back, [height, width, channels]))
 }
 
-/// The last map that was recorded in a layer or module: what PyTorch's forward hook on it is given.
+/// The last map that was recorded in a layer or module: the value that PyTorch's forward hook receives.
 fn map_of(net: &Network, tape: &Tape, layer: &str) -> Result<ValueId> {
     if !net.structure().layers.iter().any(|known| lies_in(&known.path, layer)) {
         return Err(net.structure().unknown(layer));

@@ -1,4 +1,5 @@
-//! Which part of a picture speaks for a class: Grad-CAM, Grad-CAM++, SmoothGrad. What is frozen plays no part.
+//! Which part of an image raises the score of a class: Grad-CAM, Grad-CAM++, SmoothGrad. Frozen layers make no
+//! difference.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -29,16 +30,16 @@ use std::fmt;
 pub use explainer::Explainer;
 pub use overlay::{beside, heat, overlay};
 
-/// How a map is made.
+/// The method that computes a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Method {
     /// Selvaraju et al. 2017, arXiv:1610.02391: the maps of a layer, each weighted by the mean of its gradient.
     #[default]
     GradCam,
-    /// Chattopadhyay et al. 2018, arXiv:1710.11063: weighted pixel by pixel, for pictures that show a class more than
+    /// Chattopadhyay et al. 2018, arXiv:1710.11063: weighted pixel by pixel, for images that show a class more than
     /// once.
     GradCamPlusPlus,
-    /// Smilkov et al. 2017, arXiv:1706.03825: the gradient with respect to the picture, a mean over noisy copies.
+    /// Smilkov et al. 2017, arXiv:1706.03825: the gradient with respect to the image, averaged over noisy versions.
     SmoothGrad,
 }
 
@@ -46,7 +47,7 @@ impl Method {
     /// All of them.
     pub const ALL: [Method; 3] = [Method::GradCam, Method::GradCamPlusPlus, Method::SmoothGrad];
 
-    /// As the command names it.
+    /// Its name in the command.
     pub fn name(self) -> &'static str {
         match self {
             Method::GradCam => "grad-cam",
@@ -62,30 +63,30 @@ impl fmt::Display for Method {
     }
 }
 
-/// How much each pixel of a picture speaks for a class.
+/// How much each pixel of an image raises the score of a class.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Map {
     /// Columns, as the crop has.
     pub width: usize,
     /// Rows.
     pub height: usize,
-    /// `[height, width]`, from 0 to 1; 0 everywhere where nothing speaks for the class ([`Map::is_empty`]).
+    /// `[height, width]`, from 0 to 1; 0 everywhere where no pixel raises the score ([`Map::is_empty`]).
     pub values: Vec<f32>,
     /// The class, by its number.
     pub class: usize,
-    /// What the network's last layer says of it: what was differentiated.
+    /// The logit of the class: the value whose gradient was taken.
     pub logit: f32,
-    /// Its probability, at the network's temperature; of a regression the number itself.
+    /// The probability of the class, at the network's temperature; for a regression the value itself.
     pub answer: f32,
 }
 
 impl Map {
-    /// Whether nothing speaks for the class: then there is nothing to see.
+    /// Whether no pixel raises the score of the class.
     pub fn is_empty(&self) -> bool {
         self.values.iter().all(|&v| v == 0.0)
     }
 
-    /// Whether the network's outputs were neither NaN nor infinite: else the map means nothing.
+    /// Whether the network's outputs are finite, neither NaN nor infinite; else the map means nothing.
     pub fn is_finite(&self) -> bool {
         self.answer.is_finite() && self.values.iter().all(|v| v.is_finite())
     }

@@ -1,10 +1,11 @@
-//! Maps as pictures.
+//! Draws maps as images.
 
 use super::Map;
 use crate::data::Picture;
 use crate::{Error, Result};
 
-/// Inferno (Smith and van der Walt 2015): as even to the eye from dark to bright as a grey ramp, also for the colour-blind.
+/// Inferno (Smith and van der Walt 2015): perceived brightness rises evenly, as on a grey ramp, also for the
+/// colour-blind.
 #[rustfmt::skip]
 const COLOURS: [[u8; 3]; 11] = [
     [0, 0, 4], [22, 11, 57], [66, 10, 104], [106, 23, 110], [147, 38, 103], [188, 55, 84],
@@ -12,9 +13,9 @@ const COLOURS: [[u8; 3]; 11] = [
 ];
 /// The map's share in an overlay.
 const SHARE: f32 = 0.5;
-/// White columns between two pictures.
+/// White columns between two images.
 const GAP: usize = 8;
-/// Smaller pictures are enlarged to at least this, by a whole number.
+/// Smaller images are enlarged to at least this side, by a whole number.
 const SIDE: usize = 224;
 
 fn colour(value: f32) -> [f32; 3] {
@@ -32,8 +33,8 @@ pub fn heat(map: &Map) -> Picture {
     Picture { width: map.width, height: map.height, rgb }
 }
 
-/// The crop that the network saw, and the map laid over it: half of each. The crop is grey, so that all colour is the
-/// map's.
+/// The crop that the network saw under the map, half of each. The crop is grey, so that all colour comes from the
+/// map.
 ///
 /// # Errors
 /// [`Error::Shape`] where they differ in size.
@@ -53,10 +54,10 @@ pub fn overlay(crop: &Picture, map: &Map) -> Result<Picture> {
     Ok(Picture { width: crop.width, height: crop.height, rgb })
 }
 
-/// Pictures of one height in a row. Small ones are enlarged, so that there is something to see.
+/// Images of one height in a row. Small images are enlarged.
 ///
 /// # Errors
-/// [`Error::Shape`] where their heights differ, or there is none.
+/// [`Error::Shape`] where their heights differ, or there is no image.
 pub fn beside(pictures: &[&Picture]) -> Result<Picture> {
     let height = pictures.first().map_or(0, |p| p.height);
     if height == 0 || pictures.iter().any(|p| p.height != height) {

@@ -1,14 +1,14 @@
-//! Which adapter: the best real GPU, software when it is asked for, or by name; and what it can do.
+//! The choice of an adapter: the best real GPU, software on request, or by name; and its limits and features.
 
 use super::{Choices, Gpu};
 use crate::{Error, Result, did_you_mean};
 
-/// What the caller asked for.
+/// The device that the caller asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
-    /// The best real GPU: discrete, integrated, virtual. Where there is none, [`Device::open`] takes the
-    /// CPU, which runs plans faster natively than through software Vulkan; [`Gpu::with_options`], which
-    /// must return a GPU, takes a software adapter then.
+    /// The best real GPU: discrete, integrated, virtual. Where there is none, [`Device::open`] takes the CPU, which
+    /// runs plans faster natively than through software Vulkan. [`Gpu::with_options`] must return a GPU, so it takes
+    /// a software adapter then.
     ///
     /// [`Device::open`]: crate::plan::Device::open
     #[default]
@@ -26,7 +26,7 @@ pub enum DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// Reads an option's text; never fails, since anything may be a name.
+    /// Parses the text of an option; never fails, since any text may be a name.
     pub fn parse(text: &str) -> Self {
         match text.to_lowercase().as_str() {
             "" | "auto" => DeviceChoice::Auto,
@@ -41,7 +41,7 @@ impl DeviceChoice {
     }
 }
 
-/// How to open a device. Nothing of it comes from the environment.
+/// How to open a device. The environment has no influence.
 #[derive(Debug, Clone, Default)]
 pub struct GpuOptions {
     /// Which adapter.
@@ -54,11 +54,11 @@ pub struct GpuOptions {
     pub memory_budget: Option<u64>,
     /// Leave the device's error handlers as they are.
     pub keep_handlers: bool,
-    /// Which of Vulkan, Metal and DX12 are asked for adapters: all, unless some are left out.
+    /// The backends, of Vulkan, Metal and DX12, that are asked for adapters: all by default.
     pub backends: wgpu::Backends,
 }
 
-/// What kernels may count on.
+/// The limits and features that kernels may use.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Caps {
     /// Bytes of one storage binding.
@@ -81,11 +81,11 @@ pub struct Caps {
     pub timestamps: bool,
     /// Whether kernels can compute in f16.
     pub f16: bool,
-    /// Whether the adapter is software: loads cost, arithmetic is cheap.
+    /// Whether the adapter is software: there, loads are the main cost and arithmetic is cheap.
     pub software: bool,
     /// Whether there is no adapter at all: ops run their CPU code, not kernels.
     pub native: bool,
-    /// Kernels that were chosen by measuring.
+    /// Kernels that were chosen by measurement.
     pub choices: Choices,
 }
 
@@ -95,7 +95,7 @@ impl Caps {
         Self::from_limits(&wgpu::Limits::defaults(), wgpu::Features::empty(), false)
     }
 
-    /// The CPU: as much memory at once as there is.
+    /// The CPU: a single buffer may use all memory.
     pub fn host() -> Self {
         Caps {
             max_binding: 1 << 40,
@@ -112,7 +112,7 @@ impl Caps {
 
     fn from_limits(limits: &wgpu::Limits, features: wgpu::Features, software: bool) -> Self {
         Caps {
-            // A binding's size must be a multiple of 4; drivers report 2^31 - 1 and the like.
+            // A binding's size must be a multiple of 4; drivers report 2^31 - 1 and similar limits.
             max_binding: limits.max_storage_buffer_binding_size & !15,
             max_buffer: limits.max_buffer_size & !15,
             storage_alignment: limits.min_storage_buffer_offset_alignment.into(),
@@ -141,7 +141,7 @@ pub struct AdapterEntry {
     pub index: usize,
     /// Name, driver, kind.
     pub info: wgpu::AdapterInfo,
-    /// What it can do.
+    /// Its limits and features.
     pub caps: Caps,
 }
 
@@ -189,7 +189,7 @@ pub(super) fn enumerate(options: &GpuOptions) -> Vec<wgpu::Adapter> {
     all
 }
 
-/// The machine's adapters, best first, numbered as [`DeviceChoice::parse`] takes them; `options.device` does not matter.
+/// The machine's adapters, best first, numbered as [`DeviceChoice::parse`] takes them; `options.device` is ignored.
 pub fn adapters(options: &GpuOptions) -> Vec<AdapterEntry> {
     enumerate(options)
         .iter()
@@ -255,12 +255,12 @@ pub(super) fn wanted(adapter: &wgpu::Adapter, options: &GpuOptions) -> (wgpu::Li
     (adapter.limits(), adapter.features() & (timestamp_features() | wanted))
 }
 
-/// What `auto` came to.
+/// The result of the choice `auto`.
 #[derive(Debug)]
 pub struct Auto<G = Gpu> {
     /// The best real GPU that could be opened, with its number in [`adapters`]; none: take the CPU.
     pub gpu: Option<(usize, G)>,
-    /// Why it is this one, or none.
+    /// The reason of the choice.
     pub why: String,
     /// Real GPUs that could not be opened, each with its error.
     pub warnings: Vec<String>,

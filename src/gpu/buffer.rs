@@ -7,13 +7,13 @@ use std::task::{Context, Poll, Waker};
 use super::{Gpu, GpuBuffer, lock};
 use crate::{Error, Result};
 
-/// Uploads through persistent staging memory: no staging buffer is created a call.
+/// Uploads through persistent staging memory: no call creates a staging buffer.
 pub struct Uploader {
     belt: wgpu::util::StagingBelt,
 }
 
 impl Uploader {
-    /// A belt whose chunks hold at least `bytes`, best the bytes of one step.
+    /// A belt whose chunks hold at least `bytes`; the bytes of one step are best.
     pub fn new(gpu: &Gpu, bytes: u64) -> Self {
         Uploader { belt: wgpu::util::StagingBelt::new(gpu.device().clone(), bytes.max(1 << 16)) }
     }
@@ -41,21 +41,21 @@ impl Uploader {
     }
 }
 
-/// A copy that was recorded and not read yet.
+/// A copy that was recorded and has not been read yet.
 struct Pending {
     outcome: mpsc::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>,
-    /// Who wants to be told once it is there.
+    /// The waker to call when the copy is done.
     waker: Arc<Mutex<Option<Waker>>>,
-    /// The submission that it is part of.
+    /// The submission that contains the copy.
     submission: Option<wgpu::SubmissionIndex>,
 }
 
 /// A buffer that is copied into on the device and read on the host later.
 ///
-/// [`Readback::bytes`] and [`Readback::poll`] never block. They learn of a finished copy from wgpu, which tells it
-/// while the device is polled: a browser does that by itself, a renderer once a frame, any other program with
-/// [`wgpu::Device::poll`] or [`Gpu::wait`]. [`Readback::take`] polls the device itself and blocks, until its own
-/// submission is done: what was submitted later goes on.
+/// [`Readback::bytes`] and [`Readback::poll`] never block. wgpu reports a finished copy while the device is polled: a
+/// browser polls by itself, a renderer once a frame, any other program with [`wgpu::Device::poll`] or [`Gpu::wait`].
+/// [`Readback::take`] polls the device itself and blocks until its own submission is done; later submissions
+/// continue.
 pub struct Readback {
     buffer: GpuBuffer,
     bytes: u64,
@@ -84,7 +84,7 @@ impl Readback {
         self.copy_all(encoder, &[(source, offset, bytes)]);
     }
 
-    /// Records several copies, one behind the other; each a multiple of 4 bytes.
+    /// Records several copies to contiguous positions; the size of each is a multiple of 4 bytes.
     pub fn copy_all(&mut self, encoder: &mut wgpu::CommandEncoder, parts: &[(&wgpu::Buffer, u64, u64)]) {
         let mut at = 0;
         for &(source, offset, bytes) in parts {
@@ -96,7 +96,7 @@ impl Readback {
         let waker: Arc<Mutex<Option<Waker>>> = Arc::default();
         let told = waker.clone();
         encoder.map_buffer_on_submit(&self.buffer, wgpu::MapMode::Read, .., move |outcome| {
-            // The receiver is gone only where nobody wants the bytes any more.
+            // The receiver is gone only where no caller wants the bytes any more.
             let _ = sender.send(outcome);
             if let Some(waker) = lock(&told).take() {
                 waker.wake();
@@ -105,14 +105,14 @@ impl Readback {
         self.pending = Some(Pending { outcome, waker, submission: None });
     }
 
-    /// Says which submission the copies are part of, so that [`Readback::take`] waits for no later one.
+    /// Sets the submission that contains the copies, so that [`Readback::take`] waits for no later one.
     pub fn submitted(&mut self, submission: wgpu::SubmissionIndex) {
         if let Some(pending) = &mut self.pending {
             pending.submission = Some(submission);
         }
     }
 
-    /// The bytes of the copy, where it is done; else `context` is woken once it is.
+    /// The bytes of the copy, if it is done; else `context` is woken when it is.
     ///
     /// # Errors
     /// [`Error::Gpu`] where the device failed or nothing was copied.
@@ -120,7 +120,7 @@ impl Readback {
         let Some(pending) = &self.pending else {
             return Poll::Ready(Err(Error::Gpu("readback: nothing was copied to read".into())));
         };
-        // Before looking: what comes in between wakes it.
+        // Before the check, so that a copy that finishes in between wakes it.
         *lock(&pending.waker) = Some(context.waker().clone());
         let outcome = match pending.outcome.try_recv() {
             Err(mpsc::TryRecvError::Empty) => return Poll::Pending,

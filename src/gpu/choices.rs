@@ -1,4 +1,4 @@
-//! Which kernel a device does best where an op offers several.
+//! The fastest kernels of a device, where an op offers several.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// Kernels by the op and operands that they were chosen for, as `defrost tune` found them. Cheap to clone.
+/// Kernels by the op and operands that they were chosen for, as `defrost tune` measured them. Cheap to clone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Choices(Arc<BTreeMap<String, String>>);
 
-/// The file that choices are kept in.
+/// The file of stored choices.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     /// Kernels change with the version.
@@ -33,21 +33,21 @@ impl Choices {
         self.0.is_empty()
     }
 
-    /// With this one more; a kernel chosen before gives way.
+    /// The choices with this one added; it replaces an earlier choice with the same key.
     #[must_use]
     pub fn with(mut self, key: String, kernel: String) -> Self {
         Arc::make_mut(&mut self.0).insert(key, kernel);
         self
     }
 
-    /// All of them as text: equal where the choices are.
+    /// A hash of all choices: equal where the choices are.
     pub fn fingerprint(&self) -> u64 {
         let lines: String = self.0.iter().map(|(key, kernel)| format!("{key}={kernel}\n")).collect();
         crate::rng::key_of(&lines)
     }
 
-    /// What a file holds for `device` and this version of Defrost; nothing where there is no such file, or it is
-    /// of another device or version.
+    /// The choices that a file holds for `device` and this version of Defrost; empty where there is no such file, or
+    /// the file is of another device or version.
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be read or is no such file.
@@ -63,7 +63,7 @@ impl Choices {
         Ok(if same { Choices(Arc::new(kept.kernels)) } else { Self::default() })
     }
 
-    /// Writes them as those of `device`; the file is whole at any time.
+    /// Writes the choices as those of `device`, atomically.
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be written.

@@ -1,20 +1,20 @@
-//! The processor of this machine: what a plan runs on where there is no GPU.
+//! The processor of this machine, which runs plans where there is no GPU.
 
-/// What there is to tell of the processor.
+/// The properties of the processor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    /// Its name, where the system tells it, else its architecture.
+    /// Its name, where the system reports it, else its architecture.
     pub name: String,
     /// Threads that it offers to this process.
     pub threads: usize,
     /// Its vector instructions, as far as Defrost uses them.
     pub vector: &'static str,
-    /// Bytes of memory, where the system tells it.
+    /// Bytes of memory, where the system reports it.
     pub memory: Option<u64>,
 }
 
 impl Host {
-    /// Looks at this machine.
+    /// Detects the properties of this machine.
     pub fn new() -> Self {
         Host {
             name: name().unwrap_or_else(|| std::env::consts::ARCH.into()),
@@ -31,7 +31,7 @@ impl Default for Host {
     }
 }
 
-/// Vector instructions that the CPU implementations choose by: `avx2+fma`, `neon` or `none`.
+/// The vector instructions by which the CPU implementations choose: `avx2+fma`, `neon` or `none`.
 pub(crate) fn vector() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
@@ -40,7 +40,7 @@ pub(crate) fn vector() -> &'static str {
     if cfg!(target_arch = "aarch64") { "neon" } else { "none" }
 }
 
-/// The value behind `key` in a file of Linux's `/proc`.
+/// The value after `key` in a file of Linux's `/proc`.
 fn proc(file: &str, key: &str) -> Option<String> {
     let text = std::fs::read_to_string(file).ok()?;
     let line = text.lines().find(|line| line.starts_with(key))?;

@@ -1,7 +1,7 @@
 //! WGSL sources, their variants, and the pipeline cache.
 //!
-//! A variant is made by three means, always the lowest that works: `override` constants, typed
-//! knobs (one `const NAME: u32 = n;` or `alias NAME = type;` rewritten), or another file.
+//! A variant is made by one of three means, always the simplest that works: `override` constants, typed knobs (one
+//! `const NAME: u32 = n;` or `alias NAME = type;` rewritten), or another file.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ static LIBRARY: &[Source] = &[
     Source { path: "lib/winograd.wgsl", text: include_str!("../../shaders/lib/winograd.wgsl") },
 ];
 
-/// One pipeline: a source, an entry point and what is specialised in it.
+/// One pipeline: a source, an entry point and its specialisation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Kernel {
     /// The file.
@@ -156,7 +156,7 @@ fn append(source: &Source, seen: &mut Vec<&'static str>, text: &mut String) -> R
     Ok(())
 }
 
-/// Bind group layout of `reads` read-only and `writes` read-write storage buffers behind one uniform.
+/// Bind group layout: one uniform, then `reads` read-only and `writes` read-write storage buffers.
 pub(super) struct Layout {
     pub(super) group: wgpu::BindGroupLayout,
     pipeline: wgpu::PipelineLayout,
@@ -220,7 +220,7 @@ impl Gpu {
         })
     }
 
-    /// The compiled pipeline of `kernel`, from the cache where it is there.
+    /// The compiled pipeline of `kernel`, from the cache where it is there already.
     ///
     /// # Errors
     /// [`Error::Gpu`] with the compiler's message, [`Error::Shape`] as for [`Kernel::wgsl`].

@@ -1,5 +1,5 @@
-//! The device floor: adapters, buffers, pipelines, upload, readback, timestamps. It knows wgpu and
-//! no mathematics.
+//! The device module: adapters, buffers, pipelines, upload, readback, timestamps. It uses wgpu and contains no
+//! mathematics.
 
 mod adapter;
 mod buffer;
@@ -24,7 +24,7 @@ pub use timestamps::Timestamps;
 
 use crate::{Error, Result};
 
-/// A device that takes work. Cheap to clone; every clone is the same device.
+/// An open device. Cheap to clone; every clone is the same device.
 #[derive(Clone)]
 pub struct Gpu {
     inner: Arc<Inner>,
@@ -56,7 +56,7 @@ impl Drop for Inner {
     }
 }
 
-/// A device buffer that gives its bytes back to the account when dropped.
+/// A device buffer that is subtracted from the counted memory when dropped.
 pub struct GpuBuffer {
     raw: wgpu::Buffer,
     bytes: u64,
@@ -76,7 +76,7 @@ impl Drop for GpuBuffer {
     }
 }
 
-/// A mutex whose holder panicked is still good here: all values under it are whole.
+/// A mutex whose holder panicked is still usable here: no panic leaves a value under it incomplete.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -88,7 +88,7 @@ impl std::fmt::Debug for Gpu {
 }
 
 impl Gpu {
-    /// The best GPU: discrete, integrated, then, since a GPU is what was asked for, software.
+    /// The best GPU: discrete, integrated, else software, since the caller asked for a GPU.
     ///
     /// # Errors
     /// [`Error::Gpu`] where there is no adapter at all, or the device cannot be opened.
@@ -119,8 +119,8 @@ impl Gpu {
         Ok(Self::assemble(device, queue, options))
     }
 
-    /// A device that the host application owns, as wgpu gives it: its limits are taken as they are, its environment is
-    /// not looked at. Defrost installs no error handler on it: errors reach the application's own handler.
+    /// A device that the host application owns, from wgpu. Defrost uses its limits as they are and reads no
+    /// environment. It installs no error handler: errors reach the application's own handler.
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let options = GpuOptions { keep_handlers: true, ..GpuOptions::default() };
         Self::assemble(device, queue, &options)
@@ -173,17 +173,18 @@ impl Gpu {
         &self.inner.queue
     }
 
-    /// What the device can do.
+    /// The limits and features of the device.
     pub fn caps(&self) -> &Caps {
         &self.inner.caps
     }
 
-    /// Which kernels plans take where there are several; none: those that suit devices of its kind.
+    /// The kernels that plans choose where an op offers several; where empty, plans choose the default for this kind
+    /// of device.
     pub fn choices(&self) -> Choices {
         lock(&self.inner.choices).clone()
     }
 
-    /// Has plans compiled from now on take these kernels.
+    /// Makes plans that are compiled from now on use these kernels.
     pub fn choose(&self, choices: Choices) {
         *lock(&self.inner.choices) = choices;
     }
@@ -198,12 +199,12 @@ impl Gpu {
         adapter::describe(&self.inner.info)
     }
 
-    /// Bytes that Defrost holds on the device now.
+    /// Bytes that Defrost holds on the device at this time.
     pub fn allocated(&self) -> u64 {
         self.inner.allocated.load(Ordering::Relaxed)
     }
 
-    /// How many buffers and bind groups were made so far: a step makes none.
+    /// Number of buffers and bind groups made so far: a step makes none.
     pub fn made(&self) -> (u64, u64) {
         (self.inner.buffers.load(Ordering::Relaxed), self.inner.bind_groups.load(Ordering::Relaxed))
     }
@@ -266,8 +267,8 @@ impl Gpu {
         self.buffer(label, bytes, U::STORAGE | U::COPY_SRC | U::COPY_DST)
     }
 
-    /// Writes `data` at `offset` through a temporary staging buffer: for set-up, not for steps
-    /// (see [`Uploader`]). Large data goes in pieces, so that staging stays small.
+    /// Writes `data` at `offset` through a temporary staging buffer: for set-up, not for steps (see [`Uploader`]).
+    /// Large data is written in pieces, so that staging buffers stay small.
     pub fn write(&self, buffer: &wgpu::Buffer, offset: u64, data: &[u8]) {
         const PIECE: usize = 32 << 20;
         for (i, piece) in data.chunks(PIECE).enumerate() {
@@ -316,8 +317,8 @@ impl Gpu {
         }
     }
 
-    /// The bytes of a range, once all work before is done; see [`Readback`] for who polls the device meanwhile. For
-    /// tests and set-up; steps keep their [`Readback`].
+    /// The bytes of a range, once all earlier work is done; see [`Readback`] for who polls the device meanwhile. For
+    /// tests and set-up; steps have a [`Readback`] of their own.
     ///
     /// # Errors
     /// As for [`Readback::poll`].

@@ -1,20 +1,21 @@
-//! The driver's cache of compiled pipelines, kept on disk where wgpu offers it (Vulkan). wgpu puts the adapter and
-//! its own version in front of the data and does not use what is not of both; drivers check theirs.
+//! The driver's cache of compiled pipelines, stored on disk where wgpu offers it (Vulkan). wgpu stores the adapter
+//! and its own version in front of the data and ignores data of another adapter or version; drivers check their own
+//! versions.
 
 use std::path::{Path, PathBuf};
 
 use super::{Gpu, lock};
 
-/// A cache, and the file it is kept in.
+/// A cache, and its file.
 pub(super) struct Kept {
     pub(super) cache: wgpu::PipelineCache,
     file: PathBuf,
-    /// As it was read: what is no larger is not written again.
+    /// Size when it was read: a cache that has not grown is not written again.
     bytes: usize,
 }
 
 impl Kept {
-    /// Writes what was added. A cache that cannot be written costs only time.
+    /// Writes new pipelines. A cache that cannot be written costs only time.
     pub(super) fn save(&self) {
         let Some(data) = self.cache.get_data().filter(|data| data.len() > self.bytes) else { return };
         let aside = self.file.with_extension(format!("{}.new", std::process::id()));
@@ -25,8 +26,8 @@ impl Kept {
 }
 
 impl Gpu {
-    /// Keeps pipelines that are compiled from now on in `folder` between processes, where the driver can; they are
-    /// written when the device is dropped. The folder must be the user's own: drivers trust what lies in it.
+    /// Stores pipelines that are compiled from now on in `folder` for later processes, where the driver can; they are
+    /// written when the device is dropped. The folder must be the user's own, since drivers trust its contents.
     #[allow(unsafe_code)]
     pub fn keep_pipelines(&self, folder: &Path) {
         let Some(key) = wgpu::util::pipeline_cache_key(self.info()) else { return };

@@ -3,7 +3,7 @@
 use super::{Gpu, GpuBuffer, Readback};
 use crate::{Error, Result};
 
-/// A query set with one mark before the first dispatch and one behind each.
+/// A query set with one timestamp before the first dispatch and one after each.
 pub struct Timestamps {
     queries: wgpu::QuerySet,
     resolved: GpuBuffer,
@@ -42,13 +42,13 @@ impl Timestamps {
         pass.write_timestamp(&self.queries, index);
     }
 
-    /// Records the resolve; call it behind the pass.
+    /// Records the resolve; call it after the pass.
     pub fn resolve(&mut self, encoder: &mut wgpu::CommandEncoder) {
         encoder.resolve_query_set(&self.queries, 0..self.marks, &self.resolved, 0);
         self.readback.copy(encoder, &self.resolved, 0, u64::from(self.marks) * 8);
     }
 
-    /// Seconds between each mark and the next, waiting for the run.
+    /// Waits for the run, and returns the seconds between each timestamp and the next.
     ///
     /// # Errors
     /// As for [`Readback::take`].

@@ -1,4 +1,4 @@
-//! What a file of tensors holds: the form that the readers of all formats give it.
+//! The contents of a file of tensors, in the same form for all file formats.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -8,12 +8,12 @@ use safetensors::tensor::Dtype;
 /// One tensor of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// Extents.
+    /// Its shape.
     pub shape: Vec<usize>,
     pub(super) dtype: Dtype,
     /// Bytes in the file: from the first number to the last.
     pub(super) bytes: Range<usize>,
-    /// Distances between neighbours along each axis, in numbers, where they do not lie in rows one behind the other.
+    /// Strides along each axis, in numbers, where the tensor is not contiguous.
     pub(super) strides: Option<Vec<usize>>,
 }
 
@@ -24,7 +24,7 @@ impl TensorInfo {
     }
 }
 
-/// The first of many names, and how many more there are.
+/// The first of many names, and the number of the others.
 pub(crate) fn first_of(names: &[String]) -> String {
     const SHOWN: usize = 10;
     match names.len().checked_sub(SHOWN) {
@@ -35,17 +35,17 @@ pub(crate) fn first_of(names: &[String]) -> String {
 
 /// Tensors by name.
 pub(super) type Tensors = BTreeMap<String, TensorInfo>;
-/// What a file says of itself.
+/// The metadata of a file.
 pub(super) type Metadata = BTreeMap<String, String>;
 
 /// Tensors of a file at most: the largest networks have some 100,000.
 const MOST_TENSORS: usize = 1 << 18;
 
-/// Takes a tensor in; what no network has is refused, so that nothing that is done with all names takes long, and
-/// messages can hold any name.
+/// Adds a tensor. Names and shapes that no network has are refused, so that work on all names stays fast, and
+/// messages can contain any name.
 ///
 /// # Errors
-/// A sentence saying what is wrong.
+/// A sentence naming the problem.
 pub(super) fn take_in(tensors: &mut Tensors, name: &str, info: TensorInfo) -> Result<(), String> {
     const LONGEST: usize = 1024;
     if name.len() > LONGEST {
@@ -58,21 +58,21 @@ pub(super) fn take_in(tensors: &mut Tensors, name: &str, info: TensorInfo) -> Re
     Ok(())
 }
 
-/// What a file holds.
+/// The contents of a file.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     /// The tensors of its state dict.
     pub(super) tensors: Tensors,
-    /// What else in it holds tensors: where, and how many.
+    /// Other tensors of the file: their place, and how many.
     pub(super) left_out: Vec<(String, usize)>,
-    /// The key that the state dict lies under: `state_dict`.
+    /// The key of the state dict: `state_dict`.
     pub(super) under: String,
 }
 
 /// Axes of a tensor: NumPy's limit, and that of PyTorch's own loops.
 pub(super) const MOST_AXES: usize = 64;
 
-/// A name for a message, which has its beginning where it is long.
+/// A name for a message; only the beginning of a long one.
 pub(super) fn shortened(name: &str) -> String {
     const MOST: usize = 80;
     match name.char_indices().nth(MOST) {

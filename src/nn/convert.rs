@@ -1,4 +1,4 @@
-//! One file of tensors into another.
+//! Converts one file of tensors into another.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,22 +7,22 @@ use super::contents::first_of;
 use super::weights::{SavedTensor, TensorFile, save_tensors};
 use crate::Result;
 
-/// What became of a file's tensors.
+/// The result of a conversion.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Converted {
-    /// How many were written.
+    /// Number of tensors written.
     pub written: usize,
-    /// Those of the network that hold no floats, and are no counters.
+    /// Tensors of the network that hold no floats, and are no counters.
     pub left_out: Vec<String>,
-    /// What was read and not written, and where: sentences for people.
+    /// Tensors that were read and not written, and their place: sentences for people.
     pub warnings: Vec<String>,
 }
 
-/// Writes the tensors of `from`, which may be PyTorch's, as safetensors under the names of [`TensorFile::open`], in f32 or, with `half`,
-/// in f16. Counters without extents (`num_batches_tracked`) are kept.
+/// Writes the tensors of `from`, which may be a PyTorch file, as safetensors under the names of [`TensorFile::open`],
+/// in f32 or, with `half`, in f16. Scalar counters (`num_batches_tracked`) are copied.
 ///
 /// # Errors
-/// As for [`TensorFile::open`], [`TensorFile::read_f32`] and [`save_tensors`]; nothing is written then.
+/// As for [`TensorFile::open`], [`TensorFile::read_f32`] and [`save_tensors`]; then no file is written.
 pub fn convert(from: impl AsRef<Path>, to: impl AsRef<Path>, half: bool) -> Result<Converted> {
     let file = TensorFile::open(from)?;
     let mut report = Converted { warnings: Vec::from_iter(file.beside()), ..Converted::default() };

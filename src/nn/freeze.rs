@@ -1,4 +1,4 @@
-//! What learns and what is frozen.
+//! Which parameters are trainable and which are frozen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,21 +10,21 @@ use super::{Kind, ParamSpec};
 use crate::text::grouped;
 use crate::{Error, Result};
 
-/// How a batch norm takes part.
+/// The mode of a batch norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NormMode {
-    /// Statistics of the batch, running statistics updated, scale and shift learn.
+    /// Uses batch statistics and updates running statistics; scale and shift are trained.
     #[default]
     Train,
-    /// Running statistics, scale and shift learn.
+    /// Uses running statistics; scale and shift are trained.
     FrozenStats,
-    /// Nothing of it changes.
+    /// Uses running statistics; nothing is trained.
     Frozen,
 }
 
-/// What is frozen, by parameter path. A frozen parameter has no gradient and no optimizer state; a
-/// batch norm whose scale and shift are both frozen keeps its running statistics too.
+/// The frozen parameters, by path. A frozen parameter has no gradient and no optimizer state. A batch norm whose
+/// scale and shift are both frozen keeps its running statistics, too.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Mask {
     frozen: BTreeSet<String>,
@@ -32,13 +32,13 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// Whether the optimizer changes the parameter `path`.
+    /// Whether the parameter `path` is trainable.
     pub fn learns(&self, path: &str, kind: Kind) -> bool {
         let norm = matches!(kind, Kind::NormWeight | Kind::NormBias);
         kind.is_learnable() && !(norm && self.norm == NormMode::Frozen) && !self.frozen.contains(path)
     }
 
-    /// How the batch norm `layer` takes part.
+    /// The mode of the batch norm `layer`.
     pub fn norm_mode(&self, layer: &str) -> NormMode {
         let learns = |name: &str, kind| {
             let path = if layer.is_empty() { name.into() } else { format!("{layer}.{name}") };
@@ -72,7 +72,7 @@ enum Request {
     All,
 }
 
-/// What to freeze. Requests add up: `Freeze::through("layer2").and(Freeze::prefix("fc"))`.
+/// Freeze requests. They add up: `Freeze::through("layer2").and(Freeze::prefix("fc"))`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Freeze {
     requests: Vec<Request>,
@@ -85,42 +85,42 @@ impl Freeze {
         Freeze { requests: vec![request], ..Self::default() }
     }
 
-    /// Nothing: everything learns.
+    /// Freezes nothing: all parameters are trainable.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// Everything: for predictions, where all is computed from constants.
+    /// Freezes everything: for predictions, where all weights are constants.
     pub fn all() -> Self {
         Self::one(Request::All)
     }
 
-    /// Everything but the last layer.
+    /// Freezes everything except the last layer.
     pub fn all_but_head() -> Self {
         Self::one(Request::AllButHead)
     }
 
-    /// One parameter by its whole name: `layer1.0.conv1.weight`.
+    /// Freezes one parameter by its whole name: `layer1.0.conv1.weight`.
     pub fn name(path: impl Into<String>) -> Self {
         Self::one(Request::Name(path.into()))
     }
 
-    /// A layer and everything in it: `layer1`, which does not hold `layer10`.
+    /// Freezes a layer and everything in it: `layer1`, which does not contain `layer10`.
     pub fn prefix(layer: impl Into<String>) -> Self {
         Self::one(Request::Prefix(layer.into()))
     }
 
-    /// Everything up to and including a layer, in the order of the forward pass.
+    /// Freezes everything up to and including a layer, in the order of the forward pass.
     pub fn through(layer: impl Into<String>) -> Self {
         Self::one(Request::Through(layer.into()))
     }
 
-    /// Groups of layers by number, as the model divides itself; the last is the head.
+    /// Freezes groups of layers by number, as the model defines them; the last group is the head.
     pub fn groups(groups: impl IntoIterator<Item = usize>) -> Self {
         Self::one(Request::Groups(groups.into_iter().collect()))
     }
 
-    /// This and that.
+    /// Combines both requests.
     #[must_use]
     pub fn and(mut self, other: Freeze) -> Self {
         self.requests.extend(other.requests);
@@ -131,22 +131,22 @@ impl Freeze {
         self
     }
 
-    /// How the batch norms of layers that learn take part.
+    /// The mode of the batch norms in trainable layers.
     #[must_use]
     pub fn norm(mut self, mode: NormMode) -> Self {
         self.norm = mode;
         self
     }
 
-    /// Lets batch norms in frozen layers go on learning. fastai does so by default; here frozen means
-    /// frozen unless this asks otherwise.
+    /// Keeps batch norms in frozen layers trainable. fastai does this by default; here frozen layers stay frozen
+    /// unless this is set.
     #[must_use]
     pub fn norms_learn(mut self) -> Self {
         self.norms_learn = true;
         self
     }
 
-    /// The mask of these requests on a network.
+    /// Resolves these requests on a network to a mask.
     ///
     /// # Errors
     /// [`Error::Usage`] for a name or group that the network does not have.
@@ -186,33 +186,33 @@ impl Freeze {
     }
 }
 
-/// What learns of one layer, or of the whole network.
+/// The trainable part of one layer, or of the whole network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Learning {
-    /// Tensors that learn.
+    /// Trainable tensors.
     pub tensors: usize,
-    /// Numbers in them.
+    /// Trainable parameters.
     pub parameters: usize,
-    /// Numbers that could learn, frozen or not.
+    /// All parameters, frozen or not.
     pub of: usize,
 }
 
-/// What learns under a mask. Prints as a short table.
+/// The trainable parameters under a mask. Prints as a short table.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FreezeSummary {
     /// The whole network.
     pub total: Learning,
-    /// By outer layer, in the order of the forward pass.
+    /// By outermost layer, in the order of the forward pass.
     pub layers: Vec<(String, Learning)>,
-    /// How batch norms that learn take part.
+    /// The mode of trainable batch norms.
     pub norm: NormMode,
 }
 
 impl FreezeSummary {
-    /// Counts what learns of `net` under `mask`.
+    /// Counts the trainable parameters of `net` under `mask`.
     pub fn new(net: &Structure, mask: &Mask) -> Self {
         let first = |path: &str| path.split('.').next().unwrap_or_default().to_string();
-        // Where everything lies in two or three modules, as in MobileNet, their members are listed.
+        // Where all layers lie in two or three modules, as in MobileNet, the members of these modules are listed.
         let top: BTreeSet<String> = net.specs.iter().map(|s| first(&s.path)).collect();
         let depth = if top.len() > 3 { 1 } else { 2 };
         let mut summary = FreezeSummary { norm: mask.norm, ..Self::default() };

@@ -1,4 +1,4 @@
-//! What models record on: a tape, the path of the layer at hand, and the parameters declared so far.
+//! The graph that models record on: a tape, the path of the current layer, and the parameters declared so far.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -9,34 +9,34 @@ use super::{Kind, LayerMark, Layout, Mask, NormMode, ParamSpec};
 use crate::tape::{Op, Role, Tape, Type, Use, ValueId};
 use crate::{Error, Result};
 
-/// What a recording is for.
+/// The purpose of a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// Parameters learn, batch norms may use the batch's statistics, dropout drops.
+    /// Training: parameters are trainable, batch norms may use batch statistics, dropout is active.
     Train,
-    /// Predictions: nothing is dropped, batch norms use their running statistics.
+    /// Predictions: no dropout, batch norms use their running statistics.
     Eval,
 }
 
 /// How convolutions pad. A property of the loaded weights, not of the architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum PaddingStyle {
-    /// PyTorch's: as much on each side as the layer says.
+    /// PyTorch's: the same padding on both sides, as the layer says.
     #[default]
     #[serde(rename = "symmetric")]
     Symmetric,
-    /// TensorFlow's SAME: as much as makes the output `ceil(size / stride)`, the odd pixel at the
-    /// bottom and right.
+    /// TensorFlow's SAME: enough padding for an output of `ceil(size / stride)`, the odd pixel at the bottom and
+    /// right.
     #[serde(rename = "tf-same")]
     TfSame,
 }
 
-/// The constants of all batch norms. They follow the weights, not the architecture.
+/// The constants of all batch norms. They belong to the weights, not to the architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Norm {
     /// Added to the variance.
     pub eps: f32,
-    /// Share of a new batch in the running statistics.
+    /// Weight of a new batch in the running statistics.
     pub momentum: f32,
 }
 
@@ -46,22 +46,22 @@ impl Default for Norm {
     }
 }
 
-/// How a network is recorded.
+/// Settings of a recording.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings<'a> {
-    /// What the recording is for.
+    /// The purpose of the recording.
     pub mode: Mode,
     /// How convolutions pad.
     pub padding: PaddingStyle,
     /// Constants of the batch norms.
     pub norm: Norm,
-    /// What learns.
+    /// Which parameters are trainable.
     pub mask: &'a Mask,
-    /// Probability of all dropout layers, where it is not the architecture's own.
+    /// Probability of all dropout layers, in place of the architecture's own.
     pub dropout: Option<f32>,
-    /// Classes of the auxiliary heads, where they are wanted.
+    /// Number of classes of the auxiliary heads, where they are recorded.
     pub auxiliary: Option<usize>,
-    /// Features of a layer before the last one, where one is wanted.
+    /// Number of features of a hidden layer before the last one, where there is one.
     pub hidden: Option<usize>,
 }
 
@@ -70,9 +70,9 @@ pub struct Settings<'a> {
 pub struct Graph<'a> {
     /// The tape underneath, for ops that have no layer method.
     pub tape: &'a mut Tape,
-    /// How it is recorded.
+    /// The settings of the recording.
     pub settings: Settings<'a>,
-    /// Whether the layers at hand belong to the head, whose dropout is active whatever is frozen.
+    /// Whether the current layers belong to the head, whose dropout is active even where layers are frozen.
     pub in_head: bool,
     /// Logits of the auxiliary heads recorded so far.
     pub auxiliary: Vec<ValueId>,
@@ -83,7 +83,7 @@ pub struct Graph<'a> {
 }
 
 impl<'a> Graph<'a> {
-    /// Records on `tape` from now on.
+    /// Begins a recording on `tape`.
     pub fn new(tape: &'a mut Tape, settings: Settings<'a>) -> Self {
         Graph {
             tape,
@@ -113,7 +113,7 @@ impl<'a> Graph<'a> {
         outcome
     }
 
-    /// Records an auxiliary head, where such are wanted: `body` is given the number of classes.
+    /// Records an auxiliary head, where the settings ask for them: `body` receives the number of classes.
     ///
     /// # Errors
     /// Those of `body`.
@@ -129,7 +129,7 @@ impl<'a> Graph<'a> {
         Ok(())
     }
 
-    /// The path of the layer at hand.
+    /// The path of the current layer.
     pub fn path(&self) -> &str {
         &self.path
     }
@@ -144,12 +144,12 @@ impl<'a> Graph<'a> {
         &self.layers
     }
 
-    /// What was declared: parameters, then layers.
+    /// The declarations: parameters, then layers.
     pub fn into_declared(self) -> (Vec<ParamSpec>, Vec<LayerMark>) {
         (self.specs, self.layers)
     }
 
-    /// One layer: nodes recorded in `body` bear its path, and it is marked as done behind it.
+    /// Records one layer: nodes recorded in `body` get its path, and the layer is marked as complete after `body`.
     ///
     /// # Errors
     /// Those of `body`.
@@ -172,7 +172,7 @@ impl<'a> Graph<'a> {
         self.layer(name, |g| g.tape.apply(op, inputs))
     }
 
-    /// Declares a parameter of the layer at hand; `shape` is PyTorch's.
+    /// Declares a parameter of the current layer; `shape` is PyTorch's.
     ///
     /// # Errors
     /// [`Error::Shape`] where the same path was declared with another shape.
@@ -205,18 +205,18 @@ impl<'a> Graph<'a> {
         self.tape.param(&spec.path, &spec.device_shape(), usage)
     }
 
-    /// How the batch norm at hand takes part.
+    /// The mode of the current batch norm.
     pub(super) fn norm_mode(&self) -> NormMode {
         self.settings.mask.norm_mode(&self.path)
     }
 
-    /// The input that counts training steps, `u32[2]`: what dropout draws from. One a tape.
+    /// The input that counts training steps, `u32[2]`, the key of dropout's random numbers. One a tape.
     pub fn step(&mut self) -> ValueId {
         step_of(self.tape).unwrap_or_else(|| self.tape.input("step", Type::u32(&[2])))
     }
 }
 
-/// The tape's input that counts training steps, where anything drew from it.
+/// The tape's input that counts training steps, where any layer uses it.
 pub(crate) fn step_of(tape: &Tape) -> Option<ValueId> {
     tape.values.iter().position(|v| v.role == Role::Input && v.name == "step").map(ValueId)
 }

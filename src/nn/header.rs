@@ -1,7 +1,7 @@
 //! The header of a safetensors file: a length in eight bytes, and JSON that names all tensors.
 //!
-//! Each entry becomes a [`TensorInfo`] as soon as it is parsed: a header costs no more memory than what is kept of it.
-//! Errors are sentences for people, with the tensor, what was expected and what was found.
+//! Each entry becomes a [`TensorInfo`] as soon as it is parsed, so a header needs no more memory than its result.
+//! Errors are sentences for people, with the tensor, the expected and the found value.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ const MOST_BYTES: usize = 100_000_000;
 /// Entries of metadata that are read: files have a handful.
 const MOST_METADATA: usize = 10_000;
 
-/// Tensors and metadata, as the JSON has them; bytes are counted from the header's end.
+/// Tensors and metadata of the JSON; byte positions count from the end of the header.
 #[derive(Default)]
 struct Header {
     tensors: Tensors,
@@ -31,7 +31,7 @@ struct Described {
     data_offsets: (usize, usize),
 }
 
-/// A list or a map that is refused as soon as it is too long.
+/// A list or a map, refused as soon as it is too long.
 struct Few<T>(T);
 
 impl<'de> Deserialize<'de> for Header {
@@ -120,7 +120,7 @@ impl<'de> Deserialize<'de> for Few<Metadata> {
 /// Tensors and metadata of a file.
 ///
 /// # Errors
-/// A sentence saying what is wrong with it.
+/// A sentence naming the problem.
 pub(super) fn read(map: &[u8]) -> Result<(Tensors, Metadata), String> {
     let length = map.first_chunk().map(|n| u64::from_le_bytes(*n)).and_then(|n| usize::try_from(n).ok());
     let length = length.filter(|_| map.get(8) == Some(&b'{')).ok_or_else(|| not_safetensors(map))?;

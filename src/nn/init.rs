@@ -1,11 +1,11 @@
-//! First weights. Every draw is a pure function of seed, parameter name and position.
+//! Initial weights. Every draw is a pure function of seed, parameter name and position.
 
 use rayon::prelude::*;
 
 use super::{Kind, ParamSpec};
 use crate::rng;
 
-/// How a family starts its linear layers when it is trained from nothing.
+/// How a family initialises its linear layers for training from scratch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum LinearInit {
     /// PyTorch's default: weights and biases uniform within `1 / sqrt(inputs)`.
@@ -14,7 +14,7 @@ pub enum LinearInit {
     Normal(f32),
 }
 
-/// `count` numbers, each from its position.
+/// `count` numbers, each a function of its position.
 fn fill(count: usize, number: impl Fn(u64) -> f32 + Sync) -> Vec<f32> {
     (0..count).into_par_iter().with_min_len(1 << 14).map(|i| number(i as u64)).collect()
 }
@@ -37,9 +37,9 @@ fn normal(count: usize, key: u64, deviation: f64) -> Vec<f32> {
     })
 }
 
-/// A tensor as torchvision starts it: convolutions normal with variance `2 / fan_out` (He et al.
-/// 2015), norms one and zero, linear layers by family; `linear` says which and how many inputs the
-/// tensor's layer has, where it is a linear one.
+/// The initial values of a tensor as in torchvision: convolutions normal with variance `2 / fan_out` (He et al.
+/// 2015), norms one and zero, linear layers by family. For a tensor of a linear layer, `linear` has the
+/// initialisation and the number of inputs.
 pub fn from_scratch(spec: &ParamSpec, linear: Option<(LinearInit, usize)>, seed: u64) -> Vec<f32> {
     let (count, key) = (spec.numel(), key(seed, &spec.path));
     match (spec.kind, linear) {
@@ -54,14 +54,14 @@ pub fn from_scratch(spec: &ParamSpec, linear: Option<(LinearInit, usize)>, seed:
     }
 }
 
-/// A tensor of a linear layer with `inputs` inputs as PyTorch starts it: `kaiming_uniform(a = sqrt 5)`,
-/// which is uniform within `1 / sqrt(inputs)`, and the bias the same.
+/// The initial values of a tensor of a linear layer with `inputs` inputs, as in PyTorch:
+/// `kaiming_uniform(a = sqrt 5)`, which is uniform within `1 / sqrt(inputs)`, and the bias the same.
 pub fn linear_default(spec: &ParamSpec, inputs: usize, seed: u64) -> Vec<f32> {
     uniform(spec.numel(), key(seed, &spec.path), 1.0 / (inputs as f64).sqrt())
 }
 
-/// A tensor of the fixtures in `tests/fixtures/models`: bit for bit what `by_rule` of
-/// `tools/fixtures.py` gives. The biases around 0.7 keep most values off the bend of the ReLU.
+/// A tensor of the fixtures in `tests/fixtures/models`, bit for bit the same as `by_rule` of `tools/fixtures.py`.
+/// Biases around 0.7 keep most values off the kink of the ReLU.
 pub fn by_rule(spec: &ParamSpec) -> Vec<f32> {
     let key = rng::key_of(&spec.path);
     let bound = |variance: f64| {

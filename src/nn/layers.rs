@@ -1,4 +1,4 @@
-//! The layers models are written with. Each picks its op by geometry.
+//! The layers that models are built of. Each layer chooses its op by its geometry.
 
 use std::fmt::Display;
 
@@ -20,18 +20,18 @@ pub struct Conv2d {
     pub kernel: [usize; 2],
     /// Step between outputs.
     pub stride: [usize; 2],
-    /// Zeros around the picture: rows at top and bottom, columns at left and right.
+    /// Zeros around the image: rows at top and bottom, columns at left and right.
     pub padding: [usize; 2],
     /// Step between the taps of a filter.
     pub dilation: [usize; 2],
     /// Independent groups of channels.
     pub groups: usize,
-    /// Whether it adds a bias.
+    /// Whether the layer has a bias.
     pub bias: bool,
 }
 
 impl Default for Conv2d {
-    /// A 1x1 convolution without bias; the channels are to be set.
+    /// A 1x1 convolution without bias; the caller sets the channels.
     fn default() -> Self {
         Conv2d {
             out_channels: 0,
@@ -46,7 +46,7 @@ impl Default for Conv2d {
 }
 
 impl Conv2d {
-    /// A square filter of odd size that keeps the picture's size but for the stride; no bias.
+    /// A square filter of odd size that keeps the image's size except for the stride; no bias.
     pub fn same(out_channels: usize, kernel: usize, stride: usize) -> Self {
         let (kernel, padding) = ([kernel; 2], [kernel / 2; 2]);
         Conv2d { out_channels, kernel, stride: [stride; 2], padding, ..Self::default() }
@@ -66,8 +66,8 @@ impl Conv2d {
     }
 }
 
-/// Before and after, of TensorFlow's SAME: the output has `ceil(size / stride)` pixels, and of the
-/// zeros that this needs the smaller half lies before.
+/// Padding before and after, of TensorFlow's SAME: the output has `ceil(size / stride)` pixels; the smaller half of
+/// the zeros lies before.
 fn same_padding(size: usize, kernel: usize, stride: usize, dilation: usize) -> [usize; 2] {
     let reach = (size.div_ceil(stride).max(1) - 1) * stride + (kernel - 1) * dilation + 1;
     let total = reach.saturating_sub(size);
@@ -79,15 +79,15 @@ fn same_padding(size: usize, kernel: usize, stride: usize, dilation: usize) -> [
 pub struct Linear {
     /// Features of the output.
     pub out_features: usize,
-    /// Whether it adds a bias.
+    /// Whether the layer has a bias.
     pub bias: bool,
-    /// Channels, height and width of the picture it was flattened from, where it was more than one
-    /// pixel: PyTorch flattens channels first, so the weights are reordered.
+    /// Channels, height and width of the flattened image, where it had more than one pixel: PyTorch flattens channels
+    /// first, so the weights are reordered.
     pub after_flatten: Option<(usize, usize, usize)>,
 }
 
 impl Linear {
-    /// With bias, behind a vector.
+    /// A layer with bias on a vector.
     pub fn new(out_features: usize) -> Self {
         Linear { out_features, bias: true, after_flatten: None }
     }
@@ -154,9 +154,9 @@ impl Graph<'_> {
         })
     }
 
-    /// The last layer of a network, `layer(graph, name, x, outputs)`. Where a hidden layer is wanted, it becomes
-    /// `0` to the hidden features, ReLU, dropout and `3` to the classes: PyTorch's
-    /// `Sequential(Linear, ReLU, Dropout, Linear)` in its place.
+    /// The last layer of a network, `layer(graph, name, x, outputs)`. With a hidden layer, it becomes PyTorch's
+    /// `Sequential(Linear, ReLU, Dropout, Linear)` in its place: layer `0` computes the hidden features, layer `3`
+    /// the classes.
     ///
     /// # Errors
     /// Those of `layer`.
@@ -230,7 +230,7 @@ impl Graph<'_> {
         self.op(name, AvgPool { window, count_include_pad }, &[x])
     }
 
-    /// The mean of `output` equal tiles of the picture, whatever its size.
+    /// The mean of `output` equal regions of the image, whatever its size.
     ///
     /// # Errors
     /// As for [`Graph::op`].
@@ -243,7 +243,7 @@ impl Graph<'_> {
         self.op(name, AdaptiveAvgPool { output }, &[x])
     }
 
-    /// One vector a picture; channels stay last.
+    /// One vector an image; channels stay last.
     ///
     /// # Errors
     /// As for [`Graph::op`].
@@ -253,8 +253,8 @@ impl Graph<'_> {
         self.op(name, Reshape { shape: vec![batch, features] }, &[x])
     }
 
-    /// Dropout: in training, where a gradient flows through `x` or the layer belongs to the head. In
-    /// the frozen front it does nothing, so that the front's output can be kept.
+    /// Dropout: active in training, where a gradient flows through `x` or the layer belongs to the head. In the
+    /// frozen backbone dropout is inactive, so that the output of the backbone can be cached.
     ///
     /// # Errors
     /// As for [`Graph::op`].
@@ -263,9 +263,8 @@ impl Graph<'_> {
         self.drop(name, x, p, false)
     }
 
-    /// Stochastic depth (Huang et al. 2016, arXiv:1603.09382): what a residual block adds is left away for a picture
-    /// with probability `p`. Where [`Graph::dropout`] does something; not where dropout is switched off for the whole
-    /// network.
+    /// Stochastic depth (Huang et al. 2016, arXiv:1603.09382): skips a residual branch for an image with probability
+    /// `p`. Active where [`Graph::dropout`] is; inactive where dropout is switched off for the whole network.
     ///
     /// # Errors
     /// As for [`Graph::op`].
@@ -294,7 +293,7 @@ impl Graph<'_> {
         self.op(name, Add::default(), &[a, b])
     }
 
-    /// `x * s`, where `s` has one number a channel of each picture: squeeze and excite.
+    /// `x * s`, where `s` has one number for each channel of each image: squeeze and excite.
     ///
     /// # Errors
     /// As for [`Graph::op`].
@@ -302,7 +301,7 @@ impl Graph<'_> {
         self.op(name, Mul, &[x, s])
     }
 
-    /// The channels of all parts, one behind the other.
+    /// Concatenates the channels of all parts.
     ///
     /// # Errors
     /// As for [`Graph::op`].

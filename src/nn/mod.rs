@@ -1,5 +1,5 @@
-//! Networks as people know them: parameters with names, layers recorded on a tape, a mask that says
-//! what learns, safetensors in and out.
+//! Networks: parameters with names, layers recorded on a tape, a mask of the trainable parameters, safetensors in and
+//! out.
 //!
 //! Parameter paths are torchvision's, because the code that records a network walks the same path:
 //! `g.at("layer1", |g| g.conv2d("conv1", ..))` declares `layer1.conv1.weight`. There is no second list.

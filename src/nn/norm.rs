@@ -8,15 +8,15 @@ use crate::tape::ValueId;
 use crate::{Error, Result};
 
 impl Graph<'_> {
-    /// Batch norm over the channels of `x`, recorded by what learns:
+    /// Batch norm over the channels of `x`, in one of three modes:
     ///
-    /// - *train*: statistics of the batch, which also move the running ones;
-    /// - *frozen-stats*: running statistics, while scale and shift learn;
-    /// - *frozen*, and every norm in [`Mode::Eval`]: one scale and shift a channel, computed from the
-    ///   four tensors (once, if none of them changes) and applied in the epilogue of the op before.
+    /// - *train*: uses batch statistics, and updates the running statistics;
+    /// - *frozen-stats*: uses running statistics; scale and shift are trained;
+    /// - *frozen*, and every norm in [`Mode::Eval`]: one scale and shift a channel, computed from the four tensors
+    ///   (once, if none of them changes) and applied in the epilogue of the previous op.
     ///
     /// # Errors
-    /// [`Error::Shape`], also where the batch holds one value a channel, which has no variance.
+    /// [`Error::Shape`], also where the batch has one value a channel, which has no variance.
     pub fn batch_norm(&mut self, name: impl Display, x: ValueId) -> Result<ValueId> {
         let channels = self.tape.shape(x).channels();
         let rows = self.tape.shape(x).rows();

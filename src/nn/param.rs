@@ -1,21 +1,21 @@
-//! A parameter: its path, its shape in PyTorch, and how it lies on the device.
+//! A parameter: its path, its shape in PyTorch, and its layout on the device.
 
 use rayon::prelude::*;
 
-/// What a parameter is for.
+/// The kind of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Of a convolution or a linear layer.
+    /// Weight of a convolution or a linear layer.
     Weight,
-    /// Of a convolution or a linear layer.
+    /// Bias of a convolution or a linear layer.
     Bias,
     /// Scale of a batch norm.
     NormWeight,
     /// Shift of a batch norm.
     NormBias,
-    /// Running mean of a batch norm: a buffer, never learned by gradient.
+    /// Running mean of a batch norm: a buffer, never trained by gradient.
     RunningMean,
-    /// Running variance of a batch norm: a buffer, never learned by gradient.
+    /// Running variance of a batch norm: a buffer, never trained by gradient.
     RunningVar,
 }
 
@@ -26,11 +26,11 @@ impl Kind {
     }
 }
 
-/// How a tensor lies on the device, given its layout in PyTorch. Activations are NHWC there, so
-/// output channels come last in every weight: neighbouring lanes read neighbouring numbers.
+/// The layout of a tensor on the device, given its layout in PyTorch. Activations are NHWC there, so output channels
+/// come last in every weight: neighbouring lanes read neighbouring numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Layout {
-    /// As it is.
+    /// The same as in PyTorch.
     Plain,
     /// Convolution: `[out, in / groups, height, width]` -> `[height, width, in / groups, out]`.
     Conv,
@@ -40,7 +40,7 @@ pub enum Layout {
     Depthwise,
     /// Linear layer: `[out, in]` -> `[in, out]`.
     Linear,
-    /// Linear layer behind a flattened picture: PyTorch flattens channels first, here they are last.
+    /// Linear layer after a flattened image: PyTorch flattens channels first, here they are last.
     /// `[out, channels * height * width]` -> `[height * width * channels, out]`.
     LinearAfterFlatten {
         /// Channels of the flattened activation.
@@ -66,8 +66,8 @@ impl Layout {
         }
     }
 
-    /// Every layout reverses the order of three axes of the tensor; these are their extents in
-    /// PyTorch's order. Nothing where the tensor stays as it is.
+    /// Every layout reverses the order of three axes of the tensor; these are their extents in PyTorch's order. None
+    /// where the layout is the same as in PyTorch.
     fn axes(&self, shape: &[usize]) -> Option<[usize; 3]> {
         match (self, shape) {
             (Layout::Conv | Layout::Depthwise, &[o, i, h, w]) => Some([o, i, h * w]),
@@ -90,8 +90,8 @@ impl Layout {
     }
 }
 
-/// `[a, b, c]` -> `[c, b, a]`. Output rows are worked off in bands of one cache line's numbers, and
-/// within a band in blocks of `a`, so that each line read is used up while it is in the first cache.
+/// `[a, b, c]` -> `[c, b, a]`. Output rows are written in bands of one cache line's numbers, and within a band in
+/// blocks of `a`, so that each line read is used completely while it is in the first cache.
 fn reverse_axes([a, b, c]: [usize; 3], source: &[f32]) -> Vec<f32> {
     const BAND: usize = 16;
     const BLOCK: usize = 64;
@@ -121,9 +121,9 @@ pub struct ParamSpec {
     pub path: String,
     /// Shape in PyTorch.
     pub shape: Vec<usize>,
-    /// How it lies on the device.
+    /// Its layout on the device.
     pub layout: Layout,
-    /// What it is for.
+    /// Its kind.
     pub kind: Kind,
     /// Position of its layer in the order of the forward pass.
     pub layer: usize,

@@ -1,36 +1,37 @@
-//! Python's pickles, as far as PyTorch's checkpoints need them, read as data: nothing is ever called.
+//! Reads Python's pickles, as far as PyTorch's checkpoints need them, as data: no function is ever called.
 //!
-//! A pickle is a program for a small stack machine, and may name any function of Python. Here the names that
-//! checkpoints need are known and stand for values; any other is refused. (The opcodes are those of Python's
+//! A pickle is a program for a small stack machine, and may name any function of Python. Defrost knows the names that
+//! checkpoints need, and each stands for a value; any other name is refused. (The opcodes are those of Python's
 //! `pickletools`, protocols 2 to 5.)
 //!
-//! A value has 24 bytes and is `Copy`. The machine keeps what lists, dictionaries, storages and tensors hold in arenas, and
-//! their values are places in these arenas. So a copy costs the same whatever it holds, no drop recurses, and a pickle
-//! costs time and memory in proportion to its opcodes, of which the machine takes at most [`MOST_STEPS`].
+//! A value has 24 bytes and is `Copy`. The machine stores the contents of lists, dictionaries, storages and tensors
+//! in arenas, and their values are indices into these arenas. So a copy costs the same whatever its contents, no drop
+//! recurses, and a pickle costs time and memory in proportion to its opcodes, of which the machine accepts at most
+//! [`MOST_STEPS`].
 
 use std::collections::HashMap;
 
 use super::contents::MOST_AXES;
 use super::python::{Function, Name, known};
 
-/// What a pickle holds.
+/// A value of a pickle.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Value<'a> {
-    /// Something that no tensor depends on: None, numbers with a point, bytes.
+    /// A value that no tensor depends on: None, floating-point numbers, bytes.
     Other,
     Int(i64),
     Text(&'a str),
-    /// A list, a tuple, a set, or an object with what it was made of: its place in [`Machine::lists`].
+    /// A list, a tuple, a set, or an object with its constructor's arguments: its index in [`Machine::lists`].
     List(usize),
-    /// Its place in [`Machine::dicts`].
+    /// Its index in [`Machine::dicts`].
     Dict(usize),
     /// A known name of Python's.
     Function(Function),
     /// The type of a storage or of numbers: `FloatStorage`, `float32`.
     Type(&'a str),
-    /// Its place in [`Machine::storages`].
+    /// Its index in [`Machine::storages`].
     Storage(usize),
-    /// Its place in [`Machine::tensors`].
+    /// Its index in [`Machine::tensors`].
     Tensor(usize),
 }
 
@@ -43,7 +44,7 @@ const MOST_STEPS: usize = 1 << 22;
 pub(super) struct Storage<'a> {
     /// `FloatStorage`.
     pub(super) kind: &'a str,
-    /// Which.
+    /// Its key.
     pub(super) key: &'a str,
     /// Where the part begins, in numbers.
     offset: usize,
@@ -59,7 +60,7 @@ pub(super) struct Tensor<'a> {
     /// The first number.
     pub(super) offset: usize,
     pub(super) shape: Vec<usize>,
-    /// In numbers.
+    /// Strides, in numbers.
     pub(super) strides: Vec<usize>,
 }
 
@@ -76,7 +77,7 @@ pub(super) struct Machine<'a> {
     pub(super) tensors: Vec<Outcome<Tensor<'a>>>,
 }
 
-/// Bytes of a pickle that are still to be read.
+/// The remaining bytes of a pickle.
 struct Reader<'a>(&'a [u8]);
 
 type Outcome<T> = Result<T, String>;
@@ -95,7 +96,7 @@ impl<'a> Reader<'a> {
         Ok(self.take(n)?.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte)))
     }
 
-    /// What lies behind its length, a number of `n` bytes.
+    /// The bytes after a length of `n` bytes.
     fn counted(&mut self, n: usize) -> Outcome<&'a [u8]> {
         let length = self.number(n)?;
         self.take(usize::try_from(length).map_err(|_| "the pickle holds an impossible length")?)
@@ -114,11 +115,11 @@ impl<'a> Reader<'a> {
 }
 
 impl<'a> Machine<'a> {
-    /// Runs one pickle and returns what it holds, and how many bytes it took. Lists, dictionaries and tensors are
-    /// the machine's.
+    /// Runs one pickle and returns its value and its length in bytes. Lists, dictionaries and tensors remain in the
+    /// machine.
     ///
     /// # Errors
-    /// A sentence saying what is wrong with it.
+    /// A sentence naming the problem.
     pub(super) fn run(&mut self, bytes: &'a [u8]) -> Outcome<(Value<'a>, usize)> {
         let mut reader = Reader(bytes);
         self.stack.clear();
@@ -134,7 +135,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Counts values that are made.
+    /// Counts created values.
     fn spend(&mut self, count: usize) -> Outcome<()> {
         self.steps = self.steps.saturating_add(count);
         if self.steps > MOST_STEPS {
@@ -154,7 +155,7 @@ impl<'a> Machine<'a> {
         self.stack.last().copied().ok_or_else(|| TAKES_MORE.into())
     }
 
-    /// What lies above the last mark.
+    /// The values above the last mark.
     fn since_mark(&mut self) -> Outcome<Vec<Value<'a>>> {
         let mark = self.marks.pop().filter(|&mark| mark <= self.stack.len());
         Ok(self.stack.split_off(mark.ok_or("the pickle has a mark too few")?))
@@ -170,7 +171,7 @@ impl<'a> Machine<'a> {
         Value::Dict(self.dicts.len() - 1)
     }
 
-    /// The items of a list, of anything else none.
+    /// The items of a list; none for any other value.
     pub(super) fn items(&self, value: Value<'a>) -> &[Value<'a>] {
         if let Value::List(list) = value { &self.lists[list] } else { &[] }
     }
@@ -210,7 +211,7 @@ impl<'a> Machine<'a> {
             b'X' => r.text(4)?,
             0x8c => r.text(1)?,
             0x8d => r.text(8)?,
-            // Python 2's text, which names keys in old files.
+            // Python 2's text, the type of keys in old files.
             b'U' => str::from_utf8(r.counted(1)?).map_or(Value::Other, Value::Text),
             b'T' => str::from_utf8(r.counted(4)?).map_or(Value::Other, Value::Text),
             b'C' | b'B' | 0x8e | 0x96 => {
@@ -289,7 +290,7 @@ impl<'a> Machine<'a> {
                 let all = self.list(vec![arguments, named]);
                 self.made(function, all)?
             }
-            // State for an object: its attributes. Those of a dictionary are none of its entries.
+            // State of an object: its attributes. Attributes of a dictionary are no entries of it.
             b'b' => {
                 let state = self.pop()?;
                 return if let Value::List(_) = self.top()? { self.put(&[state]) } else { Ok(()) };
@@ -300,9 +301,10 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// What a known name makes of its arguments.
+    /// The value that a known function gives for its arguments.
     fn made(&mut self, mut function: Value<'a>, mut arguments: Value<'a>) -> Outcome<Value<'a>> {
-        // A tensor of a class of its own is made by a function among the arguments, never by another such.
+        // A function among the arguments creates a tensor of a class of its own; it must not be another function of
+        // this kind.
         if function == Value::Function(Function::OfType)
             && let [inner, _, given, ..] = *self.items(arguments)
         {
@@ -316,7 +318,7 @@ impl<'a> Machine<'a> {
                 _ => Err("it holds a tensor whose type of numbers is not known".into()),
             },
             (Function::First, Some(first)) => Ok(first),
-            // A copy shares the entries: nobody changes either any more.
+            // A copy shares the entries: neither is changed any more.
             (Function::Dict, Some(Value::Dict(dict))) => Ok(Value::Dict(dict)),
             // Python 2 gave the items as a list of pairs.
             (Function::Dict, Some(Value::List(pairs))) => {
@@ -349,8 +351,8 @@ impl<'a> Machine<'a> {
         Ok(Value::Storage(self.storages.len() - 1))
     }
 
-    /// `(storage, offset, shape, strides, ...)`; `kind` where it is not the storage's. The tensor's name is not known here:
-    /// who reads the tensor reports what is wrong with it.
+    /// `(storage, offset, shape, strides, ...)`; `kind` where it differs from the storage's. The tensor's name is not
+    /// known here, so the reader of the tensor reports errors in it.
     fn tensor(&mut self, arguments: Value<'a>, kind: Option<&'a str>) -> Value<'a> {
         self.tensors.push(self.described(arguments, kind));
         Value::Tensor(self.tensors.len() - 1)
@@ -388,14 +390,14 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// A whole number in two's complement; what does not fit is no size of a tensor.
+/// A whole number in two's complement; a number that does not fit is no size of a tensor.
 fn integer<'a>(bytes: &[u8]) -> Value<'a> {
     let mut wide = [if bytes.last().is_some_and(|b| b & 0x80 != 0) { 0xFF } else { 0 }; 8];
     wide.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
     if bytes.len() <= 8 { Value::Int(i64::from_le_bytes(wide)) } else { Value::Other }
 }
 
-/// The value of a name of Python's.
+/// The value of a Python name.
 fn named<'a>(module: &'a str, name: &'a str) -> Outcome<Value<'a>> {
     Ok(match known(module, name)? {
         Name::Function(function) => Value::Function(function),

@@ -1,28 +1,28 @@
-//! The names of Python's that checkpoints need. Each stands for a value; none is ever called.
+//! The Python names that checkpoints need. Each stands for a value; none is ever called.
 
 use super::contents::shortened;
 
-/// What a known name makes of its arguments.
+/// The effect of a known function.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Function {
     /// A tensor of (storage, offset, shape, strides, ...).
     Tensor,
-    /// The same, whose type of numbers is the seventh argument.
+    /// The same, with the type of numbers as the seventh argument.
     TypedTensor,
-    /// What a function (the first argument) makes of its arguments (the third): a tensor of a class of its own.
+    /// The result of the first argument, a function, on the third, its arguments: a tensor of a class of its own.
     OfType,
-    /// Its first argument: a parameter is its tensor.
+    /// The first argument: a parameter is its tensor.
     First,
     /// A dictionary.
     Dict,
-    /// A list of the arguments, and of all that is put in later.
+    /// A list of the arguments, and of all items that are added later.
     Object,
 }
 
 /// A known name.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Name<'a> {
-    /// Of what makes a value.
+    /// A function.
     Function(Function),
     /// The type of a storage or of numbers: `FloatStorage`, `float32`.
     Type(&'a str),
@@ -117,7 +117,7 @@ const NUMBERS: &[&str] = &[
     "uint8",
 ];
 
-/// What a name stands for.
+/// The meaning of a name.
 ///
 /// # Errors
 /// A sentence about a name that no checkpoint of numbers needs.

@@ -1,5 +1,5 @@
 //! PyTorch's own files (`.pth`, `.pt`): the zip archives that `torch.save` writes since 1.6, and the stream of
-//! pickles that it wrote before. Tensors are found in the mapped file; nothing is copied and nothing is called.
+//! pickles that it wrote before. Tensors are located in the mapped file; nothing is copied and no function is called.
 
 use std::collections::HashMap;
 use std::io::Cursor;
@@ -13,12 +13,12 @@ use super::state_dict::Found;
 
 type Outcome<T> = Result<T, String>;
 
-/// Bytes that a file's tensors may have together for each byte of the file: with strides of 0, and where tensors share
-/// a storage, they have more than are stored. Small files may have [`LEAST`].
+/// Bytes of tensors allowed for each byte of the file. With strides of 0, and where tensors share a storage, tensors
+/// have more bytes than the file stores. Small files may have [`LEAST`].
 const MOST_SHARED: usize = 8;
 const LEAST: usize = 64 << 20;
 
-/// Whether a file is one of PyTorch's.
+/// Whether a file is a PyTorch file.
 pub(super) fn is_pytorch(map: &[u8]) -> bool {
     map.starts_with(b"PK\x03\x04") || matches!(map, [0x80, 2..=5, ..])
 }
@@ -26,7 +26,7 @@ pub(super) fn is_pytorch(map: &[u8]) -> bool {
 /// The tensors of a file.
 ///
 /// # Errors
-/// A sentence saying what is wrong with it.
+/// A sentence naming the problem.
 pub(super) fn contents(map: &[u8]) -> Outcome<Contents> {
     if map.starts_with(b"PK") { archive(map) } else { stream(map) }
 }
@@ -47,15 +47,15 @@ fn archive(map: &[u8]) -> Outcome<Contents> {
             "it begins like a PyTorch checkpoint, but is damaged or truncated ({e}); copy or download it again"
         )
     };
-    // The archive begins where the file does. Without this, the crate looks for its beginning, and takes the second entry of
-    // the directory for the first where the archive's name has 21 letters: the first then has the 76 bytes of the ZIP64
-    // records that torch.save always writes.
+    // The archive begins at the start of the file. Without this, the crate searches for its beginning. Where the
+    // archive's name has 21 letters, the crate then takes the second entry of the directory for the first, since the
+    // first has the 76 bytes of the ZIP64 records that torch.save always writes.
     let config = Config { archive_offset: ArchiveOffset::Known(0) };
     let mut archive = ZipArchive::with_config(config, Cursor::new(map)).map_err(damaged)?;
     let mut entries: HashMap<String, Range<usize>> = HashMap::new();
     for i in 0..archive.len() {
         let entry = archive.by_index_raw(i).map_err(damaged)?;
-        // The folder is the file's name when it was saved.
+        // The folder is named after the file at the time of saving.
         let path = entry.name().map_err(damaged)?.into_owned();
         let Some((_, name)) = path.split_once('/') else { continue };
         if entry.compression() != zip::CompressionMethod::Stored {
@@ -85,8 +85,8 @@ fn archive(map: &[u8]) -> Outcome<Contents> {
     collect(&machine, top, map.len(), |key| entries.get(&format!("data/{key}")).cloned())
 }
 
-/// The form before 1.6: magic number, version, machine, contents, keys of the storages; then the storages, each
-/// behind its number of elements.
+/// The form before 1.6: magic number, version, machine, contents, keys of the storages; then each storage after its
+/// number of elements.
 fn stream(map: &[u8]) -> Outcome<Contents> {
     let (mut machine, mut at) = (Machine::default(), 0);
     let mut values = [Value::Other; 5];
@@ -96,7 +96,7 @@ fn stream(map: &[u8]) -> Outcome<Contents> {
     }
     let [.., top, keys] = values;
     let Value::List(_) = keys else { return Err("its list of storages is missing".into()) };
-    // How large an element is stands with those who use the storage.
+    // The size of an element is known only from the tensors that use the storage.
     let mut sizes: HashMap<&str, usize> = HashMap::new();
     for storage in &machine.storages {
         sizes.insert(storage.key, element(storage.kind)?.1);
@@ -121,7 +121,7 @@ fn stream(map: &[u8]) -> Outcome<Contents> {
     collect(&machine, top, map.len(), |key| storages.get(key).cloned())
 }
 
-/// dtype and bytes of the elements of a storage or a type; no dtype where nothing but PyTorch knows it.
+/// dtype and bytes of the elements of a storage or a type; no dtype for types that only PyTorch knows.
 fn element(kind: &str) -> Outcome<(Option<Dtype>, usize)> {
     let dtype = match kind.strip_suffix("Storage").unwrap_or(kind) {
         "Float" | "float32" => Dtype::F32,
@@ -177,7 +177,7 @@ fn collect(
     Ok(contents)
 }
 
-/// Where a tensor lies in the file; its bytes are taken from the room that is left for all.
+/// The position of a tensor in the file; its bytes are subtracted from the remaining budget of all tensors.
 fn place(
     tensor: &Tensor<'_>,
     dtype: Dtype,
@@ -205,7 +205,7 @@ fn place(
         let stored = storage.len() / size;
         format!("its shape {shape:?} reaches beyond its storage of {stored} numbers; the file is damaged")
     })?;
-    // In rows one behind the other, as nearly all are; axes of one element may have any stride.
+    // Contiguous, as nearly all are; axes of one element may have any stride.
     let mut expected = 1;
     let packed = shape.iter().zip(&tensor.strides).rev().all(|(&n, &stride)| {
         let fits = n == 1 || stride == expected;

@@ -1,9 +1,9 @@
-//! Which dictionary of a checkpoint is the network's: people save much beside it.
+//! Finds the network's dictionary in a checkpoint, among other saved values.
 
 use super::contents::shortened;
 use super::pickle::{Machine, Value};
 
-/// Keys under which checkpoints hold their state dict. An average of networks is taken where there is no plain one.
+/// Keys under which checkpoints store their state dict. An average of networks is used where there is no plain one.
 const KEYS: &[&str] = &[
     "state_dict",
     "model_state_dict",
@@ -27,21 +27,21 @@ pub(super) fn is_usual(key: &str) -> bool {
     KEYS.contains(&key)
 }
 
-/// How deep state dicts are looked for: `{"model": {"state_dict": ...}}`.
+/// Depth of the search for state dicts: `{"model": {"state_dict": ...}}`.
 const DEPTH: usize = 4;
 
-/// The dictionary of the network, and what else there is.
+/// The dictionary of the network, and the other tensors.
 pub(super) struct Found {
     /// Its number.
     pub(super) dict: usize,
-    /// The key that it lies under, `model.state_dict`; nothing where it is the file's whole content.
+    /// The path of keys to it, `model.state_dict`; empty where it is the file's whole content.
     pub(super) under: String,
-    /// What else holds tensors: where, and how many.
+    /// Other values that hold tensors: their place, and how many.
     pub(super) others: Vec<(String, usize)>,
 }
 
 impl Found {
-    /// Looks for it.
+    /// Finds the network's dictionary.
     ///
     /// # Errors
     /// A sentence saying what was found instead.
@@ -68,12 +68,12 @@ impl Found {
 struct Search<'m, 'a> {
     machine: &'m Machine<'a>,
     seen: Vec<bool>,
-    /// Dictionaries, and the keys that lead on from them.
+    /// Dictionaries, and the keys that lead from them to the next.
     path: Vec<(usize, &'a str)>,
 }
 
 impl<'a> Search<'_, 'a> {
-    /// What lies in a dictionary under one of the usual keys; the dictionary itself, where that is nothing and it
+    /// The dictionary under one of the usual keys of a dictionary; the dictionary itself, where there is none and it
     /// holds tensors of layers.
     fn known(&mut self, dict: usize) -> Option<usize> {
         if std::mem::replace(&mut self.seen[dict], true) || self.path.len() == DEPTH {
@@ -98,8 +98,8 @@ impl<'a> Search<'_, 'a> {
         plain.then_some(dict)
     }
 
-    /// The only one of a dictionary's dictionaries that holds tensors of layers; the dictionary itself, where there is
-    /// none such and it holds tensors.
+    /// The only one of a dictionary's dictionaries that holds tensors of layers; the dictionary itself, where there
+    /// is none and it holds tensors.
     fn only(&mut self, dict: usize) -> Option<usize> {
         let inner = self.machine.dicts[dict].iter().filter_map(|&(key, value)| match value {
             Value::Dict(inner) => Some((text(key)?, inner)).filter(|_| self.layers(inner)),
@@ -122,7 +122,7 @@ impl<'a> Search<'_, 'a> {
             .any(|&(key, value)| text(key).is_some() && matches!(value, Value::Tensor(_)))
     }
 
-    /// Whether a dictionary has a tensor with extents of a layer: `fc.weight`. Losses and accuracies are none.
+    /// Whether a dictionary has a tensor of a layer with a shape: `fc.weight`. Losses and accuracies have none.
     fn layers(&self, dict: usize) -> bool {
         self.machine.dicts[dict].iter().any(|&(key, value)| match value {
             Value::Tensor(tensor) => {
@@ -138,7 +138,7 @@ fn text<'a>(key: Value<'a>) -> Option<&'a str> {
     if let Value::Text(text) = key { Some(text) } else { None }
 }
 
-/// What of the dictionaries on the way to `dict`, and of itself, holds tensors and is not taken.
+/// Tensors in the dictionaries on the way to `dict`, and in `dict`, that are not part of the network.
 fn others<'a>(machine: &Machine<'a>, dict: usize, path: &[(usize, &str)]) -> Vec<(String, usize)> {
     let mut seen = [vec![false; machine.lists.len()], vec![false; machine.dicts.len()]];
     for &on_the_way in path.iter().map(|(on_the_way, _)| on_the_way).chain([&dict]) {

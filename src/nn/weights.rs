@@ -1,8 +1,8 @@
-//! Files of tensors: safetensors in and out, PyTorch's own in.
+//! Files of tensors: reads safetensors and PyTorch's own files, writes safetensors.
 //!
-//! Files come from anywhere, so nothing in them is believed: a damaged one is refused with an error
-//! that names the file, the tensor, what was expected and what was found. Files are written beside
-//! their place and then renamed, so that a full disk or a crash leaves the old one as it was.
+//! Files come from anywhere, so every number in them is checked: a damaged file is refused with an error that names
+//! the file, the tensor, the expected and the found value. A file is written under a temporary name in the same
+//! folder and then renamed, so that a full disk or a crash leaves the old file as it was.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ use super::state_dict::is_usual;
 use super::{header, pytorch, wrapper};
 use crate::{Error, Result};
 
-/// An open file of tensors, safetensors or PyTorch's; tensors are read where they are asked for.
+/// An open file of tensors, safetensors or PyTorch's; each tensor is read on request.
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
@@ -33,10 +33,10 @@ pub struct TensorFile {
 
 impl TensorFile {
     /// Maps a file and checks its header. Prefixes that wrappers put before all names (`module.`, `_orig_mod.`) are
-    /// taken away, but not from files of Defrost's, whose names are the network's own.
+    /// removed, except in files written by Defrost, whose names are the network's own.
     ///
     /// # Errors
-    /// [`Error::Io`] where it cannot be read, [`Error::Weights`] where it is no sound file of tensors, or one that
+    /// [`Error::Io`] where it cannot be read, [`Error::Weights`] where it is no valid file of tensors, or one that
     /// would call functions of Python.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let mut file = Self::open_as_it_is(path)?;
@@ -46,7 +46,7 @@ impl TensorFile {
         Ok(file)
     }
 
-    /// The same with all names as they stand in the file.
+    /// The same, with all names as they are in the file.
     fn open_as_it_is(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         let read = |e| Error::io(&path, "read", e);
@@ -55,7 +55,7 @@ impl TensorFile {
             return Err(read(io::ErrorKind::IsADirectory.into()));
         }
         let wrong = |what: String| Error::Weights(format!("{}: {what}", path.display()));
-        // Opening a pipe would wait for whoever writes to it.
+        // Opening a pipe would wait for its writer.
         if !found.is_file() {
             return Err(wrong("it is not a regular file; copy its contents into one".into()));
         }
@@ -77,7 +77,7 @@ impl TensorFile {
         Ok(TensorFile { path, map, metadata, contents, prefix: String::new() })
     }
 
-    /// Where it lies.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -87,18 +87,18 @@ impl TensorFile {
         &self.contents.tensors
     }
 
-    /// The prefix that was taken from all names: `module._orig_mod.`; empty where there was none.
+    /// The prefix that was removed from all names: `module._orig_mod.`; empty where there was none.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// What of a checkpoint is not among the tensors: the optimizer's state, a second network, tensors of a type that
-    /// cannot be read. Where it lies, and how many tensors it has.
+    /// Parts of a checkpoint that are not among the tensors: the optimizer's state, a second network, tensors of a
+    /// type that cannot be read. Their place, and the number of tensors.
     pub fn left_out(&self) -> &[(String, usize)] {
         &self.contents.left_out
     }
 
-    /// Says which network was taken, where a checkpoint holds several.
+    /// Names the chosen network, where a checkpoint holds several.
     pub(crate) fn choice(&self) -> Option<String> {
         let others =
             self.left_out().iter().filter(|(key, _)| is_usual(key)).map(|(key, _)| format!("'{key}'"));
@@ -109,7 +109,7 @@ impl TensorFile {
         })
     }
 
-    /// Says what of a checkpoint is not among the tensors.
+    /// Lists the parts of a checkpoint that are not among the tensors.
     pub(crate) fn beside(&self) -> Option<String> {
         let named = |(key, count): &(String, usize)| match count {
             1 => key.clone(),
@@ -127,7 +127,7 @@ impl TensorFile {
         Some(format!("{path}: {taken}{others} left out: {}", first_of(&beside)))
     }
 
-    /// What the file says of itself.
+    /// The metadata of the file.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
@@ -169,7 +169,7 @@ impl TensorFile {
                 )));
             }
         };
-        // A sum of zeros unless something is not finite: this form is vectorised.
+        // The sum is zero unless a number is not finite: this form is vectorised.
         if numbers.iter().fold(0.0, |sum, x| sum + x * 0.0) != 0.0 {
             let bad = numbers.iter().filter(|x| !x.is_finite()).count();
             let first = numbers.iter().position(|x| !x.is_finite()).unwrap_or(0);
@@ -181,7 +181,7 @@ impl TensorFile {
         Ok(numbers)
     }
 
-    /// A whole number without extents, such as `num_batches_tracked`; nothing where it is not one.
+    /// A scalar integer, such as `num_batches_tracked`; none where it is not one.
     pub fn read_i64(&self, name: &str) -> Option<i64> {
         let info = self.tensors().get(name).filter(|i| i.dtype == Dtype::I64)?;
         let bytes: [u8; 8] = self.map[info.bytes.clone()].try_into().ok()?;
@@ -189,14 +189,14 @@ impl TensorFile {
     }
 }
 
-/// Elements of `size` bytes that lie `strides` apart, in rows one behind the other.
+/// Elements of `size` bytes with `strides`, as contiguous rows.
 fn gathered(bytes: &[u8], size: usize, shape: &[usize], strides: &[usize]) -> Vec<u8> {
     let mut out = Vec::with_capacity(shape.iter().product::<usize>() * size);
     let mut at = vec![0; shape.len()];
     loop {
         let from: usize = at.iter().zip(strides).map(|(i, stride)| i * stride).sum();
         out.extend_from_slice(&bytes[from * size..][..size]);
-        // The next place, the last axis fastest.
+        // The next position, the last axis fastest.
         let Some(axis) = (0..shape.len()).rev().find(|&axis| at[axis] + 1 < shape[axis]) else { return out };
         at[axis] += 1;
         at[axis + 1..].fill(0);
@@ -208,9 +208,9 @@ fn gathered(bytes: &[u8], size: usize, shape: &[usize], strides: &[usize]) -> Ve
 pub enum SavedTensor<'a> {
     /// Numbers and their extents.
     F32(&'a [usize], &'a [f32]),
-    /// The same, rounded to half the bytes.
+    /// The same, rounded to f16.
     F16(&'a [usize], &'a [f32]),
-    /// One whole number without extents.
+    /// A scalar integer.
     I64(i64),
 }
 
@@ -218,8 +218,8 @@ pub enum SavedTensor<'a> {
 /// by type, then by name, and metadata by key. `{"format": "pt"}` is added for Python's loaders.
 ///
 /// # Errors
-/// [`Error::Io`] naming the file, [`Error::Weights`] naming a tensor that half precision cannot hold; what was there
-/// before is untouched.
+/// [`Error::Io`] naming the file, [`Error::Weights`] naming a tensor that half precision cannot hold; an existing
+/// file is then untouched.
 pub fn save_tensors(
     path: impl AsRef<Path>,
     tensors: &BTreeMap<String, SavedTensor<'_>>,
@@ -284,11 +284,11 @@ pub fn save_tensors(
     })
 }
 
-/// Writes a file whole or not at all: into a temporary file in the same folder, to the disk, and
-/// then renamed over what was there.
+/// Writes a file whole or not at all: into a temporary file in the same folder, to the disk, and then renamed over an
+/// existing file.
 ///
 /// # Errors
-/// [`Error::Io`] naming `path`; what was there before is untouched.
+/// [`Error::Io`] naming `path`; an existing file is then untouched.
 pub fn write_atomically(
     path: impl AsRef<Path>,
     write: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>,
@@ -350,11 +350,11 @@ impl Drop for Temporary {
 pub struct TensorMap {
     /// Shape and numbers of each tensor.
     pub tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
-    /// What the file says of itself.
+    /// The metadata of the file.
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Reads all tensors of a file under the names that they have there: optimizer state, kept features.
+/// Reads all tensors of a file under the names of the file: optimizer state, cached features.
 ///
 /// # Errors
 /// As for [`TensorFile::open`] and [`TensorFile::read_f32`].
@@ -367,7 +367,7 @@ pub fn load_tensors(path: impl AsRef<Path>) -> Result<TensorMap> {
     Ok(TensorMap { tensors, metadata: file.metadata })
 }
 
-/// What became of a weight file's tensors.
+/// The result of loading a weight file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LoadReport {
     /// Tensors that were loaded, running statistics included.
@@ -378,8 +378,7 @@ pub struct LoadReport {
     pub ignored: Vec<String>,
     /// Whether the names were timm's.
     pub timm: bool,
-    /// What is not as one would expect: values of timm's `config.json` that are not taken over, a second network in the
-    /// file.
+    /// Warnings: values of timm's `config.json` that are not used, a second network in the file.
     pub warnings: Vec<String>,
 }
 

@@ -1,14 +1,15 @@
-//! What programs wrap around a network before they save it: prefixes before every name, and counters beside.
+//! Wrappers that programs put around a network before they save it: prefixes before every name, and counters.
 
 use std::collections::BTreeSet;
 
 use super::contents::{TensorInfo, Tensors};
 
 /// Attributes that hold the network: of `DataParallel` and `AveragedModel`, of Lightning modules, of `torch.compile`,
-/// and of what has a head beside its backbone.
+/// and of modules with a head and a backbone.
 const PREFIXES: &[&str] = &["module.", "model.", "_orig_mod.", "backbone."];
 
-/// Single numbers that an average of networks keeps beside its network: PyTorch's `AveragedModel` and usual packages.
+/// Single numbers that an average of networks stores beside its network: PyTorch's `AveragedModel` and usual
+/// packages.
 const COUNTERS: &[&str] = &["n_averaged", "num_updates", "updates", "decay", "ema_decay", "initted", "step"];
 
 /// A name without the prefixes of wrappers.
@@ -19,15 +20,15 @@ fn bare(mut name: &str) -> &str {
     name
 }
 
-/// Whether a tensor is a wrapper's counter: one number that belongs to no layer. `wrapped` says whether the layers beside
-/// it have a wrapper's prefix; a counter may have any name then.
+/// Whether a tensor is a wrapper's counter: one number that belongs to no layer. `wrapped`: the layers beside it have
+/// a wrapper's prefix; then a counter may have any name.
 pub(crate) fn is_counter(name: &str, info: &TensorInfo, wrapped: bool) -> bool {
     let name = bare(name);
     info.shape.iter().all(|&extent| extent == 1)
         && (COUNTERS.contains(&name) || wrapped && !name.contains('.'))
 }
 
-/// The prefixes of wrappers, in whatever order, that every one of the names has before something of its own.
+/// The prefixes of wrappers, in any order, that all names share.
 pub(crate) fn prefix_of<'a>(names: impl Iterator<Item = &'a str> + Clone) -> &'a str {
     let Some(first) = names.clone().next() else { return "" };
     let mut end = 0;
@@ -39,8 +40,8 @@ pub(crate) fn prefix_of<'a>(names: impl Iterator<Item = &'a str> + Clone) -> &'a
     &first[..end]
 }
 
-/// Takes away the prefixes that all names but those of counters have, and returns them. Where two tensors would get
-/// one name, nothing is changed.
+/// Removes the prefixes that all names except those of counters share, and returns them. Where two tensors would get
+/// the same name, nothing changes.
 pub(super) fn unwrap(tensors: &mut Tensors) -> String {
     let layers =
         tensors.iter().filter(|(name, info)| !is_counter(name, info, true)).map(|(name, _)| name.as_str());
@@ -57,7 +58,7 @@ pub(super) fn unwrap(tensors: &mut Tensors) -> String {
     prefix
 }
 
-/// A name without the prefix. What lacks it is a counter, between two wrappers perhaps.
+/// A name without the prefix. A name that lacks it is a counter, perhaps between two wrappers.
 fn unwrapped<'a>(name: &'a str, prefix: &str) -> &'a str {
     name.strip_prefix(prefix).unwrap_or(bare(name))
 }

@@ -9,7 +9,7 @@ use crate::gpu::{Caps, Kernel};
 use crate::shader;
 use crate::tape::{Cost, CpuCall, GradRule, Io, Launch, Op, Operand, Real, Tape, Type, ValueId, Variant};
 
-/// The activations of the CNN families. The numbers are those of `shaders/lib/activation.wgsl`.
+/// The activations of the CNN families. The numbers are the ids in `shaders/lib/activation.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Activation {
     /// x
@@ -104,8 +104,8 @@ impl Activation {
     #[inline(always)]
     pub fn apply<T: Real>(self, x: T) -> T {
         let (zero, one, three, six) = (T::zero(), T::one(), T::of(3.0), T::of(6.0));
-        // Not `max` and `min`, which would turn a NaN into a number and hide it.
-        // `x + 0` and not `x`: stored where x was, that would become masked stores, which are slow.
+        // `max` and `min` would turn a NaN into a number and hide it.
+        // `x + 0` instead of `x`: in place, `x` would compile to masked stores, which are slow.
         let relu = |x: T| if x < zero { zero } else { x + zero };
         let relu6 = |x: T| {
             let x = relu(x);
@@ -132,7 +132,7 @@ impl Activation {
         });
     }
 
-    /// Whether the derivative follows from the output, so that the input need not be kept.
+    /// Whether the derivative is a function of the output, so that the input need not be saved.
     pub(crate) fn derivative_from_output(self) -> bool {
         !matches!(self, Activation::HardSwish | Activation::Silu)
     }
@@ -168,7 +168,7 @@ impl Activation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Activate(pub Activation);
 
-/// `grad_x = grad_y * activation'(saved)`; inputs: grad_y, with `sum` another one to be added to it, saved.
+/// `grad_x = grad_y * activation'(saved)`; inputs: grad_y, with `sum` a second gradient to be added to it, saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ActivateGrad {
     pub(crate) activation: Activation,
@@ -306,7 +306,7 @@ pub(super) fn cases() -> Vec<Case> {
             all.push(Case::new(Activate(activation), &[shape]).fill(0, super::Fill::Range(-8.0, 8.0)));
         }
     }
-    // As a plan fuses it where two gradients meet.
+    // The form that a plan fuses where two gradients meet.
     for activation in [Activation::Relu, Activation::HardSwish, Activation::Sigmoid] {
         let op = ActivateGrad { activation, sum: true };
         let shape = &[3, 5, 4, 7][..];

@@ -1,4 +1,4 @@
-//! Sum of two activations, with an activation behind it: the end of a residual block.
+//! Sum of two activations, followed by an activation function: the end of a residual block.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -12,7 +12,7 @@ use crate::tape::{Cost, CpuCall, GradRule, Io, Launch, Op, Real, Tape, Type, Val
 /// `y = activation(a + b)`, two values of the same shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Add {
-    /// What follows; the identity until a plan fuses more.
+    /// The activation function; the identity until a plan fuses one.
     pub activation: Activation,
 }
 

@@ -1,7 +1,7 @@
-//! Varied pictures: from bytes to the network's input in one pass, by numbers that the host has drawn.
+//! Augmented images: from bytes to the network's input in one pass, with random numbers drawn by the host.
 //!
-//! A picture goes through geometry, colour, levels, focus, normalisation, erasing and mixing, in this order.
-//! Nothing is rounded to bytes between them but for the levels, which are about bytes. [`Draws`] has the formulae.
+//! The pass applies geometry, colour, levels, focus, normalisation, erasing and mixing, in this order. Values are
+//! rounded to bytes only for the levels, which are defined on bytes. [`Draws`] has the formulas.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -12,19 +12,19 @@ use crate::gpu::{Caps, Kernel};
 use crate::shader;
 use crate::tape::{Cost, CpuCall, DType, Io, Launch, Op, Real, Type, Variant};
 
-/// Varies and normalises pictures. Inputs: bytes `[N, H, W, 3]`, and for each picture a row of [`Draws`],
+/// Augments and normalises images. Inputs: bytes `[N, H, W, 3]`, and for each image a row of [`Draws`],
 /// `[N, Draws::LEN]`. Output: floats `[N, height, width, 3]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AugmentInput {
     /// Factor of each channel, as in [`super::ImageInput`].
     pub scale: [f32; 3],
-    /// What is added to each channel afterwards.
+    /// Added to each channel afterwards.
     pub shift: [f32; 3],
     /// Height and width of the output, at least 4: the blur mirrors three pixels at an edge.
     pub size: [usize; 2],
 }
 
-/// What is drawn for one picture: `Draws` of `shaders/augment/pictures.wgsl`.
+/// The random draws of one image: `Draws` of `shaders/augment/pictures.wgsl`.
 ///
 /// Positions are in pixels, column first; the centre of the first pixel lies at 1/2. Colours go from 0 to 255.
 /// Rectangles are left, top, right, bottom; right and bottom are the first column and row outside of them.
@@ -33,7 +33,7 @@ pub struct AugmentInput {
 pub struct Draws {
     /// Column of the source under an output position: `source_x . (column, row, 1)`, sampled bilinearly.
     pub source_x: [f32; 3],
-    /// 1: what lies outside of the source is its mirror image. 0: it is black.
+    /// 1: outside the source lies its mirror image. 0: the outside is black.
     pub reflect: f32,
     /// Row of the source.
     pub source_y: [f32; 3],
@@ -47,23 +47,23 @@ pub struct Draws {
     pub blue: [f32; 4],
     /// Solarize: bytes from here up become 255 - byte. Above 255: off.
     pub threshold: f32,
-    /// Standard deviation of a Gaussian blur in output pixels; its kernel has 7 x 7 taps, the picture is mirrored
-    /// about its outermost pixels. 0: off.
+    /// Standard deviation of a Gaussian blur in output pixels; its kernel has 7 x 7 taps, the image is mirrored about
+    /// its outermost pixels. 0: off.
     pub sigma: f32,
     /// `v + sharpness * (v - s)`, s the mean under the kernel 1 1 1, 1 5 1, 1 1 1 over 13; the outermost pixels stay.
     /// -1 is that smoothing itself. 0, or where there is a blur: off.
     pub sharpness: f32,
-    /// Weight of the own picture within `mix`, 0 to 1.
+    /// Weight of the image itself within `mix`, 0 to 1.
     pub own: f32,
-    /// Here the normalised picture is 0, the mean. Empty: off.
+    /// In this rectangle the normalised image is set to 0, the mean. Empty: off.
     pub erase: [f32; 4],
-    /// Here the picture is `own * it + (1 - own) * partner`. Empty: off.
+    /// In this rectangle the image becomes `own * image + (1 - own) * partner`. Empty: off.
     pub mix: [f32; 4],
-    /// Row of the batch that is mixed in, varied by its own draws but not mixed itself.
+    /// Row of the batch that is mixed in, augmented by its own draws but not mixed itself.
     pub partner: f32,
-    /// Turn of the hue in HSV, a share of the full circle from red towards green, behind the three rows of colour.
+    /// Turn of the hue in HSV, a share of the full circle from red towards green, after the colour matrix.
     pub hue: f32,
-    /// Above 1/2: all channels become the pixel's grey by ITU-R 601, behind the turn.
+    /// Above 1/2: all channels become the pixel's grey by ITU-R 601, after the turn of the hue.
     pub grey: f32,
     /// Fills the struct up to 16 bytes.
     pub padding: f32,
@@ -73,7 +73,7 @@ impl Draws {
     /// Floats of a row.
     pub const LEN: usize = size_of::<Draws>() / 4;
 
-    /// Changes nothing, where output and source have the same size.
+    /// Leaves the image unchanged, where output and source have the same size.
     pub const IDENTITY: Draws = Draws {
         source_x: [1.0, 0.0, 0.0],
         reflect: 1.0,
@@ -98,7 +98,7 @@ impl Draws {
 // WGSL rounds a struct's size to 16 bytes.
 const _: () = assert!(size_of::<Draws>().is_multiple_of(16));
 
-/// Of the blur.
+/// Radius of the blur.
 const RADIUS: usize = 3;
 
 /// `Params` of `shaders/augment/pictures.wgsl`.
@@ -115,7 +115,7 @@ struct Params {
     padding: [u32; 3],
 }
 
-/// An index mirrored about the first and the last of `n`; off by no more than that.
+/// An index mirrored about the first and the last of `n`; it is outside by at most `n - 1`.
 fn mirrored_index(i: usize, by: isize, n: usize) -> usize {
     let last = n as isize - 1;
     (last - (last - (i as isize + by).abs()).abs()) as usize
@@ -127,10 +127,10 @@ fn within(rect: [f32; 4], row: usize, column: usize) -> bool {
     left <= x && x < right && top <= y && y < bottom
 }
 
-/// Weights of red, green and blue in a grey: ITU-R 601, as Pillow and torchvision have them.
+/// Weights of red, green and blue in a grey: ITU-R 601, as in Pillow and torchvision.
 pub(crate) const GREY: [f64; 3] = [0.299, 0.587, 0.114];
 
-/// A colour with its hue in HSV turned, as torchvision's `adjust_hue` does it; value and saturation stay.
+/// A colour with its hue in HSV turned, as in torchvision's `adjust_hue`; value and saturation stay.
 fn turned<T: Real>([r, g, b]: [T; 3], turn: T) -> [T; 3] {
     let (zero, one, six) = (T::zero(), T::one(), T::of(6.0));
     let value = r.max(g).max(b);
@@ -138,7 +138,7 @@ fn turned<T: Real>([r, g, b]: [T; 3], turn: T) -> [T; 3] {
     if chroma == zero {
         return [r, g, b];
     }
-    // In sixths of the circle, from red.
+    // Hue in sixths of the circle, from red.
     let hue = if value == r {
         (g - b) / chroma
     } else if value == g {
@@ -153,7 +153,7 @@ fn turned<T: Real>([r, g, b]: [T; 3], turn: T) -> [T; 3] {
     })
 }
 
-/// One picture of the source, and what was drawn for it.
+/// One source image, and its draws.
 struct View<'a> {
     bytes: &'a [u8],
     height: usize,
@@ -233,7 +233,7 @@ impl View<'_> {
     }
 }
 
-/// The pixels `[height, width, 3]` of a picture, blurred or sharpened.
+/// The pixels `[height, width, 3]` of an image, blurred or sharpened.
 fn focus<T: Real>(v: &mut [T], [height, width]: [usize; 2], draws: &Draws) {
     let (sigma, sharpness) = (T::of(draws.sigma.into()), T::of(draws.sharpness.into()));
     let before = v.to_vec();
@@ -273,7 +273,7 @@ fn focus<T: Real>(v: &mut [T], [height, width]: [usize; 2], draws: &Draws) {
 }
 
 impl AugmentInput {
-    /// Writes a picture, all but mixed.
+    /// Writes an image, except the mixing.
     fn picture<T: Real>(&self, view: &View<'_>, out: &mut [T]) {
         let [height, width] = self.size;
         for (i, v) in out.chunks_exact_mut(3).enumerate() {
@@ -372,17 +372,18 @@ impl Op for AugmentInput {
     }
 
     fn cost(&self, io: &Io<'_>) -> Cost {
-        // Two products for the place, bilinear, the matrix, normalisation; how many are blurred is not known here.
+        // The position takes two products; then bilinear sampling, the matrix, normalisation. The number of blurred
+        // images is not known here.
         Cost::streaming(io, (10 + 3 * (6 + 7 + 2)) as f64 * io.output(0).rows() as f64)
     }
 }
 
-/// One kind of change a row.
+/// One kind of augmentation a row.
 static CASES: [Draws; 16] = {
     const NONE: Draws = Draws::IDENTITY;
     // A turn by about 17 degrees, and enlarged.
     const TURNED: Draws = Draws { source_x: [0.8, 0.25, -0.7], source_y: [-0.25, 0.8, 1.3], ..NONE };
-    // As a strong change of saturation and contrast has it.
+    // As in a strong change of saturation and contrast.
     const TINTED: Draws = Draws {
         red: [0.9, 0.4, -0.2, 11.0],
         green: [-0.1, 0.7, 0.3, -20.0],

@@ -1,5 +1,5 @@
-//! Matrix products by squares, one a workgroup: `shaders/lib/block.wgsl`. What GPUs prefer for all but small products;
-//! software adapters, to which workgroup memory is only more memory, are not offered them.
+//! Matrix products in tiles, one a workgroup: `shaders/lib/block.wgsl`. GPUs prefer these kernels for all but small
+//! products. Software adapters, where workgroup memory has no advantage, are not offered them.
 
 use bytemuck::Pod;
 
@@ -7,7 +7,7 @@ use super::groups_of;
 use crate::gpu::{Caps, Kernel};
 use crate::tape::Launch;
 
-/// A product cut into squares of `side` rows by `side` columns.
+/// A product divided into tiles of `side` rows by `side` columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Squares {
     /// The variant's name.
@@ -16,34 +16,35 @@ pub(super) struct Squares {
     count: usize,
 }
 
-/// Squares enough to keep a large GPU busy.
+/// Number of tiles that keeps a large GPU busy.
 const ENOUGH: usize = 256;
 
 impl Squares {
-    /// The ways to cut a product of `rows` x `columns`, each a sum of `depth` products, the preferred first: large squares load less for each multiply-add, small ones keep more of the device busy and waste
-    /// less at the edges. None where the device is software, or the product so small that most of a square would be waste.
+    /// The ways to divide a product of `rows` x `columns`, each element a sum of `depth` products, the preferred
+    /// first. Large tiles load less for each multiply-add; small tiles keep more of the device busy and waste less at
+    /// the edges. None where the device is software, or the product so small that most of a tile would be waste.
     pub(super) fn of(rows: usize, columns: usize, depth: usize, caps: &Caps) -> Vec<Self> {
         if caps.software || rows < 32 || columns < 32 || depth < 16 {
             return Vec::new();
         }
         let cut = |name, side| Squares { name, side, count: 0 }.over(rows, columns);
         let (large, small) = (cut("block_128", 128), cut("block_64", 64));
-        // As many results of the large squares' as of the small ones' are real, or nearly.
+        // Large tiles must compute nearly as large a share of real results as small ones.
         let full = large.count * 128 * 128 <= small.count * 64 * 64 * 9 / 8;
         let mut all = if full && large.count >= ENOUGH { vec![large, small] } else { vec![small, large] };
-        // Two operands' tiles of vec4.
+        // Both operands' parts of vec4 in workgroup memory.
         all.retain(|s| {
             s.threads() <= caps.invocations as usize && 32 * s.tile() <= caps.workgroup_bytes as usize
         });
         all
     }
 
-    /// The same squares over another product.
+    /// The same tiles over another product.
     pub(super) fn over(self, rows: usize, columns: usize) -> Self {
         Squares { count: rows.div_ceil(self.side) * columns.div_ceil(self.side), ..self }
     }
 
-    /// Each has 8 x 8 results.
+    /// Each thread has 8 x 8 results.
     fn threads(&self) -> usize {
         (self.side / 8).pow(2)
     }
@@ -53,17 +54,18 @@ impl Squares {
         self.side / 4 * self.depth()
     }
 
-    /// Steps of the sum at a time: each thread fetches one block of 4 x 4 numbers.
+    /// Depth of a step of the sum: each thread loads one block of 4 x 4 numbers.
     fn depth(&self) -> usize {
         self.side / 8
     }
 
-    /// Threads as the kernels of one thread a tile count them, to find out how often a sum should be split.
+    /// The number of register tiles of a thread, as the kernels with one thread a tile count them, to choose the
+    /// number of splits of a sum.
     pub(super) fn tiles(&self) -> usize {
         self.count * super::WORKGROUP as usize
     }
 
-    /// The dispatch of `kernel` over all squares, `splits` times.
+    /// The dispatch of `kernel` over all tiles, `splits` times.
     pub(super) fn launch<P: Pod>(&self, kernel: Kernel, params: &P, splits: usize, caps: &Caps) -> Launch {
         let constants = [
             ("WORKGROUP", self.threads() as u32),
@@ -86,9 +88,9 @@ mod tests {
         let names = |rows, columns, depth, caps: &Caps| -> Vec<&str> {
             Squares::of(rows, columns, depth, caps).iter().map(|s| s.name).collect()
         };
-        // 784 large squares, all full.
+        // 784 large tiles, all full.
         assert_eq!(names(100_352, 128, 576, &gpu), ["block_128", "block_64"]);
-        // Half of every large square would be waste; too few of them for a large GPU.
+        // Half of every large tile would be waste; too few of them for a large GPU.
         assert_eq!(names(100_352, 64, 576, &gpu), ["block_64", "block_128"]);
         assert_eq!(names(1568, 512, 4608, &gpu), ["block_64", "block_128"]);
         // Workgroups of 64 threads only, or half of the memory.

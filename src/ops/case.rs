@@ -16,7 +16,7 @@ pub enum Fill {
     Below(u32),
     /// The same number everywhere.
     Const(f32),
-    /// These numbers in order, over and over.
+    /// These numbers in order, repeated.
     These(&'static [f32]),
 }
 
@@ -27,7 +27,7 @@ pub struct Case {
     pub op: Arc<dyn Op>,
     /// Types and contents of its inputs.
     pub inputs: Vec<(Type, Fill)>,
-    /// Which inputs the gradient is checked for.
+    /// The inputs whose gradient is checked.
     pub differentiable: Vec<usize>,
     /// Step of the finite differences; smaller where the op has kinks.
     pub epsilon: f64,
@@ -51,7 +51,7 @@ impl Case {
         self
     }
 
-    /// Fills input `i` otherwise.
+    /// Sets another fill for input `i`.
     #[must_use]
     pub fn fill(mut self, i: usize, fill: Fill) -> Self {
         self.inputs[i].1 = fill;

@@ -1,4 +1,4 @@
-//! Concatenation along channels, and the slices that undo it.
+//! Concatenation along channels, and the slices that are its gradient.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -11,7 +11,7 @@ use crate::tape::{
     Cost, CpuCall, DType, GradRule, Io, Launch, Op, Operand, Real, Tape, Type, ValueId, Variant,
 };
 
-/// Joins values of the same shape but for the last dimension along that dimension.
+/// Concatenates along the last dimension; the other dimensions of the inputs are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Concat;
 
@@ -20,7 +20,7 @@ pub struct Concat;
 pub struct Slice {
     /// First channel.
     pub offset: usize,
-    /// How many.
+    /// Number of channels.
     pub channels: usize,
 }
 
@@ -174,7 +174,7 @@ impl Op for Slice {
         Ok(vec![Type::f32(&shape)])
     }
 
-    /// The slice put back among zeros.
+    /// The gradient of a slice, padded with zeros to the shape of x.
     fn grad(
         &self,
         tape: &mut Tape,

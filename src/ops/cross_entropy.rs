@@ -1,7 +1,7 @@
-//! Softmax cross-entropy with label smoothing and sample weights, and the count of right answers.
+//! Softmax cross-entropy with label smoothing and sample weights, and the count of correct predictions.
 //!
 //! `loss = sum over n of weight[n] * (-(1 - s) log p[n, label] - s / C sum over c of log p[n, c])`.
-//! The caller normalises the weights: 1 / N each gives PyTorch's mean; 0 leaves a row out (padding).
+//! The caller normalises the weights: 1 / N each gives PyTorch's mean; 0 excludes a row (padding).
 
 use bytemuck::{Pod, Zeroable};
 
@@ -21,8 +21,8 @@ pub struct CrossEntropy {
     pub smoothing: f32,
 }
 
-/// Inputs as for [`CrossEntropy`]. Output `[1]`: how many rows of positive weight have their largest
-/// logit at the label (the first of equals counts).
+/// Inputs as for [`CrossEntropy`]. Output `[1]`: how many rows of positive weight have their largest logit at the
+/// label (the first of equal logits counts).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Accuracy;
 
@@ -64,7 +64,7 @@ fn row_sum(entry: &'static str, io: &Io<'_>, smoothing: f32, caps: &Caps) -> Vec
     vec![Variant { name: "rows", launches, scratch: vec![rows as u64 * 4] }]
 }
 
-/// `values` folded by `f` in lanes beside one another, and these by `join`.
+/// Folds `values` by `f` in parallel lanes, then the lanes by `join`.
 #[inline(always)]
 fn fold<T: Real>(values: &[T], first: T, f: impl Fn(T, T) -> T, join: impl Fn(T, T) -> T) -> T {
     let mut lanes = [first; 16];

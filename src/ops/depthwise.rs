@@ -41,7 +41,7 @@ fn flops(window: &Window, y: &Shape) -> f64 {
     2.0 * (y.numel() * window.kernel[0] * window.kernel[1]) as f64
 }
 
-/// The entry point of `shaders/depthwise/walk*.wgsl` for a window, where they serve it.
+/// The entry point of `shaders/depthwise/walk*.wgsl` for a window, where these shaders support it.
 fn walks(window: &Window, channels: usize) -> Option<&'static str> {
     let fits = window.kernel == [3, 3] && window.dilation == [1, 1] && channels.is_multiple_of(4);
     match window.stride {
@@ -51,17 +51,18 @@ fn walks(window: &Window, channels: usize) -> Option<&'static str> {
     }
 }
 
-/// Whether `shaders/depthwise/rows*.wgsl` serve a window on a map of this shape: whole rows, one thread a picture.
+/// Whether `shaders/depthwise/rows*.wgsl` support a window on a map of this shape: whole rows, one thread an image.
 fn takes_rows(window: &Window, x: &Shape) -> bool {
     *window == Window::square(3, 1, 1) && x[2] <= 8 && x[3].is_multiple_of(4)
 }
 
-/// Output rows of a strip of `shaders/depthwise/walk*.wgsl`: three where four leave more of the last strip empty.
+/// Output rows of a strip of `shaders/depthwise/walk*.wgsl`: three where four would leave more of the last strip
+/// empty.
 fn lines(height: usize) -> usize {
     if height.next_multiple_of(3) < height.next_multiple_of(4) { 3 } else { 4 }
 }
 
-/// Threads that walk over many pixels each: so many keep a device busy.
+/// Number of threads, each walking over many pixels, that keeps a device busy.
 fn long_threads(caps: &Caps) -> usize {
     if caps.software { 256 } else { 1 << 15 }
 }
@@ -73,7 +74,8 @@ fn walk(kernel: Kernel, params: Params, target: &Shape, caps: &Caps) -> Launch {
     walk_strips(kernel.with(&[("LINES", lines as u32)]), params, target[2], strips, caps)
 }
 
-/// The same through `columns`, `strips` threads one below another. Each takes as many columns as leaves enough threads.
+/// The same over `columns`, with `strips` threads one below another. Each thread takes as many columns as leave
+/// enough threads.
 fn walk_strips(kernel: Kernel, mut params: Params, columns: usize, strips: usize, caps: &Caps) -> Launch {
     let wanted = long_threads(caps).div_ceil(strips);
     let each = columns.div_ceil(wanted.clamp(1, columns.div_ceil(4)));
@@ -82,7 +84,8 @@ fn walk_strips(kernel: Kernel, mut params: Params, columns: usize, strips: usize
     launch_tiles(kernel, &params, splits * strips, caps)
 }
 
-/// `rows` before `walk` where its fewer threads keep a device busy: eight vectors of them the cores of a software adapter.
+/// `rows` before `walk` where its fewer threads keep a device busy; on a software adapter that means eight vectors of
+/// threads for each core.
 fn in_order(
     x: &Shape,
     rows: Option<Variant>,
@@ -95,7 +98,7 @@ fn in_order(
     both.into_iter().flatten()
 }
 
-/// The dispatch of `shaders/depthwise/rows.wgsl` on inputs 0 and 1: a thread a picture and four channels.
+/// The dispatch of `shaders/depthwise/rows.wgsl` on inputs 0 and 1: one thread for an image and four channels.
 fn rows(x: &Shape, params: Params, epilogue: Epilogue, flipped: bool, caps: &Caps) -> Variant {
     let kernel = Kernel::new(shader!("depthwise/rows.wgsl"), "forward")
         .with(&epilogue.constants())
@@ -104,7 +107,7 @@ fn rows(x: &Shape, params: Params, epilogue: Epilogue, flipped: bool, caps: &Cap
     Variant::single("rows", epilogue.bind(2, launch).output(0))
 }
 
-/// Along `axis`, every place of the output, every place of the input under its window, and the tap.
+/// Along `axis`, every position of the output, every position of the input under its window, and the tap.
 fn meetings(window: &Window, axis: usize, x: &Shape, y: &Shape) -> impl Iterator<Item = [usize; 3]> {
     let before = [window.padding.top, window.padding.left][axis];
     let (taps, stride, dilation) = (window.kernel[axis], window.stride[axis], window.dilation[axis]);
@@ -116,8 +119,8 @@ fn meetings(window: &Window, axis: usize, x: &Shape, y: &Shape) -> impl Iterator
     })
 }
 
-/// What forward and grad_input share: every pixel of the result takes in pixels of `source`, whose pictures
-/// have these `extents`, each times the weights of a tap. `rows` and `columns` say which.
+/// The shared part of forward and grad_input: every pixel of the result sums pixels of `source`, whose images have
+/// these `extents`, each times the weights of a tap. `rows` and `columns` say which.
 struct Gather<'a, T> {
     source: &'a [T],
     extents: [usize; 2],
@@ -261,7 +264,7 @@ impl Op for Depthwise {
 }
 
 impl DepthwiseGradInput {
-    /// At stride 1 it is a convolution itself, of dy with the taps in reverse.
+    /// At stride 1 the input's gradient is a convolution of dy with the taps in reverse.
     fn walk(&self, y: &Shape, caps: &Caps) -> Option<Variant> {
         let (x, window) = (&self.input, &self.window);
         let entry = walks(window, x[3])?;
@@ -340,7 +343,7 @@ impl DepthwiseGradWeight {
         let (window, x, y) = (&self.window, call.io.input(0), call.io.input(1));
         let (height, width, channels) = (y[1], y[2], y[3]);
         let rows = axis(height, meetings(window, 0, x, y).map(|[o, i, tap]| (o, i, tap)));
-        // By tap, where it lies inside the picture: a column of y, and that of x under it.
+        // For each tap inside the image: a column of y, and the column of x under it.
         let taps = axis(window.kernel[1], meetings(window, 1, x, y).map(|[o, i, tap]| (tap, o, i)));
         // At least 128 pixels a band, so that adding up the bands costs little.
         banded(
@@ -408,7 +411,7 @@ impl Op for DepthwiseGradWeight {
             let first = Launch::new(kernel, &params, groups(threads * splits, caps)).inputs([0, 1]);
             with_splits(name, first, Operand::Output(0, 0), elements, splits, caps)
         };
-        // Threads that walk along `strips` of rows one below another, through some pictures each.
+        // Threads that walk along `strips` of rows one below another, each through several images.
         let walk = |name, kernel: Kernel, strips: usize| {
             let mut params = Params::new(&self.window, x[3], x, y);
             let threads = strips * x[3] / 4;
@@ -463,10 +466,10 @@ pub(super) fn cases() -> Vec<Case> {
             plain(Window { dilation: [2, 3], ..Window::square(3, 2, 2) }),
             &[&[1, 7, 8, 3], &[3, 3, 3]],
         ),
-        // Another padding on each side.
+        // Different padding on each side.
         Case::new(plain(lopsided(1)), &[&[2, 6, 9, 4], &[3, 3, 4]]),
         Case::new(plain(lopsided(2)), &[&[2, 9, 10, 8], &[3, 3, 8]]),
-        // Whole rows of a thread.
+        // One thread processes whole rows.
         Case::new(plain(Window::square(3, 1, 1)), &[&[3, 1, 1, 4], &[3, 3, 4]]),
         Case::new(plain(Window::square(3, 1, 1)), &[&[2, 4, 8, 12], &[3, 3, 12]]),
         Case::new(

@@ -1,6 +1,6 @@
-//! Dropout with counter-based random numbers: the mask is a function of seed, step, layer and element,
-//! so it is never stored, the gradient draws it again, and a run can be repeated or resumed. Whole pictures are dropped
-//! likewise: stochastic depth (Huang et al. 2016, arXiv:1603.09382), torchvision's mode `row`.
+//! Dropout with counter-based random numbers: the mask is a function of seed, step, layer and element. So it is never
+//! stored, the gradient draws it again, and a run can be repeated or resumed. Stochastic depth drops whole images in
+//! the same way (Huang et al. 2016, arXiv:1603.09382; torchvision's mode `row`).
 
 use bytemuck::{Pod, Zeroable};
 
@@ -16,9 +16,9 @@ use crate::tape::{Cost, CpuCall, GradRule, Io, Launch, Op, Real, Tape, Type, Val
 pub struct Dropout {
     /// Probability of a zero, in [0, 1).
     pub p: f32,
-    /// Tells the layers of a network apart.
+    /// A key that differs between the layers of a network.
     pub salt: u32,
-    /// Whether a picture is dropped as a whole.
+    /// Whether images are dropped as a whole.
     pub by_row: bool,
 }
 
@@ -42,7 +42,7 @@ fn pcg(input: u32) -> u32 {
 }
 
 impl Dropout {
-    /// Draws below this (of 2^24) are zeros.
+    /// Draws (of 24 bits) below this threshold give zeros.
     fn threshold(&self) -> u32 {
         (f64::from(self.p) * f64::from(1u32 << 24)) as u32
     }
@@ -63,7 +63,7 @@ impl Dropout {
             PIECE,
             #[inline(always)]
             |at, y| {
-                // Copied, since for all the compiler knows a store to y might change them.
+                // Copied to a local, since the compiler must assume that a store to y could change it.
                 let (key, threshold, scale, unit) = (key, threshold, scale, unit);
                 let drops = |counter: usize| pcg(pcg(counter as u32) ^ key) >> 8 < threshold;
                 if unit > 1 {

@@ -1,23 +1,23 @@
-//! What a producer of activations does to its result before storing it, in one pass:
-//! `v = (v + bias) * scale + shift; v = v + residual; v = activation(v)`.
-//! Kernels specialise it (`shaders/lib/epilogue.wgsl`); plans fuse ops into it.
+//! The work on a result before it is stored, in the same pass:
+//! `v = (v + bias) * scale + shift; v = v + residual; v = activation(v)`. Kernels specialise it
+//! (`shaders/lib/epilogue.wgsl`); plans fuse ops into it.
 
 use crate::Result;
 use crate::tape::{CpuCall, Launch, Op, Operand, Real, Shape, Type};
 
 use super::{Activate, Activation, Add, require};
 
-/// Which parts are there. Their operands follow the op's own inputs in this order: bias `[C]`,
-/// affine `[2, C]` (scale, then shift), residual (shape of the output).
+/// The parts of the epilogue. Their operands follow the op's own inputs in this order: bias `[C]`, affine `[2, C]`
+/// (scale, then shift), residual (shape of the output).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Epilogue {
-    /// Adds a bias a channel.
+    /// Adds one bias for each channel.
     pub bias: bool,
     /// Multiplies and shifts each channel: a folded batch norm.
     pub affine: bool,
     /// Adds another activation of the same shape.
     pub residual: bool,
-    /// Ends with this.
+    /// Ends with this activation function.
     pub activation: Activation,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct Fused<'a, T> {
 }
 
 impl<T: Real> Fused<'_, T> {
-    /// Whether it leaves everything as it is.
+    /// Whether it changes nothing.
     pub(super) fn is_empty(&self) -> bool {
         self.bias.is_none()
             && self.affine.is_none()
@@ -39,8 +39,8 @@ impl<T: Real> Fused<'_, T> {
             && self.activation == Activation::Identity
     }
 
-    /// `values` are neighbouring channels of one pixel: the first is channel `channel`, and element
-    /// `at` of the whole result.
+    /// `values` are neighbouring channels of one pixel: the first is channel `channel`, and element `at` of the whole
+    /// result.
     #[inline(always)]
     pub(super) fn apply(&self, at: usize, channel: usize, values: &mut [T]) {
         let n = values.len();
@@ -73,12 +73,12 @@ impl Epilogue {
         Epilogue { bias: true, ..Self::default() }
     }
 
-    /// How many operands it adds.
+    /// The number of its operands.
     pub fn operands(&self) -> usize {
         usize::from(self.bias) + usize::from(self.affine) + usize::from(self.residual)
     }
 
-    /// Operand numbers of bias, affine and residual, behind `own` inputs of the op itself.
+    /// Operand numbers of bias, affine and residual, after the `own` inputs of the op itself.
     pub fn slots(&self, own: usize) -> [Option<usize>; 3] {
         let affine = own + usize::from(self.bias);
         let residual = affine + usize::from(self.affine);
@@ -104,8 +104,8 @@ impl Epilogue {
         None
     }
 
-    /// Whether an op of this epilogue can be differentiated as recorded: only a bias may be there,
-    /// everything else is fused after the gradient was recorded.
+    /// Whether an op with this epilogue can be differentiated as recorded: only a bias may be present; plans fuse
+    /// everything else after the gradient was recorded.
     pub fn is_plain(&self) -> bool {
         !self.affine && !self.residual && self.activation == Activation::Identity
     }
@@ -113,7 +113,7 @@ impl Epilogue {
     /// Checks the operands' shapes against the output's.
     ///
     /// # Errors
-    /// Names the operand that does not fit.
+    /// [`crate::Error::Shape`] naming the operand that does not fit.
     pub fn check(&self, own: usize, inputs: &[&Type], output: &Shape) -> Result<()> {
         let channels = output.channels();
         let wanted = [vec![channels], vec![2, channels], output.0.clone()];
@@ -141,7 +141,7 @@ impl Epilogue {
         ]
     }
 
-    /// Binds bias, affine and residual, in this order, unused where absent.
+    /// Binds bias, affine and residual, in this order; absent ones are unused bindings.
     pub fn bind(&self, own: usize, launch: Launch) -> Launch {
         self.slots(own)
             .into_iter()

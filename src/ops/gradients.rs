@@ -1,5 +1,5 @@
-//! What is done with flat pages of gradients and parameters beside the update itself: sums over micro-batches, the
-//! norm of all gradients and its bound, moving averages of the weights.
+//! Ops on flat pages of gradients and parameters besides the update itself: sums over micro-batches, clipping by the
+//! norm of all gradients, moving averages of the weights.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -12,10 +12,10 @@ use crate::gpu::{Caps, Kernel};
 use crate::shader;
 use crate::tape::{Cost, CpuCall, Io, Launch, Op, Operand, Real, Type, Variant};
 
-/// `a = keep a + gain b`, with `[keep, gain]` given at each step. Inputs: a (updated), b, factors `[2]`.
+/// `a = keep a + gain b`, with `[keep, gain]` as an input of each step. Inputs: a (updated), b, factors `[2]`.
 ///
-/// Gradients add up over micro-batches with `[0, 1]` at the first and `[1, 1]` behind it; weights are averaged with
-/// `[d, 1 - d]` (Polyak and Juditsky 1992).
+/// Gradients add up over micro-batches with `[0, 1]` at the first and `[1, 1]` at later ones; weights are averaged
+/// with `[d, 1 - d]` (Polyak and Juditsky 1992).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Blend;
 
@@ -42,7 +42,7 @@ struct Params {
 
 /// Threads that each sum a part of a page.
 const PARTIALS: usize = 1024;
-/// PyTorch's, against a norm of 0.
+/// PyTorch's epsilon, against division by a norm of 0.
 const EPSILON: f64 = 1e-6;
 
 fn check(inputs: &[&Type], pages: usize, factors: usize) -> Result<Vec<Type>> {
@@ -122,7 +122,7 @@ impl SquaredSum {
             #[inline(always)]
             |at, partial| {
                 let own = &page[at * chunk..((at + 1) * chunk).min(page.len())];
-                // Lanes beside one another, so that the sum is not one long chain.
+                // Parallel lanes, so that the sum is not one long dependency chain.
                 let mut lanes = [T::zero(); 16];
                 for (i, &x) in own.iter().enumerate() {
                     lanes[i % 16] += x * x;
@@ -166,7 +166,7 @@ impl ClipNorm {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let norm = call.real(1)[0].sqrt();
         let factor = T::of(self.max.into()) / (norm + T::of(EPSILON));
-        // Not `min`, which would hide a norm that is NaN.
+        // `min` would hide a norm that is NaN.
         let factor = if factor > T::one() { T::one() } else { factor };
         pieces(
             &mut *call.updates[0],
@@ -221,7 +221,7 @@ pub(super) fn cases() -> Vec<Case> {
         factors(Case::new(Blend, &[long; 2]), 2),
         Case::new(SquaredSum, &[flat]).grads(&[]),
         Case::new(SquaredSum, &[long]).grads(&[]),
-        // Bound, and left as it is.
+        // Clipped, and unchanged.
         factors(Case::new(ClipNorm { max: 0.1 }, &[long]), 1),
         factors(Case::new(ClipNorm { max: 10.0 }, &[flat]), 1),
     ]

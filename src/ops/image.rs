@@ -1,5 +1,5 @@
-//! From bytes to the network's input: `y = u8 * scale[c] + shift[c]`, with scale = 1 / (255 std) and
-//! shift = -mean / std. Pictures are uploaded as bytes, a quarter of the floats.
+//! From bytes to the network's input: `y = u8 * scale[c] + shift[c]`, with scale = 1 / (255 std) and shift = -mean /
+//! std. Images are uploaded as bytes, a quarter of the size of floats.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -10,12 +10,12 @@ use crate::gpu::{Caps, Kernel};
 use crate::shader;
 use crate::tape::{Cost, CpuCall, DType, Io, Launch, Op, Real, Type, Variant};
 
-/// Normalises pictures; input bytes `[N, H, W, 3]`, output floats of the same shape.
+/// Normalises images; input bytes `[N, H, W, 3]`, output floats of the same shape.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ImageInput {
     /// Factor of each channel.
     pub scale: [f32; 3],
-    /// What is added to each channel afterwards.
+    /// Added to each channel afterwards.
     pub shift: [f32; 3],
 }
 

@@ -1,11 +1,11 @@
-//! Layers of real networks as cases: between them they show every kernel that matters at the sizes it is used at.
+//! Layers of real networks as cases: together they use every important kernel at realistic sizes.
 
 use super::{
     Add, BatchNorm, Case, Conv, Depthwise, Epilogue, Fill, Matmul, MaxPool, PoolWindow, Statistics, Window,
 };
 
-/// Layers of ResNet, MobileNetV2 and VGG on `batch` pictures of 224 pixels, each with its name. Their gradients are those
-/// of the cases.
+/// Layers of ResNet, MobileNetV2 and VGG on `batch` images of 224 pixels, each with its name. Their gradients are the
+/// gradients of the cases.
 pub fn layers(batch: usize) -> Vec<(&'static str, Case)> {
     let n = batch;
     let square = |kernel, stride, [inputs, outputs]: [usize; 2], side| {

@@ -84,9 +84,9 @@ fn sizes(x: &[usize], w: &[usize]) -> (usize, usize, usize) {
     (x.iter().product::<usize>() / depth.max(1), depth, w[1])
 }
 
-/// How many splits of how many rows (a multiple of `align`) give the device enough threads, where one
-/// pass would have `threads` and the result has `bytes`: at least 256 rows a split, at most 64 splits,
-/// partial sums within one binding.
+/// Number of splits, and of rows in each (a multiple of `align`), that give the device enough threads, where a single
+/// pass would have `threads` and the result has `bytes`: at least 256 rows a split, at most 64 splits, partial sums
+/// within one binding.
 pub(super) fn split_rows(
     rows: usize,
     threads: usize,
@@ -108,8 +108,8 @@ pub(super) fn reduce(elements: usize, splits: usize, output: Operand, caps: &Cap
     Launch::new(kernel, &params, groups(elements, caps)).read(Operand::Scratch(0)).write(output)
 }
 
-/// A kernel that writes `splits` partial results behind one another, and the pass that adds them;
-/// with one split it writes the output itself. `first` is the launch without its written binding.
+/// A kernel that writes `splits` contiguous partial results, and the pass that adds them; with one split the kernel
+/// writes the output itself. `first` is the launch without its written binding.
 pub(super) fn with_splits(
     name: &'static str,
     first: Launch,
@@ -125,7 +125,7 @@ pub(super) fn with_splits(
     Variant { name, launches, scratch: vec![(splits * elements * 4) as u64] }
 }
 
-/// The rule of a product of x and a weight, with a bias perhaps: `ops` finds the gradients' ops for the
+/// The gradient rule of a product of x and a weight, optionally with a bias: `ops` gives the gradients' ops for the
 /// shapes of x and the weight.
 pub(super) fn product_grads<X: Op + 'static, W: Op + 'static>(
     tape: &mut Tape,
@@ -189,7 +189,7 @@ impl Matmul {
     }
 }
 
-/// Whether depth and columns, and every part, allow vec4 loads.
+/// Whether depth, columns and every part allow vec4 loads.
 fn quads(depth: usize, columns: usize, parts: &[std::ops::Range<usize>]) -> bool {
     depth.is_multiple_of(4)
         && columns.is_multiple_of(4)
@@ -373,7 +373,7 @@ impl Op for MatmulGradWeight {
         // `tiles` in all; `launch` knows how many a part has.
         let split = |name, source, tiles, launch: &dyn Fn(Kernel, &SplitParams) -> Launch| {
             let whole = io.outputs[0].ty.bytes();
-            // A weight that is split over bindings has tiles enough.
+            // A weight that is split over bindings has enough tiles.
             let (splits, split_rows) = if parts.len() > 1 {
                 (1, rows.next_multiple_of(4))
             } else {
@@ -445,7 +445,7 @@ impl SumRows {
             256,
             #[inline(always)]
             |_, band, sums| {
-                // Few enough rows at a time that they stay in the cache from strip to strip.
+                // Few enough rows at a time to stay in the cache from strip to strip.
                 for rows in x[band.start * columns..band.end * columns].chunks(16 * columns) {
                     strips!([64, 16, 8, 1], columns, |c, N| {
                         let mut sum = [T::zero(); N];
@@ -506,7 +506,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new(Matmul::default(), &[&[3, 20], &[20, 36]]),
         Case::new(bias, &[&[3, 17], &[17, 10], &[10]]),
         Case::new(bias, &[&[9, 24], &[24, 20], &[20]]),
-        // Large enough for squares, of which the last ones are not full, and for a split sum of them.
+        // Large enough for workgroup tiles, with partial ones at the edges, and for a split sum of them.
         Case::new(Matmul::default(), &[&[2, 70, 36], &[36, 136]]),
         Case::new(bias, &[&[3, 181, 44], &[44, 40], &[40]]),
         // Enough rows for the split sum.

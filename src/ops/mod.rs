@@ -104,8 +104,8 @@ pub fn backward_from(tape: &mut Tape, seeds: &[(ValueId, ValueId)]) -> Result<BT
 /// Workgroup size of every kernel, as `lib/index.wgsl` has it.
 pub(crate) const WORKGROUP: u32 = 64;
 
-/// Workgroups of 64 for `threads` threads, folded into two dimensions; see `lib/index.wgsl`, which a shader of your own
-/// may import, too.
+/// Workgroups of 64 for `threads` threads, folded into two dimensions; see `lib/index.wgsl`, which custom shaders may
+/// import, too.
 pub fn groups(threads: usize, caps: &Caps) -> [u32; 3] {
     groups_of(WORKGROUP, threads, caps)
 }
@@ -115,8 +115,8 @@ pub(crate) fn launch_threads<P: Pod>(kernel: Kernel, params: &P, threads: usize,
     Launch::new(kernel, params, groups(threads, caps))
 }
 
-/// A dispatch whose threads are few and do much each. Software adapters run a workgroup on one core, so there it is
-/// as small as their vectors, and all cores get some.
+/// A dispatch with few threads that do much work each. Software adapters run a workgroup on one core, so there a
+/// workgroup is as small as their vectors, and all cores get some.
 pub(crate) fn launch_tiles<P: Pod>(kernel: Kernel, params: &P, threads: usize, caps: &Caps) -> Launch {
     let size = if caps.software { 8 } else { WORKGROUP };
     Launch::new(kernel.with(&[("WORKGROUP", size)]), params, groups_of(size, threads, caps))
@@ -139,18 +139,18 @@ pub(crate) fn require(condition: bool, message: impl FnOnce() -> String) -> Resu
     if condition { Ok(()) } else { Err(mismatch(message())) }
 }
 
-/// Elements a thread may take at once, the preferred first: four neighbouring channels where every
-/// one of `extents` is a multiple of four, and one.
+/// Elements that a thread may process at once, the preferred first: four neighbouring channels where every one of
+/// `extents` is a multiple of four, and one.
 pub(crate) fn lanes(extents: &[usize]) -> &'static [usize] {
     if extents.iter().all(|n| n.is_multiple_of(4)) { &[4, 1] } else { &[1] }
 }
 
-/// `Word` knob of the variant that takes `lanes` elements a thread.
+/// `Word` knob of the variant that processes `lanes` elements a thread.
 pub(crate) fn word(lanes: usize) -> &'static str {
     if lanes == 4 { "vec4<u32>" } else { "u32" }
 }
 
-/// Name and `Elem` knob of the variant that takes `lanes` elements a thread.
+/// Name and `Elem` knob of the variant that processes `lanes` elements a thread.
 pub(crate) fn elem(lanes: usize) -> (&'static str, &'static str) {
     if lanes == 4 { ("vec4", "vec4<f32>") } else { ("scalar", "f32") }
 }

@@ -53,7 +53,7 @@ struct ReduceParams {
     repeat_channels: u32,
 }
 
-/// Extents of rank 4: leading ones in front.
+/// Extents of rank 4: padded with ones in front.
 fn rank4(shape: &Shape) -> [usize; 4] {
     let mut extents = [1; 4];
     extents[4 - shape.len()..].copy_from_slice(shape);
@@ -186,9 +186,9 @@ impl MulGradReduce {
         if self.shape.numel() == 0 {
             return;
         }
-        // What lies under place `i` of s along an axis that x has `extent` places on.
+        // The positions under position `i` of s along an axis on which x has `extent` positions.
         let under = |axis: usize, i: usize, extent| if s[axis] == 1 { 0..extent } else { i..i + 1 };
-        // Every line of s: sums of a strip of channels along a line of x, then of those.
+        // For every line of s: sums of a strip of channels along a line of x, then over the lines.
         pieces(
             call.output(0),
             s[2] * s[3],

@@ -1,5 +1,5 @@
-//! Losses against targets that are numbers, not labels: softmax cross-entropy with soft targets (mixed pictures, a
-//! teacher's answers), sigmoid cross-entropy for several labels at once, squared errors for regression.
+//! Losses against targets that are numbers, not labels: softmax cross-entropy with soft targets (mixed images, a
+//! teacher's predictions), sigmoid cross-entropy for several labels at once, squared errors for regression.
 //!
 //! `loss = sum over n of weight[n] * l(x[n] / T, t[n])`, with
 //!
@@ -24,29 +24,29 @@ use crate::gpu::{Caps, Kernel};
 use crate::shader;
 use crate::tape::{Cost, CpuCall, GradRule, Io, Launch, Op, Operand, Real, Tape, Type, ValueId, Variant};
 
-/// What a row's loss is.
+/// The loss of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LossKind {
-    /// One of the classes, or a share of each.
+    /// Softmax cross-entropy: the target is a share of each class.
     Softmax,
-    /// Each class on its own: 1 or 0.
+    /// Sigmoid cross-entropy of each class: the target is 1 or 0.
     Sigmoid,
-    /// Numbers.
+    /// Squared errors of numbers.
     Squares,
 }
 
 /// Inputs: logits `[N, C]`, targets `[N, C]`, weights `[N]`. Output: the loss `[1]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TargetLoss {
-    /// What a row's loss is.
+    /// The loss of a row.
     pub kind: LossKind,
-    /// The logits are divided by it; 1 but for distillation.
+    /// The logits are divided by it; 1 except for distillation.
     pub temperature: f32,
 }
 
-/// Inputs as for [`TargetLoss`]. Output `[1]`: over rows of positive weight, for softmax how many have their largest
-/// logit where the largest target is (the first of equals counts), for sigmoid the sum of the shares of classes on
-/// the right side, for squares the sum of the mean squared errors.
+/// Inputs as for [`TargetLoss`]. Output `[1]`, a sum over rows of positive weight: for softmax, how many have their
+/// largest logit where the largest target is (the first of equal ones counts); for sigmoid, the shares of correctly
+/// predicted classes; for squares, the mean squared errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Agreement(pub LossKind);
 
@@ -101,7 +101,7 @@ fn row_sum(entry: &'static str, kind: LossKind, io: &Io<'_>, temperature: f32, c
     vec![Variant { name: "rows", launches, scratch: vec![rows as u64 * 4] }]
 }
 
-/// The loss of one logit on its own.
+/// The loss of one logit alone.
 #[inline(always)]
 fn sigmoid_loss<T: Real>(x: T, t: T) -> T {
     x.max(T::zero()) - x * t + (T::one() + exp(-x.abs())).ln()
@@ -194,7 +194,7 @@ impl Agreement {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let classes = call.io.input(0)[1];
         let half = T::of(0.5);
-        // The first of equals: only something greater takes its place.
+        // The first of equal ones: only a greater one replaces it.
         let largest =
             |row: &[T]| row.iter().enumerate().fold(0, |best, (c, x)| if *x > row[best] { c } else { best });
         let agreed = |logits: &[T], targets: &[T]| -> T {

@@ -1,6 +1,6 @@
-//! Convolution with 3x3 taps and stride 1 by Winograd's F(2x2, 3x3): 16 products where the direct sum takes 36
-//! (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015). Plans put it in the place of
-//! convolutions where it pays; the transformed weights of frozen layers are computed once.
+//! Convolution with 3x3 taps and stride 1 by Winograd's F(2x2, 3x3): 16 products instead of 36 (Lavin and Gray, "Fast
+//! Algorithms for Convolutional Neural Networks", 2015). Plans use it in place of convolutions where it is faster;
+//! the transformed weights of frozen layers are computed once.
 //!
 //! Rounding errors are up to a few times those of the direct sum, in f32 about 1e-6 of a layer's range.
 
@@ -13,12 +13,12 @@ use crate::gpu::{Caps, Kernel};
 use crate::shader;
 use crate::tape::{Cost, CpuCall, Io, Op, Operand, Real, Shape, Type, Variant};
 
-/// The epilogue of a convolution. Inputs x `[N, H, W, C]`, the transformed weights
-/// `[16, panels of 16 columns, C, 16]` as [`WinogradWeight`] gives them, then the epilogue's. Output
+/// A convolution of transformed weights, with the epilogue of a convolution. Inputs x `[N, H, W, C]`, the transformed
+/// weights `[16, panels of 16 columns, C, 16]` from [`WinogradWeight`], then the epilogue's. Output
 /// `[N, OH, OW, columns]`. C and columns are multiples of 4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Winograd {
-    /// Zeros around the picture.
+    /// Zeros around the image.
     pub padding: Padding,
     /// Channels of the output.
     pub columns: usize,
@@ -26,15 +26,15 @@ pub struct Winograd {
     pub epilogue: Epilogue,
 }
 
-/// Transformed weights `[16, panels, depth, 16]` from weights `[3, 3, in_channels, out_channels]`; what lies behind
-/// the last column is zero.
+/// Transformed weights `[16, panels, depth, 16]` from weights `[3, 3, in_channels, out_channels]`; columns after the
+/// last are zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct WinogradWeight {
-    /// For the gradient of the input: turned by half a turn, sums over out_channels.
+    /// For the gradient of the input: the taps rotated by 180 degrees, and sums over out_channels.
     pub flipped: bool,
 }
 
-/// Bytes of one scratch buffer that are enough to fill a device: more pictures are worked on in turns.
+/// Bytes of one scratch buffer that suffice to fill a device: more images are processed in turns.
 const TURN: u64 = 16 << 20;
 
 /// `Params` of `shaders/lib/winograd.wgsl`.
@@ -68,10 +68,10 @@ pub(super) fn of_picture(y: &Shape) -> usize {
     y[1].div_ceil(2) * y[2].div_ceil(2)
 }
 
-/// Pixels from which on the transforms of weights that learn pay.
+/// Least number of pixels for which transforming trainable weights pays.
 pub(super) const ROWS: usize = 256;
 
-/// Whether a convolution has the taps for this form, and channels enough to pay for its transforms.
+/// Whether a convolution has 3x3 taps with stride 1, and enough channels to pay for the transforms.
 pub(super) fn suits(window: &Window, groups: usize, depth: usize, columns: usize) -> bool {
     let plain = Window { padding: window.padding, ..Window::square(3, 1, 0) };
     *window == plain && groups == 1 && depth.min(columns) >= 32
@@ -173,7 +173,7 @@ impl Op for Winograd {
 }
 
 impl WinogradWeight {
-    /// Channels that are summed over, and those that are written.
+    /// The channels that are summed, and those of the output.
     fn sides(&self, w: &Shape) -> (usize, usize) {
         if self.flipped { (w[3], w[2]) } else { (w[2], w[3]) }
     }
@@ -246,7 +246,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new(plain(Padding::same(1), 16), &[&[2, 6, 8, 8], &[16, 1, 8, 16]]),
         Case::new(plain(uneven, 20), &[&[3, 5, 7, 12], &[16, 2, 12, 16]]),
         Case::new(plain(Padding::same(0), 4), &[&[1, 3, 4, 4], &[16, 1, 4, 16]]),
-        // More tiles than are shared out by points, in blocks of rows and of pictures.
+        // More tiles than one block may have, in blocks of rows and of images.
         Case::new(plain(Padding::same(1), 8), &[&[1, 45, 39, 8], &[16, 1, 8, 16]]),
         Case::new(plain(Padding::same(2), 36), &[&[37, 3, 4, 4], &[16, 3, 4, 16]]),
         Case::new(

@@ -1,9 +1,9 @@
-//! Whether a device computes what it should: every kernel of every op's cases, and of their gradients,
-//! between guard words and on poisoned outputs, against the CPU in f64. `defrost certify` and
-//! `tests/engine/ops.rs` share it.
+//! Checks that a device computes correct results: every kernel on every op's cases and on their gradients, between
+//! guard words and on poisoned outputs, against the CPU in f64. `defrost certify` and `tests/engine/ops.rs` share
+//! this module.
 //!
-//! Gradient ops need no cases: the gradients of all cases are recorded on tapes, interpreted in f64,
-//! and each of their nodes is then run like a case of its own.
+//! Gradient ops need no cases: the gradients of all cases are recorded on tapes and interpreted in f64, and each of
+//! their nodes is then checked like a case of its own.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -14,15 +14,15 @@ use crate::ops::{Case, Family, REGISTRY};
 use crate::tape::{Data, Io, Op, Real, Type, Variant};
 use crate::{Error, Result, did_you_mean};
 
-/// Of the largest element of a value: what may be off by rounding. Sums of a few thousand terms round
-/// to 1e-5 of the terms' size.
+/// Allowed rounding error, relative to the largest element of a value. Sums of a few thousand terms round to 1e-5 of
+/// the terms' size.
 pub(super) const RELATIVE: f64 = 3e-5;
-/// Beside it, for values that are all near 0.
+/// Allowed absolute error, added for values that are all near 0.
 pub(super) const ABSOLUTE: f64 = 1e-6;
 
-/// One op on inputs, and what it must answer.
+/// One op on inputs, and the expected outputs.
 pub struct Check {
-    /// Op, attributes, types; of which case it is a gradient.
+    /// Op, attributes, types; for a gradient, the case that it belongs to.
     pub label: String,
     /// The op.
     pub op: Arc<dyn Op>,
@@ -36,10 +36,10 @@ pub struct Check {
     updates: Vec<Vec<f64>>,
 }
 
-/// How far an answer is off.
+/// The error of a result.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Verdict {
-    /// The largest error as a share of what rounding may do: right up to 1. Infinite where a number is
+    /// The largest error as a share of the allowed rounding error: correct up to 1. Infinite where a number is
     /// missing or an integer differs.
     pub error: f64,
     /// The first wrong element of each wrong output: `output 0[3] is 2, expected 1 (largest 4)`.
@@ -65,12 +65,12 @@ impl Check {
         Ok(Check { label, op, inputs, output_types, outputs, updates, types })
     }
 
-    /// Its operands, whole and all used.
+    /// The operands of the check, whole and all used.
     pub fn io(&self) -> Io<'_> {
         Io::whole(&self.types.iter().collect::<Vec<_>>(), &self.output_types.iter().collect::<Vec<_>>())
     }
 
-    /// Judges one answer. `ignored` outputs may hold anything.
+    /// Compares a result with the expected one. `ignored` outputs may hold any numbers.
     pub fn judge(&self, outputs: &[Data<f32>], updates: &[Vec<f32>], ignored: &[usize]) -> Verdict {
         let mut verdict = Verdict::default();
         let mut compare = |what: String, got: &Data<f32>, want: &Data<f64>| {
@@ -128,14 +128,14 @@ fn difference(got: &Data<f32>, want: &Data<f64>) -> (f64, Option<String>) {
     }
 }
 
-/// Makes the checks of one case after the other, and none twice.
+/// Makes the checks of one case after another, without duplicates.
 #[derive(Debug, Default)]
 pub struct Checks {
     seen: HashSet<(&'static str, String, Vec<Type>)>,
 }
 
 impl Checks {
-    /// Of a case, and of every node of its gradients that is not the same as one before.
+    /// The checks of a case, and of every node of its gradients that differs from all earlier ones.
     ///
     /// # Errors
     /// [`Error::Shape`] where the case's operands do not fit.
@@ -159,17 +159,17 @@ impl Checks {
     }
 }
 
-/// Places of an input at which its gradient is compared with the slope.
+/// Number of elements of an input at which its gradient is compared with finite differences.
 const PLACES: usize = 40;
 
-/// Floats of a value; none where it is of another type.
+/// The floats of a value; empty for another type.
 fn real(data: &Data<f64>) -> &[f64] {
     if let Data::Real(values) = data { values } else { &[] }
 }
 
-/// The gradient of every differentiable input of a case against central differences in f64, under a random upstream
-/// gradient: how many places were looked at, and what is wrong. Two step sizes must agree, else a kink lies between them
-/// and the place does not count; at most half of them may be lost so.
+/// Compares the gradient of every differentiable input of a case with central differences in f64, under a random
+/// upstream gradient. Returns the number of compared elements, and the errors. Two step sizes must agree, else a kink
+/// lies between them and the element does not count; at most half of the elements may be excluded.
 ///
 /// # Errors
 /// [`Error::Shape`] where the case's operands do not fit.
@@ -178,7 +178,7 @@ pub fn slopes(case: &Case) -> Result<(usize, Vec<String>)> {
     let label = case.label();
     let (recorded, values) = probe::interpreted(case, &case.differentiable)?;
     let base = recorded.values::<f64>(case);
-    // The first output times the upstream gradient, summed, with one element of one input moved.
+    // The sum of the first output times the upstream gradient, with one element of one input moved.
     let moved = |input: usize, at: usize, by: f64| -> Result<f64> {
         let mut values = base.clone();
         if let Some(Data::Real(x)) = values.get_mut(&recorded.inputs[input]) {
@@ -195,7 +195,7 @@ pub fn slopes(case: &Case) -> Result<(usize, Vec<String>)> {
         };
         let grad = real(&values[grad]);
         let largest = grad.iter().fold(1e-3_f64, |m, g| m.max(g.abs()));
-        // A step that is prime to every extent visits all rows, columns and channels.
+        // A step that is coprime to every extent visits all rows, columns and channels.
         let places = grad.len().min(PLACES);
         let stride = if grad.len() <= PLACES { 1 } else { grad.len() / PLACES * 7919 + 1 };
         let mut kinks = 0;
@@ -218,13 +218,13 @@ pub fn slopes(case: &Case) -> Result<(usize, Vec<String>)> {
     Ok((checked, bad))
 }
 
-/// Which ops: all, whole families (`conv`) with their gradients, or single ones (`conv.grad_weight`).
+/// A selection of ops: all, whole families (`conv`) with their gradients, or single ones (`conv.grad_weight`).
 #[derive(Debug, Default)]
 pub struct Selection {
     names: Vec<String>,
 }
 
-/// Names of a family's ops and of what their gradients are made of.
+/// Names of a family's ops and of the ops in their gradients.
 fn ops_of(family: &Family) -> Result<BTreeSet<&'static str>> {
     let mut names = BTreeSet::new();
     for case in (family.cases)() {
@@ -235,10 +235,10 @@ fn ops_of(family: &Family) -> Result<BTreeSet<&'static str>> {
 }
 
 impl Selection {
-    /// Of these names; all where there are none.
+    /// Selects these names; all ops where there are none.
     ///
     /// # Errors
-    /// [`Error::Usage`] with the nearest name where there is none like it.
+    /// [`Error::Usage`] with the nearest name where a name is unknown.
     pub fn new(names: &[String]) -> Result<Self> {
         for name in names {
             let family = name.split('.').next().unwrap_or_default();
@@ -271,7 +271,7 @@ impl Selection {
         REGISTRY.iter().filter(wanted).flat_map(cases).collect()
     }
 
-    /// Whether an op of a family's case is to be run.
+    /// Whether an op of a family's case is selected.
     pub fn takes(&self, family: &str, op: &str) -> bool {
         self.names.is_empty() || self.names.iter().any(|name| name == family || name == op)
     }
@@ -288,27 +288,27 @@ pub fn variants(op: &dyn Op, io: &Io<'_>, devices: &[Caps]) -> Vec<Variant> {
     all
 }
 
-/// `caps`, and those of the other kind of device, software or not: each kind splits sums in its own way.
+/// `caps`, and the caps of the other kind of device, software or not: each kind splits sums in its own way.
 pub fn both_kinds(caps: &Caps) -> [Caps; 2] {
     [caps.clone(), Caps { software: !caps.software, ..caps.clone() }]
 }
 
-/// For each way to run a check, the outputs that nobody reads: none, then each of several alone.
+/// For each run of a check, the outputs that no later step reads: none, then each of several alone.
 pub fn unread(check: &Check) -> impl Iterator<Item = Vec<usize>> {
     let count = check.output_types.len();
     std::iter::once(Vec::new()).chain((0..count).filter(move |_| count > 1).map(|i| vec![i]))
 }
 
-/// One wrong answer.
+/// One wrong result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// The check's label.
     pub case: String,
-    /// What is wrong with the answer.
+    /// The error in the result.
     pub what: String,
 }
 
-/// What became of one kernel of one op, over all cases.
+/// The results of one kernel of one op, over all cases.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tally {
     /// `conv.grad_weight`.
@@ -319,13 +319,13 @@ pub struct Tally {
     pub runs: usize,
     /// The largest [`Verdict::error`].
     pub error: f64,
-    /// Wrong answers.
+    /// Wrong results.
     pub failures: Vec<Failure>,
 }
 
 type Edit<'a> = Box<dyn Fn(&dyn Op, &mut Variant) + 'a>;
 
-/// Runs checks on a device and keeps account.
+/// Runs checks on a device and counts the results.
 pub struct Certifier<'a> {
     device: &'a Device,
     edit: Edit<'a>,
@@ -334,25 +334,25 @@ pub struct Certifier<'a> {
 }
 
 impl<'a> Certifier<'a> {
-    /// On this device: the CPU is certified in f32.
+    /// A certifier of this device: the CPU is certified in f32.
     pub fn new(device: &'a Device) -> Self {
         let checks = Checks::default();
         Certifier { device, edit: Box::new(|_, _| {}), checks, tallies: BTreeMap::new() }
     }
 
-    /// Has `edit` change each kernel before it runs, so that a test can break one on purpose.
+    /// Applies `edit` to each kernel before it runs, so that a test can break one on purpose.
     #[must_use]
     pub fn edit(mut self, edit: impl Fn(&dyn Op, &mut Variant) + 'a) -> Self {
         self.edit = Box::new(edit);
         self
     }
 
-    /// Runs a case and its gradients: those whose op `wanted` takes, by name.
+    /// Runs a case and those of its gradients whose op `wanted` accepts, by name.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the case does not fit together; [`Error::Gpu`] where the
-    /// device itself failed, behind which nothing more runs on it. A kernel that does not compile, writes
-    /// where it must not, or answers wrongly is no error but a [`Failure`].
+    /// [`Error::Shape`] where the case's operands do not fit; [`Error::Gpu`] where the device itself failed, after
+    /// which no further check runs on it. A kernel that does not compile, writes outside its outputs, or gives wrong
+    /// results is no error but a [`Failure`].
     pub fn case(&mut self, case: &Case, wanted: impl Fn(&str) -> bool) -> Result<()> {
         for check in self.checks.of(case)? {
             if !wanted(check.op.name()) || check.op.is_view() {
@@ -400,7 +400,7 @@ impl<'a> Certifier<'a> {
         }
     }
 
-    /// What became of each kernel, by op and name.
+    /// The results of each kernel, by op and name.
     pub fn finish(self) -> Vec<Tally> {
         self.tallies.into_values().collect()
     }

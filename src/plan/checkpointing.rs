@@ -1,6 +1,7 @@
-//! Activation checkpointing (Chen, Xu, Zhang and Guestrin 2016, arXiv:1604.06174): of what the backward pass reads, only
-//! a few values are kept from the forward pass, the checkpoints; what lies between two of them is computed again when
-//! the backward pass comes there. The same kernels on the same numbers: not one bit differs.
+//! Activation checkpointing (Chen, Xu, Zhang and Guestrin 2016, arXiv:1604.06174). Of the values that the backward
+//! pass reads, only a few are saved from the forward pass, the checkpoints. When the backward pass reaches a segment
+//! between two checkpoints, the values of the segment are computed again, by the same kernels on the same numbers:
+//! not one bit differs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,30 +9,30 @@ use super::passes::before;
 use crate::Result;
 use crate::tape::{Node, Phase, Tape, ValueId};
 
-/// A value is small where it has so many times fewer bytes than the largest that is saved: it is kept in any case.
+/// A value with this many times fewer bytes than the largest saved value is small: it is always saved.
 const SMALL: u64 = 64;
 
-/// The least share of the saved bytes that must be won.
+/// The least share of the saved bytes that checkpointing must free.
 const WORTH: f64 = 0.1;
 
-/// A place where everything behind depends on what is before through one value alone.
+/// A split point of the tape: all later nodes depend on the earlier ones through one value alone.
 #[derive(Debug, Clone, Copy)]
 struct Cut {
-    /// The last node before it.
+    /// The last node before the split point.
     at: usize,
     value: ValueId,
 }
 
-/// The forward pass of a tape, as far as it matters here.
+/// The forward pass of a tape, as far as checkpointing needs it.
 struct Forward<'a> {
     tape: &'a Tape,
-    /// Its number of nodes.
+    /// Number of its nodes.
     end: usize,
     /// Value -> the node that computes it.
     producers: BTreeMap<ValueId, usize>,
-    /// What the backward pass reads of it.
+    /// Values of the forward pass that the backward pass reads.
     read: BTreeSet<ValueId>,
-    /// What it changes in place.
+    /// Values that the forward pass changes in place.
     changed: BTreeSet<ValueId>,
     /// Values of at most so many bytes are small.
     small: u64,
@@ -51,7 +52,7 @@ impl<'a> Forward<'a> {
         Forward { tape, end, producers, read, changed, small: largest / SMALL }
     }
 
-    /// The value whose memory `v` is.
+    /// The value whose memory `v` uses.
     fn root(&self, v: ValueId) -> ValueId {
         match self.producers.get(&v).map(|&n| &self.tape.nodes[n]) {
             Some(node) if node.op.is_view() => self.root(node.inputs[0]),
@@ -59,7 +60,7 @@ impl<'a> Forward<'a> {
         }
     }
 
-    /// Whether `v` is computed anew at each step and large: what it is worth not to keep.
+    /// Whether `v` is computed anew at each step and large, so that it pays not to save it.
     fn is_large(&self, v: ValueId) -> bool {
         let value = &self.tape.values[v.0];
         self.producers.contains_key(&v) && value.live && value.ty.bytes() > self.small
@@ -91,8 +92,8 @@ impl<'a> Forward<'a> {
         cuts
     }
 
-    /// The cuts whose values are kept: those that need the least memory together with the largest part between two of
-    /// them. None where that is no less than all that is saved.
+    /// The split points whose values are saved: those that need the least memory together with the largest segment
+    /// between two of them. None where that is not less than all saved values.
     fn checkpoints(&self) -> Vec<Cut> {
         let saved = self.saved();
         let between = |from: Option<Cut>, to: Option<Cut>| -> u64 {
@@ -104,7 +105,8 @@ impl<'a> Forward<'a> {
         };
         let total: u64 = saved.values().map(|(_, bytes)| bytes).sum();
         let cuts = self.cuts();
-        // Nothing is saved before the first one but itself: no frozen front is computed again.
+        // Before the first checkpoint, only the checkpoint itself is saved: the frozen backbone is never computed
+        // again.
         let first = cuts.iter().rposition(|&cut| between(None, Some(cut)) == 0);
         let Some(first) = first else { return Vec::new() };
         let chosen = |budget: u64| {
@@ -127,8 +129,8 @@ impl<'a> Forward<'a> {
         best.filter(|chosen| (need(chosen) as f64) < (1.0 - WORTH) * total as f64).unwrap_or_default()
     }
 
-    /// The nodes between two checkpoints that make what the backward pass reads there, in order; none where one reads
-    /// what the forward pass changes in place.
+    /// The nodes between two checkpoints that compute the values that the backward pass reads there, in order; none
+    /// where one of them reads a value that the forward pass changes in place.
     fn again(&self, [from, to]: [Cut; 2], kept: &BTreeSet<ValueId>) -> Vec<usize> {
         let fixed = |v: ValueId| {
             let root = self.root(v);
@@ -148,8 +150,8 @@ impl<'a> Forward<'a> {
     }
 }
 
-/// Has the backward pass compute again what lies between checkpoints. What lies behind the last one is still there when
-/// the backward pass begins.
+/// Makes the backward pass compute the segments between checkpoints again. The segment after the last checkpoint is
+/// still in memory when the backward pass begins.
 ///
 /// # Errors
 /// As for [`Tape::record`]; only where an op's shapes are inconsistent.

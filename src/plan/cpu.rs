@@ -22,7 +22,7 @@ struct Slot<T> {
 
 fn grown<E: Clone + Default>(mut memory: Vec<E>, elements: usize) -> Vec<E> {
     if memory.len() < elements {
-        // Freed before the new one is made.
+        // The old vector is freed before the new one is allocated.
         memory = Vec::new();
         memory.resize(elements, E::default());
     }
@@ -39,7 +39,7 @@ impl<T: Real> Slot<T> {
         }
     }
 
-    /// Takes out memory for a value of type `ty`, to be given back.
+    /// Takes memory out for a value of type `ty`; the caller gives it back.
     fn lend(&mut self, ty: &Type) -> Data<T> {
         let n = ty.shape.numel();
         match ty.dtype {
@@ -58,34 +58,34 @@ impl<T: Real> Slot<T> {
     }
 }
 
-/// Where the memory of an output or of an updated input came from.
+/// The source of the memory of an output or of an updated input.
 enum Lender {
-    /// A slot.
+    /// A slot of the arena.
     Slot(usize),
     /// A whole buffer of the store.
     Buffer(usize),
-    /// Nowhere: it is copied into these segments afterwards.
+    /// A temporary vector, copied into these segments afterwards.
     Copy(Vec<Segment>),
-    /// Nowhere, and nobody reads it.
+    /// A temporary vector that is not read.
     Nobody,
 }
 
-/// Memory for one output or updated input, and where in it the value lies.
+/// Borrowed memory for one output or updated input, and the position of the value in it.
 struct Loan<T> {
     data: Data<T>,
     range: Range<usize>,
     lender: Lender,
 }
 
-/// Memory of the steps of one program, or of several that take turns: as large as the largest needs it.
+/// Memory for the steps of one program, or of several that take turns: as much as the largest needs.
 #[derive(Debug, Default)]
 pub(super) struct Memory<T> {
     slots: Vec<Slot<T>>,
     scratch: Vec<T>,
 }
 
-/// A plan ready to run on the CPU. It works on the threads of the current rayon pool; results do not
-/// depend on how many there are.
+/// A plan ready to run on the CPU. It runs on the threads of the current rayon pool; results do not depend on their
+/// number.
 pub struct CpuProgram<T> {
     plan: Plan,
     store: Arc<CpuStore<T>>,
@@ -102,7 +102,7 @@ impl<T: Real> CpuProgram<T> {
         Self::sharing(plan, store, params, &Arc::default())
     }
 
-    /// As [`CpuProgram::new`], in memory that other programs use too, one step after the other.
+    /// As [`CpuProgram::new`], in memory that it shares with other programs, which run in turn.
     pub(super) fn sharing(
         plan: Plan,
         store: &Arc<CpuStore<T>>,
@@ -141,7 +141,7 @@ impl<T: Real> CpuProgram<T> {
         let plan = &self.plan;
         let mut memory = lock(&self.memory);
         for (name, v, given) in plan.given(inputs)? {
-            // An input that no step reads has no place.
+            // An input that no step reads has no memory.
             if let Some(&Place::Slot(slot)) = plan.places.get(&v) {
                 let ty = plan.tape.ty(v);
                 let mut data = memory.slots[slot].lend(ty);
@@ -282,7 +282,7 @@ impl<T: Real> CpuProgram<T> {
         (segments.len() > 1).then(|| gather(segments, buffers))
     }
 
-    /// A value that lies in one piece.
+    /// A value in one contiguous piece.
     fn operand<'a>(
         &'a self,
         root: ValueId,
@@ -301,7 +301,7 @@ impl<T: Real> CpuProgram<T> {
     }
 }
 
-/// Whether `from` has the type and size of `to`; it is copied then.
+/// Copies `from` to `to`, if it has the same type and size; returns whether it has.
 fn copy<T: Copy>(from: Arg<'_, T>, to: Out<'_, T>) -> bool {
     match (from, to) {
         (Arg::Real(from), Out::Real(to)) if from.len() == to.len() => to.copy_from_slice(from),
@@ -312,7 +312,7 @@ fn copy<T: Copy>(from: Arg<'_, T>, to: Out<'_, T>) -> bool {
     true
 }
 
-/// A store value, in one vector.
+/// A store value, joined into one vector.
 fn gather<T: Real>(segments: &[Segment], buffers: &[Data<T>]) -> Vec<T> {
     let mut data = Vec::with_capacity(segments.iter().map(|s| s.elements).sum());
     for s in segments {

@@ -1,5 +1,5 @@
-//! The GPU executor: a plan recorded as dispatches with their pipelines and bind groups made once.
-//! A step is one encoder and one compute pass: no allocation, no bind group, no readback but the outputs.
+//! The GPU executor: a plan recorded as dispatches whose pipelines and bind groups are made once. A step is one
+//! encoder and one compute pass: no allocation, no new bind group, no readback except the outputs.
 
 use std::collections::{HashSet, VecDeque};
 use std::future::poll_fn;
@@ -17,7 +17,7 @@ use crate::gpu::{Gpu, GpuBuffer, Kernel, Readback, Timestamps, Uploader, lock};
 use crate::tape::{Operand, ValueId};
 use crate::{Error, Result};
 
-/// Steps that may be under way before the host waits for the first.
+/// Number of steps in flight before the host waits for the first.
 pub(super) const IN_FLIGHT: usize = 2;
 
 struct Dispatch {
@@ -44,18 +44,18 @@ pub struct GpuProgram {
     uploader: Uploader,
     free: Vec<Readback>,
     pending: VecDeque<Readback>,
-    // What the bind groups refer to.
+    // The buffers that the bind groups refer to.
     store: Arc<GpuStore>,
     _constants: Vec<Arc<Vec<GpuBuffer>>>,
     _uniforms: GpuBuffer,
     _nothing: GpuBuffer,
 }
 
-/// Buffers for slots that several programs use, the largest first.
+/// Slot buffers that several programs share, the largest first.
 pub(super) type Slots = Mutex<Vec<Arc<GpuBuffer>>>;
 
-/// Buffers for the slots of `plan`: those that `shared` has where they are large enough, else new ones, which replace
-/// them there.
+/// Buffers for the slots of `plan`: shared ones where they are large enough, else new ones, which replace the shared
+/// ones.
 fn slots(gpu: &Gpu, plan: &Plan, shared: &Slots) -> Result<Vec<Arc<GpuBuffer>>> {
     let mut shared = lock(shared);
     let slot = |(i, &bytes): (usize, &u64)| match shared.get(i) {
@@ -76,7 +76,7 @@ fn slots(gpu: &Gpu, plan: &Plan, shared: &Slots) -> Result<Vec<Arc<GpuBuffer>>> 
 /// One range of a buffer.
 type Bound<'a> = (&'a wgpu::Buffer, u64, u64);
 
-/// Makes all pipelines of a plan, on several threads; the device keeps them.
+/// Compiles all pipelines of a plan, on several threads; the device caches them.
 pub(super) fn compile_kernels(gpu: &Gpu, plan: &Plan) -> Result<()> {
     let launches = plan.steps.iter().flat_map(|s| &s.variant.launches);
     let kernels: HashSet<(&Kernel, (u32, u32))> = launches.map(|l| (&l.kernel, l.access())).collect();
@@ -96,7 +96,7 @@ impl GpuProgram {
         Self::sharing(plan, store, params, &Slots::default())
     }
 
-    /// As [`GpuProgram::new`], with slots that other programs use too, one step after the other.
+    /// As [`GpuProgram::new`], with slots that it shares with other programs, which run in turn.
     pub(super) fn sharing(
         plan: Plan,
         store: &Arc<GpuStore>,
@@ -194,13 +194,13 @@ impl GpuProgram {
         }
     }
 
-    /// Records the whole step into `encoder` as one compute pass. Never submits, never polls: inputs are
-    /// whatever lies in their buffers when the host submits.
+    /// Records the whole step into `encoder` as one compute pass. Never submits, never polls: the inputs are the
+    /// contents of their buffers when the host submits.
     pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
         self.record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
     }
 
-    /// Wall seconds of recording a step and having wgpu check it, without submitting it.
+    /// Wall seconds to record a step and have wgpu validate it, without submitting it.
     ///
     /// # Errors
     /// [`Error::Gpu`] where the device has failed.
@@ -227,7 +227,7 @@ impl GpuProgram {
         self.uploader.finish(encoder);
     }
 
-    /// Uploads inputs, submits one step, and returns at once unless two steps are under way already.
+    /// Uploads inputs, submits one step, and returns at once unless two steps are in flight already.
     ///
     /// # Errors
     /// [`Error::Shape`] for an input that is missing, unknown, read by no step, given twice or of another size,
@@ -252,8 +252,8 @@ impl GpuProgram {
         self.pending.len()
     }
 
-    /// Outputs of the oldest started step, where it is done; else `context` is woken once it is. See [`Readback`] for
-    /// who polls the device meanwhile.
+    /// The outputs of the oldest started step, if it is done; else `context` is woken when it is. See [`Readback`]
+    /// for who polls the device meanwhile.
     ///
     /// # Errors
     /// [`Error::Gpu`] where the device fails or nothing was started.
@@ -270,7 +270,7 @@ impl GpuProgram {
         poll_fn(|context| self.poll(context)).await
     }
 
-    /// Outputs of the oldest started step, waiting for it, and for none started later.
+    /// Waits for the oldest started step, and for no later one, and returns its outputs.
     ///
     /// # Errors
     /// As for [`GpuProgram::poll`].
@@ -281,7 +281,7 @@ impl GpuProgram {
         self.outputs_in(bytes)
     }
 
-    /// The outputs in what the oldest step's readback gave, which is free then.
+    /// Decodes the outputs from the oldest step's readback, which is free again afterwards.
     fn outputs_in(&mut self, bytes: Result<Vec<u8>>) -> Result<Vec<Vec<f32>>> {
         let readback = self.pending.pop_front();
         let bytes = bytes?;
@@ -296,7 +296,7 @@ impl GpuProgram {
         Ok(outputs)
     }
 
-    /// Runs one step with a timestamp behind every dispatch: seconds of each step of the plan.
+    /// Runs one step with a timestamp after every dispatch: seconds of each step of the plan.
     ///
     /// # Errors
     /// [`Error::Gpu`] where the adapter has no timestamps; as for [`GpuProgram::start`].
@@ -328,7 +328,7 @@ pub(super) fn not_started() -> Error {
     Error::Gpu("no step was started".into())
 }
 
-/// The memory of one operand; nothing where the kernel does not touch it.
+/// The memory of one operand; none where the kernel does not use it.
 fn resolve<'a>(
     plan: &Plan,
     step: &Step,

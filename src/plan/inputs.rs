@@ -1,4 +1,4 @@
-//! What a step is given and what it gives, by name: every input of the plan once, and nothing else.
+//! Inputs and outputs of a step by name: every input of the plan exactly once.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use crate::tape::{Arg, DType, Data, Role, ValueId};
 use crate::{Error, Result, did_you_mean};
 
 impl Plan {
-    /// What is given for each input of the plan.
+    /// The data of each input of the plan.
     ///
     /// # Errors
-    /// [`Error::Shape`] for an input that is missing, unknown, read by no step or given twice; it names the inputs
-    /// there are.
+    /// [`Error::Shape`] for an input that is missing, unknown, read by no step or given twice; the error names the
+    /// plan's inputs.
     pub(super) fn given<'a, D: Copy>(&self, given: &[(&'a str, D)]) -> Result<Vec<(&'a str, ValueId, D)>> {
         let wrong = |what: String| {
             let names: Vec<&str> = self.inputs.keys().map(String::as_str).collect();
@@ -40,13 +40,13 @@ impl Plan {
         }
     }
 
-    /// Outputs of a step, given in the plan's order, by name.
+    /// The outputs of a step by name, given in the plan's order.
     pub fn named<T>(&self, outputs: Vec<T>) -> BTreeMap<&str, T> {
         self.outputs.iter().map(|(name, _)| name.as_str()).zip(outputs).collect()
     }
 }
 
-/// The bytes given for each input of `plan`: as many as it has, up to padding to whole words.
+/// The bytes of each input of `plan`: as many as the input has, up to padding to whole words.
 ///
 /// # Errors
 /// As for [`Plan::given`]; [`Error::Shape`] for an input of another size.
@@ -67,7 +67,7 @@ pub(super) fn sized<'a>(
 /// Inputs with their names.
 pub(super) type Typed<'a> = Vec<(&'a str, Data<f32>)>;
 
-/// The same as what they mean: as they come they are not aligned for words.
+/// The same as typed numbers, since given bytes may not be aligned for words.
 ///
 /// # Errors
 /// As for [`sized`].

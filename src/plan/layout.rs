@@ -1,5 +1,5 @@
-//! Where the values live that outlast a step: trainable parameters, their gradients and moments in
-//! flat pages of equal layout, running statistics in a page of their own.
+//! The layout of values that outlast a step: trainable parameters, their gradients and moments in flat pages of equal
+//! layout, running statistics in a page of their own.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,7 +17,7 @@ pub struct BufferSpec {
     pub ty: Type,
 }
 
-/// Rows of a value that lie together.
+/// Contiguous rows of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
     /// Number of the buffer.
@@ -30,18 +30,18 @@ pub struct Segment {
     pub rows: Range<usize>,
 }
 
-/// A parameter that learns.
+/// A trainable parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trainable {
     /// Parameter path.
     pub path: String,
     /// Device shape.
     pub shape: Shape,
-    /// Group: which row of the rates it follows.
+    /// Its group, a row of the table of learning rates.
     pub group: u32,
 }
 
-/// Buffers, and where in them each value lies.
+/// Buffers, and the position of each value in them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Layout {
     /// All buffers.
@@ -52,7 +52,7 @@ pub struct Layout {
     pub blocks: Vec<Vec<u32>>,
     /// Pages of parameters.
     pub pages: usize,
-    /// Rate groups.
+    /// Number of groups of learning rates.
     pub groups: usize,
 }
 
@@ -69,8 +69,8 @@ pub fn parts(ty: &Type, limit: u64) -> Vec<Range<usize>> {
 }
 
 impl Layout {
-    /// Pages for `trainable` parameters, their gradients and what else is kept of each ([`super::Update::pages`]), and
-    /// one for the running statistics `state`.
+    /// Pages for `trainable` parameters, their gradients and the optimizer's data ([`super::Update::pages`]), and one
+    /// for the running statistics `state`.
     pub fn new(
         trainable: &[Trainable],
         state: &[(String, Shape)],
@@ -152,13 +152,13 @@ impl Layout {
         self.buffers.iter().filter(|b| b.name.starts_with(kind)).map(|b| b.ty.bytes()).sum()
     }
 
-    /// Paths of the trainable parameters and running statistics: what changes while training.
+    /// Paths of the trainable parameters and running statistics: the values that change during training.
     pub fn live(&self) -> impl Iterator<Item = &str> {
         let own = |name: &&String| !name.contains('#') && !name.contains(':') && *name != "state";
         self.segments.keys().filter(own).map(String::as_str)
     }
 
-    /// Whether a buffer holds words.
+    /// Whether the elements of a buffer are words.
     pub fn is_words(&self, buffer: usize) -> bool {
         self.buffers[buffer].ty.dtype == DType::U32
     }

@@ -1,5 +1,4 @@
-//! What a device can do at most, and how long single ops take on it: behind `defrost bench`, `defrost tune`
-//! and `benches/`.
+//! Measures the limits of a device and the time of single ops: for `defrost bench`, `defrost tune` and `benches/`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,13 +14,13 @@ use crate::shader;
 use crate::tape::{Data, Io, IoValue, Launch, Op, Operand, Tape, Type, ValueId, Variant};
 use crate::{Error, Result};
 
-/// Seconds that a sample of many runs should take: far above a clock's grain and a submission's cost.
+/// Seconds that a sample of many runs should take: far longer than a clock's tick and a submission's cost.
 const SAMPLE: f64 = 0.02;
 
 /// Rounds in which kernels run in turn.
 const ROUNDS: usize = 7;
 
-/// A kernel that is this many times slower than the fastest is timed once: more would not change what is said of it.
+/// A kernel this many times slower than the fastest is timed once: more samples would not change the conclusion.
 const HOPELESS: f64 = 8.0;
 
 /// Dispatches in one submission: enough to hide its cost, few enough for a driver's watchdog.
@@ -30,7 +29,7 @@ const BURST: u64 = 32;
 /// Seconds of one run, over several samples.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Timing {
-    /// The middle one.
+    /// The median.
     pub median: f64,
     /// The shortest.
     pub least: f64,
@@ -39,7 +38,7 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// Of these samples; of none, all is zero.
+    /// Statistics of these samples; all zero where there are none.
     pub fn of(mut seconds: Vec<f64>) -> Self {
         seconds.sort_by(f64::total_cmp);
         let at = |i: usize| seconds.get(i).copied().unwrap_or(0.0);
@@ -47,8 +46,8 @@ impl Timing {
     }
 }
 
-/// Seconds of one call of `run`, which is given how many times to do its work: the best of `samples`, each of
-/// many runs where one is short.
+/// Seconds of one call of `run`, whose argument is the number of repetitions: the best of `samples`, each of many
+/// repetitions where one is short.
 fn best(samples: usize, mut run: impl FnMut(u64) -> Result<f64>) -> Result<f64> {
     let mut best = run(1)?;
     for _ in 0..samples {
@@ -58,19 +57,19 @@ fn best(samples: usize, mut run: impl FnMut(u64) -> Result<f64>) -> Result<f64> 
     Ok(best)
 }
 
-/// What a device can do at most, measured.
+/// The measured limits of a device.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
     /// Bytes a second that a copy in memory reads and writes together.
     pub bytes: f64,
     /// Floating-point operations a second in f32; a multiply-add is two.
     pub flops: f64,
-    /// The same in f16, where the device computes in it.
+    /// The same in f16, where the device supports it.
     pub flops_f16: Option<f64>,
 }
 
 impl Limits {
-    /// Measures a device: well under a second.
+    /// Measures a device in well under a second.
     ///
     /// # Errors
     /// [`Error::Gpu`] where the device fails.
@@ -81,7 +80,7 @@ impl Limits {
         }
     }
 
-    /// Seconds that work of this size takes at least.
+    /// Least seconds for work of this size, by the limits.
     pub fn least(&self, cost: crate::tape::Cost) -> f64 {
         (cost.flops / self.flops).max(cost.bytes / self.bytes)
     }
@@ -107,7 +106,7 @@ impl Limits {
             Ok(began.elapsed().as_secs_f64())
         });
         let threads = rayon::current_num_threads() as f64;
-        // Neither can fail.
+        // Neither of these can fail.
         let rate = |seconds: Result<f64>, work: f64| seconds.map_or(0.0, |seconds| work / seconds);
         let flops = 2.0 * crate::ops::MULTIPLY_ADDS as f64 * rounds as f64 * threads;
         Limits { bytes: rate(copy, 8.0 * len as f64), flops: rate(fused, flops), flops_f16: None }
@@ -115,7 +114,7 @@ impl Limits {
 
     fn of_gpu(gpu: &Gpu) -> Result<Self> {
         let caps = gpu.caps();
-        // Beyond the caches of a GPU; a software adapter has the CPU's.
+        // Larger than the caches of a GPU; a software adapter has the caches of the CPU.
         let bytes = if caps.software { 64 << 20 } else { 512 << 20 };
         let bytes = bytes.min(caps.max_binding).min(caps.max_buffer);
         let quads = (bytes / 16) as usize;
@@ -135,7 +134,7 @@ impl Limits {
     }
 }
 
-/// What measures a GPU's limits: a copy, multiply-adds in f32 and in f16.
+/// The kernels that measure a GPU's limits: a copy, multiply-adds in f32 and in f16.
 pub fn kernels() -> [Kernel; 3] {
     [
         Kernel::new(shader!("measure/copy.wgsl"), "copy"),
@@ -166,7 +165,7 @@ fn time_launch(gpu: &Gpu, launch: Launch, inputs: &[&Type], output: &Type) -> Re
     best(7, |count| kernels.time(0, count))
 }
 
-/// Wall seconds of `count` times what `record` records, in submissions of [`BURST`].
+/// Wall seconds of `count` repetitions of the work that `record` records, in submissions of [`BURST`].
 fn bursts(gpu: &Gpu, count: u64, record: impl Fn(&mut wgpu::ComputePass<'_>)) -> Result<f64> {
     let began = Instant::now();
     let mut last = None;
@@ -176,7 +175,7 @@ fn bursts(gpu: &Gpu, count: u64, record: impl Fn(&mut wgpu::ComputePass<'_>)) ->
             let mut pass = encoder.begin_compute_pass(&Default::default());
             (start..count.min(start + BURST)).for_each(|_| record(&mut pass));
         }
-        // One burst is computed while the next is recorded.
+        // The device computes one burst while the host records the next.
         let submitted = gpu.submit(encoder)?;
         if let Some(before) = last.replace(submitted) {
             gpu.wait(Some(before))?;
@@ -205,7 +204,7 @@ pub fn in_turn(gpu: &Gpu, io: &Io<'_>, inputs: &[Data<f32>], variants: &[&Varian
     }
     let mut once = Vec::new();
     for number in 0..variants.len() {
-        // The first run compiles; of the others the shortest counts, since one may be disturbed.
+        // The first run compiles; of the others the shortest counts, since a run may be disturbed.
         kernels.time(number, 1)?;
         let mut least = f64::INFINITY;
         for _ in 0..3 {
@@ -228,7 +227,7 @@ pub fn in_turn(gpu: &Gpu, io: &Io<'_>, inputs: &[Data<f32>], variants: &[&Varian
     Ok(seconds.into_iter().zip(once).map(timing).collect())
 }
 
-/// One dispatch with what it is bound to.
+/// One dispatch with its bindings.
 struct Dispatch {
     pipeline: Arc<wgpu::ComputePipeline>,
     group: wgpu::BindGroup,
@@ -236,7 +235,7 @@ struct Dispatch {
 }
 
 impl<'a> Variants<'a> {
-    /// The operands, which are whole.
+    /// The operands, all whole.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] where memory does not suffice.
@@ -254,7 +253,7 @@ impl<'a> Variants<'a> {
         Ok(Variants { gpu, inputs: buffers, outputs, ready: Vec::new() })
     }
 
-    /// One kernel more.
+    /// Adds a kernel.
     ///
     /// # Errors
     /// [`Error::Gpu`] where it does not compile or memory does not suffice.
@@ -293,7 +292,7 @@ impl<'a> Variants<'a> {
         Ok(())
     }
 
-    /// Wall seconds of `count` runs of the kernel with this number, in the order they were added.
+    /// Wall seconds of `count` runs of the kernel with this number, in the order of their addition.
     ///
     /// # Errors
     /// [`Error::Gpu`] where the device fails.
@@ -318,7 +317,7 @@ impl Params for NoParams {
     }
 }
 
-/// One op whose operands lie on the device, with the kernel that a plan takes there.
+/// One op whose operands lie on the device, with the kernel that a plan would choose there.
 pub struct Single {
     program: Program,
     device: Device,

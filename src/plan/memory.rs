@@ -1,4 +1,4 @@
-//! Lifetimes and slots: which values may share a buffer, and how much memory a plan needs.
+//! Lifetimes and slots: which values share a buffer, and how much memory a plan needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,14 +7,14 @@ use crate::gpu::Caps;
 use crate::tape::{Role, ValueId};
 use crate::{Error, Result};
 
-/// What a plan keeps on the device, bytes.
+/// Memory of a plan on the device, bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Activations, gradients of activations, scratch: shared by lifetime.
+    /// Activations, gradients of activations, scratch memory: values with disjoint lifetimes share it.
     pub activations: u64,
-    /// Of these, what is kept from the forward to the backward pass (as if nothing shared).
+    /// The part of the activations that is saved from the forward to the backward pass (counted without sharing).
     pub saved: u64,
-    /// Frozen weights in the form the kernels read.
+    /// Frozen weights in the layout of the kernels.
     pub frozen: u64,
     /// Trainable parameters.
     pub params: u64,
@@ -29,7 +29,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// All of it.
+    /// The sum of all parts.
     pub fn total(&self) -> u64 {
         self.activations
             + self.frozen
@@ -41,7 +41,7 @@ impl Memory {
     }
 }
 
-/// A value or a scratch buffer that wants a slot.
+/// A value or a scratch buffer that needs a slot.
 struct Claim {
     bytes: u64,
     first: usize,
@@ -54,8 +54,8 @@ enum Owner {
     Scratch { step: usize, number: usize },
 }
 
-/// Places every value that has no place yet in a slot. Greedy by size (Pisarchyk and Lee 2020): the
-/// largest first, each into the first slot whose tenants it never meets.
+/// Places every value that has no place yet in a slot. Greedy by size (Pisarchyk and Lee 2020): the largest first,
+/// each into the first slot whose values have lifetimes disjoint from its own.
 pub(super) fn place_slots(plan: &mut Plan, unused: &BTreeSet<ValueId>, caps: &Caps) -> Result<()> {
     let end = plan.steps.len();
     let mut spans: BTreeMap<ValueId, (usize, usize)> = BTreeMap::new();
@@ -132,7 +132,7 @@ fn too_large(plan: &Plan, v: ValueId, limit: u64) -> Error {
 }
 
 impl Plan {
-    /// What the plan needs on a device.
+    /// The memory that the plan needs on a device.
     pub fn memory(&self) -> Memory {
         let parts_bytes = |v: ValueId| self.tape.ty(v).bytes().next_multiple_of(16);
         let outputs: u64 = self.outputs.iter().map(|(_, v)| parts_bytes(*v)).sum();

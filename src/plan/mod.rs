@@ -1,6 +1,6 @@
-//! From a tape to a fixed schedule: dead nodes dropped, constant norms folded, epilogues fused, kernels
-//! chosen, every value placed. The schedule (what) is separate from its recording (how): it is printed,
-//! snapshotted, timed step by step, run on the GPU or natively on the CPU.
+//! Compiles a tape to a fixed schedule: removes dead nodes, folds constant norms, fuses epilogues, chooses kernels,
+//! places every value. The schedule is separate from its execution: it can be printed, compared with a snapshot,
+//! timed step by step, and run on the GPU or natively on the CPU.
 
 pub mod certify;
 mod checkpointing;
@@ -37,29 +37,29 @@ use crate::ops::{Add, Blend, ClipNorm, SquaredSum};
 use crate::tape::{Cost, Io, IoValue, Node, Op, Operand, Phase, Role, Tape, ValueId, Variant};
 use crate::{Error, Result};
 
-/// What is done with the gradients of a step.
+/// How a step uses its gradients.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Update {
     /// How parameters are updated.
     pub optimizer: Optimizer,
-    /// The greatest norm of all gradients together; larger ones are scaled down to it.
+    /// The greatest norm of all gradients together; larger gradients are scaled down to it.
     pub clip: Option<f32>,
     /// Whether gradients add up over micro-batches, in pages of their own: the input `accumulate` holds `[keep, 1]`,
-    /// keep being 0 for the first micro-batch and 1 behind it.
+    /// with keep = 0 for the first micro-batch and 1 for later ones.
     pub accumulate: bool,
-    /// Whether a moving average of the parameters is kept: the input `average` holds `[d, 1 - d]`.
+    /// Whether the step updates a moving average of the parameters: the input `average` holds `[d, 1 - d]`.
     pub average: bool,
-    /// Whether the parameters change in this step; else its gradients only add up.
+    /// Whether the parameters change in this step; else the step only accumulates gradients.
     pub apply: bool,
 }
 
 impl Update {
-    /// One update a step, and nothing else.
+    /// One parameter update a step, without clipping, accumulation or averages.
     pub fn plain(optimizer: Optimizer) -> Self {
         Update { optimizer, clip: None, accumulate: false, average: false, apply: true }
     }
 
-    /// Pages beside parameters and gradients, by the first part of their names.
+    /// Pages besides parameters and gradients, by the first part of their names.
     pub fn pages(&self) -> Vec<&'static str> {
         let mut pages = ["moment1", "moment2"][..self.optimizer.moments()].to_vec();
         pages.extend(self.accumulate.then_some("sum"));
@@ -68,19 +68,19 @@ impl Update {
     }
 }
 
-/// What a plan is compiled from.
+/// The input of the compiler.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// The recording.
     pub tape: Tape,
     /// Values to be read back, by name.
     pub outputs: Vec<(String, ValueId)>,
-    /// Parameter -> gradient, as `backward` gives it.
+    /// Parameter -> gradient, as `backward` returns them.
     pub gradients: BTreeMap<ValueId, ValueId>,
-    /// The update behind the gradients, if any.
+    /// The update after the gradients, if any.
     pub update: Option<Update>,
-    /// Whether few activations are kept for the backward pass, which computes the others again: less memory, more time,
-    /// the same numbers.
+    /// Whether few activations are saved for the backward pass, which computes the others again: less memory, more
+    /// time, the same numbers.
     pub checkpointing: bool,
 }
 
@@ -92,12 +92,12 @@ impl Request {
     }
 }
 
-/// Where a value lies.
+/// The place of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// In a buffer that values share by lifetime.
+    /// In a buffer that values with disjoint lifetimes share.
     Slot(usize),
-    /// In the store: segments of its pages.
+    /// In the store, in segments of its pages.
     Store(Vec<Segment>),
     /// Computed once, from frozen parameters; the number of the constant.
     Constant(usize),
@@ -110,9 +110,9 @@ pub enum Place {
 pub struct Constant {
     /// The value.
     pub value: ValueId,
-    /// Its expression: the same for the same constant of another plan, which then shares its memory.
+    /// Its expression. Constants of other plans with the same expression share its memory.
     pub key: String,
-    /// Its parts, where one binding cannot hold it.
+    /// Its parts, where it exceeds one binding.
     pub parts: Vec<Range<usize>>,
 }
 
@@ -132,9 +132,9 @@ pub struct Step {
 pub struct Plan {
     /// All values (of the rewritten tape).
     pub tape: Tape,
-    /// Steps in order. `tape.nodes` holds only what computes constants.
+    /// Steps in order. `tape.nodes` holds only the nodes that compute constants.
     pub steps: Vec<Step>,
-    /// Where each value lies that a step touches.
+    /// The place of each value that a step reads or writes.
     pub places: BTreeMap<ValueId, Place>,
     /// Bytes of each slot.
     pub slots: Vec<u64>,
@@ -144,7 +144,7 @@ pub struct Plan {
     pub inputs: BTreeMap<String, ValueId>,
     /// Values read back, by name.
     pub outputs: Vec<(String, ValueId)>,
-    /// The store's layout it was compiled for.
+    /// The layout of the store that the plan was compiled for.
     pub layout: Arc<Layout>,
 }
 
@@ -157,7 +157,7 @@ impl Plan {
         }
     }
 
-    /// Parts of a value: one, or several rows ranges.
+    /// Parts of a value: one, or several ranges of rows.
     pub fn parts(&self, v: ValueId) -> Vec<Range<usize>> {
         let whole = || vec![0..self.tape.shape(v).first().copied().unwrap_or(1)];
         match self.places.get(&v) {
@@ -187,8 +187,8 @@ impl Plan {
 /// Compiles a request for a device with `caps` and a store of `layout`.
 ///
 /// # Errors
-/// [`Error::Shape`] where a value fits no binding, naming its layer and what would help; where a live
-/// parameter is missing in the layout; where two outputs have one name; or from the op that does not fit.
+/// [`Error::Shape`] where a value fits no binding, with its layer and a remedy; where a live parameter is missing in
+/// the layout; where two outputs have one name; or from the op that does not fit.
 pub fn compile(request: Request, layout: &Arc<Layout>, caps: &Caps) -> Result<Plan> {
     let Request { mut tape, outputs, gradients, update, checkpointing } = request;
     let twice =
@@ -252,13 +252,13 @@ pub fn compile(request: Request, layout: &Arc<Layout>, caps: &Caps) -> Result<Pl
     Ok(plan)
 }
 
-/// What an op's kernel is chosen by: op, attributes, types of the operands.
+/// The key of a kernel choice: op, attributes, types of the operands.
 pub fn choice_key(op: &dyn Op, io: &Io<'_>) -> String {
     let types: Vec<String> = io.inputs.iter().map(|v| v.ty.to_string()).collect();
     format!("{} {}", describe(op), types.join(" "))
 }
 
-/// The kernel that was found to be the best, or else the one that suits devices of this kind.
+/// The kernel that `defrost tune` chose, else the default for this kind of device.
 fn choose(op: &dyn Op, io: &Io<'_>, caps: &Caps) -> Option<Variant> {
     let mut all = op.kernels(io, caps);
     if all.len() < 2 {
@@ -269,7 +269,7 @@ fn choose(op: &dyn Op, io: &Io<'_>, caps: &Caps) -> Option<Variant> {
     Some(all.swap_remove(at))
 }
 
-/// Where each gradient lies in the gradient pages.
+/// The position of each gradient in the gradient pages.
 fn pin_gradients(
     tape: &Tape,
     gradients: &BTreeMap<ValueId, ValueId>,
@@ -338,7 +338,7 @@ fn record_update(tape: &mut Tape, update: Update, layout: &Layout) -> Result<()>
     Ok(())
 }
 
-/// Places parameters, states, constants, gradients and views; what is left goes to slots.
+/// Places parameters, states, constants, gradients and views; all other values go to slots.
 fn place_fixed(
     plan: &mut Plan,
     live: &[Node],
@@ -382,7 +382,7 @@ fn place_fixed(
     Ok(())
 }
 
-/// The expression of a constant, for sharing between plans.
+/// The expression of a constant, by which plans share it.
 fn key(tape: &Tape, v: ValueId) -> String {
     let value = &tape.values[v.0];
     match value.role {
@@ -414,7 +414,7 @@ fn check_parts(node: &Node, io: &Io<'_>) -> Result<()> {
 }
 
 impl Step {
-    /// Whether it computes a gradient or an update.
+    /// Whether the step computes a gradient or an update.
     pub fn is_training(&self) -> bool {
         self.node.phase != Phase::Forward || self.node.op.updates() > 0
     }

@@ -1,5 +1,5 @@
-//! Rewrites of a tape before it is scheduled: what nobody needs is dropped, constant norms are folded
-//! into constant weights, and pointwise successors move into their producer's epilogue.
+//! Rewrites of a tape before it is scheduled: removes unused nodes, folds constant norms into constant weights, and
+//! moves pointwise successors into their producer's epilogue.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::ops::{
 };
 use crate::tape::{Node, Op, Phase, Tape, ValueId};
 
-/// Drops nodes that neither lead to a root nor change anything in place.
+/// Removes nodes that neither lead to a root nor change a value in place.
 pub(super) fn prune(tape: &mut Tape, roots: &[ValueId]) {
     let mut needed: HashSet<ValueId> = roots.iter().copied().collect();
     let mut keep: Vec<Node> = Vec::new();
@@ -26,7 +26,7 @@ pub(super) fn prune(tape: &mut Tape, roots: &[ValueId]) {
     tape.nodes = keep;
 }
 
-/// Who reads each value: (node, operand).
+/// The readers of each value: (node, operand).
 fn consumers(tape: &Tape) -> BTreeMap<ValueId, Vec<(usize, usize)>> {
     let mut map: BTreeMap<ValueId, Vec<(usize, usize)>> = BTreeMap::new();
     for (n, node) in tape.nodes.iter().enumerate() {
@@ -37,10 +37,10 @@ fn consumers(tape: &Tape) -> BTreeMap<ValueId, Vec<(usize, usize)>> {
     map
 }
 
-/// Where an activation follows a batch norm, the norm's gradients take its derivative in: they read x
-/// anyway and find the activation's input again from it, so the activation's own gradient needs no pass and
-/// its input need not be kept. (Not where the derivative takes an exponential: twice that is dearer on the CPU
-/// than a pass.) Before [`fuse`], which could not see that nobody else reads that input.
+/// Where an activation follows a batch norm, the norm's gradients include its derivative. They read x anyway and
+/// recompute the activation's input from it, so the activation's own gradient needs no pass, and its input need not
+/// be saved. (Except where the derivative needs an exponential: computing it twice costs more on the CPU than a
+/// pass.) Runs before [`fuse`], which could not see that no other node reads that input.
 pub(super) fn recompute(tape: &mut Tape, roots: &[ValueId]) {
     let uses = consumers(tape);
     let producers: BTreeMap<ValueId, usize> = tape
@@ -87,8 +87,8 @@ pub(super) fn recompute(tape: &mut Tape, roots: &[ValueId]) {
     tape.nodes.retain(|_| number.next().is_none_or(|n| !gone.contains(&n)));
 }
 
-/// Lets producers take in their only consumer where they can (`Op::absorb`). The fused node stands
-/// where the consumer stood, so that its other operands exist. Returns how many were fused.
+/// Fuses producers with their only consumer where the producer can (`Op::absorb`). The fused node takes the position
+/// of the consumer, so that its other operands exist. Returns the number of fused nodes.
 pub(super) fn fuse(tape: &mut Tape, roots: &[ValueId]) -> usize {
     let mut uses = consumers(tape);
     let mut gone = vec![false; tape.nodes.len()];
@@ -123,7 +123,7 @@ pub(super) fn fuse(tape: &mut Tape, roots: &[ValueId]) -> usize {
     gone.iter().filter(|&&g| g).count()
 }
 
-/// The op's epilogue, and the op with another one.
+/// The op's epilogue, and a function that replaces it.
 fn epilogue_of(op: &dyn Op) -> Option<(Epilogue, Arc<dyn Op>)> {
     let any = op.as_any();
     let folded = |epilogue: Epilogue| Epilogue { bias: true, affine: false, ..epilogue };
@@ -139,7 +139,8 @@ fn epilogue_of(op: &dyn Op) -> Option<(Epilogue, Arc<dyn Op>)> {
     Some((matmul.epilogue, Arc::new(Matmul { epilogue: folded(matmul.epilogue) })))
 }
 
-/// Records nodes before node `n`, of its layer and phase. Returns what `record` gave, and where node `n` stands now.
+/// Records nodes before node `n`, with its layer and phase. Returns the result of `record`, and the new position of
+/// node `n`.
 pub(super) fn before<R>(
     tape: &mut Tape,
     n: usize,
@@ -192,7 +193,7 @@ pub(super) fn fold(tape: &mut Tape) -> Result<()> {
     Ok(())
 }
 
-/// Puts Winograd's form in the place of the convolutions that it makes faster on a device with `caps`.
+/// Replaces convolutions by Winograd's form where it is faster on a device with `caps`.
 ///
 /// # Errors
 /// As for [`Tape::record`]; only where an op's shapes are inconsistent.
@@ -214,15 +215,15 @@ pub(super) fn winograd(tape: &mut Tape, caps: &Caps) -> Result<()> {
     Ok(())
 }
 
-/// DenseNet's layers join what came before with a few channels more, again and again, so that every joined value is
-/// the beginning of the last one. The backward pass takes it from there when it needs it, and computes the norm of it
-/// that each layer begins with again: of a block only the last joined value is kept, and memory grows with the number
-/// of layers, not with its square.
+/// Deduplicates concatenations. Each layer of a DenseNet concatenates all earlier channels with a few new ones, so
+/// every concatenation begins with the one before. The backward pass reads the shorter ones as slices of the last
+/// one, and computes again the norm of a slice that each layer begins with. So only the last concatenation of a block
+/// is saved, and memory grows with the number of layers, not with its square.
 ///
 /// # Errors
 /// As for [`Tape::record`]; only where an op's shapes are inconsistent.
 pub(super) fn shorten(tape: &mut Tape) -> Result<()> {
-    // Value -> the joined value that begins with it.
+    // Value -> the concatenation that begins with it.
     let mut longer: BTreeMap<ValueId, ValueId> = BTreeMap::new();
     for node in &tape.nodes {
         if node.op.as_any().is::<Concat>() && node.phase == Phase::Forward {
@@ -230,7 +231,7 @@ pub(super) fn shorten(tape: &mut Tape) -> Result<()> {
         }
     }
     for (&v, &next) in &longer {
-        // One join alone is no chain.
+        // A single concatenation is no chain.
         if !longer.contains_key(&next) && !longer.values().any(|joined| *joined == v) {
             continue;
         }

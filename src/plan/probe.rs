@@ -11,22 +11,22 @@ use crate::tape::{
 };
 use crate::{Error, Result, rng};
 
-/// What fills every byte that a kernel must not read or has yet to write: a NaN as a float, an
-/// impossible index as a word. Each region has its own, so that guards copied to guards are seen too.
+/// The fill of every byte that a kernel must not read or has yet to write: NaN as a float, an impossible index as a
+/// word. Each region has a fill of its own, so that a copy from guard to guard is detected, too.
 fn poison(region: &str) -> u32 {
     0x7FC0_0000 | (rng::key_of(region) as u32 & 0xFFFF)
 }
 
-/// Bytes of poison before and behind each operand: more than one workgroup of vec4 stores. The guard
-/// behind is bound too, since drivers drop or clamp what goes beyond a binding, and hide it so.
+/// Bytes of poison before and after each operand: more than one workgroup of vec4 stores. The guard after the operand
+/// is bound, too, since drivers drop or clamp writes beyond a binding, and so hide them.
 const GUARD: usize = 2048;
 
-/// What an op left behind.
+/// The results of an op.
 #[derive(Debug, Clone)]
 pub struct ProbeResult {
-    /// Its outputs; NaN where a kernel leaves out what nobody reads.
+    /// Its outputs; NaN where a kernel leaves out elements that are not read.
     pub outputs: Vec<Data<f32>>,
-    /// The inputs that it changes in place.
+    /// The inputs that the op changes in place.
     pub updates: Vec<Vec<f32>>,
 }
 
@@ -34,11 +34,11 @@ pub struct ProbeResult {
 struct Region {
     name: String,
     buffer: GpuBuffer,
-    /// Of the contents in the buffer.
+    /// Offset of the contents in the buffer.
     offset: usize,
-    /// Of the values.
+    /// Bytes of the values.
     bytes: usize,
-    /// What lay in the buffer before.
+    /// Initial contents of the buffer.
     initial: Vec<u8>,
 }
 
@@ -66,7 +66,7 @@ impl Region {
         }
     }
 
-    /// The first byte that changed where nothing may, counted from the contents.
+    /// The first changed byte where no change is allowed, counted from the contents.
     fn violation(&self, after: &[u8], writable: bool) -> Option<isize> {
         let open = if writable { self.offset..self.offset + self.room() } else { 0..0 };
         let changed = |&i: &usize| after[i] != self.initial[i] && !open.contains(&i);
@@ -105,7 +105,7 @@ fn row_bytes(ty: &Type) -> usize {
     ty.shape.iter().skip(1).product::<usize>() * size
 }
 
-/// The regions of one operand, one a part. Contents are poison where there are none yet.
+/// The regions of one operand, one for each part. Operands without contents are filled with poison.
 fn regions(gpu: &Gpu, name: &str, value: &IoValue<'_>, contents: Option<&[u8]>) -> Result<Vec<Region>> {
     let row = row_bytes(value.ty);
     let part = |(number, rows): (usize, &std::ops::Range<usize>)| {
@@ -116,12 +116,12 @@ fn regions(gpu: &Gpu, name: &str, value: &IoValue<'_>, contents: Option<&[u8]>) 
     value.parts.iter().enumerate().map(part).collect()
 }
 
-/// Everything that one run binds.
+/// The buffers of one run.
 struct Bench {
     inputs: Vec<Vec<Region>>,
     outputs: Vec<Vec<Region>>,
     scratch: Vec<Region>,
-    /// Bound where a kernel does not touch a binding: one to read, one to write.
+    /// Bound where a kernel does not use a binding: one to read, one to write.
     unused: [Region; 2],
 }
 
@@ -161,13 +161,13 @@ pub fn run(
     run_io(gpu, op, variant, &Io::whole(input_types, output_types), inputs)
 }
 
-/// Runs one variant of `op`, made for exactly this `io`. Every part of every operand lies in a buffer
-/// of its own between guard words; outputs and scratch memory are filled with NaN before. Afterwards
-/// all guards, all inputs that are not updated, and whatever was bound as unused must be unchanged.
+/// Runs one variant of `op`, made for exactly this `io`. Every part of every operand lies in a buffer of its own
+/// between guard words; outputs and scratch memory are filled with NaN before. Afterwards all guards, all inputs that
+/// are not updated, and all unused bindings must be unchanged.
 ///
 /// # Errors
-/// [`Error::Gpu`] naming op, variant and operand where a kernel wrote where it must not, bound what is
-/// not there, or failed.
+/// [`Error::Gpu`] naming op, variant and operand where a kernel wrote outside its outputs, bound an absent operand,
+/// or failed.
 pub fn run_io(
     gpu: &Gpu,
     op: &dyn Op,
@@ -277,7 +277,7 @@ fn into_real<T>(data: Data<T>) -> Vec<T> {
 /// Outputs, and the updated inputs, of an op on the CPU.
 pub type Reference<T> = (Vec<Data<T>>, Vec<Vec<T>>);
 
-/// Runs `op` on the CPU: outputs, and the inputs that it changes in place.
+/// Runs `op` on the CPU: outputs, and the inputs that the op changes in place.
 ///
 /// # Errors
 /// [`Error::Shape`] where the operands do not fit.
@@ -294,7 +294,7 @@ pub fn reference<T: Real>(op: &dyn Op, inputs: &[Data<T>], input_types: &[&Type]
             Data::U8(values) => Arg::U8(values),
         });
     }
-    // An element that the op leaves out shows as NaN or an impossible index.
+    // An element that the op leaves out is NaN or an impossible index.
     let poisoned = |ty: &Type| match ty.dtype {
         DType::F32 => Data::Real(vec![T::nan(); ty.shape.numel()]),
         DType::U32 => Data::U32(vec![u32::MAX; ty.shape.numel()]),
@@ -312,11 +312,11 @@ pub fn reference<T: Real>(op: &dyn Op, inputs: &[Data<T>], input_types: &[&Type]
     Ok((outputs, updates))
 }
 
-/// What the values of a tape hold.
+/// The contents of the values of a tape.
 pub type Values<T> = BTreeMap<ValueId, Data<T>>;
 
-/// Runs the first `nodes` nodes of a tape on the CPU, one after the other. `values` holds inputs and
-/// parameters before, and everything behind.
+/// Runs the first `nodes` nodes of a tape on the CPU, in order. `values` holds inputs and parameters before the call,
+/// and all values after it.
 ///
 /// # Errors
 /// As for [`reference()`]; [`Error::Shape`] where an input was not given.
@@ -341,23 +341,23 @@ pub fn interpret<T: Real>(tape: &Tape, nodes: usize, values: &mut Values<T>) -> 
 /// A case on a tape, with the gradients of its first output under an upstream gradient.
 #[derive(Debug, Clone)]
 pub struct Recorded {
-    /// The op, and behind it the gradient ops.
+    /// The op, followed by the gradient ops.
     pub tape: Tape,
     /// The case's inputs.
     pub inputs: Vec<ValueId>,
     /// The op's outputs.
     pub outputs: Vec<ValueId>,
-    /// How many nodes are forward.
+    /// Number of forward nodes.
     pub forward: usize,
-    /// The gradient that the first output is given; none where nothing is trainable.
+    /// The upstream gradient of the first output; none where no input is trainable.
     pub upstream: Option<ValueId>,
     /// Gradient of each trainable input, by the input.
     pub grads: BTreeMap<ValueId, ValueId>,
 }
 
-/// Records `case` with those inputs `trainable`, and its gradients. A batch norm over batch statistics
-/// is recorded with the op that computes them from x, which then replaces the case's mean and var:
-/// only together are they differentiable.
+/// Records `case` with the inputs `trainable`, and its gradients. A batch norm over batch statistics is recorded
+/// together with the op that computes them from x, which then replaces the case's mean and var: only together are
+/// they differentiable.
 ///
 /// # Errors
 /// As for [`Tape::record`] and [`Tape::backward`].
@@ -390,7 +390,7 @@ pub fn record(case: &Case, trainable: &[usize]) -> Result<Recorded> {
     Ok(Recorded { tape, inputs, outputs, forward, upstream, grads })
 }
 
-/// [`record()`], and what all its values hold in f64.
+/// [`record()`], and the contents of all its values in f64.
 ///
 /// # Errors
 /// As for [`record()`] and [`interpret`].

@@ -1,4 +1,4 @@
-//! A plan on whichever device was chosen: one interface for the GPU and the CPU.
+//! A plan on the chosen device: one interface for the GPU and the CPU.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -13,12 +13,12 @@ use super::{CpuProgram, GpuProgram, Layout, Plan};
 use crate::Result;
 use crate::gpu::{self, Auto, Caps, DeviceChoice, Gpu, GpuOptions};
 
-/// What runs plans.
+/// A device that runs plans.
 ///
-/// On [`Device::Cpu`] a plan works on the threads of the rayon pool that it is called from, so an
-/// application sets their number as for any use of rayon: `ThreadPoolBuilder::build_global` at its start
-/// (the command does that), or `ThreadPool::install` around a call. Pictures are always decoded on
-/// the global pool. Results are the same for any number of threads.
+/// On [`Device::Cpu`] a plan runs on the threads of the caller's rayon pool, so an application sets their number as
+/// for any use of rayon: `ThreadPoolBuilder::build_global` at its start (as the command does), or
+/// `ThreadPool::install` around a call. Images are always decoded on the global pool. Results are the same for any
+/// number of threads.
 #[derive(Debug, Clone)]
 pub enum Device {
     /// A GPU.
@@ -27,16 +27,16 @@ pub enum Device {
     Cpu,
 }
 
-/// A device, and how it came to be chosen.
+/// A device, and the reason of its choice.
 #[derive(Debug, Clone)]
 pub struct Chosen {
     /// The device.
     pub device: Device,
     /// Its number in [`crate::gpu::adapters`], where `auto` found a GPU.
     pub adapter: Option<usize>,
-    /// Why `auto` took it; empty where the caller named it.
+    /// Why `auto` chose it; empty where the caller named it.
     pub why: String,
-    /// GPUs that `auto` passed over since they could not be opened, each with its error.
+    /// GPUs that `auto` could not open, each with its error.
     pub warnings: Vec<String>,
 }
 
@@ -50,13 +50,13 @@ impl Device {
     pub fn open(options: &GpuOptions) -> Result<Self> {
         let chosen = Self::choose(options)?;
         for warning in &chosen.warnings {
-            // Where nobody listens, nothing is lost.
+            // A closed stderr is no error.
             let _ = writeln!(std::io::stderr(), "defrost: {warning}");
         }
         Ok(chosen.device)
     }
 
-    /// As [`Device::open`], and tells why it is this one.
+    /// As [`Device::open`], with the reason of the choice.
     ///
     /// # Errors
     /// As for [`Device::open`].
@@ -73,7 +73,7 @@ impl Device {
         })
     }
 
-    /// What plans may count on.
+    /// The limits and features that plans may use.
     pub fn caps(&self) -> Caps {
         match self {
             Device::Gpu(gpu) => Caps { choices: gpu.choices(), ..gpu.caps().clone() },
@@ -81,7 +81,7 @@ impl Device {
         }
     }
 
-    /// Makes the kernels of a plan ready ahead of its use; on the CPU there is nothing to do.
+    /// Compiles the kernels of a plan before its first use; does nothing on the CPU.
     ///
     /// # Errors
     /// [`crate::Error::Gpu`] where a kernel does not compile.
@@ -103,8 +103,8 @@ impl Device {
         }
     }
 
-    /// What results depend on: the same name, the same bits. On a GPU that is which kernels were chosen, too; on
-    /// the CPU its vector instructions, not its threads.
+    /// Identifies everything that results depend on: the same name, the same bits. On a GPU this includes the chosen
+    /// kernels; on the CPU the vector instructions, but not the threads.
     pub fn identity(&self) -> String {
         match self {
             Device::Gpu(gpu) if gpu.choices().is_empty() => gpu.describe(),
@@ -125,8 +125,8 @@ impl Device {
     }
 }
 
-/// Memory for the activations of programs that take turns: as much as the largest of them needs, not as much as all
-/// together. A step of one of them overwrites what a step of another left.
+/// Memory for the activations of programs that take turns: as much as the largest of them needs, not the sum. A step
+/// of one program overwrites the activations of another.
 #[derive(Default)]
 pub struct Arena {
     cpu: Arc<Mutex<super::cpu::Memory<f32>>>,
@@ -137,12 +137,12 @@ pub struct Arena {
 pub enum Program {
     /// On a GPU.
     Gpu(Box<GpuProgram>),
-    /// On the CPU, with the outputs that were not taken yet.
+    /// On the CPU, with the outputs that have not been read yet.
     Cpu(Box<CpuProgram<f32>>, VecDeque<Vec<Vec<f32>>>),
 }
 
 impl Program {
-    /// Makes `plan` ready on the device of `store`.
+    /// Prepares `plan` on the device of `store`.
     ///
     /// # Errors
     /// As for [`GpuProgram::new`].
@@ -150,8 +150,8 @@ impl Program {
         Self::sharing(plan, store, params, &Arena::default())
     }
 
-    /// As [`Program::new`], with its activations in `arena`. What it computes does not depend on that; make the program
-    /// that needs most first.
+    /// As [`Program::new`], with its activations in `arena`. The arena does not change the results; create the
+    /// program that needs most memory first.
     ///
     /// # Errors
     /// As for [`GpuProgram::new`].
@@ -175,7 +175,7 @@ impl Program {
         }
     }
 
-    /// Steps that were started and not finished.
+    /// Number of steps in flight.
     pub fn pending(&self) -> usize {
         match self {
             Program::Gpu(program) => program.pending(),
@@ -183,7 +183,7 @@ impl Program {
         }
     }
 
-    /// Steps that may be under way at once.
+    /// Greatest number of steps in flight.
     pub fn in_flight(&self) -> usize {
         match self {
             Program::Gpu(_) => super::gpu::IN_FLIGHT,
@@ -191,7 +191,7 @@ impl Program {
         }
     }
 
-    /// Runs one step and tells the seconds of each step of the plan.
+    /// Runs one step and returns the seconds of each step of the plan.
     ///
     /// # Errors
     /// As for [`GpuProgram::profile`].
@@ -223,7 +223,7 @@ impl Program {
         }
     }
 
-    /// Outputs of the oldest started step in the plan's order, where it is done; else `context` is woken once it is.
+    /// The outputs of the oldest started step in the plan's order, if it is done; else `context` is woken when it is.
     /// [`Plan::named`] gives them by name.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! How fast every kernel of an op is, one by one: for `defrost bench`.
+//! The rate of every kernel of an op: for `defrost bench`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,15 +11,15 @@ use crate::Result;
 use crate::ops::layers;
 use crate::tape::{Cost, Data, Io, Op, Type, Variant};
 
-/// An op on operands of given types, and what it is taken from.
+/// An op on operands of given types, and its origin.
 pub struct Item {
-    /// A layer of a network; none for a case of the tests.
+    /// A layer of a network; none for a test case.
     pub layer: Option<&'static str>,
     /// The op.
     pub op: Arc<dyn Op>,
     types: Vec<Type>,
     outputs: Vec<Type>,
-    /// What a case holds; a layer's operands are large, and made up when they are measured.
+    /// The contents of a case; a layer's operands are large and created when it is measured.
     inputs: Option<Vec<Data<f32>>>,
 }
 
@@ -28,12 +28,12 @@ pub struct Item {
 pub struct Rate {
     /// Its name; `native` on the CPU.
     pub variant: &'static str,
-    /// Seconds of a run, operands at hand.
+    /// Seconds of a run, with its operands in device memory.
     pub timing: Timing,
 }
 
-/// Layers of networks on `batch` pictures, and then the cases of the tests, which are too small to fill a device: those of
-/// them, and of their gradients, that `wanted` names, each once.
+/// Layers of networks on `batch` images, and then the test cases, which are too small to fill a device. Of these ops
+/// and of their gradients, those that `wanted` names, without duplicates.
 ///
 /// # Errors
 /// [`crate::Error::Shape`] where a case does not fit together.
@@ -82,7 +82,7 @@ impl Item {
         Io::whole(&self.types.iter().collect::<Vec<_>>(), &self.outputs.iter().collect::<Vec<_>>())
     }
 
-    /// Measures every kernel that the device is offered, in turn: the one that a plan takes first, the plainest last.
+    /// Measures in turn every kernel that the op offers the device: the plan's choice first, the plainest last.
     ///
     /// # Errors
     /// [`crate::Error::Gpu`] where the device fails.

@@ -1,5 +1,5 @@
-//! The memory that outlasts a step and that several plans share: pages of trainable parameters, their
-//! gradients and moments, running statistics, and the constants computed from frozen parameters.
+//! Memory that outlasts a step and that several plans share: pages of trainable parameters, their gradients and
+//! moments, running statistics, and the constants computed from frozen parameters.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -84,8 +84,8 @@ impl GpuStore {
         Ok(())
     }
 
-    /// A value by its name in the layout, once all work before is done; see [`Readback`](crate::gpu::Readback) for who
-    /// polls the device meanwhile.
+    /// A value by its name in the layout, once all earlier work is done; see [`Readback`](crate::gpu::Readback) for
+    /// who polls the device meanwhile.
     ///
     /// # Errors
     /// [`Error::Shape`] where there is no such value, [`Error::Gpu`] where the device fails.
@@ -114,7 +114,7 @@ impl GpuStore {
         Ok(data)
     }
 
-    /// The buffers of a plan's constant: computed now, unless another plan has it already.
+    /// The buffers of a plan's constant: computed now, unless another plan has computed it already.
     pub(super) fn constant(
         &self,
         plan: &Plan,
@@ -194,7 +194,7 @@ impl<T: Real> CpuStore<T> {
             _ => &[],
         };
         Ok(match segments(&self.layout, name)? {
-            // On all threads: new memory costs more than the copy.
+            // Uses all threads: the first touch of new memory costs more than the copy.
             [whole] => piece(whole).par_iter().with_min_len(1 << 18).copied().collect(),
             parts => parts.iter().flat_map(piece).copied().collect(),
         })

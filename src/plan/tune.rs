@@ -1,5 +1,5 @@
-//! Which kernel is the fastest for an op on given operands, measured on the device at hand. A candidate is taken
-//! only if its answers are right, the same every time, and its win is beyond the noise of the clock.
+//! Finds the fastest kernel for an op on given operands, by measurement on the device. A candidate is chosen only if
+//! its results are correct and the same every time, and if its gain exceeds the noise of the clock.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::gpu::{Choices, Gpu};
 use crate::tape::{DType, Data, Io, Op, Type, Variant};
 use crate::{Result, rng};
 
-/// How often each candidate answers before it is trusted: all answers must be the same bits.
+/// Number of runs of each candidate, whose results must be the same bits.
 const ANSWERS: usize = 3;
 
 /// How much faster than the usual kernel the median of a candidate must be.
@@ -25,23 +25,23 @@ pub struct Candidate {
     pub variant: &'static str,
     /// Seconds of a run; none where it was refused.
     pub timing: Option<Timing>,
-    /// Why it may not be used.
+    /// Why it must not be used.
     pub refused: Option<String>,
 }
 
-/// What was found out for one op on operands of given types.
+/// The results for one op on operands of given types.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tuned {
-    /// As plans look it up.
+    /// The key under which plans look it up.
     pub key: String,
-    /// All candidates: first the one that is taken without tuning.
+    /// All candidates: first the default, which plans choose without tuning.
     pub candidates: Vec<Candidate>,
     /// The name of the best.
     pub best: &'static str,
 }
 
 impl Tuned {
-    /// How many times as fast the best is as what is taken without tuning.
+    /// How many times as fast the best kernel is as the default.
     pub fn gain(&self) -> f64 {
         let seconds = |c: &Candidate| c.timing.map(|t| t.median);
         let usual = self.candidates.first().and_then(seconds);
@@ -60,14 +60,14 @@ pub struct Tuner<'a> {
     edit: Edit<'a>,
 }
 
-/// Steps of plans that have a choice, each kind once, those with the most work first.
+/// Steps of plans that have a choice of kernels, each kind once, those with the most work first.
 pub fn choices_of(plans: &[Plan], gpu: &Gpu) -> Vec<(Arc<dyn Op>, Vec<Type>)> {
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
     for (plan, step) in plans.iter().flat_map(|plan| plan.steps.iter().map(move |step| (plan, step))) {
         let op = &step.node.op;
         let io = plan.io(&step.node, &BTreeSet::new());
-        // Operands must be whole, and floats: what others hold cannot be made up.
+        // Operands must be whole floats: contents of other types cannot be invented.
         let plain = io.inputs.iter().chain(&io.outputs).all(|v| v.parts.len() == 1)
             && io.inputs.iter().all(|v| v.ty.dtype == DType::F32)
             && op.updates() == 0;
@@ -85,7 +85,7 @@ pub fn choices_of(plans: &[Plan], gpu: &Gpu) -> Vec<(Arc<dyn Op>, Vec<Type>)> {
 }
 
 impl<'a> Tuner<'a> {
-    /// On this device, with the kernels that the ops offer it.
+    /// A tuner for this device, with the kernels that the ops offer it.
     pub fn new(gpu: &'a Gpu) -> Self {
         Tuner { gpu, offer: Box::new(|_, _| Vec::new()), edit: Box::new(|_, _| {}) }
     }
@@ -97,7 +97,7 @@ impl<'a> Tuner<'a> {
         self
     }
 
-    /// Has `edit` change each kernel before it answers, so that a test can break one.
+    /// Applies `edit` to each kernel before it runs, so that a test can break one.
     #[must_use]
     pub fn edit(mut self, edit: impl Fn(&dyn Op, &mut Variant) + 'a) -> Self {
         self.edit = Box::new(edit);
@@ -146,7 +146,7 @@ impl<'a> Tuner<'a> {
         Ok(probe::run_io(self.gpu, op, &variant, io, inputs)?.outputs)
     }
 
-    /// Why a kernel may not be used, if it may not.
+    /// The reason why a kernel must not be used, if there is one.
     fn check(
         &self,
         op: &dyn Op,
@@ -191,7 +191,7 @@ fn same_bits(a: &[Data<f32>], b: &[Data<f32>]) -> bool {
     a.iter().zip(b).all(|(a, b)| bits(a) == bits(b))
 }
 
-/// The first element beyond rounding.
+/// The first element whose error exceeds rounding.
 fn difference(found: &Data<f32>, expected: &Data<f32>, tolerance: f64) -> Option<String> {
     let (Data::Real(found), Data::Real(expected)) = (found, expected) else {
         return (found != expected).then(|| " has other whole numbers".into());
@@ -209,7 +209,8 @@ fn difference(found: &Data<f32>, expected: &Data<f32>, tolerance: f64) -> Option
         .map(|(i, (f, e))| format!("[{i}] is {f}, the plainest kernel has {e}"))
 }
 
-/// Operands: one a channel is positive, since it may be a variance; other floats are of both signs; whole numbers are 0.
+/// Invented operands: one number a channel is positive, since it may be a variance; other floats have both signs;
+/// whole numbers are 0.
 pub(super) fn made_up(types: &[Type]) -> Vec<Data<f32>> {
     let operand = |(i, ty): (usize, &Type)| {
         let key = rng::key_of(&format!("tune {i}"));
@@ -227,8 +228,8 @@ pub(super) fn made_up(types: &[Type]) -> Vec<Data<f32>> {
     types.iter().enumerate().map(operand).collect()
 }
 
-/// The first candidate is the usual one. Another must beat it by more than [`WIN`], with its median below the
-/// best that the usual one ever did.
+/// The first candidate is the default. Another candidate must beat it by more than [`WIN`], with a median below the
+/// best time of the default.
 fn best(candidates: &[Candidate]) -> &'static str {
     let timed = |c: &Candidate| c.timing.map(|t| (t, c.variant));
     let fastest = candidates.iter().filter_map(timed).min_by(|a, b| a.0.median.total_cmp(&b.0.median));
@@ -238,14 +239,14 @@ fn best(candidates: &[Candidate]) -> &'static str {
             let wins = fast.median < WIN * slow.median && fast.median < slow.least;
             if wins { name } else { usual }
         }
-        // The usual kernel was refused.
+        // The default kernel was refused.
         (Some((_, name)), None) => name,
         (None, _) => candidates.last().map_or("", |c| c.variant),
     }
 }
 
-/// Tries ops, those with the most work first, until `budget` is used up; `watch` hears of each, and how many
-/// there are. Returns `before` with what was found.
+/// Tunes ops, those with the most work first, until `budget` is used up. `watch` receives each op's number, and the
+/// number of ops. Returns `before` with the new choices.
 ///
 /// # Errors
 /// As for [`Tuner::op`].

@@ -1,5 +1,5 @@
-//! The card of an exported network: what it is, what it was taught, how good it is and how to use it, in the form that
-//! the Hugging Face hub shows (front matter in YAML, then Markdown).
+//! The model card of an exported network: what the network predicts, its training data, its metrics and how to use
+//! it, in the form of the Hugging Face hub (front matter in YAML, then Markdown).
 
 use std::path::{Component, Path};
 
@@ -16,7 +16,7 @@ use crate::text::grouped;
 use crate::train::{Best, Config, HeadSolver, RunFile, read_best, read_metrics};
 use crate::{Error, Result};
 
-/// Classes that are named.
+/// Number of classes that are named.
 const NAMED: usize = 100;
 
 /// A name and what is said of it.
@@ -27,14 +27,14 @@ fn rows(named: Vec<Named>) -> Vec<Row> {
     named.into_iter().map(|(name, text)| (name.to_string(), text)).collect()
 }
 
-/// What a card says.
+/// The content of a card.
 #[derive(Debug, Template)]
 #[template(path = "card.md", escape = "none")]
 pub struct Card {
     /// SPDX in lower case, where it is known.
     licence: Option<String>,
     library: &'static str,
-    /// Repository of the weights that it began with, where it is known.
+    /// Repository of the initial weights, where it is known.
     base_model: Option<String>,
     /// The hub's name of the task, where it has one.
     pipeline: Option<&'static str>,
@@ -53,13 +53,13 @@ pub struct Card {
     preprocessing: String,
     file: String,
     python: Option<String>,
-    /// Why there is no Python.
+    /// Why the card has no Python.
     obstacle: String,
     limits: Vec<String>,
 }
 
 impl Card {
-    /// Of `net` as it was exported, with what its run folder knows.
+    /// The card of the exported `net`, with what its run folder knows.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Data`] and [`Error::Weights`] about files of the run.
@@ -120,13 +120,13 @@ impl Card {
     }
 }
 
-/// What a run folder knows of the network in it.
+/// What a run folder knows of its network.
 struct Run {
     file: RunFile,
     best: Option<Best>,
-    /// Whether the validation part was drawn, for want of one.
+    /// Whether the validation set was split off the training set.
     drawn: bool,
-    /// Epochs done, and the accuracy on the training pictures in the epoch that was kept.
+    /// Epochs done, and the training accuracy of the chosen epoch.
     epochs: usize,
     train_accuracy: Option<f64>,
 }
@@ -141,7 +141,7 @@ impl Run {
         Ok(Run { file, best, drawn, epochs: metrics.last().map_or(0, |m| m.epoch), train_accuracy })
     }
 
-    /// What it was taught on, by the name of its folder or table; where that lay is nobody's business.
+    /// The training data, by the name of its folder or table; the path above it is private.
     fn subject(&self) -> String {
         let data = &self.file.arguments.data;
         let name =
@@ -207,7 +207,7 @@ impl Run {
     }
 }
 
-/// The published weights that a training began with, where they came from the hub.
+/// The published weights that a training began with, where they were downloaded from the hub.
 fn base(config: &Config) -> Option<&'static Weights> {
     let names = config.weights.as_ref()?.components().filter_map(|part| match part {
         Component::Normal(name) => name.to_str(),
@@ -221,7 +221,7 @@ fn base(config: &Config) -> Option<&'static Weights> {
 
 fn origin(run: Option<&Run>, base: Option<&Weights>) -> String {
     let Some(Run { file: RunFile { arguments, .. }, .. }) = run else {
-        return "That is not known: it was exported from a checkpoint without its run.".into();
+        return "How the network was trained is not known: it was exported from a checkpoint without its run.".into();
     };
     match (base, &arguments.weights) {
         (Some(Weights { repository, licence, .. }), _) => format!(
@@ -232,7 +232,7 @@ fn origin(run: Option<&Run>, base: Option<&Weights>) -> String {
              know.",
             plain(&weights.file_name().unwrap_or_default().to_string_lossy())
         ),
-        (None, None) => "It began with first weights: nothing was learned before.".into(),
+        (None, None) => "It began with random initial weights, without pretraining.".into(),
     }
 }
 
@@ -286,7 +286,7 @@ fn preprocessing(net: &Network) -> String {
     )
 }
 
-/// What was asked to be frozen throughout.
+/// The layers that the settings freeze throughout.
 fn frozen(config: &Config) -> Option<String> {
     let mut parts = Vec::new();
     if let Some(layer) = &config.freeze_through {
@@ -347,7 +347,7 @@ fn name_of(setting: &impl serde::Serialize) -> String {
     serde_json::to_value(setting).ok().and_then(|value| Some(value.as_str()?.to_string())).unwrap_or_default()
 }
 
-/// Text that Markdown takes as it is: of one line, with its signs escaped.
+/// Text that Markdown prints as it is: one line, with special characters escaped.
 fn plain(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {

@@ -1,10 +1,10 @@
-//! Curves as SVG that takes its ink from the page around it.
+//! Curves as SVG that inherit their colours from the page around them.
 
 use plotters::prelude::*;
 
 use crate::{Error, Result};
 
-/// Of the training pictures, of the validation pictures: readable on white and on black.
+/// Colours of the training and validation curves: readable on white and on black.
 pub(super) const COLOURS: [RGBColor; 2] = [RGBColor(224, 122, 31), RGBColor(46, 134, 222)];
 const SIZE: (u32, u32) = (400, 270);
 
@@ -13,27 +13,27 @@ pub(super) fn hex(RGBColor(r, g, b): RGBColor) -> String {
     format!("#{r:02x}{g:02x}{b:02x}")
 }
 
-/// What is drawn in one frame.
+/// The content of one chart.
 pub(super) struct Chart<'a> {
     /// Below and beside.
     pub(super) labels: [&'a str; 2],
     pub(super) x: [f64; 2],
     pub(super) y: [f64; 2],
-    /// Points of each curve, in the colours' order.
+    /// Points of each curve, in the order of the colours.
     pub(super) curves: Vec<Vec<(f64, f64)>>,
-    /// A vertical line, dashed.
+    /// The position of a vertical dashed line.
     pub(super) mark: Option<f64>,
     /// Whether the diagonal is drawn.
     pub(super) diagonal: bool,
 }
 
 impl Chart<'_> {
-    /// The picture, to be set into a page.
+    /// The chart as SVG, to be embedded into a page.
     pub(super) fn svg(&self) -> Result<String> {
         let mut svg = String::new();
         self.draw(&mut svg)
             .map_err(|e| Error::Data(format!("the chart of {} cannot be drawn: {e}", self.labels[1])))?;
-        // Ink and paper are the page's; the size is what there is room for.
+        // Ink and paper are those of the page; the size adapts to the page.
         let fixed = format!("width=\"{}\" height=\"{}\"", SIZE.0, SIZE.1);
         Ok(svg.replace("#000000", "currentColor").replacen(
             &fixed,
@@ -90,7 +90,7 @@ impl Chart<'_> {
     }
 }
 
-/// From a little below the least to a little above the greatest.
+/// The range of the values, with a small margin.
 pub(super) fn around(values: impl Iterator<Item = f64>) -> [f64; 2] {
     let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
     values.filter(|v| v.is_finite()).for_each(|v| (low, high) = (low.min(v), high.max(v)));

@@ -1,4 +1,4 @@
-//! What a run's network makes of its validation pictures: the figures and pictures of a report.
+//! The network's predictions on the validation images: the figures and images of a report.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use crate::task::{self, Metrics, Mistake, TaskRef};
 use crate::train::{Observer, Outputs, Predictor};
 use crate::{Error, Result};
 
-/// Pictures that are looked at; of more, as many are picked evenly.
+/// Images that are evaluated; of a larger set, this many are picked evenly.
 const MOST: usize = 20_000;
-/// Mistakes that are shown large, with what the network looked at.
+/// Mistakes that are shown large, with their Grad-CAM maps.
 const LARGE: usize = 8;
-/// Mistakes that are shown small, and kinds of mistakes of which one is.
+/// Mistakes that are shown small, and kinds of mistakes of which one is shown.
 const SMALL: usize = 120;
 const KINDS: usize = 400;
 /// Sides, pixels.
@@ -34,26 +34,26 @@ pub(super) struct Example {
     pub(super) cell: Option<(usize, usize)>,
     pub(super) loss: f64,
     pub(super) picture: String,
-    /// What speaks for the answer, and what for the class.
+    /// Grad-CAM maps of the predicted and of the correct class.
     pub(super) maps: Vec<String>,
 }
 
-/// All that was found.
+/// All findings.
 pub(super) struct Findings {
-    /// Validation pictures there are.
+    /// Number of validation images.
     pub(super) of: usize,
     pub(super) metrics: Box<dyn Metrics>,
     pub(super) unreadable: usize,
-    /// A picture of each class, by its number.
+    /// An image of each class, by its number.
     pub(super) examples: BTreeMap<usize, String>,
     /// The worst first.
     pub(super) large: Vec<Example>,
     pub(super) small: Vec<Example>,
-    /// How many pictures the network is wrong about; of numbers, all.
+    /// Number of mistakes; for a regression, the number of images.
     pub(super) wrong: usize,
 }
 
-/// Looks at all validation pictures.
+/// Evaluates all validation images.
 pub(super) fn look(
     device: &Device,
     net: &Network,
@@ -87,7 +87,7 @@ pub(super) fn look(
         })
         .collect();
     wrong.sort_by(|a, b| b.mistake.loss.total_cmp(&a.mistake.loss));
-    // Each kind of mistake has a picture; for the rest it is the worst that count.
+    // Each kind of mistake has an image; the rest are the worst mistakes.
     let (mut kinds, mut small) = (BTreeSet::new(), Vec::new());
     for (i, wrong) in wrong.iter().enumerate() {
         let first = kinds.len() < KINDS && kinds.insert(wrong.mistake.classes);
@@ -100,7 +100,7 @@ pub(super) fn look(
     Ok(Findings { of, metrics, unreadable: skipped.len(), examples, large, small, wrong: wrong.len() })
 }
 
-/// The worst mistakes, with what the network looked at where there are classes.
+/// The worst mistakes, with Grad-CAM maps where there are classes.
 fn large(
     device: &Device,
     net: &Network,
@@ -133,15 +133,15 @@ fn large(
     .collect()
 }
 
-/// Grad-CAM at the last layer whose map has at least four columns: of small pictures the usual one is a point or two. None
-/// where there is no such layer.
+/// Grad-CAM at the last layer whose map has at least four columns: for small images the usual layer has only one or
+/// two positions. None where there is no such layer.
 fn explainer(device: &Device, net: &Network, batch: usize) -> Result<Option<Explainer>> {
     const COLUMNS: usize = 4;
     let layer = Explainer::last_layer(net, COLUMNS)?;
     layer.map(|layer| Explainer::new(device, net, Method::GradCam, Some(&layer), batch)).transpose()
 }
 
-/// What the network sees of a picture.
+/// The preprocessed crop of an image.
 fn crop(net: &Network, set: &Dataset, index: usize) -> Result<Picture> {
     let side = net.preprocess().crop;
     let rgb = View::Eval(net.preprocess().clone()).picture(set, index)?;

@@ -16,12 +16,13 @@ use crate::train::{Observer, RunFile, contact_sheet, read_best, read_metrics, re
 use crate::{Error, Result};
 
 /// Writes `report.html` of the run in `folder`, a page that needs no other file and no network: figures, curves, each
-/// class, the confusion matrix, the worst mistakes and what the network looked at in them, what was frozen and what that
-/// saved, settings. Beside it `confusion.csv` and, where pictures were varied, `augmented.png`. Returns its path. The figures
-/// are those of the validation pictures, or of the labelled pictures in the folder or table `data`.
+/// class, the confusion matrix, the worst mistakes with their Grad-CAM maps, the frozen layers and what freezing
+/// saved, settings. Beside it, writes `confusion.csv` and, where images were augmented, `augmented.png`. Returns the
+/// path of the page. The figures are those of the validation images, or of the labelled images in the folder or table
+/// `data`.
 ///
 /// # Errors
-/// As for [`reopen`]; [`Error::Data`] where no validation picture can be read; from the device and the disk.
+/// As for [`reopen`]; [`Error::Data`] where no validation image can be read; from the device and the disk.
 ///
 /// ```no_run
 /// use std::path::Path;
@@ -49,7 +50,7 @@ pub fn write(
         None => (val, "validation pictures".to_string()),
         Some(path) => {
             let classes = by_name(net.classes());
-            // The run's own table names its own pictures.
+            // The run's own table names its own images.
             let options = DataOptions { labels: None, group_by: None, ..config.open.clone() };
             let pictures = open_labelled_with(path, &options, net.classes(), classes)?;
             (Arc::new(pictures), format!("pictures of {}", path.display()))
@@ -66,7 +67,7 @@ pub fn write(
             all.iter().enumerate().map(phase).collect::<Vec<_>>().join("\n\n")
         }
     };
-    // The head alone is taught on pictures as they are, unless copies were asked for.
+    // A head alone is trained on images without augmentation, unless augmented views were asked for.
     let varied = config.augment != Augment::none() && phases.iter().any(|phase| phase.varies());
     let sheet = match varied {
         true => {

@@ -1,4 +1,4 @@
-//! What a run tells people, as files: `report.html`, and the card of an exported network.
+//! Reports of a run as files: `report.html`, and the model card of an exported network.
 
 mod card;
 mod chart;

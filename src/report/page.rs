@@ -1,4 +1,4 @@
-//! The page: everything in words and figures, set by `templates/report.html`.
+//! The page of a report: its texts and figures, laid out by `templates/report.html`.
 
 use askama::Template;
 
@@ -11,12 +11,12 @@ use crate::task::{self, Calibration, MetricNames, Table, most_confused};
 use crate::text::{duration, grouped};
 use crate::train::{EpochMetrics, RunFile};
 
-/// Classes that the confusion matrix has room for.
+/// Number of classes in the confusion matrix.
 const MATRIX: usize = 30;
 /// Pairs of classes that are listed.
 const PAIRS: usize = 12;
 
-/// A name and what is said of it.
+/// A name and its value.
 pub(super) type Row = (String, String);
 
 pub(super) struct Figure {
@@ -30,15 +30,15 @@ struct ClassRow {
     name: String,
     example: Option<String>,
     cells: Vec<(String, f64)>,
-    /// Share that is right and its interval, per cent.
+    /// The share that the bar shows and its interval, per cent.
     bar: Option<[f64; 3]>,
 }
 
 struct Cell {
     count: usize,
-    /// Whether pictures of it are shown.
+    /// Whether images of it are shown.
     shown: bool,
-    /// Share of the class's pictures, per cent.
+    /// Share of the class's images, per cent.
     share: u32,
     right: bool,
 }
@@ -60,7 +60,7 @@ struct Pair {
     pictures: [Option<String>; 2],
 }
 
-/// What the page says.
+/// The content of the page.
 #[derive(Template)]
 #[template(path = "report.html")]
 pub(super) struct Page {
@@ -74,7 +74,7 @@ pub(super) struct Page {
     matrix: Vec<MatrixRow>,
     left_out: usize,
     pairs: Vec<Pair>,
-    /// What a row of the table is of, what its bars are of, and what its columns mean.
+    /// What the rows, bars and columns of the table stand for.
     table_of: &'static str,
     bar: Option<&'static str>,
     note: &'static str,
@@ -98,10 +98,10 @@ pub(super) struct Page {
     script: &'static str,
 }
 
-/// What a page is made of.
+/// The material of a page.
 pub(super) struct Material<'a> {
     pub(super) name: String,
-    /// Which pictures were looked at.
+    /// Which images were evaluated.
     pub(super) set: String,
     pub(super) file: &'a RunFile,
     pub(super) net: &'a Network,
@@ -192,7 +192,7 @@ impl Page {
                 (String::new(), Vec::new(), "Nothing was frozen, so nothing was saved.".to_string())
             }
             Savings::Everything => {
-                let said = "A step where everything learns does not fit this device: there is nothing to compare with.";
+                let said = "A step that trains all layers does not fit this device: there is no comparison.";
                 (String::new(), Vec::new(), said.to_string())
             }
             Savings::Measured(measured) => told(measured),
@@ -297,7 +297,7 @@ fn figures(
     Ok(figures)
 }
 
-/// The table with a picture of each class, where there is one.
+/// The table with an image of each class, where there is one.
 fn class_rows(table: &Table, examples: &std::collections::BTreeMap<usize, String>) -> Vec<ClassRow> {
     let per_cent = |x: f64| (1e3 * x).round() / 10.0;
     let row = |(c, row): (usize, &task::Row)| ClassRow {
@@ -315,7 +315,7 @@ fn capital(text: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
-/// The matrix of all classes, or of those that are confused the most; and how many are left out.
+/// The matrix of all classes, or of the most confused ones; and the number of the others.
 fn matrix(
     confusion: &[Vec<usize>],
     names: &[String],
@@ -342,7 +342,7 @@ fn matrix(
             example: examples.get(&c).cloned(),
             number: c,
             support,
-            // A class without pictures comes last.
+            // A class without images comes last.
             recall: (1000 * confusion[c][c]).checked_div(support).unwrap_or(1001) as u32,
             cells: shown.iter().map(cell).collect(),
         }
@@ -368,7 +368,7 @@ fn pairs(
     most_confused(confusion).into_iter().take(PAIRS).map(pair).collect()
 }
 
-/// The table of what steps cost, and what it comes to.
+/// The table of the cost of steps, and its summary.
 fn told(savings: &Measured) -> (String, Vec<[String; 5]>, String) {
     let all = savings.everything;
     let row = |what: String, step: &StepCost| {
@@ -396,17 +396,17 @@ fn told(savings: &Measured) -> (String, Vec<[String; 5]>, String) {
             [less(phase.step.seconds, all.seconds), less(phase.step.bytes as f64, all.bytes as f64)]
                 .map(|x| x.max(0.0));
         said += &format!(
-            "{name} step took {time:.0}% less time and {memory:.0}% less memory than one where everything learns. "
+            "{name} step took {time:.0}% less time and {memory:.0}% less memory than one that trains all layers. "
         );
         if phase.keeps {
-            said += "And the frozen part was not run at every step: what it makes of a picture was computed once and kept. ";
+            said += "The output of the frozen layers was computed once an image and cached, so these layers did not run at every step. ";
         }
     }
-    rows.push(row("everything learns".into(), &all));
-    (format!("a step of {} pictures, measured", savings.batch), rows, said)
+    rows.push(row("all layers trained".into(), &all));
+    (format!("a step of {} images, measured", savings.batch), rows, said)
 }
 
-/// All arguments, but those that are as they are by default.
+/// All settings that differ from their defaults.
 fn settings(file: &RunFile) -> Vec<Row> {
     let all = |config: &crate::train::Config| match serde_json::to_value(config) {
         Ok(serde_json::Value::Object(fields)) => fields,

@@ -1,4 +1,4 @@
-//! Pictures inside a page.
+//! Images embedded in a page.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

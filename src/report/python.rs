@@ -1,4 +1,4 @@
-//! The lines of Python that load an exported network and ask it about a picture.
+//! The lines of Python that load an exported network and predict an image.
 
 use askama::Template;
 
@@ -13,7 +13,7 @@ struct Torchvision<'a> {
     file: &'a str,
     architecture: &'a str,
     arguments: String,
-    /// Of the batch norms, where it is not the library's own.
+    /// Epsilon of the batch norms, where it is not the library's own.
     eps: Option<f32>,
     resize: usize,
     crop: usize,
@@ -29,7 +29,7 @@ struct Timm {
     answer: String,
 }
 
-/// A program that prints what is on `picture.jpg`, run in the folder of the exported file.
+/// A program that predicts `picture.jpg`, run in the folder of the exported file.
 pub(super) fn program(net: &Network, exported: Exported<'_>) -> Result<String> {
     let rendered = match exported.naming {
         Naming::Torchvision => torchvision(net, &exported.name())?.render(),

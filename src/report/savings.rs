@@ -1,4 +1,4 @@
-//! What was frozen in each phase of a training, and what that saved.
+//! The frozen layers in each phase of a training, and what freezing saved.
 
 use crate::Result;
 use crate::models::Network;
@@ -6,13 +6,13 @@ use crate::nn::Freeze;
 use crate::plan::{Device, Plan};
 use crate::train::{Config, Workload, training_plan};
 
-/// Pictures of the steps that are timed: more would only take longer.
+/// Images of the timed steps: more would only take longer.
 const BATCH: usize = 8;
 
 /// A training step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct StepCost {
-    /// Parameters that learn.
+    /// Number of trainable parameters.
     pub(super) learning: usize,
     /// Arithmetic of a step, floating-point operations.
     pub(super) flops: f64,
@@ -25,33 +25,33 @@ pub(super) struct StepCost {
 /// A phase and what a step of it costs.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct PhaseCost {
-    /// Whether only the head learns, on features that are computed once.
+    /// Whether only the head is trained, on cached features.
     pub(super) keeps: bool,
     pub(super) step: StepCost,
 }
 
-/// What is known of it.
+/// The measured savings of a training.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Savings {
     /// Nothing was frozen in any phase.
     Nothing,
-    /// The device cannot hold a step where everything learns.
+    /// The device has too little memory for a step that trains all layers.
     Everything,
     /// Steps were timed.
     Measured(Measured),
 }
 
-/// What steps cost.
+/// Costs of steps.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Measured {
-    /// Pictures of a step.
+    /// Images of a step.
     pub(super) batch: usize,
     pub(super) phases: Vec<PhaseCost>,
-    /// The same step where everything learns.
+    /// The same step with all layers trained.
     pub(super) everything: StepCost,
 }
 
-/// Measures a step of each phase, and one where everything learns.
+/// Measures a step of each phase, and one that trains all layers.
 pub(super) fn savings(device: &Device, net: &Network, config: &Config) -> Result<Savings> {
     let phases = config.phases(&net.structure().groups);
     let masks = phases.iter().map(|phase| {

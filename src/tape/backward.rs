@@ -7,8 +7,9 @@ use super::{DType, Op, Phase, Role, Tape, ValueId};
 use crate::{Error, Result};
 
 impl Tape {
-    /// Asks for the gradient with respect to `v`, an input or what a layer computed: [`Tape::backward`] returns it
-    /// beside those of parameters. Whatever was computed from `v` so far takes part, and what will be.
+    /// Requests the gradient with respect to `v`, an input or a computed value: [`Tape::backward`] returns it beside
+    /// the gradients of parameters. All nodes computed from `v` count, those recorded before this call and those
+    /// recorded after it.
     pub fn watch(&mut self, v: ValueId) {
         self.watched.push(v);
         self.values[v.0].requires_grad = true;
@@ -22,10 +23,10 @@ impl Tape {
         }
     }
 
-    /// Records the gradients of the seeds' targets, given their upstream gradients, with respect to
-    /// every trainable parameter and every watched value they depend on, and returns value -> gradient.
-    /// Nodes are recorded only on paths that lead to one: whatever lies below the last of them costs nothing.
-    /// `add` is the op that sums two contributions to one gradient.
+    /// Records the gradients of the seeds' targets, given their upstream gradients, with respect to every trainable
+    /// parameter and every watched value that they depend on, and returns value -> gradient. Nodes are recorded only
+    /// on paths that lead to one of these: layers below the last of them cost nothing. `add` is the op that sums two
+    /// contributions to one gradient.
     ///
     /// # Errors
     /// [`Error::Shape`] where a seed's shapes differ or an op on the path has no gradient.

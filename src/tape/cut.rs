@@ -1,38 +1,38 @@
-//! Where a recording can be cut: what no training step changes is computed once an example, and its output given to
-//! the steps as an input.
+//! Split points of a recording: the frozen part before the split point is computed once for each example, and its
+//! output is cached and given to the training steps as an input.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Node, Phase, Role, Tape, ValueId};
 
-/// A value at a cut, by where it was recorded: the same in every recording of a network, of any batch, for training
-/// or for evaluation.
+/// Identifies a value at a split point by where it was recorded: the same in every recording of a network, for any
+/// batch size, for training and for evaluation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Mark {
     /// The layer.
     pub layer: String,
     /// Name of the op.
     pub op: String,
-    /// Which of the layer's nodes with this op, from 0.
+    /// Number of the node among the layer's nodes with this op, from 0.
     pub occurrence: usize,
-    /// Which of its outputs.
+    /// Number of the output.
     pub output: usize,
 }
 
-/// Where a recording can be cut.
+/// A split point of a recording.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Frontier {
-    /// The values that are computed once; none where there is no cut.
+    /// The values at the split point, which are computed once; empty where there is no split point.
     pub marks: Vec<Mark>,
-    /// Small inputs that are read on both sides of the cut: they are given to what lies before it, and again to what
-    /// lies behind it.
+    /// Small inputs that are read on both sides of the split point: they are inputs of the part before it, and again
+    /// of the part after it.
     pub inputs: Vec<String>,
 }
 
-/// Bytes an example of an input that counts as small: a length, a size, a few flags.
+/// Greatest number of bytes an example of a small input: a length, a size, a few flags.
 const SMALL: u64 = 64;
 
-/// The name of the input that stands for the cut's value number `i`.
+/// The name of the input that replaces value number `i` of the split point.
 pub fn kept_input(i: usize) -> String {
     format!("kept{i}")
 }
@@ -59,9 +59,9 @@ impl Tape {
         self.marks().into_iter().find(|(_, value)| *value == v).map(|(mark, _)| mark)
     }
 
-    /// Where the recording can be cut: values that depend on the inputs `steady` and on frozen parameters alone, and
-    /// are read by what does not. Inputs have an example a row; small ones (up to 64 bytes a row) may be read there
-    /// themselves, where a larger one is read there is no cut.
+    /// Finds the split point of the recording: values that depend only on the inputs `steady` and on frozen
+    /// parameters, and that are read by nodes that depend on others, too. Inputs have one example a row. Small inputs
+    /// (up to 64 bytes a row) may be read by such nodes directly; where a larger input is, there is no split point.
     pub fn frontier(&self, steady: &[&str]) -> Frontier {
         let is_steady_input = |v: ValueId| {
             self.values[v.0].role == Role::Input && steady.contains(&self.values[v.0].name.as_str())
@@ -105,8 +105,8 @@ impl Tape {
         marks.iter().map(|mark| known.get(mark).copied()).collect()
     }
 
-    /// The same recording with the values at these marks given as inputs ([`kept_input`]); what computed them is
-    /// left out where nothing else needs it. None where a mark is missing.
+    /// Resumes the recording from the values at these marks, which become inputs ([`kept_input`]); nodes that only
+    /// computed them are removed. None where a mark is missing.
     pub fn behind(mut self, marks: &[Mark]) -> Option<Tape> {
         let values = self.marked(marks)?;
         for (i, v) in values.iter().enumerate() {

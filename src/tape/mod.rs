@@ -1,4 +1,4 @@
-//! The tape: ops recorded over symbolic values, and the reverse walk that records their gradients.
+//! The tape: ops recorded over symbolic values, and the backward pass that records their gradients.
 
 mod backward;
 mod cut;
@@ -23,37 +23,37 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ValueId(pub usize);
 
-/// Where a value comes from.
+/// The origin of a value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Role {
-    /// Given anew at every step, by this name.
+    /// An input of every step, by this name.
     Input,
     /// A parameter or buffer of the network, by its path.
     Param,
     /// Memory of the store that is no parameter, by this name: pages, tables.
     State,
-    /// The same number everywhere, for ever.
+    /// A constant that is the same number everywhere.
     Fill(f32),
     /// An output of a node.
     Computed,
 }
 
-/// What is known of a value before anything runs.
+/// The properties of a value that are known before anything runs.
 #[derive(Debug, Clone)]
 pub struct Value {
     /// Input name, parameter path, or empty.
     pub name: String,
     /// Shape and element type.
     pub ty: Type,
-    /// Where it comes from.
+    /// Its origin.
     pub role: Role,
     /// Whether a gradient flows to a trainable parameter through it.
     pub requires_grad: bool,
-    /// Whether it may change between steps. What is not live is computed once.
+    /// Whether it may change between steps. A value that is not live is computed once.
     pub live: bool,
 }
 
-/// Which part of a step a node belongs to.
+/// The part of a step that a node belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// From the inputs to the loss, statistics updates included.
@@ -79,14 +79,14 @@ pub struct Node {
     pub phase: Phase,
 }
 
-/// How a parameter takes part.
+/// The use of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
-    /// Never changes while the plan lives: what depends on it alone is computed once.
+    /// Never changes during the lifetime of the plan: values that depend on it alone are computed once.
     Frozen,
-    /// Changes between steps (it is trained elsewhere, or a running statistic), without gradient here.
+    /// Changes between steps (trained elsewhere, or a running statistic), without a gradient here.
     Live,
-    /// Learns: `backward` records its gradient.
+    /// Trainable: `backward` records its gradient.
     Trainable,
 }
 
@@ -95,7 +95,7 @@ pub enum Use {
 pub struct Tape {
     /// All values, by id.
     pub values: Vec<Value>,
-    /// All nodes, in an order that respects their operands.
+    /// All nodes, each after the nodes that compute its operands.
     pub nodes: Vec<Node>,
     /// Values of parameters, by path.
     params: HashMap<String, ValueId>,
@@ -115,7 +115,7 @@ impl Tape {
         ValueId(self.values.len() - 1)
     }
 
-    /// A value that every step is given anew.
+    /// An input, with new data at every step.
     pub fn input(&mut self, name: &str, ty: Type) -> ValueId {
         self.push(Value { name: name.into(), ty, role: Role::Input, requires_grad: false, live: true })
     }

@@ -13,9 +13,9 @@ use crate::gpu::{Caps, Kernel};
 /// The gradient of each input, where there is one.
 pub type GradRule = Vec<Option<ValueId>>;
 
-/// One operation with its attributes. An op is one file of `ops/`: geometry, shape rule, gradient
-/// rule, kernels, cost, the CPU implementation, and its cases. An op may as well lie in another crate:
-/// `examples/own_op.rs` has one, and checks it.
+/// One operation with its attributes. An op is one file of `ops/`: geometry, shape rule, gradient rule, kernels,
+/// cost, the CPU implementation, and its cases. An op may also be part of another crate: `examples/own_op.rs` defines
+/// one and checks it.
 pub trait Op: Debug + Send + Sync + Any {
     /// `family.direction`, as plans and benches print it: `conv.forward`, `conv.grad_weight`.
     fn name(&self) -> &'static str;
@@ -31,8 +31,8 @@ pub trait Op: Debug + Send + Sync + Any {
     /// [`crate::Error::Shape`] saying which operand does not fit; the tape adds layer and op.
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>>;
 
-    /// Records the gradients of those inputs that need one, given the gradients of the outputs.
-    /// Returns one entry an input. The default: the op has no gradient.
+    /// Records the gradients of the inputs that need one, given the gradients of the outputs. Returns one entry for
+    /// each input. The default: the op has no gradient.
     ///
     /// # Errors
     /// As for [`Tape::record`].
@@ -47,7 +47,7 @@ pub trait Op: Debug + Send + Sync + Any {
         Ok(Vec::new())
     }
 
-    /// How many of the first inputs are changed in place (statistics, parameters).
+    /// The number of leading inputs that are changed in place (statistics, parameters).
     fn updates(&self) -> usize {
         0
     }
@@ -57,32 +57,32 @@ pub trait Op: Debug + Send + Sync + Any {
         false
     }
 
-    /// The op that does this and then `consumer`, which takes this op's only output as operand
-    /// `operand`. Its inputs are this op's, then the consumer's others in order.
+    /// An op that does the work of this op and then of `consumer`, whose operand `operand` is this op's only output.
+    /// Its inputs are those of this op, then the other inputs of the consumer in order.
     fn absorb(&self, _consumer: &dyn Op, _operand: usize) -> Option<Box<dyn Op>> {
         None
     }
 
-    /// The ways to run it on a device with `caps`, the preferred first, the plainest last.
-    /// Every one of them is tested on every case.
+    /// The kernels for a device with `caps`, the preferred first, the plainest last. Tests run every one of them on
+    /// every case.
     fn kernels(&self, io: &Io<'_>, caps: &Caps) -> Vec<Variant>;
 
     /// Work and traffic.
     fn cost(&self, io: &Io<'_>) -> Cost;
 
-    /// Which dimension-0 parts of an input or output the kernels can address one by one: inputs, then
-    /// outputs. A value too large for one binding is split only where all its ops agree.
+    /// Whether the kernels can address the dimension-0 parts of an operand one by one: operands are inputs, then
+    /// outputs. A value too large for one binding is split only where all its ops support that.
     fn splittable(&self, _operand: usize) -> bool {
         false
     }
 
-    /// Runs it on the CPU in f32.
+    /// Runs the op on the CPU in f32.
     fn cpu_f32(&self, call: &mut CpuCall<'_, f32>);
 
-    /// Runs it on the CPU in f64: the reference of every test.
+    /// Runs the op on the CPU in f64: the reference of every test.
     fn cpu_f64(&self, call: &mut CpuCall<'_, f64>);
 
-    /// For [`Op::absorb`].
+    /// Access to the concrete type, for [`Op::absorb`].
     fn as_any(&self) -> &dyn Any;
 }
 
@@ -105,14 +105,14 @@ macro_rules! op_boilerplate {
 /// Rows (dimension 0) of a split value that lie in one binding.
 pub type Part = Range<usize>;
 
-/// What a kernel choice may know of an operand.
+/// The properties of an operand that a kernel choice may use.
 #[derive(Debug, Clone)]
 pub struct IoValue<'a> {
     /// Shape and type.
     pub ty: &'a Type,
-    /// Its parts; one part with all rows where it is whole.
+    /// Its parts; one part with all rows where it is not split.
     pub parts: Vec<Part>,
-    /// Whether anybody reads it (outputs only).
+    /// Whether any node reads it (outputs only).
     pub used: bool,
 }
 
@@ -126,7 +126,7 @@ pub struct Io<'a> {
 }
 
 impl<'a> Io<'a> {
-    /// Whole values that are all used.
+    /// Operands that are not split and all used.
     pub fn whole(inputs: &[&'a Type], outputs: &[&'a Type]) -> Self {
         let whole = |ty: &&'a Type| IoValue {
             ty,
@@ -147,7 +147,7 @@ impl<'a> Io<'a> {
     }
 }
 
-/// What a binding of a dispatch is.
+/// The operand of a dispatch's binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operand {
     /// Input `.0`, part `.1`.
@@ -156,14 +156,14 @@ pub enum Operand {
     Output(usize, usize),
     /// Scratch memory `.0` of the variant.
     Scratch(usize),
-    /// Nothing: the kernel is specialised not to touch it.
+    /// No operand: the kernel is specialised not to use the binding.
     Unused,
 }
 
 /// One binding with its access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Binding {
-    /// What is bound.
+    /// The operand that is bound.
     pub operand: Operand,
     /// Whether the kernel writes it. Written bindings come last.
     pub write: bool,
@@ -249,7 +249,7 @@ impl Variant {
 pub struct Cost {
     /// Floating-point operations; a multiply-add is two.
     pub flops: f64,
-    /// Bytes that must be moved at least: each operand once.
+    /// Least number of bytes to move: each operand once.
     pub bytes: f64,
 }
 
@@ -261,7 +261,7 @@ impl Cost {
     }
 }
 
-/// The number types that the CPU implementations are written for: f32 and f64.
+/// The number types of the CPU implementations: f32 and f64.
 pub trait Real: Float + NumAssign + Debug + Default + Send + Sync + std::iter::Sum + 'static {
     /// From f64, rounded.
     fn of(x: f64) -> Self;
@@ -362,8 +362,8 @@ impl<T> Data<T> {
     }
 }
 
-/// Operands of one op on the CPU. Outputs hold anything before; every element must be written. An
-/// output that nobody reads (`io.outputs[i].used` is false) may be empty.
+/// Operands of one op on the CPU. Outputs hold any numbers before the call; every element must be written. An output
+/// that no node reads (`io.outputs[i].used` is false) may be empty.
 #[derive(Debug)]
 pub struct CpuCall<'a, T> {
     /// Shapes and types.
@@ -374,7 +374,7 @@ pub struct CpuCall<'a, T> {
     pub updates: Vec<&'a mut [T]>,
     /// Results.
     pub outputs: Vec<Out<'a, T>>,
-    /// Memory for partial results and packed operands, kept from call to call; see [`CpuCall::scratch`].
+    /// Memory for partial results and packed operands, reused from call to call; see [`CpuCall::scratch`].
     pub memory: Option<&'a mut Vec<T>>,
 }
 
@@ -394,7 +394,7 @@ impl<'a, T: Real> CpuCall<'a, T> {
         if let Arg::U8(data) = self.inputs[i] { data } else { &[] }
     }
 
-    /// Output `i` as floats, once; empty where it is of another type or nobody reads it.
+    /// Output `i` as floats, once; empty where it has another type or no node reads it.
     pub fn output(&mut self, i: usize) -> &'a mut [T] {
         match std::mem::replace(&mut self.outputs[i], Out::Real(&mut [])) {
             Out::Real(data) => data,
@@ -402,14 +402,14 @@ impl<'a, T: Real> CpuCall<'a, T> {
         }
     }
 
-    /// Writes output `i` in order, unless nobody reads it.
+    /// Writes output `i` in order, unless no node reads it.
     pub fn set(&mut self, i: usize, values: impl IntoIterator<Item = T>) {
         for (to, value) in self.output(i).iter_mut().zip(values) {
             *to = value;
         }
     }
 
-    /// Output `i` as bytes, once; empty where it is of another type or nobody reads it.
+    /// Output `i` as bytes, once; empty where it has another type or no node reads it.
     pub fn output_bytes(&mut self, i: usize) -> &'a mut [u8] {
         match std::mem::replace(&mut self.outputs[i], Out::Real(&mut [])) {
             Out::U8(data) => data,
@@ -417,7 +417,7 @@ impl<'a, T: Real> CpuCall<'a, T> {
         }
     }
 
-    /// `elements` of scratch memory, once; it holds anything.
+    /// `elements` of scratch memory, once, with arbitrary contents.
     pub fn scratch(&mut self, elements: usize) -> &'a mut [T] {
         let Some(memory) = self.memory.take() else { return &mut [] };
         if memory.len() < elements {

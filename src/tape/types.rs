@@ -5,11 +5,11 @@ use std::fmt;
 /// Element type of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DType {
-    /// 32-bit float: all that is computed.
+    /// 32-bit float: the type of all computed values.
     F32,
     /// 32-bit unsigned: labels, positions, counters.
     U32,
-    /// Bytes, four in a word: pictures.
+    /// Bytes, four in a word: images.
     U8,
 }
 

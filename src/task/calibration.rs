@@ -1,4 +1,4 @@
-//! Whether probabilities mean what they say, and the temperature that makes them (Guo et al. 2017).
+//! Calibration of probabilities, and temperature scaling (Guo et al. 2017).
 
 use serde::Serialize;
 
@@ -7,25 +7,25 @@ use crate::{Error, Result};
 
 /// Bins of the reliability diagram.
 const BINS: usize = 15;
-/// The temperatures that are considered: what a perfectly separated set asks for has no end.
+/// The range of temperatures that is searched: for perfectly separated classes the best temperature would be 0.
 const COLDEST: f64 = 0.05;
 const HOTTEST: f64 = 20.0;
 
-/// Predictions whose probability lies in one range.
+/// A bin of predictions with similar confidence.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Bin {
-    /// How many.
+    /// Number of predictions.
     pub count: usize,
     /// Mean probability of the most likely class; 0 where there is none.
     pub confidence: f64,
-    /// Share of them that is right.
+    /// Accuracy of the predictions in the bin.
     pub accuracy: f64,
 }
 
-/// How far probabilities and shares of right answers are apart.
+/// How far confidence and accuracy differ.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Calibration {
-    /// Expected calibration error: the mean distance, 0 to 1.
+    /// Expected calibration error: the mean distance of confidence and accuracy, 0 to 1.
     pub ece: f64,
     /// The reliability diagram: bins of equal width over the probability of the most likely class, (0, 1/15] first.
     pub bins: Vec<Bin>,
@@ -35,7 +35,7 @@ impl Calibration {
     /// From logits `[N, classes]` and labels `[N]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] where their sizes do not fit, or a label is no class.
+    /// [`Error::Shape`] where their sizes do not fit, or a label is not a class.
     pub fn new(logits: &[f32], labels: &[u32], classes: usize) -> Result<Self> {
         check_labels(logits, labels, classes)?;
         let mut bins = vec![Bin::default(); BINS];
@@ -58,21 +58,21 @@ impl Calibration {
     }
 }
 
-/// Whether a temperature stands at an end of the range that is searched: the examples do not determine it.
+/// Whether a temperature lies at an end of the range that is searched: then the examples do not determine it.
 pub(crate) fn temperature_is_at_an_end(temperature: f64) -> bool {
     temperature <= COLDEST * 1.01 || temperature >= HOTTEST * 0.99
 }
 
-/// Logits divided by a temperature: the same classes, more or less sure of them.
+/// Logits divided by a temperature: the predicted classes stay, the confidence changes.
 pub fn at_temperature(logits: &[f32], temperature: f64) -> Vec<f32> {
     logits.iter().map(|&x| (f64::from(x) / temperature) as f32).collect()
 }
 
-/// The temperature that logits `[N, classes]` are to be divided by for the least cross-entropy with labels `[N]`,
-/// from 0.05 to 20: a search by golden section over its logarithm, in which there is one minimum.
+/// The temperature, from 0.05 to 20, by which logits `[N, classes]` are divided for the least cross-entropy with
+/// labels `[N]`: a search by golden section over its logarithm, where the loss has one minimum.
 ///
 /// # Errors
-/// [`Error::Shape`] where the sizes do not fit; [`Error::Data`] where there is no picture, or a logit is no number.
+/// [`Error::Shape`] where the sizes do not fit; [`Error::Data`] where there is no image, or a logit is NaN.
 pub fn fit_temperature(logits: &[f32], labels: &[u32]) -> Result<f64> {
     if labels.is_empty() || logits.iter().any(|x| !x.is_finite()) {
         let what = if labels.is_empty() { "there are no logits" } else { "a logit is no finite number" };
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
     use crate::rng::Stream;
 
-    /// Logits, and labels drawn with the probabilities that these stand for.
+    /// Logits, and labels drawn with the probabilities of these logits.
     fn drawn(rows: usize, classes: usize) -> (Vec<f32>, Vec<u32>) {
         let mut stream = Stream::new(&[7]);
         let logits: Vec<f32> = (0..rows * classes).map(|_| (2.0 * stream.normal()) as f32).collect();
@@ -143,7 +143,7 @@ mod tests {
         Ok(())
     }
 
-    /// Expected: scipy's bounded minimisation of the same loss in f64.
+    /// Expected value: scipy's bounded minimisation of the same loss in f64.
     #[test]
     fn the_least_loss_is_found() -> Result<()> {
         let found = fit_temperature(&waves(60, 7), &LABELS)?;

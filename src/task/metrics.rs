@@ -1,4 +1,4 @@
-//! What a network is worth on a set of examples, in the forms that every task has: figures, a table, JSON.
+//! Metrics of a network on a set of examples, in the forms that every task has: figures, a table, JSON.
 
 use std::any::Any;
 use std::fmt;
@@ -8,17 +8,18 @@ use serde_json::Value;
 
 use super::Calibration;
 
-/// What weights are worth on the validation examples: what epochs are compared by.
+/// Metrics of weights on the validation examples, by which epochs are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Score {
     /// The task's metric, the larger the better: accuracy, mean average precision, R2.
     pub accuracy: f64,
     /// Mean loss.
     pub loss: f64,
-    /// What epochs are compared by: the mean loss of single labels at the temperature that suits the epoch best, so
-    /// that an epoch is not preferred for being less sure of itself; else the mean loss.
+    /// The loss by which epochs are compared, the lower the better. For single labels it is the mean loss at the
+    /// temperature that suits the epoch best, so that a less confident epoch has no advantage; else it is the mean
+    /// loss.
     pub rank: f64,
-    /// Validation examples behind these figures.
+    /// Number of validation examples of these figures.
     #[serde(default)]
     pub count: usize,
 }
@@ -30,7 +31,7 @@ pub struct Figure {
     pub name: &'static str,
     /// With its unit: `94.77%`.
     pub value: String,
-    /// What else there is to say: how many that is of how many, an interval.
+    /// A note: the counts behind a share, an interval.
     pub note: String,
 }
 
@@ -44,45 +45,45 @@ impl Figure {
 /// A row of a [`Table`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// Of the class or value.
+    /// Name of the class or value.
     pub name: String,
     /// As shown, and as sorted by.
     pub cells: Vec<(String, f64)>,
     /// A share and its interval, 0 to 1, that a page draws as a bar.
     pub bar: Option<[f64; 3]>,
-    /// How good it is: of many rows the worst are shown.
+    /// The score of the row: of many rows the worst are shown.
     pub score: f64,
-    /// Whether it occurs at all, as a target or as a prediction.
+    /// Whether the class occurs, as a target or as a prediction.
     pub occurs: bool,
 }
 
 /// Metrics of each class or value.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Table {
-    /// What a row is of: `class`.
+    /// The kind of the rows: `class`.
     pub of: &'static str,
-    /// Headings of the columns behind the first.
+    /// Headings of all columns except the first.
     pub head: Vec<&'static str>,
-    /// What the bars are of, where there are any.
+    /// Heading of the bars, where there are any.
     pub bar: Option<&'static str>,
-    /// What `score` is called: `F1`.
+    /// Name of `score`: `F1`.
     pub score: &'static str,
     /// One for each class or value.
     pub rows: Vec<Row>,
-    /// Means over them: name and cells.
+    /// Means over the rows: name and cells.
     pub means: Vec<(&'static str, Vec<String>)>,
-    /// What the columns mean, for those who do not know.
+    /// Explains the columns to readers who do not know them.
     pub note: &'static str,
 }
 
-/// What a network is worth on a set of examples. [`Evaluation::metrics_of`] gives the type behind it.
+/// Metrics of a network on a set of examples. [`Evaluation::metrics_of`] gives the concrete type.
 ///
 /// [`Evaluation::metrics_of`]: crate::train::Evaluation::metrics_of
 pub trait Metrics: fmt::Debug + Send + Sync {
-    /// The type behind the trait.
+    /// The concrete type behind the trait.
     fn as_any(&self) -> &dyn Any;
 
-    /// How many examples counted.
+    /// Number of examples that count.
     fn count(&self) -> usize;
 
     /// Single figures, the most important one first.
@@ -91,21 +92,22 @@ pub trait Metrics: fmt::Debug + Send + Sync {
     /// Figures of each class or value.
     fn table(&self, classes: &[String]) -> Table;
 
-    /// All of it, an object, with the names of the classes.
+    /// All metrics, an object, with the names of the classes.
     fn json(&self, classes: &[String]) -> Value;
 
-    /// How many examples of each class (row) are predicted as each class (column), where that can be said.
+    /// Confusion matrix: how many examples of each class (row) are predicted as each class (column), where the task
+    /// has one.
     fn confusion(&self) -> Option<&[Vec<usize>]> {
         None
     }
 
-    /// How far confidence and accuracy agree, where there are probabilities.
+    /// Calibration, where there are probabilities.
     fn calibration(&self) -> Option<&Calibration> {
         None
     }
 }
 
-/// Pairs of a class and another that examples of it are predicted as, with how many; the most first.
+/// Pairs of a class and another class that its examples are predicted as, with the count; the most frequent first.
 pub fn most_confused(confusion: &[Vec<usize>]) -> Vec<(usize, usize, usize)> {
     let rows = confusion.iter().enumerate();
     let cells =
@@ -115,7 +117,7 @@ pub fn most_confused(confusion: &[Vec<usize>]) -> Vec<(usize, usize, usize)> {
     pairs
 }
 
-/// Fields of a struct with the names of the classes put into the objects of its array `key`.
+/// The fields of a struct, with the names of the classes added to the objects of its array `key`.
 pub(super) fn named(metrics: &impl Serialize, task: &str, key: &str, classes: &[String]) -> Value {
     let mut fields = serde_json::to_value(metrics).unwrap_or(Value::Null);
     for (scores, class) in fields[key].as_array_mut().into_iter().flatten().zip(classes) {

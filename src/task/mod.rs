@@ -1,8 +1,9 @@
-//! What a network is trained to tell: one folder a task, one line in [`TASKS`].
+//! What a network is trained to predict: one folder a task, one line in [`TASKS`].
 //!
-//! A task says what it reads of each example, how many outputs the head has, which loss trains them, and what the outputs
-//! mean: metrics, predictions, and the tables and texts of `defrost eval` and the report. Trainer, report and command know
-//! only the trait [`Task`]; none of them asks which task it is. What a task can do beyond that, it says as an [`Ability`].
+//! A task defines the form of its targets, the number of outputs of the head, the loss, and the meaning of the
+//! outputs: metrics, predictions, and the tables and texts of `defrost eval` and the report. Trainer, report and
+//! command know only the trait [`Task`]; none of them asks which task it is. A task declares optional features as
+//! [`Ability`].
 //!
 //! | task | reads | outputs | loss |
 //! |---|---|---|---|
@@ -10,7 +11,7 @@
 //! | `multi-label` | [`Target::Labels`] | a logit a label | binary cross-entropy |
 //! | `regression` | [`Target::Values`] | the values | mean squared error |
 //!
-//! A program of yours adds its own by [`register`]; `examples/own_task.rs` does.
+//! A program can add a task of its own by [`register`]; `examples/own_task.rs` does.
 
 mod calibration;
 mod metrics;
@@ -44,25 +45,25 @@ pub type TaskRef = &'static dyn Task;
 
 macro_rules! tasks {
     ($($module:ident::$task:ident),*) => {
-        /// The tasks of Defrost. The first that reads a data set's form of targets is the one that is trained where none
-        /// is asked for.
+        /// The tasks of Defrost. Where no task is named, the first task that fits the targets of a data set is
+        /// trained.
         pub static TASKS: &[TaskRef] = &[$(&$module::$task),*];
-        /// Their names, and an older one of the first.
+        /// Their names, and the former name of the first task.
         pub const NAMES: &[&str] = &[$($module::NAME,)* OLD];
-        /// What the help of an option says of them.
+        /// The text on tasks in an option's help.
         pub(crate) const HELP: &[&str] = &[$($module::HELP),*];
     };
 }
 
 tasks!(single_label::SingleLabelTask, multi_label::MultiLabelTask, regression::RegressionTask);
 
-/// What the first task was called when tasks had the names of forms of targets.
+/// The former name of the first task, when tasks were named after the form of their targets.
 const OLD: &str = "classes";
 
-/// Tasks of the program around Defrost.
+/// Tasks that the host program registered.
 static OWN: RwLock<Vec<TaskRef>> = RwLock::new(Vec::new());
 
-/// What a task can do, or can be done with its networks, beyond training and measuring.
+/// Optional features of a task or its networks, beyond training and evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ability {
@@ -72,9 +73,9 @@ pub enum Ability {
     Smoothing,
     /// Weights of classes in the loss.
     ClassWeights,
-    /// A linear head that is solved for on features.
+    /// A linear head, solved on features by L-BFGS.
     SolvedHead,
-    /// A temperature that is fitted to labelled examples.
+    /// A temperature, fitted to labelled examples.
     Calibration,
     /// A teacher's probabilities as a part of the target.
     Teacher,
@@ -96,7 +97,7 @@ impl fmt::Display for Ability {
     }
 }
 
-/// What of the settings a loss depends on.
+/// The settings that a loss depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct LossOptions {
     /// Share of a label that is spread over all classes, 0 to 1.
@@ -110,25 +111,25 @@ pub struct LossOptions {
 /// The targets of a batch, on their way to the device.
 #[derive(Debug, Clone, Copy)]
 pub struct Targets<'a> {
-    /// One a row.
+    /// One target a row.
     pub rows: &'a [Target],
-    /// Where images are mixed: for each row the row that has a share in it, and the share of its own target.
+    /// Where images are mixed: for each row the row mixed into it, and the weight of its own target.
     pub mix: Option<(&'a [usize], f32)>,
     /// The weight of each class in the loss.
     pub class_weights: &'a [f32],
 }
 
-/// What [`Task::collate`] makes of them.
+/// The result of [`Task::collate`].
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Collated {
     /// Bytes by the names of [`Task::inputs`], row after row.
     pub inputs: Vec<(&'static str, Vec<u8>)>,
-    /// How much each row counts beside the others.
+    /// The weight of each row in the loss.
     pub weights: Vec<f32>,
 }
 
 impl Collated {
-    /// Of targets that are numbers, as `targets`; all rows count alike.
+    /// Collates numeric targets as `targets`; all rows have the same weight.
     pub fn numbers(rows: &[Target]) -> Self {
         let numbers: Vec<f32> = rows.iter().flat_map(Target::numbers).copied().collect();
         Collated {
@@ -138,19 +139,19 @@ impl Collated {
     }
 }
 
-/// A network's outputs on examples, and what is known of these.
+/// A network's outputs on examples, and the targets of these examples.
 #[derive(Debug, Clone, Copy)]
 pub struct Raw<'a> {
-    /// As the last layer gives them: `[rows, outputs]`.
+    /// Outputs of the last layer: `[rows, outputs]`.
     pub outputs: &'a [f32],
-    /// One a row.
+    /// One target a row.
     pub targets: &'a [Target],
     /// Names of the classes or values.
     pub classes: &'a [String],
 }
 
 impl<'a> Raw<'a> {
-    /// The classes of rows that have a single one each.
+    /// The classes of rows that have a single class each.
     ///
     /// # Errors
     /// [`Error::Data`] where a row has another form of target.
@@ -171,35 +172,36 @@ pub(crate) fn class_of(target: &Target) -> Result<u32> {
     })
 }
 
-/// A task; see the [module's](self) text.
+/// A task; see the [module documentation](self).
 ///
-/// The loss is a mean over the batch with weights: what is recorded is `sum over rows of weight * loss of the row`, with
-/// weights that add up to 1 over the whole update, so that batches of unequal size and accumulated ones come to the same.
+/// The loss is a weighted mean over the batch. The recorded value is `sum over rows of weight * loss of the row`,
+/// with weights that add up to 1 over the whole update. So batches of unequal size and accumulated batches give the
+/// same result.
 pub trait Task: fmt::Debug + Send + Sync {
     /// Its name in checkpoints, settings and options: `single-label`.
     fn name(&self) -> &'static str;
 
-    /// What it tells, in a line: "each image shows one class".
+    /// Describes the task in a line: "each image shows one class".
     fn about(&self) -> &'static str;
 
-    /// The form of target that it reads.
+    /// The form of its targets.
     fn targets(&self) -> TargetKind;
 
-    /// Outputs of the last layer for so many classes.
+    /// Number of outputs of the last layer for so many classes.
     fn outputs(&self, classes: usize) -> usize {
         classes
     }
 
-    /// Whether it can do this.
+    /// Whether the task has this ability.
     fn can(&self, ability: Ability) -> bool;
 
-    /// Outputs that a new head begins with, `[outputs]`: its bias. None for PyTorch's initial weights.
+    /// The initial bias of a new head, `[outputs]`. None for PyTorch's initial weights.
     fn initial_outputs(&self, set: &Dataset) -> Option<Vec<f32>> {
         let _ = set;
         None
     }
 
-    /// Inputs of a training step beside the images and the weights of the rows.
+    /// Inputs of a training step besides the images and the weights of the rows.
     fn inputs(&self, options: LossOptions, batch: usize, outputs: usize) -> Vec<(&'static str, Type)>;
 
     /// Records the loss `[1]` of the outputs `[batch, outputs]`; `inputs` are those of [`Task::inputs`], `weights` are
@@ -216,8 +218,8 @@ pub trait Task: fmt::Debug + Send + Sync {
         options: LossOptions,
     ) -> Result<ValueId>;
 
-    /// Records the sum `[1]` over the rows of what [`Task::training_metric`] is made of: a row counts where its weight is
-    /// not 0.
+    /// Records the sum `[1]` over the rows that [`Task::training_metric`] uses: a row counts where its weight is not
+    /// 0.
     ///
     /// # Errors
     /// As for [`Task::loss`].
@@ -236,22 +238,22 @@ pub trait Task: fmt::Debug + Send + Sync {
     /// [`Error::Data`] where a target has another form.
     fn collate(&self, targets: Targets<'_>, options: LossOptions) -> Result<Collated>;
 
-    /// The metric on training examples from the mean of [`Task::hits`] over the rows.
+    /// The metric on training examples, from the mean of [`Task::hits`] over the rows.
     fn training_metric(&self, hits: f64, set: &Dataset) -> f64 {
         let _ = set;
         hits
     }
 
-    /// Names of the metric that is shown for each epoch.
+    /// Names of the metric that is printed for each epoch.
     fn metric(&self) -> MetricNames;
 
-    /// Whether, of the few epochs of a fine-tuning, the one with the best metric is kept, and the one with the least loss
-    /// where metrics are equal; else it is the loss alone that counts.
+    /// Whether fine-tuning, which has few epochs, chooses the epoch with the best metric, and among equal metrics the
+    /// lowest loss; else the loss alone decides.
     fn metric_first(&self) -> bool {
         false
     }
 
-    /// What an epoch's weights are worth.
+    /// Metrics of an epoch's weights.
     ///
     /// # Errors
     /// [`Error::Data`], [`Error::Shape`] where outputs and targets do not fit together.
@@ -263,7 +265,7 @@ pub trait Task: fmt::Debug + Send + Sync {
     /// As for [`Task::score`].
     fn measure(&self, raw: Raw<'_>, temperature: Option<f64>) -> Result<Box<dyn Metrics>>;
 
-    /// What the outputs of one example say: a number for each class or value.
+    /// The prediction from the outputs of one example: a number for each class or value.
     fn predict(&self, outputs: &[f32], temperature: Option<f64>) -> Vec<f32>;
 
     /// Whether predictions are probabilities, of which the largest are of interest; else all are shown, as numbers.
@@ -271,19 +273,20 @@ pub trait Task: fmt::Debug + Send + Sync {
         true
     }
 
-    /// What is wrong with the outputs of one example, if anything is, at the network's temperature where it has one.
+    /// The mistake in the prediction of one example, if there is any, at the network's temperature where it has one.
     fn mistake(&self, outputs: &[f32], target: &Target, temperature: Option<f64>) -> Option<Mistake>;
 
     /// The target that the outputs of one example predict.
     fn predicted(&self, outputs: &[f32]) -> Target;
 
-    /// What a model card says of it.
+    /// The texts of a model card.
     fn card(&self, classes: &[String]) -> Card;
 
     /// Names of the classes or values in a sentence: "3 classes".
     fn count_text(&self, classes: usize) -> String;
 
-    /// Python that turns `net(image)[0]`, divided by a temperature where there is one, into what [`Task::predict`] gives.
+    /// Python that turns `net(image)[0]`, divided by a temperature where there is one, into the result of
+    /// [`Task::predict`].
     fn python(&self, temperature: Option<f64>) -> String;
 }
 
@@ -300,7 +303,8 @@ impl Serialize for dyn Task {
     }
 }
 
-/// Adds a task of your own: networks whose checkpoints name it are trained, measured and reported as all others.
+/// Adds a task of the host program: networks whose checkpoints name it are trained, evaluated and reported like all
+/// others.
 ///
 /// # Errors
 /// [`Error::Usage`] where another task has its name.
@@ -316,7 +320,7 @@ pub fn register(task: TaskRef) -> Result<()> {
     Ok(())
 }
 
-/// All tasks, those that were registered last.
+/// All tasks, registered ones last.
 pub fn all() -> Vec<TaskRef> {
     let own = OWN.read().unwrap_or_else(PoisonError::into_inner);
     TASKS.iter().chain(own.iter()).copied().collect()
@@ -327,7 +331,7 @@ pub fn all() -> Vec<TaskRef> {
 /// # Errors
 /// [`Error::Usage`] for a name that no task has.
 pub fn find(name: &str) -> Result<TaskRef> {
-    // Checkpoints of versions before tasks had names of their own say nothing.
+    // Checkpoints of versions before tasks had names have no task.
     if matches!(name, "" | OLD) {
         return Ok(TASKS[0]);
     }
@@ -344,7 +348,7 @@ pub fn find(name: &str) -> Result<TaskRef> {
     })
 }
 
-/// The task that data with targets of this form is trained for where none is asked for.
+/// The task for data with targets of this form, where none is named.
 pub fn for_targets(kind: TargetKind) -> TaskRef {
     TASKS.iter().copied().find(|task| task.targets() == kind).unwrap_or(TASKS[0])
 }

@@ -1,21 +1,21 @@
-//! Shares, ranks and losses that several tasks are measured by, from outputs and targets alone.
+//! Shares, ranks and losses that several tasks use as metrics, from outputs and targets alone.
 
 use serde::Serialize;
 
 use crate::{Error, Result};
 
-/// Precision, recall and their harmonic mean, 0 to 1. A share of nothing is 0.
+/// Precision, recall and their harmonic mean, 0 to 1. A share of an empty set is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Scores {
-    /// Of those predicted as the class, the share that is of it.
+    /// Share of the images predicted as the class that have the class.
     pub precision: f64,
-    /// Of those of the class, the share predicted as it.
+    /// Share of the images of the class that are predicted as it.
     pub recall: f64,
     /// Their harmonic mean.
     pub f1: f64,
 }
 
-/// What a network is worth on one class.
+/// Metrics of one class.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct ClassScores {
     /// Precision, recall, F1.
@@ -36,8 +36,8 @@ pub fn interval(right: usize, count: usize) -> (f64, f64) {
     ((centre - half).max(0.0), (centre + half).min(1.0))
 }
 
-/// How many classes are more likely than `label`; of equal logits the first counts as larger, and what is no number
-/// as the largest. None where the label's own logit is no number.
+/// Number of classes that are more likely than `label`. Of equal logits the first counts as larger; NaN counts as the
+/// largest. None where the label's own logit is NaN.
 fn rank(row: &[f32], label: usize) -> Option<usize> {
     let own = row[label];
     let above = |&(c, &x): &(usize, &f32)| c != label && (x > own || (x == own && c < label) || x.is_nan());
@@ -52,7 +52,7 @@ pub(crate) fn predicted(row: &[f32], label: usize) -> usize {
     }
 }
 
-/// Where the largest number stands, the first of equal ones.
+/// The index of the largest number, the first of equal ones.
 pub(crate) fn largest(row: &[f32]) -> usize {
     (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a))).unwrap_or(0)
 }
@@ -94,13 +94,14 @@ impl Tally {
     }
 }
 
-/// `part` of `whole`, 0 of nothing.
+/// `part` of `whole`, 0 where `whole` is 0.
 pub(crate) fn share(part: usize, whole: usize) -> f64 {
     part as f64 / whole.max(1) as f64
 }
 
 impl Scores {
-    /// From the counts of those rightly called so, of all called so, and of all that are so.
+    /// From the counts of correct predictions of the class, of all predictions of the class, and of all images of the
+    /// class.
     pub(crate) fn new(right: usize, predicted: usize, support: usize) -> Self {
         let f1 = share(2 * right, predicted + support);
         Scores { precision: share(right, predicted), recall: share(right, support), f1 }
@@ -125,7 +126,7 @@ impl ClassScores {
         ClassScores { scores: Scores::new(right, predicted, support), support, predicted }
     }
 
-    /// The mean over those that occur.
+    /// The mean over the classes that occur.
     pub(crate) fn macro_average<'a>(all: impl Iterator<Item = &'a ClassScores>) -> Scores {
         Scores::mean(all.filter(|c| c.support + c.predicted > 0).map(|c| (c.scores, 1.0)))
     }
@@ -168,11 +169,11 @@ pub(crate) fn binary_cross_entropy(x: f64, t: f64) -> f64 {
     x.max(0.0) - x * t + (-x.abs()).exp().ln_1p()
 }
 
-/// What the columns of [`ClassScores`] mean.
+/// Explains the columns of [`ClassScores`].
 pub(crate) const PRECISION_AND_RECALL: &str = "Precision: of the images predicted as the class, the share that is of it. \
      Recall: of the images of the class, the share that is predicted as it. F1: their harmonic mean.";
 
-/// Cells of a row of means under the heads of a table that begins with the number of images.
+/// Cells of a row of means below the headings of a table that begins with the number of images.
 pub(crate) fn mean_cells(s: &Scores) -> Vec<String> {
     std::iter::once(String::new()).chain([s.precision, s.recall, s.f1].map(crate::text::percent)).collect()
 }
@@ -188,7 +189,7 @@ pub(crate) mod tests {
         1, 5, 0, 4, 5, 1, 1, 5, 3, 2, 5, 5, 0, 5, 0, 0, 5, 1, 2, 5, 3, 2, 5, 5, 2, 5,
     ];
 
-    /// `[rows, columns]` of waves, as the script had them that scikit-learn's figures are from.
+    /// `[rows, columns]` of waves, the same as in the script that computed scikit-learn's figures.
     pub(crate) fn waves(rows: usize, columns: usize) -> Vec<f32> {
         let wave = |i: f64, c: f64| (3.0 * (1.7 * i + 2.3 * c + 0.5 * i * c).sin()) as f32;
         (0..rows * columns).map(|at| wave((at / columns) as f64, (at % columns) as f64)).collect()
@@ -252,7 +253,7 @@ pub(crate) mod tests {
         assert_eq!(counts, [0, 0, 1, 2, 4, 11, 10, 16, 10, 2, 3, 1, 0, 0, 0]);
         all_near([bins[5].confidence, bins[5].accuracy], &[0.3743148091405876, 8.0 / 11.0]);
 
-        // A class that nobody has and nobody is taken for is in no mean.
+        // A class without images and without predictions is in no mean.
         let wider: Vec<f32> = waves(60, 7).chunks_exact(7).flat_map(|row| [row, &[-80.0]].concat()).collect();
         let wider = SingleLabel::new(&wider, &LABELS, 8)?;
         assert_eq!(wider.classes.len(), 8);

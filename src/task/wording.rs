@@ -1,20 +1,20 @@
-//! What tasks say of themselves in tables, reports and model cards.
+//! Texts of the tasks for tables, reports and model cards.
 
 use super::scores::interval;
 use crate::text::{grouped, percent};
 
-/// How a metric is shown.
+/// The unit of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
-    /// The share of the examples that are correct, per cent: it has an interval.
+    /// A share of the examples, per cent: it has an interval.
     Proportion,
     /// Another number from 0 to 1, per cent.
     Share,
-    /// As it is.
+    /// A plain number.
     Number,
 }
 
-/// Names of the metric that is shown for each epoch.
+/// Names of the metric that is printed for each epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MetricNames {
     /// On training examples.
@@ -49,7 +49,7 @@ impl MetricNames {
         format!("{} {}", self.val, self.value(value))
     }
 
-    /// A value on so many examples, with its 95% interval where that can be told.
+    /// A value on so many examples, with its 95% interval where it has one.
     pub fn with_interval(&self, value: f64, examples: usize) -> String {
         let text = format!("{} of {} images", self.value(value), grouped(examples));
         if self.unit != Unit::Proportion {
@@ -59,30 +59,30 @@ impl MetricNames {
         format!("{text} (95% interval {} to {})", percent(low), percent(high))
     }
 
-    /// Both names, once where they are the same.
+    /// Both names, one where they are the same.
     pub fn title(&self) -> String {
         if self.train == self.val { self.val.into() } else { format!("{}, {}", self.train, self.val) }
     }
 }
 
-/// An example that the network is wrong about.
+/// A wrong prediction.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mistake {
     /// Its loss, by which mistakes are ordered.
     pub loss: f64,
-    /// The class and the one that is predicted, where there is one of each.
+    /// The class and the predicted class, where there are classes.
     pub classes: Option<(usize, usize)>,
 }
 
-/// What a model card says of a task.
+/// The texts of a task on a model card.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Card {
-    /// What the network tells, after "This network": "tells which of 3 classes an image shows".
+    /// What the network predicts, after "This network": "tells which of 3 classes an image shows".
     pub what: String,
     /// The hub's name for it, where it has one: `image-classification`.
     pub pipeline: Option<&'static str>,
     /// Heading of the list of classes or values.
     pub outputs: &'static str,
-    /// What to beware of.
+    /// The limitations of the network.
     pub limits: Vec<&'static str>,
 }

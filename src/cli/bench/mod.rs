@@ -1,4 +1,4 @@
-//! `defrost bench`: what a device can do, and what of it the kernels reach.
+//! `defrost bench`: the limits of a device, and how close the kernels come to them.
 
 mod ops;
 mod roofline;
@@ -46,16 +46,16 @@ pub(super) struct Bench {
     /// Networks [default: resnet18 and mobilenet_v2]
     #[arg(value_name = "MODEL")]
     models: Vec<String>,
-    /// Pictures a step
+    /// Images a step
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive)]
     batch: usize,
-    /// Side of the pictures in pixels [default: the model's own]
+    /// Side of the images in pixels [default: the model's own]
     #[arg(long, value_name = "PIXELS", value_parser = positive)]
     size: Option<usize>,
-    /// Single ops in place of networks, each kernel of them on layers of networks and the tests' cases
+    /// Single ops instead of networks: every kernel of them, on layers of networks and on the test cases
     #[arg(long, value_name = "OP", num_args = 1.., conflicts_with_all = ["models", "size", "freeze_through", "roofline", "trace"])]
     ops: Vec<String>,
-    /// A training step more, with everything up to this layer frozen
+    /// Also measure a training step with everything up to this layer frozen
     #[arg(long, value_name = "LAYER")]
     freeze_through: Option<String>,
     /// Steps of each kind
@@ -72,10 +72,10 @@ pub(super) struct Bench {
     trace: Option<PathBuf>,
 }
 
-/// What runs of every network where nothing else is asked for.
+/// The networks that run where none is named.
 const DEFAULT: [&str; 2] = ["resnet18", "mobilenet_v2"];
 
-/// One network with what was measured of it.
+/// One network and its measurements.
 struct Report {
     model: &'static str,
     side: usize,
@@ -83,7 +83,7 @@ struct Report {
 }
 
 impl Report {
-    /// The step in which everything learns: it has every kind of kernel.
+    /// The step in which all layers are trained: it has every kind of kernel.
     fn whole(&self) -> Option<&Measured> {
         self.parts.iter().find(|m| m.part == Part::All)
     }
@@ -173,7 +173,7 @@ impl Bench {
     }
 }
 
-/// What a checkpoint costs.
+/// Prints the cost of a checkpoint.
 fn show_checkpoint(out: &Output, model: &str, saved: &Checkpoint) {
     if out.json {
         let fields = json!({
@@ -196,7 +196,7 @@ fn show_checkpoint(out: &Output, model: &str, saved: &Checkpoint) {
     ));
 }
 
-/// What the figures belong to.
+/// Prints the device and the limits that the figures belong to.
 fn introduce(out: &Output, device: &Device, limits: &Limits) {
     let threads = rayon::current_num_threads();
     let half = limits.flops_f16;

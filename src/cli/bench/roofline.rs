@@ -1,5 +1,5 @@
-//! A roofline as SVG: each kernel's rate over its arithmetic intensity, under what memory and arithmetic allow
-//! (Williams, Waterman, Patterson 2009).
+//! A roofline as SVG: the rate of each kernel over its arithmetic intensity, below the limits of memory and
+//! arithmetic (Williams, Waterman, Patterson 2009).
 
 use std::fmt::Write;
 use std::path::Path;
@@ -49,7 +49,7 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// The picture of all kernels of all networks.
+/// Draws all kernels of all networks.
 pub(super) fn write(path: &Path, device: &str, limits: &Limits, reports: &[Report]) -> Result<()> {
     std::fs::write(path, draw(device, limits, reports)).map_err(|e| Error::io(path, "write", e))
 }
@@ -114,7 +114,7 @@ fn draw(device: &str, limits: &Limits, reports: &[Report]) -> String {
     ));
     add(format!("<text x=\"{}\" y=\"28\" font-size=\"16\">{}</text>", MARGIN[0], escape(device)));
     let limit = "stroke=\"black\" stroke-width=\"1.5\"";
-    // The slope begins where it comes into the picture.
+    // The slope begins where it enters the drawing.
     let start = x.from.max(y.from / bandwidth);
     add(line([x.at(start), y.at(start * bandwidth)], [x.at(ridge), y.at(peak)], limit));
     add(line([x.at(ridge), y.at(peak)], [x.pixels[1], y.at(peak)], limit));

@@ -11,7 +11,7 @@ use crate::{Error, Result};
 pub(super) fn write(path: &Path, reports: &[Report]) -> Result<()> {
     let mut events = Vec::new();
     let parts = reports.iter().flat_map(|report| report.parts.iter().map(move |part| (report, part)));
-    // Where kernels cannot be timed there is no line to draw.
+    // Without timestamps of kernels there is no line to draw.
     for (number, (report, measured)) in parts.filter(|(_, m)| !m.rows.is_empty()).enumerate() {
         let name = |kind: &str, thread: usize, name: String| json!({ "ph": "M", "pid": number, "tid": thread, "name": kind, "args": { "name": name } });
         events.push(name("process_name", 0, format!("{}, {}", report.model, measured.part.describe())));

@@ -1,4 +1,4 @@
-//! A network layer by layer: what it computes, what it holds, what of it learns.
+//! A network layer by layer: ops, kernels, shapes, parameters, and which of them are trainable.
 
 use serde_json::{Value, json};
 
@@ -12,13 +12,13 @@ use crate::tape::{Phase, Tape};
 /// Whether a layer's parameters change while training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Learns {
-    /// It has none.
+    /// It has no parameters.
     Nothing,
-    /// None of them.
+    /// None of them change.
     Frozen,
-    /// Some of them.
+    /// Some of them change.
     Partly,
-    /// All of them.
+    /// All of them change.
     All,
     /// Scale and shift of a batch norm whose running statistics stay.
     FrozenStats,
@@ -44,17 +44,17 @@ pub(super) struct Layer {
     ops: Vec<String>,
     /// Kernels of these steps.
     kernels: Vec<&'static str>,
-    /// Of one picture.
+    /// Output shape for one image.
     output: Vec<usize>,
     parameters: usize,
-    /// Of one picture.
+    /// Multiply-adds for one image.
     pub(super) mult_adds: f64,
     learns: Learns,
 }
 
 /// The network's layers in the order of the forward pass, with the steps that `plan` has for them.
 pub(super) fn layers(net: &Network, plan: &Plan) -> Result<Vec<Layer>> {
-    // On a tape that nothing was fused on, every layer still has its own nodes.
+    // Nothing is fused on this tape, so every layer still has its own nodes.
     let mut tape = Tape::new();
     net.record(&mut tape, Recording::new(Mode::Eval, 1))?;
     let mut layers: Vec<Layer> = Vec::new();
@@ -126,7 +126,7 @@ impl Layer {
     }
 
     fn row(&self) -> Vec<String> {
-        // The last step gives the layer's output; what a neighbour does for it needs no step of its own.
+        // The last step gives the layer's output; work that is fused into a neighbour has no step of its own.
         let op = match &self.ops[..] {
             [] => "(fused)".into(),
             [only] => only.clone(),

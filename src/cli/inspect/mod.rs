@@ -1,4 +1,4 @@
-//! `defrost inspect`: a network's layers, what of it learns, and what memory a training step needs.
+//! `defrost inspect`: a network's layers, its trainable parameters, and the memory of a training step.
 
 mod layers;
 
@@ -28,11 +28,11 @@ Examples:
 Neither weights nor a GPU are needed: without --device, kernels and memory are those of a device with
 WebGPU's default limits. Multiply-adds are those of one picture.";
 
-/// Show a network: layers, kernels, shapes, parameters, what learns, memory
+/// Show a network: layers, kernels, shapes, parameters, what is trainable, memory
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Inspect {
-    /// A model's name, a run folder, or a checkpoint of Defrost's
+    /// A model's name, a run folder, or a checkpoint written by Defrost
     #[arg(value_name = "NAME|RUN|FILE")]
     source: PathBuf,
     /// Weights for a model's name: width, classes and input size follow them
@@ -41,10 +41,10 @@ pub(super) struct Inspect {
     /// Show it with a head for this many classes
     #[arg(long, value_name = "N", value_parser = positive)]
     classes: Option<usize>,
-    /// Pictures a step [default: 32, or as many as fit]
+    /// Images a step [default: 32, or as many as fit]
     #[arg(long, value_name = "N", value_parser = positive)]
     batch: Option<usize>,
-    /// Side of the pictures in pixels [default: the model's own]
+    /// Side of the images in pixels [default: the model's own]
     #[arg(long, value_name = "PIXELS", value_parser = positive)]
     size: Option<usize>,
     /// Print every step of the plan
@@ -136,7 +136,7 @@ impl Inspect {
         Ok(())
     }
 
-    /// The network to show, whose numbers need not be known.
+    /// The network to show; its weights may be arbitrary.
     fn network(&self, session: &Session) -> Result<Network> {
         let mut net = if is_model(&self.source) {
             let name = self.source.to_string_lossy();
@@ -166,8 +166,8 @@ impl Inspect {
         Ok(net)
     }
 
-    /// The plan of a training step, or of a prediction where nothing learns; without --batch, for the
-    /// largest batch up to the usual one that fits.
+    /// The plan of a training step, or of a prediction where nothing is trainable. Without --batch, for the largest
+    /// batch up to the usual one that fits.
     fn compile(
         &self,
         net: &Network,

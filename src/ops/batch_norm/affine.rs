@@ -1,4 +1,4 @@
-//! A frozen batch norm as scale and shift of each channel: folding it, applying it, its gradient.
+//! A frozen batch norm as scale and shift of each channel: folding, application, gradient.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -10,17 +10,17 @@ use crate::ops::{Activation, Epilogue, elem, groups, lanes, mismatch, require};
 use crate::shader;
 use crate::tape::{Cost, CpuCall, GradRule, Io, Launch, Op, Operand, Real, Tape, Type, ValueId, Variant};
 
-/// Folds a batch norm over constants: weight, bias, running_mean, running_var -> affine `[2, channels]`,
-/// scale = weight / sqrt(var + eps), then shift = bias - mean * scale. It has no gradient: layers whose
-/// scale and shift learn keep their [`super::BatchNorm`].
+/// Folds a batch norm over constants: weight, bias, running_mean, running_var -> affine `[2, channels]`, scale =
+/// weight / sqrt(var + eps), then shift = bias - mean * scale. It has no gradient: layers with trainable scale and
+/// shift keep their [`super::BatchNorm`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BatchNormFold {
     /// Added to the variance.
     pub eps: f32,
 }
 
-/// `y = x * scale + shift` of each channel, then the epilogue.
-/// Inputs: x, affine `[2, channels]`, and the residual where the epilogue has one.
+/// `y = x * scale + shift` of each channel, then the epilogue. Inputs: x, affine `[2, channels]`, and the residual
+/// where the epilogue has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Affine {
     /// Residual and activation; its bias and affine are never set.
@@ -164,7 +164,7 @@ impl Op for Affine {
         infer(inputs)
     }
 
-    /// For x only: scale and shift are folded from constants.
+    /// Gradient for x only: scale and shift are folded from constants.
     fn grad(
         &self,
         tape: &mut Tape,

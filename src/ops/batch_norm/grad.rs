@@ -11,10 +11,10 @@ use crate::ops::{Activation, Epilogue, elem, lanes, require, word};
 use crate::shader;
 use crate::tape::{Cost, CpuCall, Io, Launch, Op, Operand, Real, Type, Variant};
 
-/// Inputs x, grad_y, mean, var, weight, bias -> grad_weight = sum(g * x^), grad_bias = sum(g) over rows, and
-/// for [`GradX`] both as means, `[2, channels]`: grad_bias / rows, grad_weight / sqrt(var + eps) / rows.
-/// Here x^ = (x - mean) / sqrt(var + eps), and g = grad_y * activation'(v), where v is what the norm gave the
-/// activation behind it: it is found again from x, which is cheaper than to keep and read it.
+/// Inputs x, grad_y, mean, var, weight, bias -> grad_weight = sum(g * x^), grad_bias = sum(g) over rows, and for
+/// [`GradX`] both as means, `[2, channels]`: grad_bias / rows, grad_weight / sqrt(var + eps) / rows. Here x^ = (x -
+/// mean) / sqrt(var + eps), and g = grad_y * activation'(v), where v is the norm's output and the input of the
+/// activation after it. v is recomputed from x, which is cheaper than to save and read it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct GradReduce {
     pub(super) eps: f32,

@@ -1,5 +1,5 @@
-//! Batch norm over the last dimension: statistics, normalisation, its gradients, the running update,
-//! and the affine that it folds into where it is frozen. "Rows" are all dimensions but the last.
+//! Batch norm over the last dimension: statistics, normalisation, its gradients, the running update, and the affine
+//! form of a frozen norm. "Rows" are all dimensions except the last.
 
 mod affine;
 mod grad;
@@ -19,7 +19,7 @@ use crate::Result;
 use crate::gpu::Caps;
 use crate::tape::{DType, Io, Operand, Type};
 
-/// Rows that one thread of the elementwise kernels takes: it loads a channel's numbers once for all.
+/// Rows of one thread of the elementwise kernels: the thread loads a channel's numbers once for all its rows.
 const ROWS: usize = 4;
 
 /// Type of an activation with channels: floats, rank at least 2. Returns its channels.
@@ -41,21 +41,21 @@ fn arity(inputs: &[&Type], count: usize) -> Result<()> {
     require(inputs.len() == count, || format!("expected {count} operands, found {}", inputs.len()))
 }
 
-/// Output `i`, or nothing where nobody reads it, and whether it is stored.
+/// Output `i`, or an unused binding where it is not read, and whether it is stored.
 fn stored(io: &Io<'_>, i: usize) -> (Operand, u32) {
     if io.outputs[i].used { (Operand::Output(i, 0), 1) } else { (Operand::Unused, 0) }
 }
 
-/// How rows are cut for a two-pass reduction, and how the second pass merges.
+/// The partition of rows for a two-pass reduction, and the form of the second pass.
 #[derive(Clone, Copy)]
 struct Reduction {
     lanes: usize,
     rows: usize,
-    /// Of `lanes` channels each.
+    /// Number of groups of `lanes` channels.
     groups: usize,
     chunks: usize,
     chunk_rows: usize,
-    /// One workgroup merges a channel group, not one thread.
+    /// Whether one workgroup merges a channel group, instead of one thread.
     tree: bool,
 }
 
@@ -66,8 +66,8 @@ impl Reduction {
         let mut all = Vec::new();
         for &lanes in lanes(&[channels]) {
             let groups = channels / lanes;
-            // Enough threads to fill the device, chunks of 16 rows or more, and few enough partials
-            // that the second pass stays small.
+            // Enough threads to fill the device, chunks of 16 rows or more, and few enough partials that the second
+            // pass stays small.
             let threads = if caps.software { 1 << 10 } else { 1 << 16 };
             let wanted = (threads / groups).clamp(1, 1024).min(rows.div_ceil(16));
             let chunk_rows = rows.div_ceil(wanted);

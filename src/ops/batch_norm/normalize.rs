@@ -1,4 +1,4 @@
-//! The normalisation itself, and the rule of its gradient.
+//! The normalisation, and its gradient rule.
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ use crate::tape::{
     Cost, CpuCall, GradRule, Io, Launch, Node, Op, Operand, Real, Tape, Type, ValueId, Variant,
 };
 
-/// `y = (x - mean) / sqrt(var + eps) * weight + bias`, then the epilogue.
-/// Inputs: x, mean, var, weight, bias, and the residual where the epilogue has one.
+/// `y = (x - mean) / sqrt(var + eps) * weight + bias`, then the epilogue. Inputs: x, mean, var, weight, bias, and the
+/// residual where the epilogue has one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BatchNorm {
     /// Added to the variance.
     pub eps: f32,
-    /// Where mean and variance come from.
+    /// The source of mean and variance.
     pub statistics: Statistics,
     /// Residual and activation; its bias and affine are never set.
     pub epilogue: Epilogue,
@@ -67,12 +67,12 @@ impl Op for BatchNorm {
         Ok(vec![inputs[0].clone()])
     }
 
-    /// Over batch statistics, mean and var are functions of x, and the closed form of grad_x contains
-    /// the path through them:
+    /// Over batch statistics, mean and var are functions of x, and the closed form of grad_x contains the path
+    /// through them:
     ///   grad_x = weight / sqrt(var + eps) * (grad_y - (grad_bias + x^ * grad_weight) / rows)
-    /// So the rule gives no gradient for mean and var, and `BatchStats` has none. Over running
-    /// statistics they are constants: grad_x = weight / sqrt(var + eps) * grad_y. Behind an activation
-    /// grad_y is first multiplied by its derivative.
+    /// So the rule gives no gradient for mean and var, and `BatchStats` has none. Over running statistics they are
+    /// constants: grad_x = weight / sqrt(var + eps) * grad_y. With an activation after the norm, grad_y is first
+    /// multiplied by its derivative.
     fn grad(
         &self,
         tape: &mut Tape,
@@ -82,7 +82,7 @@ impl Op for BatchNorm {
         needs: &[bool],
     ) -> Result<GradRule> {
         let Some(grad_y) = upstream[0] else { return Ok(vec![None; inputs.len()]) };
-        // A residual is one operand more, and has no gradient here.
+        // A residual would be one more operand; it has no gradient here.
         let &[x, mean, var, weight, bias] = inputs else { return Ok(Vec::new()) };
         let batch = self.statistics == Statistics::Batch;
         if !batch && (needs[1] || needs[2]) {

@@ -1,13 +1,13 @@
-//! The loops behind batch norm on the CPU. A table of one number a channel is repeated until it has
-//! `LANES` entries or more, and rows are taken as many at a time, so that the inner loop is long enough for
-//! vector instructions however few channels there are.
+//! The CPU loops of batch norm. A table of one number a channel is repeated until it has `LANES` entries or more, and
+//! as many rows are processed at a time, so that the inner loop is long enough for vector instructions even with few
+//! channels.
 
 use std::ops::Range;
 
 use crate::ops::cpu::{PIECE, pieces};
 use crate::tape::Real;
 
-/// Entries that a repeated table has at least.
+/// Least number of entries of a repeated table.
 const LANES: usize = 128;
 
 /// A table of one number a channel, repeated.
@@ -49,15 +49,15 @@ pub(super) fn scaled<T: Real>(y: &mut [T], x: &[T], scale: &[T]) {
     );
 }
 
-/// Elements of a block: rows that the sums below are taken over in T, before f64 joins them. A lane adds at
-/// most 256 numbers, so rounding stays small, and a second pass over the block finds it in cache.
+/// Elements of a block: the sums below add rows of a block in T, then f64 adds the blocks. A lane adds at most 256
+/// numbers, so rounding errors stay small, and a second pass over the block finds it in cache.
 fn block(channels: usize) -> usize {
     let width = width(channels);
     (PIECE / width).clamp(32, 256) * width
 }
 
-/// Two numbers a channel of every block: `f(elements, first, second)` finds those of one. The blocks
-/// are cut by shape alone, and run on all threads. Write `#[inline(always)]` before the closure.
+/// Two numbers a channel for every block: `f(elements, first, second)` computes those of one block. Blocks depend on
+/// the shape alone, and run on all threads. Write `#[inline(always)]` before the closure.
 pub(super) fn blocks(
     elements: usize,
     channels: usize,
@@ -86,8 +86,8 @@ pub(super) fn add_lanes<T: Real>(sums: &mut [f64], lanes: &[T]) {
     }
 }
 
-/// Mean and sum of squared deviations of each channel over the rows of one block, in two passes. The
-/// first row is taken off before anything is added: a mean far from zero costs no digits.
+/// Mean and sum of squared deviations of each channel over the rows of one block, in two passes. The first row is
+/// subtracted before the sums: a mean far from zero costs no digits.
 #[inline(always)]
 pub(super) fn moments<T: Real>(x: &[T], mean: &mut [f64], squares: &mut [f64]) {
     let channels = mean.len();

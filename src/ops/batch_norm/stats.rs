@@ -14,15 +14,15 @@ use crate::tape::{Cost, CpuCall, GradRule, Io, Launch, Op, Operand, Real, Tape, 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BatchStats;
 
-/// Moves the running statistics: `running = (1 - momentum) running + momentum batch`, the batch's
-/// variance made unbiased by rows / (rows - 1), as PyTorch does. A single row has no unbiased
-/// variance: it is taken as it is, and the trainer refuses such batches.
-/// Inputs: running_mean and running_var, changed in place, then mean and var of the batch.
+/// Updates the running statistics: `running = (1 - momentum) running + momentum batch`, the batch's variance made
+/// unbiased by rows / (rows - 1), as in PyTorch. A single row has no unbiased variance: its variance stays as it is,
+/// and the trainer refuses such batches. Inputs: running_mean and running_var, changed in place, then mean and var of
+/// the batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RunningUpdate {
-    /// Share of the new batch.
+    /// Weight of the new batch.
     pub momentum: f32,
-    /// Rows that the statistics were taken over.
+    /// Rows of the batch.
     pub rows: usize,
 }
 
@@ -85,7 +85,7 @@ impl Op for BatchStats {
         Ok(vec![ty.clone(), ty])
     }
 
-    /// None: the gradient of [`super::BatchNorm`] over batch statistics contains this path.
+    /// No gradient: the gradient of [`super::BatchNorm`] over batch statistics contains this path.
     fn grad(
         &self,
         _tape: &mut Tape,

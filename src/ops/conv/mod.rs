@@ -30,7 +30,7 @@ use crate::tape::{
 pub struct Conv {
     /// Geometry.
     pub window: Window,
-    /// Channels fall into this many groups that do not see each other.
+    /// Number of groups of channels; groups are independent.
     pub groups: usize,
     /// Bias, folded norm, residual and activation.
     pub epilogue: Epilogue,
@@ -52,7 +52,7 @@ struct ConvGradWeight {
     weight: Shape,
 }
 
-/// Whether the tiled kernels serve this convolution, and with vec4 loads of the input.
+/// Whether the tiled kernels support this convolution, and whether with vec4 loads of the input.
 fn tiled(groups: usize, in_channels: usize, out_channels: usize) -> Option<bool> {
     (groups == 1 && out_channels.is_multiple_of(4)).then_some(in_channels.is_multiple_of(4))
 }
@@ -186,9 +186,9 @@ impl Op for Conv {
 }
 
 impl ConvGradInput {
-    /// A pixel of dx gathers the windows that cover it. With a stride, pixels of equal remainder (the
-    /// phases) see the same taps, and each phase is a product with stride 1:
-    /// `oh = (ih + top - tap_h dilation) / stride`, where that divides.
+    /// A pixel of dx sums over the windows that cover it. With a stride, pixels of equal remainder (a phase) see the
+    /// same taps, and each phase is a product with stride 1: `oh = (ih + top - tap_h dilation) / stride`, where that
+    /// divides.
     fn jobs<'a, T>(&self, w: &'a [T], y: &Shape) -> (Grid, Vec<(Job, Weights<'a, T>)>) {
         let (window, x) = (&self.window, &self.input);
         let (depth, width) = (x[3] / self.groups, y[3] / self.groups);
@@ -229,7 +229,7 @@ impl ConvGradInput {
     }
 
     /// The taps over the pixels of a phase, as `shaders/conv/block_grad_input.wgsl` counts them: along an axis, those
-    /// where `phase + padding - tap dilation` divides by the stride.
+    /// where `phase + padding - tap dilation` is divisible by the stride.
     fn taps_of(&self, [a, b]: [usize; 2]) -> [(&'static str, u32); 8] {
         let Window { kernel, stride, padding, dilation } = self.window;
         let along = |axis: usize, at: usize| {
@@ -281,7 +281,7 @@ impl Op for ConvGradInput {
         let mut all = Vec::new();
         if tiled(self.groups, x[3], y[3]) == Some(true) {
             let [sh, sw] = self.window.stride;
-            // Pixels of equal remainder, as far as there are any.
+            // The pixels of a phase, where there are any.
             let phases = (0..sh.min(x[1])).flat_map(|a| (0..sw.min(x[2])).map(move |b| [a, b]));
             let rows_of = |[a, b]: [usize; 2]| x[0] * (x[1] - a).div_ceil(sh) * (x[2] - b).div_ceil(sw);
             let depth = self.window.taps().count() * y[3] / (sh * sw);
@@ -420,7 +420,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new(conv(square(5, 1, 2), 1), &[&[1, 6, 5, 5], &[5, 5, 5, 7]]),
         Case::new(conv(square(3, 1, 1), 4), &[&[3, 4, 5, 8], &[3, 3, 2, 12]]),
         Case::new(conv(square(3, 2, 1), 3), &[&[1, 6, 5, 6], &[3, 3, 2, 3]]),
-        // Mostly padding: pixels are counted place by place.
+        // Mostly padding: pixels are ordered by position.
         Case::new(conv(square(3, 1, 1), 1), &[&[5, 3, 2, 8], &[3, 3, 8, 20]]),
         Case::new(conv(square(3, 2, 1), 1), &[&[9, 4, 3, 12], &[3, 3, 12, 8]]),
         Case::new(conv(square(3, 1, 1), 1), &[&[16, 7, 7, 8], &[3, 3, 8, 16]]),
@@ -431,8 +431,8 @@ pub(super) fn cases() -> Vec<Case> {
         .grads(&[]),
         // Enough channels and pixels for Winograd's form of the weight's gradient on the CPU.
         Case::new(conv(square(3, 1, 1), 1), &[&[3, 9, 11, 32], &[3, 3, 32, 36]]),
-        // Large enough for squares, of which the last ones are not full: with an epilogue, a stride, phases without a tap,
-        // taps of one parity, sums that end within a step.
+        // Large enough for workgroup tiles, with partial ones at the edges: with an epilogue, a stride, phases
+        // without a tap, taps of one parity, sums that end within a step.
         Case::new(
             Conv { epilogue: full, ..conv(square(3, 1, 1), 1) },
             &[&[1, 13, 11, 12], &[3, 3, 12, 36], &[36], &[2, 36], &[1, 13, 11, 36]],

@@ -1,4 +1,4 @@
-//! A window sliding over pictures, for convolutions of every kind.
+//! A window that slides over images, for convolutions of every kind.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -6,7 +6,7 @@ use crate::Result;
 use crate::ops::require;
 use crate::tape::Shape;
 
-/// Zeros around a picture, in pixels.
+/// Zeros around an image, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Padding {
     /// Above.
@@ -26,14 +26,14 @@ impl Padding {
     }
 }
 
-/// A window sliding over a picture; `[height, width]` each.
+/// A window that slides over an image; `[height, width]` each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Window {
     /// Taps.
     pub kernel: [usize; 2],
     /// Step between output pixels.
     pub stride: [usize; 2],
-    /// Zeros around the picture.
+    /// Zeros around the image.
     pub padding: Padding,
     /// Distance between taps.
     pub dilation: [usize; 2],
@@ -60,7 +60,7 @@ impl Window {
     /// Height and width of the output: `floor((in + pad - dilation (kernel - 1) - 1) / stride) + 1`.
     ///
     /// # Errors
-    /// Where the window is larger than the padded picture.
+    /// [`crate::Error::Shape`] where the window is larger than the padded image.
     pub fn output(&self, height: usize, width: usize) -> Result<[usize; 2]> {
         let p = self.padding;
         let along = |size: usize, pad: usize, axis: usize| {
@@ -94,8 +94,9 @@ impl Window {
         text
     }
 
-    /// Whether so many taps lie in the padding, as on small maps, that it pays to count pixels place by place: those of
-    /// a tile, of several pictures, then lie in the padding together. `x` and `y` are the inputs' and outputs' shapes.
+    /// Whether so many taps lie in the padding, as on small maps, that it pays to order pixels by position: the
+    /// pixels of a tile, from several images, then lie in the padding together. `x` and `y` are the inputs' and
+    /// outputs' shapes.
     pub(super) fn by_place(&self, x: &Shape, y: &Shape) -> bool {
         let inside = |axis: usize, pad: usize| {
             let steps = (0..y[1 + axis]).flat_map(|o| (0..self.kernel[axis]).map(move |k| (o, k)));
@@ -112,7 +113,7 @@ impl Window {
         (0..height).flat_map(move |h| (0..width).map(move |w| [h, w]))
     }
 
-    /// Whether each output pixel is made of the input pixel in its place.
+    /// Whether each output pixel depends only on the input pixel at its position.
     pub(super) fn is_pointwise(&self) -> bool {
         *self == Window { dilation: self.dilation, ..Window::default() }
     }

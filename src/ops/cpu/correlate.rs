@@ -1,12 +1,11 @@
-//! Matrix products over windows of a picture, without unrolling the picture: the pixels that a window
-//! covers are read where they lie. Forward convolution, its grad_input and both of a linear layer's
-//! are one such product; see [`super::weigh`] for grad_weight.
+//! Matrix products over windows of an image, without unrolling the image: pixels are read in place. The forward pass
+//! and the grad_input of a convolution, and both products of a linear layer, are such products; see [`super::weigh`]
+//! for grad_weight.
 //!
-//! Work is cut into bands of output rows. A band first copies the source rows that it reads into a
-//! buffer with zeros around them (only where windows reach over the edge), so that taps which are
-//! neighbours in a row are one contiguous run of numbers. Then each panel of weights, `[k][N]`, meets
-//! each tile of [`ROWS`] pixels, with all of the sum in registers, and the epilogue follows while the
-//! band is in the nearest cache.
+//! Work is divided into bands of output rows. A band first copies its source rows into a buffer with zeros around
+//! them (only where windows reach over the edge), so that neighbouring taps of a row are one contiguous run of
+//! numbers. Then each panel of weights, `[k][N]`, is multiplied with each tile of [`ROWS`] pixels, with all sums in
+//! registers. The epilogue follows while the band is in the nearest cache.
 
 use rayon::prelude::*;
 
@@ -17,13 +16,13 @@ use super::tile::{ROWS, Run, Tile, inner};
 use super::view::{Grid, Job, View, Weights, Windows, band_rows, panel};
 use super::{PIECE, pieces, simd};
 
-/// At most this many output pixels are cut by panels of weights instead of by bands.
+/// Products of at most this many output pixels are divided by panels of weights instead of by bands.
 const FEW: usize = 512;
 
 /// Numbers of a panel that are packed at a time where each task packs its own.
 const DEPTH: usize = 1024;
 
-/// Panels of weights: `[panel][k][N]`, columns behind the last filled with zeros.
+/// Packs panels of weights: `[panel][k][N]`, columns after the last are zero.
 fn pack<T: Real, const N: usize>(w: &Weights<'_, T>, job: &Job, packed: &mut [T]) {
     let depth = job.depth();
     packed.par_chunks_mut(depth * N).enumerate().for_each(|(p, panel)| {
@@ -31,7 +30,7 @@ fn pack<T: Real, const N: usize>(w: &Weights<'_, T>, job: &Job, packed: &mut [T]
     });
 }
 
-/// Numbers from `k` on of panel `p`, as many as `panel` holds.
+/// The numbers of panel `p` from `k` on, as many as `panel` holds.
 fn pack_numbers<T: Real, const N: usize>(w: &Weights<'_, T>, job: &Job, p: usize, k: usize, panel: &mut [T]) {
     let width = (w.columns - p * N).min(N);
     for (k, out) in (k..).zip(panel.as_chunks_mut::<N>().0) {
@@ -47,8 +46,7 @@ fn pack_numbers<T: Real, const N: usize>(w: &Weights<'_, T>, job: &Job, p: usize
     }
 }
 
-/// Output 0 = `epilogue(sum over jobs of input 0 * weights)`; each target channel of each pixel belongs to
-/// one job.
+/// Output 0 = `epilogue(sum over jobs of input 0 * weights)`; each target channel of each pixel belongs to one job.
 pub(in crate::ops) fn correlate<T: Real>(
     call: &mut CpuCall<'_, T>,
     grid: &Grid,
@@ -72,7 +70,7 @@ fn scratch<T>(grid: &Grid, jobs: &[(Job, Weights<'_, T>)]) -> usize {
     jobs.iter().map(|(job, w)| padded(w) * job.depth()).sum()
 }
 
-/// Whether the product has so few rows, and so many weights, that it is cut by panels of weights.
+/// Whether the product has so few rows, and so many weights, that it is divided by panels of weights.
 fn few<T>(grid: &Grid, jobs: &[(Job, Weights<'_, T>)]) -> bool {
     let [(job, w)] = jobs else { return false };
     let pixels = grid.pictures * grid.target[0] * grid.target[1];
@@ -104,7 +102,7 @@ fn run<T: Real, const N: usize, const HALF: usize>(
     let rows = band_rows(grid);
     let bands = height.div_ceil(rows);
     let row = width * channels;
-    // Bands do not cross pictures, so the pieces of a picture are cut one picture at a time.
+    // Bands do not cross images, so each image is divided separately.
     out.par_chunks_mut(height * row).enumerate().for_each(|(n, picture)| {
         let body = |(band, out): (usize, &mut [T])| {
             let from = band * rows;
@@ -144,8 +142,8 @@ fn run<T: Real, const N: usize, const HALF: usize>(
     });
 }
 
-/// The epilogue of whole pixels, `first` the number of the first: from the nearest cache, and in loops
-/// over all channels, which compile better than those over a tile's few columns.
+/// Applies the epilogue to whole pixels, `first` the number of the first: from the nearest cache, and in loops over
+/// all channels, which compile better than those over a tile's few columns.
 #[inline(always)]
 pub(super) fn finish<T: Real>(epilogue: &Fused<'_, T>, first: usize, channels: usize, out: &mut [T]) {
     if epilogue.is_empty() {
@@ -156,14 +154,14 @@ pub(super) fn finish<T: Real>(epilogue: &Fused<'_, T>, first: usize, channels: u
     }
 }
 
-/// Where the tiles of a panel go.
+/// The position of the tiles of a panel.
 #[derive(Clone, Copy)]
 struct Place {
     /// First target channel.
     column: usize,
     /// Channels of the target.
     channels: usize,
-    /// Target pixels from window to window.
+    /// Distance of target pixels from window to window.
     spread: usize,
 }
 
@@ -187,7 +185,7 @@ fn tiles<T: Real, const N: usize, const W: usize>(
         inner::<T, N, W>(fused, &mut tile, view.data, bases, &view.runs, panel);
         for (row, pixel) in tile.iter().zip(pixels).take(count) {
             let out = &mut out[pixel * place.channels + place.column..][..width];
-            // Twice the same, but the first with a length that the compiler knows.
+            // The same twice; in the first, the compiler knows the length.
             if width == W {
                 out.copy_from_slice(row);
             } else {
@@ -197,8 +195,8 @@ fn tiles<T: Real, const N: usize, const W: usize>(
     }
 }
 
-/// The product cut by panels of weights: each task packs its own panel, a part at a time, and keeps its
-/// sums `[pixel][N]` in `sums`; the epilogue follows.
+/// The product divided by panels of weights: each task packs its own panel, a part at a time, and stores its sums
+/// `[pixel][N]` in `sums`; the epilogue follows.
 fn by_panels<T: Real, const N: usize>(
     x: &[T],
     grid: &Grid,

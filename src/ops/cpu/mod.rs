@@ -1,8 +1,8 @@
-//! What the CPU implementations of the ops share: vector instructions, threads, and the register tiles
-//! behind every matrix product and convolution.
+//! Shared parts of the ops' CPU implementations: vector instructions, threads, and the register tiles of every matrix
+//! product and convolution.
 //!
-//! Results do not depend on the number of threads: work is cut into pieces by shape alone, every
-//! element is summed by one thread in one order, and partial sums are added in the order of their pieces.
+//! Results do not depend on the number of threads: work is divided by shape alone, every element is summed by one
+//! thread in one order, and partial sums are added in a fixed order.
 
 mod correlate;
 pub(super) mod sums;
@@ -20,19 +20,19 @@ pub(super) use weigh::{scratch as weigh_scratch, weigh};
 pub(super) use winograd::{PANEL, POINTS, Tiles, transform_weights, winograd};
 pub(super) use winograd_weigh::{winograd_scratch, winograd_weigh};
 
-/// Elements that one thread takes at a time of a pointwise op: enough to hide the cost of handing them out.
+/// Elements of a piece of a pointwise op: enough to hide the cost of distributing pieces to threads.
 pub(super) const PIECE: usize = 1 << 14;
 
-/// Runs `f` compiled for this processor's vector instructions, and tells it whether a fused
-/// multiply-add is one of them (where it is not, `mul_add` is a slow library call).
+/// Runs `f` compiled for this processor's vector instructions, and passes it whether a fused multiply-add is one of
+/// them (else `mul_add` is a slow library call).
 ///
-/// What `f` calls must be inlined into it: write `#[inline(always)]` before the closure.
+/// Functions that `f` calls must be inlined into it: write `#[inline(always)]` before the closure.
 #[inline(always)]
 pub(super) fn simd<R>(f: impl FnOnce(bool) -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: the features were just found.
+            // SAFETY: the features were detected just before.
             #[allow(unsafe_code)]
             return unsafe { avx2(f) };
         }
@@ -57,8 +57,8 @@ pub(super) fn mul_add<T: num_traits::Float>(fused: bool, a: T, b: T, c: T) -> T 
 /// Multiply-adds of one round of [`multiply_adds`].
 pub(crate) const MULTIPLY_ADDS: usize = 6 * 16;
 
-/// `rounds` of [`MULTIPLY_ADDS`] multiply-adds of f32 on every thread, in chains that do not wait for each other:
-/// what the processor can do at most.
+/// `rounds` of [`MULTIPLY_ADDS`] multiply-adds of f32 on every thread, in independent chains: the limit of the
+/// processor.
 pub(crate) fn multiply_adds(rounds: usize) {
     rayon::broadcast(|_| {
         let sums = simd(
@@ -81,8 +81,8 @@ pub(crate) fn multiply_adds(rounds: usize) {
     });
 }
 
-/// Cuts `out` into pieces of `len` elements and calls `f(offset, piece)` for each, on all threads and
-/// with vector instructions. Write `#[inline(always)]` before the closure.
+/// Divides `out` into pieces of `len` elements and calls `f(offset, piece)` for each, on all threads and with vector
+/// instructions. Write `#[inline(always)]` before the closure.
 pub(super) fn pieces<A: Send>(out: &mut [A], len: usize, f: impl Fn(usize, &mut [A]) + Sync) {
     let run = |(i, piece): (usize, &mut [A])| {
         simd(

@@ -22,19 +22,20 @@ macro_rules! strips {
 }
 pub(in crate::ops) use strips;
 
-/// One axis of a gather: for each place of the result, the places of the source that it takes in, each
-/// with what it counts as (a tap, a weight).
+/// One axis of a gather: for each position of the result, the positions of the source in its sum, each with a factor
+/// or number (a tap, a weight).
 pub(in crate::ops) type Axis<A> = Vec<Vec<(usize, A)>>;
 
-/// An axis of `places`, from triples of a place of the result, a place of the source, and what it counts as.
+/// An axis of `places`, from triples of a position of the result, a position of the source, and its factor or number.
 pub(in crate::ops) fn axis<A>(places: usize, taken: impl Iterator<Item = (usize, usize, A)>) -> Axis<A> {
     let mut axis: Axis<A> = (0..places).map(|_| Vec::new()).collect();
     taken.for_each(|(to, from, what)| axis[to].push((from, what)));
     axis
 }
 
-/// Output 0 as the sum over `rows`, at most 64 bands of at least `least` rows each: `f` adds its rows to a
-/// band's own sums (its first argument is that of [`simd`]), and the bands are added in order. Write `#[inline(always)]` before the closure.
+/// Output 0 as the sum over `rows`, in at most 64 bands of at least `least` rows each: `f` adds its rows to a band's
+/// own sums (its first argument is that of [`simd`]), and the bands are added in order. Write `#[inline(always)]`
+/// before the closure.
 pub(in crate::ops) fn banded<T: Real>(
     call: &mut CpuCall<'_, T>,
     rows: usize,

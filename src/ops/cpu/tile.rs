@@ -1,4 +1,4 @@
-//! The register tile behind every matrix product: ROWS numbers of one operand against N neighbouring
+//! The register tile of every matrix product: ROWS numbers of one operand against N neighbouring
 //! columns of the other, ROWS x N sums in registers. With 16 columns of f32, AVX2 holds the 12
 //! accumulators, two vectors of `b` and one broadcast of `a`.
 
@@ -9,10 +9,10 @@ use super::mul_add;
 /// Rows of a tile.
 pub(super) const ROWS: usize = 6;
 
-/// Source numbers that windows read in one piece: taps that are neighbours.
+/// A run of source numbers that windows read in one piece, for neighbouring taps.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Run {
-    /// From the window's first number.
+    /// Offset from the window's first number.
     pub(super) offset: usize,
     pub(super) len: usize,
 }
@@ -20,8 +20,8 @@ pub(super) struct Run {
 /// Sums of one tile.
 pub(super) type Tile<T, const N: usize> = [[T; N]; ROWS];
 
-/// `tile[r][c] += sum over k of a[r][k] b[k][c]`: row r reads the runs of numbers `(offset, len)` behind
-/// `bases[r]`; `b` is packed as `[k][N]`, of which the first `W` columns count.
+/// `tile[r][c] += sum over k of a[r][k] b[k][c]`: row r reads the runs of numbers `(offset, len)` from
+/// `bases[r]` on; `b` is packed as `[k][N]`, of which the first `W` columns count.
 #[inline(always)]
 pub(super) fn inner<T: Real, const N: usize, const W: usize>(
     fused: bool,

@@ -1,15 +1,14 @@
-//! Which source numbers the windows of a band read, and where: what products and weight gradients share.
+//! The source numbers that the windows of a band read: shared by products and weight gradients.
 
 use crate::tape::Real;
 
 use super::tile::{ROWS, Run};
 
-/// Pixels of a band: enough that a panel of weights is read often from the nearest cache, few enough
-/// that the band's source stays in the next.
+/// Pixels of a band: enough that a panel of weights is read often from the nearest cache, few enough that the band's
+/// source stays in the next cache.
 const BAND: usize = 96;
 
-/// One tap: its number in the weights, and the source pixel it reads, counted from where the target
-/// pixel's window begins.
+/// One tap: its number in the weights, and its source pixel, relative to the origin of the target pixel's window.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::ops) struct Tap {
     pub(in crate::ops) number: usize,
@@ -25,21 +24,21 @@ pub(in crate::ops) struct Weights<'a, T> {
     pub(in crate::ops) tap: usize,
     pub(in crate::ops) row: usize,
     pub(in crate::ops) column: usize,
-    /// Columns that are wanted.
+    /// Number of columns.
     pub(in crate::ops) columns: usize,
 }
 
-/// Pictures `[n, height, width, channels]` on both sides.
+/// Images `[n, height, width, channels]` on both sides.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::ops) struct Grid {
     pub(in crate::ops) pictures: usize,
-    /// Height, width and channels of what is read.
+    /// Height, width and channels of the source.
     pub(in crate::ops) source: [usize; 3],
-    /// Height, width and channels of what is written.
+    /// Height, width and channels of the target.
     pub(in crate::ops) target: [usize; 3],
     /// Source pixels from one window to the next.
     pub(in crate::ops) step: [usize; 2],
-    /// Target pixels from one window to the next: jobs take turns on the pixels between.
+    /// Distance of target pixels from one window to the next: jobs take turns on the pixels between.
     pub(in crate::ops) spread: [usize; 2],
 }
 
@@ -51,12 +50,12 @@ impl Grid {
     }
 }
 
-/// What is computed: for every window its taps' `depth` channels times the weights.
+/// One product: for every window, its taps' `depth` channels times the weights.
 #[derive(Debug, Clone)]
 pub(in crate::ops) struct Job {
     /// The first target row and column.
     pub(in crate::ops) origin: [usize; 2],
-    /// In order of the sum.
+    /// The taps, in the order of the sum.
     pub(in crate::ops) taps: Vec<Tap>,
     /// Source channels `first..first + depth`.
     pub(in crate::ops) first: usize,
@@ -103,8 +102,8 @@ pub(super) struct View<'a, T> {
 }
 
 impl<'a, T: Real> View<'a, T> {
-    /// The windows of `job` whose targets are rows `from..to` of picture `n`; `buffer` takes the source
-    /// rows where some windows reach over the edge.
+    /// The windows of `job` whose targets are rows `from..to` of image `n`; `buffer` receives the source rows where
+    /// some windows reach over the edge.
     pub(super) fn new(
         x: &'a [T],
         grid: &Grid,
@@ -208,7 +207,7 @@ fn segments(
     segments
 }
 
-/// Rows of `grid`'s target that one band takes: whole turns of the jobs.
+/// Rows of `grid`'s target in one band: a multiple of the spread of the jobs.
 pub(super) fn band_rows(grid: &Grid) -> usize {
     (BAND / grid.target[1].max(1)).max(1).next_multiple_of(grid.spread[0])
 }
@@ -218,7 +217,7 @@ pub(super) fn panel<T>() -> usize {
     64 / size_of::<T>()
 }
 
-/// The windows of a view in tiles of [`ROWS`]; the last ones repeat their first window.
+/// The windows of a view in tiles of [`ROWS`]; the last tile repeats its first window.
 pub(super) struct Windows<'a, T> {
     view: &'a View<'a, T>,
     spread: usize,
@@ -232,7 +231,7 @@ impl<'a, T> Windows<'a, T> {
         Windows { view, spread, segment: 0, window: 0 }
     }
 
-    /// How many windows the next tile has, where each begins, and its target pixel.
+    /// The number of windows in the next tile, the first number of each, and its target pixel.
     #[inline(always)]
     pub(super) fn next(&mut self) -> (usize, [usize; ROWS], [usize; ROWS]) {
         if let Some(segment) = self.view.segments.get(self.segment)

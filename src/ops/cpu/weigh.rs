@@ -1,6 +1,6 @@
-//! The gradient of weights: for every tap, channel and column the sum over all windows of source number
-//! times `dy`. Each task takes some pixels and some columns, keeps its sums in memory of its own as
-//! `[panel][k][N]`, and adds one band at a time; then the tasks' sums are added in order.
+//! The gradient of weights: for every tap, channel and column the sum over all windows of the source number times
+//! `dy`. Each task processes some pixels and some columns, stores its sums in memory of its own as `[panel][k][N]`,
+//! and adds one band at a time; then the tasks' sums are added in order.
 
 use rayon::prelude::*;
 
@@ -10,21 +10,21 @@ use super::tile::{ROWS, Tile, outer};
 use super::view::{Grid, Job, View, band_rows, panel};
 use super::{PIECE, pieces, simd};
 
-/// Numbers of scratch memory that may be spent on more tasks.
+/// Numbers of scratch memory allowed for more tasks.
 const ROOM: usize = 1 << 20;
 
-/// Tasks that are wanted, as many as there may be threads.
+/// Preferred number of tasks, as many as there may be threads.
 const TASKS: usize = 16;
 
-/// How one job's sum is cut.
+/// The division of one job's sum into tasks.
 #[derive(Debug, Clone, Copy)]
 struct Cut {
     /// Numbers of one window.
     depth: usize,
-    /// Panels, and of them in one task.
+    /// Panels in all, and panels of one task.
     panels: usize,
     chunk: usize,
-    /// Bands (of all pictures), and of them in one task.
+    /// Bands of all images, and bands of one task.
     bands: usize,
     share: usize,
 }
@@ -59,9 +59,9 @@ pub(in crate::ops) fn scratch<T>(grid: &Grid, job: &Job, columns: usize) -> usiz
     cut.shares() * cut.chunks() * cut.chunk * cut.depth * panel::<T>()
 }
 
-/// Writes the sums of `job` over windows of `x` and the `columns` channels of `dy` from `job.column` on
-/// into these columns of `dw`, whose rows are taps, then channels. `scratch` holds [`scratch`] numbers;
-/// the spread of `grid` is 1.
+/// Writes the sums of `job` over windows of `x` and the `columns` channels of `dy` from `job.column` on into these
+/// columns of `dw`, whose rows are taps, then channels. `scratch` holds [`scratch`] numbers; the spread of `grid` is
+/// 1.
 pub(in crate::ops) fn weigh<T: Real>(
     x: &[T],
     dy: &[T],
@@ -134,7 +134,7 @@ fn run<T: Real, const N: usize>(
     );
 }
 
-/// Columns `first..first + width` of `dy` as `[pixel][N]`, with zeros behind.
+/// Columns `first..first + width` of `dy` as `[pixel][N]`, padded with zeros.
 #[inline(always)]
 fn pack<T: Real, const N: usize>(dy: &[T], channels: usize, first: usize, width: usize, packed: &mut Vec<T>) {
     packed.resize(dy.len() / channels * N, T::zero());
@@ -181,7 +181,7 @@ fn add_band<T: Real, const N: usize>(fused: bool, view: &View<'_, T>, dy: &[T], 
     }
 }
 
-/// A run shorter than a tile.
+/// Adds a run shorter than a tile.
 #[inline(always)]
 fn short<T: Real, const N: usize>(
     view: &View<'_, T>,

@@ -1,11 +1,11 @@
-//! Convolution with 3x3 taps and stride 1 in fewer products: Winograd's F(2x2, 3x3) (Lavin and Gray,
-//! "Fast Algorithms for Convolutional Neural Networks", 2015). A tile of 2x2 results is made from 4x4 source
-//! pixels d and the taps g as `A^T ((G g G^T) (B^T d B)) A`: 16 products where 36 would be, each of them one
-//! point of a matrix product over channels. All factors are 0, 1, -1 and 1/2.
+//! Convolution with 3x3 taps and stride 1 by Winograd's F(2x2, 3x3) (Lavin and Gray, "Fast Algorithms for
+//! Convolutional Neural Networks", 2015). A tile of 2x2 results is computed from 4x4 source pixels d and the taps g
+//! as `A^T ((G g G^T) (B^T d B)) A`: 16 products instead of 36, each of them one point of a matrix product over
+//! channels. All factors are 0, 1, -1 and 1/2.
 //!
-//! Work is cut into blocks of tiles whose transformed pixels and products stay in the nearest caches. Where there
-//! are few tiles, so that blocks would be few too and each would read all of the weights, all tiles are one block
-//! and its points are shared out.
+//! Work is divided into blocks of tiles whose transformed pixels and products stay in the nearest caches. With few
+//! tiles there would be few blocks, and each would read all of the weights; then all tiles are one block, and threads
+//! share its points.
 
 use rayon::prelude::*;
 
@@ -25,26 +25,26 @@ pub(in crate::ops) const PANEL: usize = 16;
 /// Channels that are transformed at a time.
 const LANES: usize = 8;
 
-/// Tiles of a block: at least these, and more while channels are few.
+/// Least number of tiles of a block; more with few channels.
 const BLOCK: usize = 48;
 
-/// At most this many tiles are one block whose points are shared out.
+/// At most this many tiles are one block, whose points threads share.
 const FEW: usize = 256;
 
-/// Pictures `[n, height, width, channels]` on both sides, and the tiles of the target.
+/// Images `[n, height, width, channels]` on both sides, and the tiles of the target.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::ops) struct Tiles {
     pub(in crate::ops) pictures: usize,
-    /// Height, width and channels of what is read.
+    /// Height, width and channels of the source.
     pub(in crate::ops) source: [usize; 3],
-    /// Height, width and channels of what is written.
+    /// Height, width and channels of the target.
     pub(in crate::ops) target: [usize; 3],
     /// Zeros above and to the left of the source.
     pub(in crate::ops) padding: [usize; 2],
 }
 
 impl Tiles {
-    /// Rows and columns of tiles in a picture.
+    /// Rows and columns of tiles in an image.
     pub(in crate::ops) fn grid(&self) -> [usize; 2] {
         [self.target[0].div_ceil(2), self.target[1].div_ceil(2)]
     }
@@ -53,7 +53,7 @@ impl Tiles {
         self.grid()[0] * self.grid()[1]
     }
 
-    /// Numbers of one point's products of a panel, for `tiles` tiles: a little more, for the same reason as
+    /// Numbers of one point's products of a panel, for `tiles` tiles, with padding for the same reason as in
     /// [`Tiles::pitch`].
     fn width(tiles: usize) -> usize {
         (tiles + 1) * PANEL
@@ -63,17 +63,17 @@ impl Tiles {
         self.target[2].div_ceil(PANEL)
     }
 
-    /// Numbers from one transformed tile to the next: a little more than a tile has, so that neighbouring
-    /// tiles do not meet in the same lines of the cache.
+    /// Numbers from one transformed tile to the next: padded, so that neighbouring tiles do not share cache lines of
+    /// the same index.
     fn pitch(&self) -> usize {
         POINTS * self.source[2] + PANEL
     }
 }
 
-/// Tiles that are worked on together: some rows of tiles of one picture, or some whole pictures.
+/// Tiles that are processed together: some rows of tiles of one image, or some whole images.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Block {
-    /// The first picture and row of tiles.
+    /// The first image and row of tiles.
     pub(super) first: [usize; 2],
     pub(super) tiles: usize,
 }
@@ -105,8 +105,8 @@ fn transform<T: Real, const L: usize>(d: &[[T; L]; POINTS]) -> [[T; L]; POINTS] 
     v
 }
 
-/// Writes the transformed pixels of tile `t` of a block: the points `step` numbers apart, the channels of each one
-/// behind the other.
+/// Writes the transformed pixels of tile `t` of a block: the points `step` numbers apart, the channels of each
+/// contiguous.
 #[inline(always)]
 pub(super) fn read<T: Real>(
     x: &[T],
@@ -122,7 +122,7 @@ pub(super) fn read<T: Real>(
     let row = block.first[1] + t / columns;
     let (n, row, column) = (block.first[0] + row / rows, row % rows, t % columns);
     let source: [&[T]; POINTS] = std::array::from_fn(|p| {
-        // Below zero wraps to far above the height.
+        // A negative row wraps to a number far above the height.
         let h = (2 * row + p / 4).wrapping_sub(tiles.padding[0]);
         let w = (2 * column + p % 4).wrapping_sub(tiles.padding[1]);
         match h < height && w < width {
@@ -181,7 +181,7 @@ fn write<T: Real>(tiles: &Tiles, block: &Block, products: &[T], (at, of): (usize
     let products = products.as_chunks::<PANEL>().0;
     for t in 0..block.tiles {
         let (row, column) = (t / columns, t % columns);
-        // Rows of a later picture of the block lie behind all of the earlier ones'.
+        // Rows of a later image of the block follow all rows of the earlier ones.
         let (picture, row) = ((block.first[1] + row) / rows, (block.first[1] + row) % rows);
         let top = picture * height + 2 * row - 2 * block.first[1];
         let whole = [2 * row + 1 < height, 2 * column + 1 < width];
@@ -211,7 +211,7 @@ fn write<T: Real>(tiles: &Tiles, block: &Block, products: &[T], (at, of): (usize
                 let pixel = (top + i) * width + 2 * column;
                 for (j, y) in y.iter().enumerate().take(1 + usize::from(whole[1])) {
                     let out = &mut out[(pixel + j) * channels + panel * PANEL..][..used];
-                    // Twice the same, but the first with a length that the compiler knows.
+                    // The same twice; in the first, the compiler knows the length.
                     if used == PANEL {
                         out.copy_from_slice(y);
                     } else {
@@ -286,13 +286,13 @@ fn by_points<T: Real>(
     });
 }
 
-/// A block at a time on each thread.
+/// Each thread processes one block at a time.
 fn by_blocks<T: Real>(x: &[T], zeros: &[T], u: &[T], tiles: &Tiles, epilogue: &Fused<'_, T>, out: &mut [T]) {
     let [height, width, channels] = tiles.target;
     let (depth, pitch, panels) = (tiles.source[2], tiles.pitch(), tiles.panels());
     let [rows, columns] = tiles.grid();
     let wanted = (12288 / (depth + channels)).max(BLOCK);
-    // Some pictures, or some rows of tiles of one.
+    // Some images, or some rows of tiles of one.
     let pictures = (wanted / (rows * columns)).max(1);
     let band = (wanted / columns).clamp(1, rows);
     let row = width * channels;
@@ -345,8 +345,8 @@ fn by_blocks<T: Real>(x: &[T], zeros: &[T], u: &[T], tiles: &Tiles, epilogue: &F
     });
 }
 
-/// `G g G^T` for all channels, in panels. `load(tap, k, panel, lanes)` gives the weights of tap `[row, column]`
-/// from source channel `k` to the target channels of a panel, as many as `lanes` has.
+/// `G g G^T` for all channels, in panels. `load(tap, k, panel, lanes)` gives the weights of tap `[row, column]` from
+/// source channel `k` to the target channels of a panel, as many as `lanes` has.
 pub(in crate::ops) fn transform_weights<T: Real>(
     depth: usize,
     columns: usize,
@@ -354,7 +354,7 @@ pub(in crate::ops) fn transform_weights<T: Real>(
     out: &mut [T],
 ) {
     let panels = columns.div_ceil(PANEL);
-    // The same panel of every point at a time: they lie far apart.
+    // The same panel of every point at a time: they lie far apart in memory.
     let mut all: Vec<Vec<&mut [[T; PANEL]]>> = (0..panels).map(|_| Vec::new()).collect();
     for (i, piece) in out.chunks_exact_mut(depth * PANEL).enumerate() {
         all[i % panels].push(piece.as_chunks_mut().0);

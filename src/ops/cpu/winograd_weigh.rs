@@ -11,17 +11,17 @@ use super::winograd::{Block, PANEL, POINTS, Tiles, read};
 /// Tiles that one task transforms for the gradient of the weights.
 const GROUP: usize = 64;
 
-/// Numbers of a panel of a group's transformed gradients, `[tile][PANEL]`: a little more, so that the points of a tile
-/// do not meet in the same lines of the cache.
+/// Numbers of a panel of a group's transformed gradients, `[tile][PANEL]`: padded, so that the points of a tile do
+/// not share cache lines of the same index.
 const WIDTH: usize = (GROUP + 1) * PANEL;
 
 /// Groups that are transformed before their products are added.
 const SHARE: usize = 8;
 
-/// How the gradient of the weights is cut.
+/// The division of the weights' gradient into tasks.
 #[derive(Debug, Clone, Copy)]
 struct Cut {
-    /// Channels of the source, rounded up to whole register tiles; those behind the last are zero.
+    /// Channels of the source, rounded up to whole register tiles; those after the last are zero.
     rows: usize,
     panels: usize,
     groups: usize,
@@ -125,7 +125,7 @@ fn read_gradient<T: Real>(dy: &[T], zeros: &[T], tiles: &Tiles, t: usize, out: &
         let used = (channels - at).min(PANEL);
         let mut d = [[T::zero(); PANEL]; 4];
         for (d, pixel) in d.iter_mut().zip(source) {
-            // Twice the same, but the first with a length that the compiler knows.
+            // The same twice; in the first, the compiler knows the length.
             if used == PANEL {
                 d.copy_from_slice(&pixel[at..][..PANEL]);
             } else {
@@ -162,7 +162,7 @@ fn read_gradient<T: Real>(dy: &[T], zeros: &[T], tiles: &Tiles, t: usize, out: &
 fn fold_weights<T: Real>(sums: &[T], cut: &Cut, columns: usize, depth: usize, dw: &mut [T]) {
     let half = T::of(0.5);
     let sums = sums.as_chunks::<PANEL>().0;
-    // A row of every tap at a time: the taps lie far apart.
+    // A row of every tap at a time: the taps lie far apart in memory.
     let mut all: Vec<Vec<&mut [T]>> = (0..depth).map(|_| Vec::new()).collect();
     for (i, row) in dw.chunks_exact_mut(columns).enumerate() {
         all[i % depth].push(row);

@@ -6,15 +6,15 @@ use crate::gpu::{Caps, Kernel};
 use crate::shader;
 use crate::tape::{Cost, CpuCall, Io, Op, Real, Type, Variant};
 
-/// AdamW (Loshchilov and Hutter 2019), as PyTorch has it. Inputs: parameters, first and second moment
-/// (all updated), gradients, blocks, rates.
+/// AdamW (Loshchilov and Hutter 2019), as in PyTorch. Inputs: parameters, first and second moment (all updated),
+/// gradients, blocks, rates.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamW {
     /// Decay of the first moment.
     pub beta1: f32,
     /// Decay of the second moment.
     pub beta2: f32,
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment.
     pub epsilon: f32,
 }
 

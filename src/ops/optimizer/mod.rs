@@ -1,8 +1,8 @@
 //! Parameter updates over flat pages: one dispatch updates every parameter of a page.
 //!
-//! A page is cut into blocks of [`BLOCK`] elements; `blocks[b]` is the group of block b, and
+//! A page is divided into blocks of [`BLOCK`] elements; `blocks[b]` is the group of block b, and
 //! `rates[group]` is `[learning rate, weight decay, bias correction 1, bias correction 2]` of this step
-//! (the corrections are AdamW's `1 - beta1^t` and `sqrt(1 - beta2^t)`). No segment shares a block.
+//! (the corrections are AdamW's `1 - beta1^t` and `sqrt(1 - beta2^t)`). No two segments share a block.
 
 mod adamw;
 mod sgd;
@@ -19,16 +19,16 @@ use crate::Result;
 use crate::gpu::{Caps, Kernel};
 use crate::tape::{CpuCall, Io, Launch, Op, Operand, Real, Tape, Type, ValueId, Variant};
 
-/// Elements of a block: parameters begin at multiples of it (256 bytes, the largest offset alignment
-/// that WebGPU allows a device to demand).
+/// Elements of a block: parameters begin at multiples of it (256 bytes, the largest offset alignment that WebGPU
+/// allows a device to require).
 pub const BLOCK: usize = 64;
 
 /// An op that updates parameters.
 trait UpdateRule: Op {
-    /// How many moments it keeps of each parameter.
+    /// Number of moments of each parameter.
     const MOMENTS: usize;
 
-    /// Decay of the first and the second moment, whose bias the rates correct.
+    /// Decay of the first and the second moment; the rates have their bias corrections.
     fn decays(&self) -> [f64; 2] {
         [0.0; 2]
     }
@@ -36,14 +36,14 @@ trait UpdateRule: Op {
 
 macro_rules! optimizers {
     ($($(#[$about:meta])* $name:ident;)*) => {
-        /// How parameters are updated.
+        /// The optimizer of the parameters.
         #[derive(Debug, Clone, Copy, PartialEq)]
         pub enum Optimizer {
             $($(#[$about])* $name($name),)*
         }
 
         impl Optimizer {
-            /// How many moments it keeps of each parameter.
+            /// Number of moments of each parameter.
             pub fn moments(&self) -> usize {
                 match self {
                     $(Optimizer::$name(_) => $name::MOMENTS,)*
@@ -98,8 +98,9 @@ fn check(inputs: &[&Type], updates: usize) -> Result<Vec<Type>> {
     Ok(Vec::new())
 }
 
-/// Calls `f` for each run of blocks of one group, on all threads: with the group's `[rate, decay,
-/// correction 1, correction 2]`, the run's elements of the updated pages, and its gradients. Write `#[inline(always)]` before the closure.
+/// Calls `f` for each run of blocks of one group, on all threads: with the group's
+/// `[learning rate, decay, correction 1, correction 2]`, the run's elements of the updated pages, and its gradients.
+/// Write `#[inline(always)]` before the closure.
 fn each_run<T: Real, const UPDATES: usize>(
     call: &mut CpuCall<'_, T>,
     f: impl Fn([T; 4], [&mut [T]; UPDATES], &[T]) + Sync,
@@ -129,8 +130,8 @@ fn each_run<T: Real, const UPDATES: usize>(
 fn variant(io: &Io<'_>, caps: &Caps, kernel: Kernel, numbers: [f32; 3], updates: usize) -> Vec<Variant> {
     let quads = io.input(0).numel() / 4;
     let [a, b, c] = numbers;
-    // Loads are the cost of a software adapter: a thread takes a whole block there, whose rates it loads once. A GPU
-    // wants neighbouring threads on neighbouring elements.
+    // Loads are the main cost on a software adapter: a thread processes a whole block there and loads its rates once.
+    // On a GPU, neighbouring threads should process neighbouring elements.
     let each = if caps.software { BLOCK / 4 } else { 1 };
     let kernel = kernel.with(&[("QUADS", each as u32)]);
     let params = Params { quads: quads as u32, a, b, c };

@@ -6,13 +6,13 @@ use crate::gpu::{Caps, Kernel};
 use crate::shader;
 use crate::tape::{Cost, CpuCall, Io, Op, Real, Type, Variant};
 
-/// SGD as PyTorch has it: `g += decay p; m = momentum m + g; p -= rate (nesterov ? g + momentum m : m)`.
-/// Inputs: parameters and momentum (both updated), gradients, blocks, rates.
+/// SGD as in PyTorch: `g += decay p; m = momentum m + g; p -= rate (nesterov ? g + momentum m : m)`. Inputs:
+/// parameters and momentum (both updated), gradients, blocks, rates.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sgd {
-    /// Share of the last step that goes on.
+    /// Weight of the last step in the next one.
     pub momentum: f32,
-    /// Look ahead along the momentum.
+    /// Nesterov momentum.
     pub nesterov: bool,
 }
 

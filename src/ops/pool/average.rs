@@ -7,13 +7,13 @@ use crate::ops::require;
 use crate::shader;
 use crate::tape::{Cost, CpuCall, GradRule, Io, Op, Real, Shape, Tape, Type, ValueId, Variant};
 
-/// `y = mean` over each window of `x [n, h, w, c]`, with PyTorch's divisor: taps inside the picture,
-/// or with `count_include_pad` those in the padding too, but none beyond it.
+/// `y = mean` over each window of `x [n, h, w, c]`, with PyTorch's divisor: taps inside the image, or with
+/// `count_include_pad` also taps in the padding, but none beyond it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AvgPool {
     /// The window; its dilation must be 1.
     pub window: PoolWindow,
-    /// Whether zeros of the padding count as elements.
+    /// Whether zeros of the padding count in the divisor.
     pub count_include_pad: bool,
 }
 
@@ -25,7 +25,7 @@ struct AvgPoolGrad {
 }
 
 impl AvgPool {
-    /// Taps that window `o` divides by along `axis`.
+    /// Number of taps in the divisor of window `o` along `axis`.
     fn divisor(&self, axis: usize, o: usize, extent: usize) -> usize {
         let window = &self.window;
         if self.count_include_pad {
@@ -35,7 +35,7 @@ impl AvgPool {
         }
     }
 
-    /// The pixels under window `o` of an axis, and by how many it divides.
+    /// The pixels under window `o` of an axis, and the divisor.
     fn under(&self, axis: usize, o: usize, extent: usize) -> (impl Iterator<Item = usize> + use<>, usize) {
         (self.window.pixels(axis, o, extent), self.divisor(axis, o, extent))
     }

@@ -11,8 +11,8 @@ use crate::ops::require;
 use crate::shader;
 use crate::tape::{Cost, CpuCall, GradRule, Io, Op, Operand, Real, Shape, Tape, Type, ValueId, Variant};
 
-/// `y = max` over each window of `x [n, h, w, c]`, padding ignored. Second output, a byte each: the window's tap that has
-/// the maximum, as `row * kernel width + column`; the first of equal ones, and a NaN before all else.
+/// `y = max` over each window of `x [n, h, w, c]`, padding ignored. Second output, a byte each: the window's tap that
+/// has the maximum, as `row * kernel width + column`; the first of equal ones, and a NaN before all numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MaxPool {
     /// The window.
@@ -33,7 +33,7 @@ fn dilation(window: &PoolWindow) -> [(&'static str, u32); 2] {
 impl MaxPool {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let planes = Planes::of(call.io.input(0), call.io.output(0));
-        // By window, its taps and the pixels under them.
+        // For each window, its taps and the pixels under them.
         let along = |a| -> Vec<Vec<(usize, usize)>> {
             let under = |o| {
                 let pixels = self.window.pixels(a, o, planes.input[a]);
@@ -45,7 +45,7 @@ impl MaxPool {
         let ([height, width], channels) = (planes.input, planes.channels);
         let (x, line) = (call.real(0), columns.len() * channels);
         let (y, argmax) = (call.output(0), call.output_bytes(1));
-        // Where nobody reads argmax, its lines are empty.
+        // Where argmax is not read, its lines are empty.
         let argmax = argmax.chunks_mut(line).chain(std::iter::repeat_with(Default::default));
         let lines: Vec<(&mut [T], &mut [u8])> = y.chunks_mut(line).zip(argmax).collect();
         lines.into_par_iter().enumerate().for_each(|(at, (y, argmax))| {
@@ -135,7 +135,7 @@ impl Op for MaxPool {
 impl MaxPoolGrad {
     fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
         let planes = Planes::of(call.io.output(0), call.io.input(0));
-        // By pixel, the windows that cover it, each with its tap over the pixel.
+        // For each pixel, the windows that cover it, each with its tap over the pixel.
         let along = |a| {
             let windows = (0..planes.output[a]).flat_map(move |o| {
                 let pixels = self.window.pixels(a, o, planes.input[a]);

@@ -1,6 +1,6 @@
 //! Pooling: maximum, average, and average to a given size, each with its gradient.
-//! All gradients gather: a pixel of `grad_x` looks at the windows that cover it, so there are no
-//! atomics and the result does not depend on the order of threads.
+//! All gradients gather: a pixel of `grad_x` sums over the windows that cover it, so there are no atomics and the
+//! result does not depend on the order of threads.
 
 mod adaptive;
 mod average;
@@ -21,14 +21,14 @@ use crate::Result;
 use crate::gpu::{Caps, Kernel};
 use crate::tape::{CpuCall, DType, Launch, Real, Shape, Type, Variant};
 
-/// A window over height and width, as PyTorch's pooling layers take it.
+/// A window over height and width, with the parameters of PyTorch's pooling layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PoolWindow {
     /// Taps.
     pub kernel: [usize; 2],
     /// Pixels between two windows.
     pub stride: [usize; 2],
-    /// Pixels that the first window begins before the picture.
+    /// Pixels between the first window's start and the image.
     pub padding: [usize; 2],
     /// Pixels between two taps.
     pub dilation: [usize; 2],
@@ -43,8 +43,8 @@ impl Default for PoolWindow {
 }
 
 impl PoolWindow {
-    /// How many windows there are along `axis` (0 height, 1 width) of `extent` pixels: PyTorch's rule,
-    /// with which in ceil mode the last window must begin inside the picture or the padding before it.
+    /// Number of windows along `axis` (0 height, 1 width) of `extent` pixels: PyTorch's rule. In ceil mode the last
+    /// window must begin inside the image or the padding before it.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] where the window does not fit, or one of the windows has no tap inside.
@@ -138,8 +138,8 @@ impl Planes {
         Planes { input: [x[1], x[2]], output: [y[1], y[2]], channels: x[3] }
     }
 
-    /// The mean over windows, or with `gradient` what it passes back. `under` gives the pixels under window
-    /// `o` of an axis, and by how many it divides.
+    /// The mean over windows, or with `gradient` its gradient. `under` gives the pixels under window `o` of an axis,
+    /// and the divisor.
     fn mean<T: Real, R: Iterator<Item = usize>>(
         &self,
         call: &mut CpuCall<'_, T>,
@@ -190,8 +190,8 @@ impl Planes {
         );
     }
 
-    /// One variant for each number of channels that a thread may take. `count` is the elements of
-    /// the written value; a value of bytes is read (`max_grad`), or written in words (`max`).
+    /// One variant for each number of channels that a thread may process. `count` is the elements of the written
+    /// value; a value of bytes is read (`max_grad`), or written in words (`max`).
     fn variants(
         &self,
         count: usize,
@@ -242,7 +242,7 @@ pub(super) fn cases() -> Vec<Case> {
         (PoolWindow { kernel: [3, 3], padding: [1, 1], ..base }, [7, 9]),
         (PoolWindow { kernel: [3, 2], stride: [1, 3], padding: [1, 0], ..base }, [5, 8]),
         (PoolWindow { kernel: [3, 3], ceil_mode: true, ..base }, [6, 7]),
-        // The rule for the last window: without it there would be one that covers padding only.
+        // The rule for the last window: without it there would be one that covers only padding.
         (PoolWindow { padding: [1, 1], ceil_mode: true, ..base }, [5, 4]),
         (PoolWindow { kernel: [3, 3], stride: [3, 3], padding: [1, 1], ceil_mode: true, ..base }, [6, 8]),
         (PoolWindow { kernel: [2, 2], stride: [3, 3], ..base }, [8, 5]),
@@ -287,7 +287,7 @@ pub(super) fn cases() -> Vec<Case> {
 mod tests {
     use super::*;
 
-    /// What PyTorch 2.15 answers, but for the last: there it returns an index outside of the picture.
+    /// PyTorch 2.15's results, except the last: there PyTorch returns an index outside the image.
     #[test]
     fn output_sizes() {
         let of = |kernel, stride, padding, dilation, ceil_mode, extent| {

@@ -14,17 +14,17 @@ use super::MultiLabelTask;
 use crate::Result;
 use crate::text::{grouped, percent};
 
-/// What a network is worth on one label of several.
+/// Metrics of one label of several.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct LabelScores {
-    /// At a probability of 0.5.
+    /// Precision, recall and F1 at a probability of 0.5.
     #[serde(flatten)]
     pub class: ClassScores,
     /// Mean precision over the recalls, by steps; none where no image has the label.
     pub average_precision: Option<f64>,
 }
 
-/// What a network is worth where each image has any number of labels, each with a probability of its own (sigmoid).
+/// Metrics where each image has any number of labels, each with a probability of its own (sigmoid).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MultiLabel {
     /// Images that count.
@@ -33,11 +33,11 @@ pub struct MultiLabel {
     pub loss: f64,
     /// Share of images all of whose labels are correct.
     pub exact: f64,
-    /// Of each label.
+    /// Metrics of each label.
     pub classes: Vec<LabelScores>,
-    /// Mean over the labels that occur, given or predicted.
+    /// Mean over the labels that occur, as a target or as a prediction.
     pub macro_average: Scores,
-    /// Over all labels of all images together.
+    /// Metrics over all labels of all images together.
     pub micro_average: Scores,
     /// Mean average precision of the labels that some image has: mAP.
     pub mean_average_precision: f64,

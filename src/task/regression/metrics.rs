@@ -1,4 +1,4 @@
-//! How far predicted numbers are off.
+//! Errors of predicted numbers.
 
 use std::any::Any;
 
@@ -11,18 +11,19 @@ use super::super::scores::check_rows;
 use super::RegressionTask;
 use crate::Result;
 
-/// How far one predicted number is off.
+/// Errors of one predicted number.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct OutputErrors {
     /// Mean absolute error.
     pub mae: f64,
     /// Root of the mean squared error.
     pub rmse: f64,
-    /// Share of the variance that is explained: 1 is all, 0 as good as always saying the mean.
+    /// Coefficient of determination, the explained share of the variance: 1 for exact predictions, 0 for always
+    /// predicting the mean.
     pub r2: f64,
 }
 
-/// What a network is worth where each image has numbers.
+/// Metrics where each image has numbers as targets.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Regression {
     /// Images that count.
@@ -52,7 +53,7 @@ impl Regression {
             let absolute: f64 = pairs().map(|(p, t)| (p - t).abs()).sum();
             let squares: f64 = pairs().map(|(p, t)| (p - t).powi(2)).sum();
             let spread: f64 = pairs().map(|(_, t)| (t - mean).powi(2)).sum();
-            // Of what does not vary there is no share: 1 where it is met, else 0.
+            // A constant value has no variance: R2 is 1 where it is predicted exactly, else 0.
             let r2 = if spread > 0.0 { 1.0 - squares / spread } else { f64::from(u8::from(squares == 0.0)) };
             OutputErrors { mae: absolute / n, rmse: (squares / n).sqrt(), r2 }
         };

@@ -45,7 +45,7 @@ impl Task for RegressionTask {
         false
     }
 
-    /// The means.
+    /// The means of the values.
     fn initial_outputs(&self, set: &Dataset) -> Option<Vec<f32>> {
         Some((0..set.classes.len()).map(|c| moments(set, c)[0] as f32).collect())
     }
@@ -111,7 +111,7 @@ impl Task for RegressionTask {
         false
     }
 
-    /// Each is off by something.
+    /// Every prediction counts, by its error.
     fn mistake(&self, outputs: &[f32], target: &Target, _: Option<f64>) -> Option<Mistake> {
         let pairs = outputs.iter().zip(target.numbers());
         let loss = pairs.map(|(&x, &t)| (f64::from(x) - f64::from(t)).powi(2)).sum();

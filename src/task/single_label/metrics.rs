@@ -17,7 +17,7 @@ use crate::text::{grouped, percent};
 /// Pairs of classes that JSON lists.
 const PAIRS: usize = 5;
 
-/// What a network is worth where each image has one class.
+/// Metrics where each image has one class.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SingleLabel {
     /// Images that count.
@@ -32,28 +32,28 @@ pub struct SingleLabel {
     pub top5_interval: (f64, f64),
     /// Mean cross-entropy.
     pub loss: f64,
-    /// Of each class.
+    /// Metrics of each class.
     pub classes: Vec<ClassScores>,
-    /// Mean over the classes that occur as a label or as a prediction, as scikit-learn has it.
+    /// Mean over the classes that occur as a label or as a prediction, as in scikit-learn.
     pub macro_average: Scores,
     /// The same weighted by the classes' images.
     pub weighted_average: Scores,
-    /// How far confidence and accuracy agree.
+    /// Calibration of the probabilities.
     pub calibration: Calibration,
     /// How many images of each class (row) are predicted as each class (column).
     pub confusion: Vec<Vec<usize>>,
-    /// Where the network has a temperature: what its probabilities are worth without it.
+    /// Where the network has a temperature: loss and calibration error without it.
     pub uncalibrated: Option<Uncalibrated>,
 }
 
-/// What probabilities are worth before they are brought to a temperature.
+/// Loss and calibration error without the temperature.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Uncalibrated {
-    /// What logits are divided by.
+    /// The temperature.
     pub temperature: f64,
-    /// Mean cross-entropy without.
+    /// Mean cross-entropy without the temperature.
     pub loss: f64,
-    /// Expected calibration error without.
+    /// Expected calibration error without the temperature.
     pub ece: f64,
 }
 
@@ -61,7 +61,7 @@ impl SingleLabel {
     /// From logits `[N, classes]` and labels `[N]`.
     ///
     /// # Errors
-    /// [`crate::Error::Shape`] where their sizes do not fit, or a label is no class.
+    /// [`crate::Error::Shape`] where their sizes do not fit, or a label is not a class.
     pub fn new(logits: &[f32], labels: &[u32], classes: usize) -> Result<Self> {
         check_labels(logits, labels, classes)?;
         let mut tally = Tally::default();
@@ -91,12 +91,12 @@ impl SingleLabel {
         })
     }
 
-    /// How many are correct.
+    /// Number of correct predictions.
     pub fn correct(&self) -> usize {
         (0..self.confusion.len()).map(|c| self.confusion[c][c]).sum()
     }
 
-    /// Pairs of a class and what its images are predicted as, with how many; the most first.
+    /// Pairs of a class and the class that its images are predicted as, with the count; the most frequent first.
     pub fn most_confused(&self) -> Vec<(usize, usize, usize)> {
         most_confused(&self.confusion)
     }

@@ -22,8 +22,8 @@ pub(super) const HELP: &str = "single-label: each image shows one class;";
 #[derive(Debug)]
 pub(super) struct SingleLabelTask;
 
-/// Whether the loss compares with a share of each class, not with labels: where images are mixed, and where smoothed
-/// shares have weights.
+/// Whether the targets are shares of each class, not labels: where images are mixed, and where label smoothing is
+/// combined with class weights.
 fn is_soft(options: LossOptions) -> bool {
     options.mixed || options.class_weights && options.smoothing > 0.0
 }
@@ -105,8 +105,9 @@ impl Task for SingleLabelTask {
         MetricNames::both("accuracy", Unit::Proportion)
     }
 
-    /// Of a head's dozens of epochs the most accurate one is mostly luck, which flatters the figure and costs a point on
-    /// images never seen (measured on the test part of ten kinds of clothing); of the few epochs of a network it is not.
+    /// A head has dozens of epochs. Choosing its most accurate one follows chance: it gives an optimistic figure and
+    /// costs a point on images never seen (measured on the test part of ten kinds of clothing). Fine-tuning has few
+    /// epochs, where this does no harm.
     fn metric_first(&self) -> bool {
         true
     }
@@ -182,10 +183,10 @@ impl Task for SingleLabelTask {
     }
 }
 
-/// Labels as shares `[rows, classes]`: a part of each spread over all classes, mixed as the images are, and each class by its
-/// weight. As PyTorch's `CrossEntropyLoss` has it: with labels, the loss is divided by the sum of the labels' weights
-/// (`weight` and `label_smoothing`); with shares of mixed classes, by the number of rows. A mixed row counts as correct
-/// where the class with the greater share is predicted.
+/// Labels as shares `[rows, classes]`: a part of each is spread over all classes, mixed as the images are, and each
+/// class is multiplied by its weight. As in PyTorch's `CrossEntropyLoss`: with labels, the loss is divided by the sum
+/// of the labels' weights (`weight` and `label_smoothing`); with shares of mixed classes, by the number of rows. A
+/// mixed row counts as correct where the class with the greater share is predicted.
 fn soften(labels: &mut Vec<u32>, weights: &mut [f32], targets: Targets<'_>, smoothing: f32) -> Vec<f32> {
     let class_weights = targets.class_weights;
     let classes = class_weights.len();
@@ -220,7 +221,7 @@ mod tests {
 
     const LOGITS: [[f64; 3]; 4] = [[0.5, -1.0, 2.0], [1.5, 0.25, -0.75], [-0.5, 1.0, 0.0], [0.1, 0.2, 0.3]];
 
-    /// The loss as [`TargetLoss`] has it.
+    /// The loss as [`TargetLoss`] computes it.
     fn loss(batch: &Collated) -> f64 {
         let targets: &[f32] = bytemuck::cast_slice(&batch.inputs[0].1);
         let total: f32 = batch.weights.iter().sum();
