@@ -1,6 +1,6 @@
 //! Whole networks on the chosen device: predictions, and training steps under three masks (everything,
-//! the last stage, the head). One iteration is one step with upload and readback; `elem/s` are pictures
-//! a second. The pictures are small, so that software Vulkan comes to an end.
+//! the last stage, the head). One iteration is one step with upload and readback; `elem/s` are images
+//! a second. The images are small, so that software Vulkan comes to an end.
 //!
 //! cargo bench --bench models -- mobilenet_v2
 //! cargo bench --bench models -- --test                  # each once: does it run?
@@ -20,7 +20,7 @@ use defrost::{Error, Result};
 const BATCH: usize = 4;
 const CLASSES: usize = 10;
 
-/// Model, side of its pictures, the last layer that is frozen when the last stage learns.
+/// Model, side of its images, the last layer that is frozen when the last stage learns.
 const NETWORKS: [(&str, usize, &str); 2] = [("resnet18", 64, "layer3"), ("mobilenet_v2", 96, "features.13")];
 
 fn main() -> Result<()> {

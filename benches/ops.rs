@@ -23,7 +23,7 @@ use defrost::plan::probe::{self, Recorded};
 use defrost::tape::{Data, Io, Op, Role, Type, ValueId};
 use defrost::{Error, Result};
 
-/// Pictures in a layer's batch.
+/// Images in a layer's batch.
 const BATCH: usize = 4;
 
 /// A case with its gradients, whose nodes are made ready one by one, each when it is first asked for.

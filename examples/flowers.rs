@@ -41,11 +41,11 @@ fn main() -> defrost::Result<()> {
 
     let (train, val) = (Arc::new(splits.train), Arc::new(splits.val));
     let report = Trainer::new(&device, Config::default()).observer(&mut Print).fit(&mut net, &train, &val)?;
-    println!("{:.1}% on {} pictures in {:.1} s", 100.0 * report.val_accuracy, val.len(), report.seconds);
+    println!("{:.1}% on {} images in {:.1} s", 100.0 * report.val_accuracy, val.len(), report.seconds);
     net.save("taught.safetensors")?;
 
-    let picture = data::eval(&val.samples[0].picture()?, net.preprocess());
-    let probabilities = Predictor::new(&device, &net, 1)?.predict(&[picture])?.remove(0);
+    let image = data::eval(&val.samples[0].image()?, net.preprocess());
+    let probabilities = Predictor::new(&device, &net, 1)?.predict(&[image])?.remove(0);
     for (class, p) in net.classes().iter().zip(probabilities) {
         println!("{class}: {p:.3}");
     }

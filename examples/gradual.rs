@@ -47,7 +47,7 @@ impl Observer for Steps {
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [folder, model, weights, rest @ ..] = &args[..] else {
-        eprintln!("give a folder of pictures, a network and its weights");
+        eprintln!("give a folder of images, a network and its weights");
         std::process::exit(2);
     };
     let choice = match rest.first().map(String::as_str) {

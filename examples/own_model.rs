@@ -109,7 +109,7 @@ fn main() -> Result<()> {
     net.freeze(Freeze::none().norm(NormMode::Train))?;
     teach(&device, &mut net, things, 8)?;
 
-    println!("the same on other pictures, the first stage frozen:");
+    println!("the same on other images, the first stage frozen:");
     println!("{}", net.freeze(Freeze::through("stage0").norm(NormMode::Train))?);
     let plan = training_plan(&net, &Config::default(), BATCH, &Caps::webgpu_defaults())?;
     let learning = plan.steps.iter().filter(|step| step.is_training()).count();

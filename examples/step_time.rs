@@ -1,5 +1,5 @@
 //! How long a prediction or a training step of a network takes on a device, and what memory it needs.
-//! The numbers are random; pictures come as bytes, and results are read back.
+//! The numbers are random; images come as bytes, and results are read back.
 //!
 //! cargo run --release --example step_time -- resnet18 step --freeze-through layer3 --device cpu
 //!
@@ -41,10 +41,10 @@ struct Arguments {
     /// Threads of the CPU [default: as many as there are]
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     threads: usize,
-    /// Pictures a step
+    /// Images a step
     #[arg(long, default_value_t = 8)]
     batch: usize,
-    /// Side of the pictures in pixels
+    /// Side of the images in pixels
     #[arg(long, default_value_t = 224)]
     size: usize,
     /// How often
@@ -121,9 +121,9 @@ fn main() -> Result<()> {
     let mut times = (0..arguments.runs.max(1)).map(|_| work.run()).collect::<Result<Vec<f64>>>()?;
     times.sort_by(f64::total_cmp);
     let (median, batch) = (1e3 * times[times.len() / 2], arguments.batch);
-    println!("{}, {batch} pictures of {} pixels, {}", arguments.model, arguments.size, device.describe());
+    println!("{}, {batch} images of {} pixels, {}", arguments.model, arguments.size, device.describe());
     println!(
-        "{median:.1} ms ({:.1} to {:.1}), {:.2} ms a picture",
+        "{median:.1} ms ({:.1} to {:.1}), {:.2} ms an image",
         1e3 * times[0],
         1e3 * times[times.len() - 1],
         median / batch as f64

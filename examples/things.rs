@@ -1,5 +1,5 @@
-//! Transfer learning in thirty lines, with nothing at hand: pictures that Defrost draws, the network that comes with it,
-//! a new head on kept features, and what that is worth on pictures never seen.
+//! Transfer learning in thirty lines, with nothing at hand: images that Defrost draws, the network that comes with it,
+//! a new head on kept features, and what that is worth on images never seen.
 //!
 //! cargo run --release --example things
 
@@ -34,8 +34,8 @@ fn main() -> defrost::Result<()> {
         println!("{:.1}% of {} others correct", 100.0 * found.top1, found.count);
         println!("95% interval {:.1}% to {:.1}%", 100.0 * low, 100.0 * high);
     }
-    let picture = eval(&test.samples[0].picture()?, net.preprocess());
-    let answer = Predictor::new(&device, &net, 1)?.predict(&[picture])?.remove(0);
+    let image = eval(&test.samples[0].image()?, net.preprocess());
+    let answer = Predictor::new(&device, &net, 1)?.predict(&[image])?.remove(0);
     println!("the first, a {}:", test.samples[0].target.describe(&test.classes));
     net.classes().iter().zip(answer).for_each(|(class, p)| println!("  {class:10}{p:.3}"));
     Ok(())

@@ -41,21 +41,21 @@ if (matrix) {
 
   // A click on a number of the matrix shows its images.
   const shown = document.getElementById("shown");
-  const pictures = document.querySelectorAll("#small img");
+  const images = document.querySelectorAll("#small img");
   matrix.addEventListener("click", (event) => {
     const cell = event.target.closest("button")?.closest("td");
     if (!cell || !shown) return;
     const wanted = `${cell.parentElement.dataset.number}-${cell.dataset.answer}`;
     let count = 0;
-    for (const picture of pictures) {
-      picture.hidden = picture.dataset.cell !== wanted;
-      if (!picture.hidden) count += 1;
+    for (const image of images) {
+      image.hidden = image.dataset.cell !== wanted;
+      if (!image.hidden) count += 1;
     }
     const answer = matrix.querySelector(`.col[data-number="${cell.dataset.answer}"]`).title;
     const all = document.createElement("button");
     all.textContent = "show all";
     all.addEventListener("click", () => {
-      for (const picture of pictures) picture.hidden = false;
+      for (const image of images) image.hidden = false;
       shown.textContent = shown.dataset.all;
     });
     shown.replaceChildren(`${cell.parentElement.dataset.name} predicted as ${answer}: ${count} of them `, all);

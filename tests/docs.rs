@@ -166,7 +166,7 @@ fn hub() -> Server {
     Server::of(serve, Manners::default())
 }
 
-/// Pictures of things, a folder for each class, in `NAME/` itself.
+/// Images of things, a folder for each class, in `NAME/` itself.
 fn drawn(place: &Place, name: &str, each: u32, seed: u64) {
     Scenes::Things.write(&place.path(name), seed, 0..each, 96).unwrap();
 }
@@ -216,7 +216,7 @@ fn the_readme_does_what_it_says() {
     drawn(&place, "photos", 3, 0);
     drawn(&place, "test", 1, 1);
     drawn(&place, "holidays", 1, 2);
-    Scenes::Things.draw(3, 0, 0, 96).write_png(&place.path("picture.jpg")).unwrap();
+    Scenes::Things.draw(3, 0, 0, 96).write_png(&place.path("image.jpg")).unwrap();
     first_weights("mobilenet_v2").save(place.path("mobilenet_v2.safetensors")).unwrap();
     save_pth(&first_weights("resnet50"), &place.path("resnet50.pth"));
     run(&place, &server, &root().join("README.md"), 5);

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Statistics of batch norms on other pictures, from PyTorch in f64, for `tests/training/adapt.rs`.
+"""Statistics of batch norms on other images, from PyTorch in f64, for `tests/training/adapt.rs`.
 
     tools/adapt_fixtures.py [--out tests/fixtures/adapt.json]
 
-The network is ResNet-20 with the weights of `fixtures.py`'s rule; the twelve pictures, their normalisation and the
+The network is ResNet-20 with the weights of `fixtures.py`'s rule; the twelve images, their normalisation and the
 order of the batches are `curve_fixtures.py`'s. `momentum_none` is PyTorch's own: train mode, momentum=None. In the
 other cases each norm works with its batch's statistics, of which it keeps a share `mix` of its own; what is written is
 mean and unbiased variance of all that it saw, mixed likewise. The first channels of each norm are written.
@@ -35,7 +35,7 @@ def norms(model):
 
 
 def batches(sizes):
-    x, _ = curve_fixtures.pictures(0, 3)
+    x, _ = curve_fixtures.images(0, 3)
     order = curve_fixtures.epoch_order(len(x), 0, 0)
     return torch.split(x[order], sizes)
 

@@ -1,9 +1,9 @@
-"""Writes tests/fixtures/augment.json: what torchvision makes of a small picture, one change at a time.
+"""Writes tests/fixtures/augment.json: what torchvision makes of a small image, one change at a time.
 
 Run from the repository root with torch, torchvision and numpy installed:
     python tools/augment_fixtures.py
 
-Pictures are floats on a scale of 0 to 1, so that torchvision does not round to bytes; posterize, equalize and the bytes that
+Images are floats on a scale of 0 to 1, so that torchvision does not round to bytes; posterize, equalize and the bytes that
 tests/training/augment.rs starts from are the exceptions.
 """
 
@@ -21,19 +21,19 @@ SIDE = 9
 
 
 def formula(n=0):
-    """The picture that tests/training/augment.rs computes too: no symmetry, all levels."""
+    """The image that tests/training/augment.rs computes too: no symmetry, all levels."""
     y, x, c = np.ogrid[:SIDE, :SIDE, :3]
     return ((x * x * 3 + y * y * 5 + x * y * 7 * (c + 1) + c * 160 + n * 77) // 4 % 256).astype(np.uint8)
 
 
 def dark():
-    """The larger picture of tests/training/augment.rs."""
+    """The larger image of tests/training/augment.rs."""
     y, x, c = np.ogrid[:32, :32, :3]
     return ((x * x * 3 + y * y * 5 + x * y * (c + 1)) // 23 % (90 + 40 * c)).astype(np.uint8)
 
 
 def mirrored(angle):
-    """A rotation whose surroundings are the picture's mirror image, by way of a larger picture."""
+    """A rotation whose surroundings are the image's mirror image, by way of a larger image."""
     def rotate(image):
         flips = [[image.flip(1, 2), image.flip(1), image.flip(1, 2)], [image.flip(2), image, image.flip(2)]]
         tall = torch.cat([torch.cat(flips[i], 2) for i in (0, 1, 0)], 1)

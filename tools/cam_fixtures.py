@@ -4,16 +4,16 @@
     tools/cam_fixtures.py [--out tests/fixtures/explain.json] [--material FOLDER]
 
 Needs torch, torchvision, numpy and grad-cam (1.5.7 wrote the file; with it OpenCV). Weights are filled by the rule of
-`fixtures.py`. The picture is bytes by rule, brighter to the right so that a map has something to show:
+`fixtures.py`. The image is bytes by rule, brighter to the right so that a map has something to show:
 
     byte(y, x, c) = floor(256 unit(key_of("input"), i) (x + 1) / side)   i over NHWC, in f32 in the order written
 
 Everything runs in f64, but for OpenCV's resize in pytorch-grad-cam, which is f32. Of each map every STRIDE-th row and
 column is kept. SmoothGrad is the paper's: the mean of the gradients of a class's output with respect to the normalised
-picture over noisy copies (25 and 0.15 of the picture's range by default), sizes added up over the channels, from the
+image over noisy copies (25 and 0.15 of the image's range by default), sizes added up over the channels, from the
 least to the 99th percentile, as the authors' `saliency` package shows it. The noise is `rng::Stream` of [seed, sample].
 
-With --material, the maps of MobileNetV2 with real weights on the three pictures that lie there are written, too
+With --material, the maps of MobileNetV2 with real weights on the three images that lie there are written, too
 (`real`): 7x7 before they are enlarged is all that they hold, so a stride of 16 says enough.
 """
 
@@ -65,15 +65,15 @@ class DenseNet(torch.nn.Module):
         return self.classifier(self.relu(self.features(x)).mean((2, 3)))
 
 
-def picture(side):
+def image(side):
     count = side * side * 3
     u = fixtures.unit(fixtures.key_of("input"), 0, count)
     x = (np.arange(count) // 3 % side + 1).astype(np.float32)
     return np.floor(np.float32(256) * u * x / np.float32(side)).astype(np.uint8).reshape(1, side, side, 3)
 
 
-def normalised(pictures, mean=MEAN, std=STD):
-    x = (pictures.astype(np.float64) / 255 - mean) / std
+def normalised(images, mean=MEAN, std=STD):
+    x = (images.astype(np.float64) / 255 - mean) / std
     return torch.from_numpy(x.transpose(0, 3, 1, 2).copy())
 
 
@@ -139,7 +139,7 @@ def numbers(array):
 def network(name):
     model, width, side, layers = NETWORKS[name]
     net = build(model, width)
-    x = normalised(picture(side))
+    x = normalised(image(side))
     with torch.no_grad():
         logits = net(x)[0]
     cams = []
@@ -167,7 +167,7 @@ def network(name):
         "width": width,
         "side": side,
         "classes": fixtures.CLASSES,
-        "first_bytes": picture(side).ravel()[-6:].tolist(),
+        "first_bytes": image(side).ravel()[-6:].tolist(),
         "logits": [float(f"{value:.7g}") for value in logits.tolist()],
         "cams": cams,
         "smoothgrad": smooth,
@@ -177,13 +177,13 @@ def network(name):
 def real(material):
     from safetensors.numpy import load_file
 
-    pictures = load_file(material / "reference/mobilenet_v2.safetensors")["image_u8_nhwc"]
+    images = load_file(material / "reference/mobilenet_v2.safetensors")["image_u8_nhwc"]
     weights = load_file(material / "weights/mobilenet_v2.safetensors")
     net = nets.build("mobilenet_v2", 1000)
     state = {name: torch.from_numpy(np.array(tensor)) for name, tensor in weights.items()}
     net.load_state_dict(state)
     net.double().eval()
-    x = normalised(pictures)
+    x = normalised(images)
     with torch.no_grad():
         labels = net(x).argmax(1).tolist()
     layer = "features.18"
@@ -198,7 +198,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     root = pathlib.Path(__file__).resolve().parent.parent
     parser.add_argument("--out", type=pathlib.Path, default=root / "tests/fixtures/explain.json")
-    parser.add_argument("--material", type=pathlib.Path, help="real weights and pictures")
+    parser.add_argument("--material", type=pathlib.Path, help="real weights and images")
     options = parser.parse_args()
     document = {"stride": STRIDE, "real_stride": REAL_STRIDE, "networks": {}}
     for name in NETWORKS:

@@ -3,9 +3,9 @@
 
     tools/curve_fixtures.py [--out tests/fixtures/curves.json]
 
-The network is ResNet-20 with the weights of `fixtures.py`'s rule and four classes. The pictures are 32x32 and
+The network is ResNet-20 with the weights of `fixtures.py`'s rule and four classes. The images are 32x32 and
 drawn by rule, too: channel values floor(40 c + 120 unit(key_of("picture N"), i)) for class c and the running number N,
-i over height, width, channel; ten training pictures a class, three for validation. The order of an epoch is that of
+i over height, width, channel; ten training images a class, three for validation. The order of an epoch is that of
 `data::epoch_order`. Each entry holds the settings as Defrost's config.json names them.
 """
 
@@ -82,7 +82,7 @@ def epoch_order(n, seed, epoch):
 
 
 def mixed(x, labels, alpha, epoch, batch):
-    """MixUp as `data::mix` draws it: each picture with the one before, one weight a batch."""
+    """MixUp as `data::mix` draws it: each image with the one before, one weight a batch."""
     targets = F.one_hot(labels, CLASSES).double()
     stream = Stream(SEED, fixtures.key_of("mix"), epoch, batch)
     stream.unit()
@@ -90,15 +90,15 @@ def mixed(x, labels, alpha, epoch, batch):
     return own * x + (1 - own) * x.roll(1, 0), own * targets + (1 - own) * targets.roll(1, 0)
 
 
-def picture(number, label):
+def image(number, label):
     u = fixtures.unit(fixtures.key_of(f"picture {number}"), 0, SIDE * SIDE * 3)
     values = np.floor(np.float32(40 * label) + np.float32(120) * u).astype(np.uint8)
     return values.reshape(SIDE, SIDE, 3)
 
 
-def pictures(first, each):
+def images(first, each):
     labels = [c for c in range(CLASSES) for _ in range(each)]
-    stack = np.stack([picture(first + i, label) for i, label in enumerate(labels)])
+    stack = np.stack([image(first + i, label) for i, label in enumerate(labels)])
     x = torch.from_numpy(stack).double().permute(0, 3, 1, 2) / 255
     return (x - MEAN) / STD, torch.tensor(labels)
 
@@ -153,8 +153,8 @@ def curve(settings):
     model = nets.build("resnet20", CLASSES)
     fixtures.fill(model)
     model = model.double()
-    x, labels = pictures(0, TRAIN)
-    vx, vlabels = pictures(CLASSES * TRAIN, VAL)
+    x, labels = images(0, TRAIN)
+    vx, vlabels = images(CLASSES * TRAIN, VAL)
     names = [n for n, _ in model.named_parameters()]
     decay = config["weight_decay"]
     groups = []

@@ -1,4 +1,4 @@
-"""Writes tests/fixtures/data: small pictures in many formats, and what Pillow and torchvision make of them.
+"""Writes tests/fixtures/data: small images in many formats, and what Pillow and torchvision make of them.
 
 Run from the repository root with Pillow, numpy, torch and torchvision installed:
     python tools/data_fixtures.py
@@ -22,7 +22,7 @@ FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BI
 
 
 def formula(width, height):
-    """The picture that tests/data/main.rs computes too: smooth near the origin, aliasing elsewhere."""
+    """The image that tests/data/main.rs computes too: smooth near the origin, aliasing elsewhere."""
     y, x, c = np.ogrid[:height, :width, :3]
     return ((x * x * 3 + y * y * 5 + x * y * 7 * (c + 1) + c * 160) // 4 % 256).astype(np.uint8)
 
@@ -66,7 +66,7 @@ def evals():
 
 
 def fallbacks():
-    """Pictures so long that no try of RandomResizedCrop can fit: (left, top, width, height)."""
+    """Images so long that no try of RandomResizedCrop can fit: (left, top, width, height)."""
     for width, height in [(10, 1000), (1000, 10), (7, 300), (301, 5), (1, 50)]:
         top, left, h, w = RandomResizedCrop.get_params(Image.new("RGB", (width, height)), (0.35, 1.0), (3 / 4, 4 / 3))
         yield {"from": [width, height], "part": [left, top, w, h]}
@@ -98,7 +98,7 @@ def without_segment(jpeg, code):
     return jpeg[:at] + jpeg[at + 2 + struct.unpack(">H", jpeg[at + 2:at + 4])[0]:]
 
 
-def pictures():
+def images():
     """(name, file, tolerance in levels)."""
     rgb = Image.fromarray(formula(13, 9))
     alpha = Image.fromarray(formula(13, 9)[..., 2].copy())
@@ -109,7 +109,7 @@ def pictures():
     palette = rgb.quantize(16)
     deep = formula(13, 9).astype(np.uint16) * 251 + 77
     deep_alpha = np.concatenate([deep, deep[..., :1]], -1)
-    # For lossy formats a smooth picture, so that a wrong conversion stands out from rounding.
+    # For lossy formats a smooth image, so that a wrong conversion stands out from rounding.
     y, x = np.mgrid[:8, :16]
     smooth = Image.fromarray(np.stack([x * 15, y * 30, 255 - x * 7 - y * 15], -1).astype(np.uint8))
     inks = Image.fromarray(np.stack([x * 13, y * 28, 200 - x * 8, (x + y) * 5], -1).astype(np.uint8), "CMYK")
@@ -153,8 +153,8 @@ def pictures():
     yield "lossy.webp", save(smooth, "WEBP", quality=90), 0
 
 
-def pictures_expected():
-    for name, content, tolerance in pictures():
+def images_expected():
+    for name, content, tolerance in images():
         (OUT / name).write_bytes(content)
         image = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
         image.load()
@@ -173,7 +173,7 @@ if __name__ == "__main__":
         "part": list(parts()),
         "eval": list(evals()),
         "fallback": list(fallbacks()),
-        "pictures": list(pictures_expected()),
+        "pictures": list(images_expected()),
     }
     rows = ",\n".join(
         f"{json.dumps(key)}: " + (json.dumps(value) if isinstance(value, str) else

@@ -6,7 +6,7 @@
 Needs torch, torchvision and numpy. Run again, it writes the same files; on another machine only
 `f32_error` may change.
 
-Weights and pictures are not stored: both sides fill them by rule from a counter-based hash of the
+Weights and images are not stored: both sides fill them by rule from a counter-based hash of the
 tensor's name, so a file holds logits and gradient norms only. With u(name, i) =
 2 unit(key_of(name), i) - 1 (exact in f32), i the flat index in PyTorch's layout, every operation
 in f32 in the order written, and every constant computed in f64 and then rounded to f32:

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Writes `weights/manifest.toml`: which pretrained weights Defrost fetches, and what they do to a picture.
+"""Writes `weights/manifest.toml`: which pretrained weights Defrost fetches, and what they do to an image.
 
     tools/manifest.py > weights/manifest.toml
 
-Needs timm, whose own tables say where its weights lie, under which licence, and how pictures are prepared for
+Needs timm, whose own tables say where its weights lie, under which licence, and how images are prepared for
 them. The first entry of a model is what its bare name stands for. For ResNet that is torchvision's first recipe:
 features of the later, stronger recipes (label smoothing, binary cross-entropy, long schedules) are better on
-ImageNet and worse for a linear layer on other pictures (Kornblith et al. 2021, arXiv:2010.16402).
+ImageNet and worse for a linear layer on other images (Kornblith et al. 2021, arXiv:2010.16402).
 """
 
 from timm.models import get_pretrained_cfg

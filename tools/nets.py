@@ -13,10 +13,10 @@ from torchvision.models.resnet import BasicBlock
 
 
 class CifarResNet(nn.Module):
-    """He et al. 2015 (arXiv:1512.03385), section 4.2: 6n + 2 layers for 32x32 pictures.
+    """He et al. 2015 (arXiv:1512.03385), section 4.2: 6n + 2 layers for 32x32 images.
 
     A 3x3 convolution to 16 channels, three stages of n basic blocks with 16, 32, 64 channels at
-    32, 16, 8 pixels a side, the mean over the picture, one linear layer. The paper's option-A
+    32, 16, 8 pixels a side, the mean over the image, one linear layer. The paper's option-A
     shortcut (every second pixel, new channels zero) is a 1x1 stride-2 convolution of zeros and
     ones; it is kept in that form, followed by a batch norm, so that it can be loaded and trained.
     """

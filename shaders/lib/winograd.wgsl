@@ -3,8 +3,8 @@
 // [16][panel][in_channels][16 columns].
 
 struct Params {
-    pictures: u32,      // of this dispatch
-    first_picture: u32,
+    images: u32,      // of this dispatch
+    first_image: u32,
     in_height: u32,
     in_width: u32,
     in_quads: u32,      // channels in vec4
@@ -20,7 +20,7 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 
 fn tiles() -> u32 {
-    return params.pictures * params.tile_rows * params.tile_columns;
+    return params.images * params.tile_rows * params.tile_columns;
 }
 
 // Transforms a row or column of a tile: one of its four sums or differences.

@@ -26,9 +26,9 @@ fn points(row: u32, tile: u32, quad: u32) -> Two {
     return fold(m[i], m[i + stride], m[i + 2u * stride], m[i + 3u * stride]);
 }
 
-fn store(value: vec4<f32>, picture: u32, h: u32, w: u32, quad: u32) {
+fn store(value: vec4<f32>, image: u32, h: u32, w: u32, quad: u32) {
     if h >= params.out_height || w >= params.out_width { return; }
-    let i = ((picture * params.out_height + h) * params.out_width + w) * params.out_quads + quad;
+    let i = ((image * params.out_height + h) * params.out_width + w) * params.out_quads + quad;
     y[i] = finish4(value, quad, params.out_quads, i);
 }
 
@@ -39,7 +39,7 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups
     let quad = i % params.out_quads;
     if tile >= tiles() { return; }
     let line = tile / params.tile_columns;
-    let picture = params.first_picture + line / params.tile_rows;
+    let image = params.first_image + line / params.tile_rows;
     let h = line % params.tile_rows * 2u;
     let w = tile % params.tile_columns * 2u;
     let r0 = points(0u, tile, quad);
@@ -48,8 +48,8 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups
     let r3 = points(3u, tile, quad);
     let left = fold(r0.a, r1.a, r2.a, r3.a);
     let right = fold(r0.b, r1.b, r2.b, r3.b);
-    store(left.a, picture, h, w, quad);
-    store(right.a, picture, h, w + 1u, quad);
-    store(left.b, picture, h + 1u, w, quad);
-    store(right.b, picture, h + 1u, w + 1u, quad);
+    store(left.a, image, h, w, quad);
+    store(right.a, image, h, w + 1u, quad);
+    store(left.b, image, h + 1u, w, quad);
+    store(right.b, image, h + 1u, w + 1u, quad);
 }

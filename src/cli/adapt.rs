@@ -11,7 +11,7 @@ use super::network::open_source;
 use super::output::{Style, duration, escaped, grouped};
 use super::progress::Progress;
 use super::{Session, cache_folder, positive, usage_error};
-use crate::data::{Dataset, list_pictures};
+use crate::data::{Dataset, list_images};
 use crate::models::Network;
 use crate::train::{AdaptOptions, Adapted, Aligned, SolverOptions, adapt, align_head, reopen};
 use crate::{Error, Result};
@@ -23,19 +23,19 @@ Examples:
   defrost adapt runs/photos a.jpg b.jpg c.jpg --mix 0.8
   defrost eval night.safetensors labelled-night/
 
-PICTURES come from where the network is to be used: another camera, other light. They need no labels.
+IMAGES come from where the network is to be used: another camera, other light. They need no labels.
 
   batch-norm  statistics of all batch norms are estimated anew on them (Li et al. 2016). The head of a run is solved
-              for anew on the run's training pictures, with statistics of their own: one that learned with others
+              for anew on the run's training images, with statistics of their own: one that learned with others
               does not fit. With --keep-head, or given a checkpoint, statistics alone change: right for a network that
               learned with its own (--batch-norm train)
-  coral       the head is solved for anew on the training pictures, whose features are first given the mean and
-              covariance of those of PICTURES (CORAL, Sun et al. 2016)
+  coral       the head is solved for anew on the training images, whose features are first given the mean and
+              covariance of those of IMAGES (CORAL, Sun et al. 2016)
   both        as batch-norm, and the features are aligned as for coral
 
-The statistics of few pictures are uncertain: of n, take a --mix of about 16 / (16 + n) (Schneider et al. 2020).
-All classes should be among PICTURES, about as often as they will be met. Where these look like the training
-pictures, there is nothing to win.";
+The statistics of few images are uncertain: of n, take a --mix of about 16 / (16 + n) (Schneider et al. 2020).
+All classes should be among IMAGES, about as often as they will be met. Where these look like the training
+images, there is nothing to win.";
 
 /// Adapt a network to images that look different from its training images, without labels
 #[derive(Debug, Args)]
@@ -46,7 +46,7 @@ pub(super) struct Adapt {
     run: PathBuf,
     /// Images and folders of images
     #[arg(required = true)]
-    pictures: Vec<PathBuf>,
+    images: Vec<PathBuf>,
     /// Method of adaptation
     #[arg(long, value_enum, default_value = "batch-norm")]
     method: Method,
@@ -82,15 +82,15 @@ impl Adapt {
         let (out, began) = (&session.out, Instant::now());
         let (mut net, source) = self.open()?;
         let file = self.file()?;
-        let target = Dataset::unlabelled(list_pictures(&self.pictures)?);
+        let target = Dataset::unlabelled(list_images(&self.images)?);
         let device = session.device()?;
         let mut progress = Progress::new(out);
         let (mut skipped, mut norms, mut head) = (Vec::new(), None, None);
         let mut home = net.clone();
         if self.method != Method::Coral {
             let options = AdaptOptions { mix: self.mix, batch: self.batch, seed: self.seed };
-            let mut renorm = |net: &mut Network, pictures: &Dataset| {
-                adapt(net, &device, Arc::new(pictures.clone()), &options, &mut progress)
+            let mut renorm = |net: &mut Network, images: &Dataset| {
+                adapt(net, &device, Arc::new(images.clone()), &options, &mut progress)
             };
             let done = renorm(&mut net, &target)?;
             if let Some(source) = &source {
@@ -114,8 +114,8 @@ impl Adapt {
         out.skipped(&skipped);
         let seconds = began.elapsed().as_secs_f64();
         if out.json {
-            let norms = norms.map(|Adapted { pictures, norms, shift, .. }| {
-                json!({ "pictures": pictures, "norms": norms, "shift": shift })
+            let norms = norms.map(|Adapted { images, norms, shift, .. }| {
+                json!({ "images": images, "norms": norms, "shift": shift })
             });
             let head = head.map(|Aligned { source, target, solved, .. }| {
                 json!({ "source": source, "target": target, "penalty": solved.penalty, "loss": solved.loss })
@@ -132,11 +132,11 @@ impl Adapt {
             );
             return Ok(());
         }
-        if let Some(Adapted { pictures, norms, shift, .. }) = norms {
+        if let Some(Adapted { images, norms, shift, .. }) = norms {
             let norms = out.style(Style::Bold, grouped(norms));
             out.line(format_args!(
-                "batch norms  {norms}, on {} pictures; means moved by {shift:.2} deviations",
-                grouped(pictures)
+                "batch norms  {norms}, on {} images; means moved by {shift:.2} deviations",
+                grouped(images)
             ));
         }
         if let Some(Aligned { source, target, .. }) = head {
@@ -144,7 +144,7 @@ impl Adapt {
                 0 => String::new(),
                 n => format!(", aligned with {}", grouped(n)),
             };
-            out.line(format_args!("head         solved for on {} training pictures{with}", grouped(source)));
+            out.line(format_args!("head         solved for on {} training images{with}", grouped(source)));
         }
         out.line(format_args!("{}, {}", escaped(file.display()), duration(seconds)));
         Ok(())
@@ -160,7 +160,7 @@ impl Adapt {
         }
         if self.run.is_file() {
             return Err(usage_error(format!(
-                "{}: a checkpoint without its run; coral needs the pictures that it was taught with: give the run \
+                "{}: a checkpoint without its run; coral needs the images that it was taught with: give the run \
                  folder, or take --method batch-norm",
                 self.run.display()
             )));

@@ -21,7 +21,7 @@ Examples:
 
 A network is often surer than it is right. One number, the temperature, that all logits are divided by makes
 probabilities fit the shares of right answers (Guo et al. 2017); which class is the likeliest stays as it is. It is
-fitted to the run's validation pictures, or to DATA, a folder of class folders that the network has not learned
+fitted to the run's validation images, or to DATA, a folder of class folders that the network has not learned
 from, and kept in the checkpoint, where predict and eval find it. What learns on starts without.";
 
 /// Fit a temperature, so that the network's confidence agrees with its accuracy
@@ -78,7 +78,7 @@ impl Calibrate {
             return Ok(());
         }
         let temperature = out.style(Style::Bold, format_args!("{:.3}", done.temperature));
-        out.line(format_args!("temperature  {temperature}  (fitted to {} pictures)", grouped(done.count)));
+        out.line(format_args!("temperature  {temperature}  (fitted to {} images)", grouped(done.count)));
         out.line(format_args!("loss         {:.4}, was {:.4}", done.loss[1], done.loss[0]));
         out.line(format_args!("ECE          {}, was {}", percent(done.ece[1]), percent(done.ece[0])));
         out.line(escaped(file.display()));

@@ -218,7 +218,7 @@ fn show_models(out: &Output, models: &[ModelVerdict]) {
         return;
     }
     let Some(first) = models.first() else { return };
-    let mut head = vec!["network".to_string(), "pictures".into(), "steps".into()];
+    let mut head = vec!["network".to_string(), "images".into(), "steps".into()];
     head.extend(first.figures.iter().map(|f| f.name.to_string()));
     let mut rows = vec![[head, vec![String::new()]].concat()];
     for m in models {

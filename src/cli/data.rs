@@ -71,7 +71,7 @@ impl DataCommand {
             let part = |(name, part): &(&str, &Dataset)| {
                 let counts: serde_json::Map<String, Value> =
                     part.classes.iter().cloned().zip(part.counts().into_iter().map(Value::from)).collect();
-                (name.to_string(), json!({ "pictures": part.len(), "classes": counts }))
+                (name.to_string(), json!({ "images": part.len(), "classes": counts }))
             };
             let parts: serde_json::Map<String, Value> = parts.iter().map(part).collect();
             out.event("data", json!({ "task": task::for_targets(train.targets), "drawn": manifest.is_some(), "parts": parts }));
@@ -89,7 +89,7 @@ impl DataCommand {
             out.event(
                 "done",
                 json!({
-                    "pictures": parts.iter().map(|(_, part)| part.len()).sum::<usize>(),
+                    "images": parts.iter().map(|(_, part)| part.len()).sum::<usize>(),
                     "skipped": skipped.len(),
                     "across": pairs[0],
                     "contradictions": pairs[1],
@@ -132,7 +132,7 @@ fn show(out: &Output, parts: &[(&str, &Dataset)], drawn: bool) {
     for (at, class) in first.classes.iter().enumerate() {
         rows.push(cells(class, counts.iter().map(|counts| counts[at]).collect()));
     }
-    rows.push(cells("pictures", parts.iter().map(|(_, part)| part.len()).collect()));
+    rows.push(cells("images", parts.iter().map(|(_, part)| part.len()).collect()));
     let right: Vec<bool> = (0..=parts.len()).map(|column| column > 0).collect();
     let lines = table(&rows, &right);
     for (at, line) in lines.iter().enumerate() {
@@ -140,7 +140,7 @@ fn show(out: &Output, parts: &[(&str, &Dataset)], drawn: bool) {
         out.line(if bold { out.style(Style::Bold, line) } else { line.clone() });
     }
     if drawn {
-        out.note("val is drawn from the pictures by --val-fraction and --seed, as train does it");
+        out.note("val is drawn from the images by --val-fraction and --seed, as train does it");
     }
 }
 
@@ -165,7 +165,7 @@ fn report(out: &Output, found: &Duplicates) {
     for (what, pairs) in
         [("in training and validation", &found.across), ("in two classes", &found.contradictions)]
     {
-        out.line(format_args!("{} {what}", count(pairs.len(), "picture", "pictures")));
+        out.line(format_args!("{} {what}", count(pairs.len(), "image", "images")));
         for pair in pairs {
             let how = if pair.exact { "=" } else { "~" };
             out.line(format_args!(

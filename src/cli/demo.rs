@@ -42,7 +42,7 @@ impl DemoCommand {
         let context = Context { device: &device, cache: cache_folder(), observer: &mut brief, stop };
         let folder = self.out.as_ref().map_or(Destination::Numbered("demo".into()), Destination::from);
         let shown = demo(folder, self.seed, context)?;
-        let test = shown.pictures.join("test");
+        let test = shown.images.join("test");
         let mut page = None;
         for row in &shown.rows {
             page = report::write(&row.run, Some(&test), &device, &mut brief)
@@ -103,11 +103,11 @@ fn tell(session: &Session, shown: &Demo) {
     let share = |i: usize| shown.rows.get(i).map_or(0.0, |row| row.right as f64 / row.count.max(1) as f64);
     let set = &shown.set;
     let classes = set.scenes.classes();
-    let folder = shown.pictures.parent().unwrap_or(&shown.pictures);
-    let (run, fish) = (quoted(&folder.join("fine-tuned")), shown.pictures.join("test/fish"));
+    let folder = shown.images.parent().unwrap_or(&shown.images);
+    let (run, fish) = (quoted(&folder.join("fine-tuned")), shown.images.join("test/fish"));
     let lines = [
         format!(
-            "Each of the three saw the same {} pictures: {} of each of {} things ({}).",
+            "Each of the three saw the same {} images: {} of each of {} things ({}).",
             grouped((set.train + set.val) as usize * classes.len()),
             set.train + set.val,
             classes.len(),
@@ -116,10 +116,10 @@ fn tell(session: &Session, shown: &Demo) {
         format!(
             "They were tested on {} others, all drawn by Defrost: {}",
             grouped(set.test as usize * classes.len()),
-            escaped(shown.pictures.display())
+            escaped(shown.images.display())
         ),
         format!(
-            "From scratch the network learned from these pictures alone: {} right, where guessing gives {}.",
+            "From scratch the network learned from these images alone: {} right, where guessing gives {}.",
             percent(share(0)),
             percent(1.0 / classes.len() as f64)
         ),
@@ -137,7 +137,7 @@ fn tell(session: &Session, shown: &Demo) {
             percent(share(2))
         ),
         String::new(),
-        "Now with your own pictures: photos/ being a folder with one folder for each class in it (pretrained"
+        "Now with your own images: photos/ being a folder with one folder for each class in it (pretrained"
             .to_string(),
         "weights are fetched once):".to_string(),
         "  defrost train photos/ --model mobilenet_v2".to_string(),

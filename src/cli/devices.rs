@@ -14,7 +14,7 @@ const EXAMPLES: &str = "\
 Examples:
   defrost devices
   defrost train photos/ --model resnet50 --weights resnet50.safetensors --device 1
-  DEFROST_DEVICE=llvmpipe defrost predict runs/photos picture.jpg";
+  DEFROST_DEVICE=llvmpipe defrost predict runs/photos image.jpg";
 
 /// List the GPUs that Defrost can use, and the CPU
 ///

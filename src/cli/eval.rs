@@ -26,7 +26,7 @@ Shows the accuracy and its 95% interval, the expected calibration error (ECE: ho
 and for each class: precision, the share of the images predicted as the class that is of it; recall, the share of the
 images of the class that is predicted as it; F1, their harmonic mean. --json has the whole confusion matrix, too.
 
-DATA holds a folder of pictures for each class, or some of the classes, or is a table of labels (.csv). For a network
+DATA holds a folder of images for each class, or some of the classes, or is a table of labels (.csv). For a network
 of ImageNet's 1000 classes the folders bear their WordNet ids (n01440764).";
 
 /// Measure a network on labelled images

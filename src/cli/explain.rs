@@ -11,7 +11,7 @@ use super::network::NetworkOptions;
 use super::output::{Output, Style, escaped};
 use super::predict::{decode, expand};
 use super::{Session, positive, usage_error};
-use crate::data::{Picture, Skipped};
+use crate::data::{Image, Skipped};
 use crate::explain::{Explainer, Map, Method, beside, overlay};
 use crate::models::{Network, imagenet};
 use crate::task;
@@ -19,10 +19,10 @@ use crate::{Error, Result, did_you_mean};
 
 const EXAMPLES: &str = "\
 Examples:
-  defrost explain runs/photos picture.jpg -o why.png
+  defrost explain runs/photos image.jpg -o why.png
   defrost explain runs/photos holidays/ --class bees -o bees/
-  defrost explain --model resnet50 picture.jpg --method grad-cam++ --layer layer3
-  defrost explain runs/photos picture.jpg --method smoothgrad --samples 50";
+  defrost explain --model resnet50 image.jpg --method grad-cam++ --layer layer3
+  defrost explain runs/photos image.jpg --method smoothgrad --samples 50";
 
 /// Show which part of an image raises the score of a class
 ///
@@ -33,11 +33,11 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(super) struct Explain {
     /// A run folder or checkpoint (not with --weights), then images and folders of images
-    #[arg(required = true, value_names = ["RUN", "PICTURES"])]
+    #[arg(required = true, value_names = ["RUN", "IMAGES"])]
     paths: Vec<PathBuf>,
     #[command(flatten)]
     network: NetworkOptions,
-    /// Where to write: a .png for one image, else a folder; its files are named PICTURE-CLASS-METHOD.png
+    /// Where to write: a .png for one image, else a folder; its files are named IMAGE-CLASS-METHOD.png
     #[arg(short, long, value_name = "FILE.png|FOLDER", default_value = "explained")]
     out: PathBuf,
     /// Method: grad-cam, grad-cam++ (where a class is there more than once), or smoothgrad (single pixels)
@@ -77,38 +77,36 @@ impl Explain {
         let (out, began) = (&session.out, Instant::now());
         let (net, paths) = self.network.open(session, &self.paths)?;
         if paths.is_empty() {
-            return Err(usage_error(
-                "give pictures, or folders of pictures: defrost explain RUN PICTURES...",
-            ));
+            return Err(usage_error("give images, or folders of images: defrost explain RUN IMAGES..."));
         }
         let Choice(method) = self.method;
         if self.samples.is_some() && method != Method::SmoothGrad {
             return Err(usage_error(format!("--samples belongs to --method {}", Method::SmoothGrad)));
         }
         let class = self.class.as_deref().map(|name| class_of(&net, name)).transpose()?;
-        let mut pictures = Vec::new();
+        let mut images = Vec::new();
         let (mut done, mut failed) = (0, 0);
         for path in paths.iter().flat_map(|path| expand(path)) {
             match path {
-                Ok(path) => pictures.push(path),
+                Ok(path) => images.push(path),
                 Err(skipped) => {
                     out.unreadable(&skipped);
                     failed += 1;
                 }
             }
         }
-        let mut names = Names::new(&self.out, &pictures)?;
-        if !pictures.is_empty() {
+        let mut names = Names::new(&self.out, &images)?;
+        if !images.is_empty() {
             let device = session.device()?;
             let samples = self.samples.unwrap_or(Explainer::SAMPLES);
             let batch = match method {
                 // The noisy versions of an image, in equal batches.
                 Method::SmoothGrad => samples.div_ceil(samples.div_ceil(self.batch)),
-                _ => self.batch.min(pictures.len()),
+                _ => self.batch.min(images.len()),
             };
             let explainer = Explainer::new(&device, &net, method, self.layer.as_deref(), batch)?;
             let mut explainer = explainer.samples(samples);
-            for group in pictures.chunks(self.batch) {
+            for group in images.chunks(self.batch) {
                 let (good, crops, unread) = decode(out, &net, group.iter().cloned().map(Ok).collect());
                 failed += unread;
                 let maps = explainer.maps(&crops, &vec![class; crops.len()])?;
@@ -120,7 +118,7 @@ impl Explain {
                         failed += 1;
                         continue;
                     }
-                    let crop = Picture { width: map.width, height: map.height, rgb };
+                    let crop = Image { width: map.width, height: map.height, rgb };
                     let to = names.of(path, &net.classes()[map.class], method);
                     beside(&[&crop, &overlay(&crop, &map)?])?.write_png(&to)?;
                     self.show(out, &net, path, &to, &map, explainer.layer());
@@ -195,40 +193,40 @@ struct Names {
     out: PathBuf,
     /// Whether `out` is the one file.
     file: bool,
-    pictures: BTreeSet<PathBuf>,
+    images: BTreeSet<PathBuf>,
     /// Names used so far, in lower case: some file systems do not distinguish case.
     given: BTreeSet<String>,
 }
 
 impl Names {
-    fn new(out: &Path, pictures: &[PathBuf]) -> Result<Self> {
+    fn new(out: &Path, images: &[PathBuf]) -> Result<Self> {
         let file = out.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) && !out.is_dir();
         let shown = out.display();
-        if file && pictures.len() > 1 {
+        if file && images.len() > 1 {
             return Err(usage_error(format!(
-                "--out {shown}: one file for {} pictures; name a folder",
-                pictures.len()
+                "--out {shown}: one file for {} images; name a folder",
+                images.len()
             )));
         }
         if !file && out.is_file() {
             return Err(usage_error(format!("--out {shown}: results are PNGs; name a .png or a folder")));
         }
-        let pictures: BTreeSet<PathBuf> = pictures.iter().map(|path| resolved(path)).collect();
-        if file && pictures.contains(&resolved(out)) {
-            return Err(usage_error(format!("--out {shown}: that is the picture itself; name another file")));
+        let images: BTreeSet<PathBuf> = images.iter().map(|path| resolved(path)).collect();
+        if file && images.contains(&resolved(out)) {
+            return Err(usage_error(format!("--out {shown}: that is the image itself; name another file")));
         }
-        Ok(Names { out: out.into(), file, pictures, given: BTreeSet::new() })
+        Ok(Names { out: out.into(), file, images, given: BTreeSet::new() })
     }
 
-    /// `out/PICTURE-CLASS-METHOD.png`, followed by a number where the name is used already.
-    fn of(&mut self, picture: &Path, class: &str, method: Method) -> PathBuf {
+    /// `out/IMAGE-CLASS-METHOD.png`, followed by a number where the name is used already.
+    fn of(&mut self, image: &Path, class: &str, method: Method) -> PathBuf {
         if self.file {
             return self.out.clone();
         }
-        let stem = picture.file_stem().unwrap_or_default().to_string_lossy();
+        let stem = image.file_stem().unwrap_or_default().to_string_lossy();
         let base = format!("{stem}-{}-{method}", in_file_names(class));
         let (mut name, mut number) = (format!("{base}.png"), 1);
-        while self.pictures.contains(&resolved(&self.out.join(&name)))
+        while self.images.contains(&resolved(&self.out.join(&name)))
             || !self.given.insert(name.to_lowercase())
         {
             number += 1;
@@ -258,20 +256,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_never_overwrite_a_picture_nor_one_another() {
+    fn results_never_overwrite_a_image_nor_one_another() {
         let place = tempfile::tempdir().expect("a folder");
         let at = |name: &str| place.path().join(name);
         std::fs::write(at("cat.png"), "").expect("a file");
-        let pictures = [at("cat.png"), at("cat-my_cat-grad-cam.png"), at("b/cat.jpg")];
-        let mut names = Names::new(place.path(), &pictures).expect("a folder");
-        let mut name = |picture: &Path| names.of(picture, "my cat", Method::GradCam);
-        assert_eq!(name(&pictures[0]), at("cat-my_cat-grad-cam-2.png"));
-        assert_eq!(name(&pictures[2]), at("cat-my_cat-grad-cam-3.png"));
-        assert_eq!(name(&pictures[1]), at("cat-my_cat-grad-cam-my_cat-grad-cam.png"));
+        let images = [at("cat.png"), at("cat-my_cat-grad-cam.png"), at("b/cat.jpg")];
+        let mut names = Names::new(place.path(), &images).expect("a folder");
+        let mut name = |image: &Path| names.of(image, "my cat", Method::GradCam);
+        assert_eq!(name(&images[0]), at("cat-my_cat-grad-cam-2.png"));
+        assert_eq!(name(&images[2]), at("cat-my_cat-grad-cam-3.png"));
+        assert_eq!(name(&images[1]), at("cat-my_cat-grad-cam-my_cat-grad-cam.png"));
 
-        assert!(Names::new(&at("why.png"), &pictures).is_err());
-        assert!(Names::new(&at("cat.png"), &pictures[..1]).is_err());
-        let mut one = Names::new(&at("why.png"), &pictures[..1]).expect("one file");
-        assert_eq!(one.of(&pictures[0], "x", Method::SmoothGrad), at("why.png"));
+        assert!(Names::new(&at("why.png"), &images).is_err());
+        assert!(Names::new(&at("cat.png"), &images[..1]).is_err());
+        let mut one = Names::new(&at("why.png"), &images[..1]).expect("one file");
+        assert_eq!(one.of(&images[0], "x", Method::SmoothGrad), at("why.png"));
     }
 }

@@ -21,10 +21,10 @@ Examples:
   defrost fewshot photos/ --model resnet50 --shots 1,5,20 --trials 50
   defrost fewshot photos/ --weights runs/animals/model.safetensors --shots 1,2
 
-So many pictures of each class are drawn from the training part, learned from, and measured on all of the
+So many images of each class are drawn from the training part, learned from, and measured on all of the
 validation part; again and again, since it matters which. Two ways to learn: the nearest class mean of centred
 features of length 1 (CL2N in SimpleShot, Wang et al. 2019), and logistic regression with a penalty that is chosen by
-cross-validation. Intervals are Student's for the mean over the draws; the validation pictures stay the same.";
+cross-validation. Intervals are Student's for the mean over the draws; the validation images stay the same.";
 
 /// Measure the accuracy with few images a class
 #[derive(Debug, Args)]
@@ -103,7 +103,7 @@ impl FewshotCommand {
             })
         };
         let mut lines =
-            vec![["pictures a class", "nearest mean", "logistic regression"].map(String::from).to_vec()];
+            vec![["images a class", "nearest mean", "logistic regression"].map(String::from).to_vec()];
         for &shots in &self.shots {
             let [nearest, regression] =
                 [Method::NearestMean, Method::LogisticRegression].map(|m| cell(shots, m));
@@ -113,7 +113,7 @@ impl FewshotCommand {
             out.line(if number == 0 { out.style(Style::Bold, line) } else { line });
         }
         out.line(format_args!(
-            "{} classes, {} validation pictures; mean of {} and its 95% interval; {}",
+            "{} classes, {} validation images; mean of {} and its 95% interval; {}",
             grouped(splits.train.classes.len()),
             grouped(val.len()),
             count(self.trials, "trial", "trials"),

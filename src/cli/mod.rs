@@ -44,8 +44,8 @@ const EXAMPLES: &str = "\
 Examples:
   defrost train photos/ --model resnet50
   defrost eval runs/photos-resnet50 test/
-  defrost predict runs/photos-resnet50 picture.jpg holidays/
-  defrost explain runs/photos-resnet50 picture.jpg -o why.png
+  defrost predict runs/photos-resnet50 image.jpg holidays/
+  defrost explain runs/photos-resnet50 image.jpg -o why.png
   defrost export runs/photos-resnet50 photos-net/
   defrost inspect resnet50 --freeze-through layer3
   defrost devices

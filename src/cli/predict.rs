@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::network::NetworkOptions;
 use super::output::{Output, Style, count, escaped};
 use super::{Session, positive, usage_error};
-use crate::data::{self, Skipped, list_pictures};
+use crate::data::{self, Skipped, list_images};
 use crate::models::{Network, imagenet};
 use crate::task;
 use crate::train::Predictor;
@@ -19,15 +19,15 @@ use crate::{Error, Result};
 
 const EXAMPLES: &str = "\
 Examples:
-  defrost predict runs/photos picture.jpg
+  defrost predict runs/photos image.jpg
   defrost predict runs/photos holidays/ --top 3 --json
   defrost predict runs/photos holidays/ --csv > holidays.csv
   find . -name '*.jpg' -print0 | defrost predict runs/photos - --null
-  defrost predict --model resnet50 --weights resnet50.safetensors picture.jpg
+  defrost predict --model resnet50 --weights resnet50.safetensors image.jpg
 
-- reads paths from standard input, one a line, and answers by groups of --batch. --csv writes a line a picture: path, class,
+- reads paths from standard input, one a line, and answers by groups of --batch. --csv writes a line an image: path, class,
   probability, then class_2, probability_2 and so on up to --top; the values of a regression under their names.
-Pictures that cannot be read are reported on stderr and, with --json, as events 'unreadable' with path and reason. The
+Images that cannot be read are reported on stderr and, with --json, as events 'unreadable' with path and reason. The
 command fails only where none can be read; with --strict, where any cannot.";
 
 /// Predict the classes of images
@@ -36,7 +36,7 @@ command fails only where none can be read; with --strict, where any cannot.";
 pub(super) struct Predict {
     /// A run folder or checkpoint (not with --weights), then images and folders of images, or - for a list of paths
     /// on standard input
-    #[arg(required = true, value_names = ["RUN", "PICTURES"])]
+    #[arg(required = true, value_names = ["RUN", "IMAGES"])]
     paths: Vec<PathBuf>,
     #[command(flatten)]
     network: NetworkOptions,
@@ -68,9 +68,7 @@ impl Predict {
         }
         let (net, paths) = self.network.open(session, &self.paths)?;
         if paths.is_empty() {
-            return Err(usage_error(
-                "give pictures, or folders of pictures: defrost predict RUN PICTURES...",
-            ));
+            return Err(usage_error("give images, or folders of images: defrost predict RUN IMAGES..."));
         }
         let list = paths.iter().any(|path| is_list(path));
         if self.null && !list {
@@ -78,7 +76,7 @@ impl Predict {
                 "--null says how a list on standard input is divided: name the list, too: defrost predict RUN - --null",
             ));
         }
-        let mut named = self.pictures(paths);
+        let mut named = self.images(paths);
         let mut predictor: Option<Predictor> = None;
         let (mut done, mut failed) = (0, 0);
         loop {
@@ -115,7 +113,7 @@ impl Predict {
         }
         if list && done + failed == 0 {
             return Err(Error::Data(
-                "the list on standard input is empty: write the path of a picture or a folder on each line"
+                "the list on standard input is empty: write the path of an image or a folder on each line"
                     .into(),
             ));
         }
@@ -136,7 +134,7 @@ impl Predict {
     }
 
     /// The images that paths name, one after the other: a list is read while it arrives.
-    fn pictures<'a>(
+    fn images<'a>(
         &'a self,
         paths: &'a [PathBuf],
     ) -> impl Iterator<Item = Result<PathBuf, Skipped>> + use<'a> {
@@ -250,7 +248,7 @@ impl Predict {
 
 /// The images of a file or folder, or why there are none.
 pub(super) fn expand(path: &Path) -> Vec<Result<PathBuf, Skipped>> {
-    match list_pictures(&[path.to_path_buf()]) {
+    match list_images(&[path.to_path_buf()]) {
         Ok(found) => found.into_iter().map(Ok).collect(),
         Err(e) => vec![Err(Skipped::from_error(path, &e))],
     }

@@ -16,7 +16,7 @@ const EXAMPLES: &str = "\
 Examples:
   defrost pretrain
   defrost pretrain weights/signs.safetensors
-  defrost pretrain larger.safetensors --model mobilenet_v2 --size 96 --pictures 2000 --epochs 30
+  defrost pretrain larger.safetensors --model mobilenet_v2 --size 96 --images 2000 --epochs 30
   defrost train photos/ --weights signs.safetensors
 
 Without options it makes the file again that Defrost ships, on the same device byte for byte, in some twenty minutes on two
@@ -37,7 +37,7 @@ pub(super) struct PretrainCommand {
     size: Option<u32>,
     /// Training images of each of the 108 classes [default: 400]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pictures: Option<u32>,
+    images: Option<u32>,
     /// Passes over them [default: 10]
     #[arg(long, value_name = "N", value_parser = positive)]
     epochs: Option<usize>,
@@ -64,7 +64,7 @@ impl PretrainCommand {
         config.model = self.model.clone().unwrap_or(config.model);
         config.size = self.size.map(|size| size as usize).or(config.size);
         set.side = config.size.unwrap_or(set.side);
-        set.train = self.pictures.unwrap_or(set.train);
+        set.train = self.images.unwrap_or(set.train);
         (config.epochs, config.batch) = (self.epochs.or(config.epochs), self.batch.or(config.batch));
         config.lr = self.lr.map_or(config.lr, |lr| vec![lr]);
         config.seed = self.seed.unwrap_or(config.seed);
@@ -87,9 +87,9 @@ impl PretrainCommand {
             return Ok(());
         }
         out.line(format_args!(
-            "{} of {} validation pictures right (95% interval {} to {}), {} classes, {}",
+            "{} of {} validation images right (95% interval {} to {}), {} classes, {}",
             out.style(Style::Bold, percent(record.accuracy)),
-            grouped(record.pictures),
+            grouped(record.images),
             percent(record.interval.0),
             percent(record.interval.1),
             record.classes,

@@ -140,7 +140,7 @@ impl Observer for Progress<'_> {
                     if !out.json {
                         out.note(format_args!(
                             "{} to learn from, {val} to validate with, {}: {}",
-                            count(*train, "picture", "pictures"),
+                            count(*train, "image", "images"),
                             count(classes.len(), "class", "classes"),
                             listed(classes)
                         ));
@@ -173,7 +173,7 @@ impl Observer for Progress<'_> {
                     (Some(epoch), what) => format!("epoch {epoch} {what}"),
                     (None, what) => what.to_string(),
                 };
-                let things = if STEPS.contains(what) { "steps" } else { "pictures" };
+                let things = if STEPS.contains(what) { "steps" } else { "images" };
                 let (done, total) = (*done as u64, *total as u64);
                 let accuracy = accuracy.filter(|_| self.metric.unit == Unit::Proportion);
                 let bar = self.bar(name, things, done, total);

@@ -32,9 +32,9 @@ Examples:
   defrost train photos/ --labels labels.csv --model resnet50
   defrost train --resume runs/photos
 
-DATA holds a folder of pictures for each class (part of them validates), or train/ and val/ with such
-folders, or MNIST's IDX files; or it is a table (.csv) that names pictures and labels; or drawn:things or drawn:signs,
-pictures that Defrost draws itself (drawn:signs,side=64,train=200,val=20). Ctrl-C saves the run, which --resume then goes on with; once more ends at once.";
+DATA holds a folder of images for each class (part of them validates), or train/ and val/ with such
+folders, or MNIST's IDX files; or it is a table (.csv) that names images and labels; or drawn:things or drawn:signs,
+images that Defrost draws itself (drawn:signs,side=64,train=200,val=20). Ctrl-C saves the run, which --resume then goes on with; once more ends at once.";
 
 /// Train a pretrained network on your own classes
 #[derive(Debug, Args)]
@@ -148,7 +148,7 @@ impl Train {
         drop(progress);
         sheet.write_png(&path)?;
         if config.strategy.head_only() {
-            out.note("strategy features sees each picture once, as in the first column");
+            out.note("strategy features sees each image once, as in the first column");
         }
         if out.json {
             out.event("sheet", json!({ "path": path.to_string_lossy() }));
@@ -176,7 +176,7 @@ impl Train {
         if !data.exists() && is_model(&data) {
             let name = data.display();
             return Err(usage_error(format!(
-                "'{name}' stands where the pictures' folder belongs: --model {name}"
+                "'{name}' stands where the images' folder belongs: --model {name}"
             )));
         }
         let mut config = Config { data, ..Config::default() };

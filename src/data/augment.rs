@@ -1,7 +1,7 @@
-//! What is drawn for training pictures: presets, one row of [`Draws`] a picture, one [`Mix`] a batch.
+//! What is drawn for training images: presets, one row of [`Draws`] an image, one [`Mix`] a batch.
 //!
-//! Every draw is a function of seed, epoch and the picture's index, so a run can be repeated and resumed. What a
-//! picture becomes does not depend on the others of its batch; only mixing does.
+//! Every draw is a function of seed, epoch and the image's index, so a run can be repeated and resumed. What a
+//! image becomes does not depend on the others of its batch; only mixing does.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ use crate::rng::{Stream, key_of};
 pub enum Preset {
     /// The largest square in the middle, always the same.
     None,
-    /// Parts of at least 70% of the picture, mirrored or not.
+    /// Parts of at least 70% of the image, mirrored or not.
     Light,
     /// [`Augment::default`].
     #[default]
@@ -70,7 +70,7 @@ impl Affine {
         Affine::about_centre(side, [[cos, -sin], [sin, cos]])
     }
 
-    /// Into a picture's draws.
+    /// Into an image's draws.
     pub fn enter(&self, draws: &mut Draws) {
         [draws.source_x, draws.source_y] = self.0.map(|row| row.map(|x| x as f32));
     }
@@ -103,7 +103,7 @@ impl Colour {
         Colour::blend(factor, [0.0; 4])
     }
 
-    /// torchvision's `adjust_contrast`: about the picture's mean grey.
+    /// torchvision's `adjust_contrast`: about the image's mean grey.
     pub fn contrast(factor: f64, grey: f64) -> Colour {
         Colour::blend(factor, [0.0, 0.0, 0.0, grey])
     }
@@ -114,7 +114,7 @@ impl Colour {
         Colour::blend(factor, [r, g, b, 0.0])
     }
 
-    /// Into a picture's draws.
+    /// Into an image's draws.
     pub fn enter(&self, draws: &mut Draws) {
         [draws.red, draws.green, draws.blue] = self.0.map(|row| row.map(|x| x as f32));
     }
@@ -137,7 +137,7 @@ impl Colour {
     }
 }
 
-/// What contrast needs to know of a picture.
+/// What contrast needs to know of an image.
 struct Levels {
     mean: [f64; 3],
     low: [u8; 3],
@@ -160,7 +160,7 @@ impl Levels {
     }
 }
 
-/// A picture on its way through the operations that a matrix can express, and the others.
+/// An image on its way through the operations that a matrix can express, and the others.
 struct Drawing<'a> {
     pixels: &'a mut [u8],
     side: f64,
@@ -197,7 +197,7 @@ impl Drawing<'_> {
         let share = bin as f64 / 30.0;
         let strength = 0.99 * share * sign;
         let side = self.side;
-        // Sizes in pixels are for pictures of 224.
+        // Sizes in pixels are for images of 224.
         let shift = 32.0 * side / 224.0 * share * sign;
         match operation {
             0 => {}
@@ -244,7 +244,7 @@ pub fn equalize(pixels: &mut [u8]) {
 /// contrast, sharpness, posterize, solarize, autocontrast, equalize.
 const TRIVIAL: usize = 14;
 
-/// What is drawn for picture `index` of the data set in an epoch. `pixels` are the bytes `[side, side, 3]` that
+/// What is drawn for image `index` of the data set in an epoch. `pixels` are the bytes `[side, side, 3]` that
 /// the draws are for: contrast needs their mean, and where they are to be equalized, that is done to them at once.
 ///
 /// The order: mirrors, rotation; TrivialAugment's operation; brightness, contrast, saturation, hue, grey; blur;
@@ -308,7 +308,7 @@ pub fn draws(
     draws
 }
 
-/// torchvision's `RandomErasing`: 2% to 33% of the picture, 3 : 10 to 10 : 3; ten tries, else nothing.
+/// torchvision's `RandomErasing`: 2% to 33% of the image, 3 : 10 to 10 : 3; ten tries, else nothing.
 fn random_rect(side: usize, stream: &mut Stream) -> [f32; 4] {
     for _ in 0..10 {
         let area = (side * side) as f64 * stream.range(0.02, 0.33);
@@ -323,7 +323,7 @@ fn random_rect(side: usize, stream: &mut Stream) -> [f32; 4] {
     [0.0; 4]
 }
 
-/// How the pictures of a batch are mixed: MixUp (Zhang et al. 2018, arXiv:1710.09412) or CutMix (Yun et al. 2019,
+/// How the images of a batch are mixed: MixUp (Zhang et al. 2018, arXiv:1710.09412) or CutMix (Yun et al. 2019,
 /// arXiv:1905.04899).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mix {
@@ -333,7 +333,7 @@ pub struct Mix {
     pub lambda: f32,
     /// Where the partner shows: left, top, right, bottom in pixels. MixUp: everywhere.
     pub rect: [f32; 4],
-    /// Weight of the own picture there: `lambda` for MixUp, 0 for CutMix.
+    /// Weight of the own image there: `lambda` for MixUp, 0 for CutMix.
     pub own: f32,
 }
 
@@ -346,8 +346,8 @@ impl Mix {
     }
 }
 
-/// How a batch of `rows` pictures is mixed: drawn once for all of it, as timm does by default. `batch` tells the
-/// epoch's batches apart: the loader gives the index of the first picture, which is the same where a run is
+/// How a batch of `rows` images is mixed: drawn once for all of it, as timm does by default. `batch` tells the
+/// epoch's batches apart: the loader gives the index of the first image, which is the same where a run is
 /// resumed. None where mixing is off or there is nothing to mix with. Where both alphas are given, a coin chooses.
 pub fn mix(augment: &Augment, seed: u64, epoch: u64, batch: u64, rows: usize, side: usize) -> Option<Mix> {
     if rows < 2 || !augment.mixes() {
@@ -362,7 +362,7 @@ pub fn mix(augment: &Augment, seed: u64, epoch: u64, batch: u64, rows: usize, si
         let whole = [0.0, 0.0, side as f32, side as f32];
         return Some(Mix { partner, lambda: lambda as f32, rect: whole, own: lambda as f32 });
     }
-    // torchvision's rectangle: its centre lies anywhere, and what lies outside of the picture is cut off.
+    // torchvision's rectangle: its centre lies anywhere, and what lies outside of the image is cut off.
     let half = (0.5 * (1.0 - lambda).sqrt() * side as f64) as usize;
     let (x, y) = (stream.below(side), stream.below(side));
     let span = |centre: usize| (centre.saturating_sub(half), (centre + half).min(side));

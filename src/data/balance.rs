@@ -5,8 +5,8 @@ use super::loader::epoch_order;
 use super::target::TargetKind;
 use crate::rng::{Stream, key_of};
 
-/// The weight of each class in the loss, by inverse frequency: `pictures / (classes * pictures of the class)`, with mean
-/// 1 over the pictures (scikit-learn's `balanced`). A class without pictures has weight 0 and does not count. For
+/// The weight of each class in the loss, by inverse frequency: `images / (classes * images of the class)`, with mean
+/// 1 over the images (scikit-learn's `balanced`). A class without images has weight 0 and does not count. For
 /// [`TargetKind::Values`] all are 1.
 pub fn class_weights(dataset: &Dataset) -> Vec<f32> {
     let counts = dataset.counts();
@@ -18,12 +18,12 @@ pub fn class_weights(dataset: &Dataset) -> Vec<f32> {
     counts.into_iter().map(weight).collect()
 }
 
-/// An epoch's pictures, as many as there are, each class equally often (but for a remainder), in random order.
+/// An epoch's images, as many as there are, each class equally often (but for a remainder), in random order.
 ///
-/// Every picture of a class is drawn once before one of them is drawn again, and the next epoch goes on where this one
+/// Every image of a class is drawn once before one of them is drawn again, and the next epoch goes on where this one
 /// ends: draw `g` of the training, counted over all epochs, is the `g / classes`-th of class `g % classes`, and a
-/// class's draws are one permutation of its pictures after the other. So an epoch is a function of seed and number.
-/// A picture of several classes is drawn for each of them; for [`TargetKind::Values`] it is [`epoch_order`].
+/// class's draws are one permutation of its images after the other. So an epoch is a function of seed and number.
+/// An image of several classes is drawn for each of them; for [`TargetKind::Values`] it is [`epoch_order`].
 pub fn balanced_order(dataset: &Dataset, seed: u64, epoch: u64) -> Vec<usize> {
     let n = dataset.len();
     let mut members = vec![Vec::new(); dataset.classes.len()];
@@ -32,20 +32,20 @@ pub fn balanced_order(dataset: &Dataset, seed: u64, epoch: u64) -> Vec<usize> {
             sample.target.classes().for_each(|class| members[class].push(index));
         }
     }
-    members.retain(|pictures| !pictures.is_empty());
+    members.retain(|images| !images.is_empty());
     if members.is_empty() {
         return epoch_order(n, seed, epoch);
     }
     let (classes, first) = (members.len() as u64, epoch * n as u64);
     let mut order = vec![0; n];
-    for (class, pictures) in members.iter().enumerate() {
+    for (class, images) in members.iter().enumerate() {
         // This class's draws of the epoch: those of 0.. that are `class` modulo `classes`.
         let before = |g: u64| (g + classes - 1 - class as u64) / classes;
-        let size = pictures.len() as u64;
+        let size = images.len() as u64;
         let mut round = (u64::MAX, Vec::new());
         for draw in before(first)..before(first + n as u64) {
             if round.0 != draw / size {
-                let mut shuffled = pictures.clone();
+                let mut shuffled = images.clone();
                 Stream::new(&[seed, key_of("balanced order"), class as u64, draw / size])
                     .shuffle(&mut shuffled);
                 round = (draw / size, shuffled);

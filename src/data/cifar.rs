@@ -1,7 +1,7 @@
 //! The binary files of CIFAR-10 and CIFAR-100 (<https://www.cs.toronto.edu/~kriz/cifar.html>).
 //!
 //! A record is a label byte (CIFAR-100: coarse, then fine label, of which the fine one counts) and 3072 bytes of a
-//! picture of 32 x 32 pixels: red, green and blue planes. Names of the classes lie beside them, a line each.
+//! image of 32 x 32 pixels: red, green and blue planes. Names of the classes lie beside them, a line each.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -76,7 +76,7 @@ pub fn find(files: &[PathBuf]) -> Result<Option<CifarFiles>> {
     }
 }
 
-/// Training pictures and test pictures; where there are only the latter, they are the first.
+/// Training images and test images; where there are only the latter, they are the first.
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Data`] for a file of another length, a label beyond the classes, too few names.
@@ -128,7 +128,7 @@ fn read_records(path: &Path, files: &CifarFiles, samples: &mut Vec<Sample>) -> R
     let labels: Vec<u8> = bytes.chunks_exact(record).map(|record| record[before - 1]).collect();
     if let Some(at) = labels.iter().position(|&label| usize::from(label) >= files.classes) {
         return Err(Error::Data(format!(
-            "{}: picture {at} has label {}, but there are {} classes, 0 to {}; fetch the file again",
+            "{}: image {at} has label {}, but there are {} classes, 0 to {}; fetch the file again",
             path.display(),
             labels[at],
             files.classes,

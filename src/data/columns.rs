@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use csv::StringRecord;
 
-use super::folder::{has_picture_extension, nfc};
+use super::folder::{has_image_extension, nfc};
 use super::group::GroupBy;
 use super::options::DataOptions;
 use super::split::Part;
@@ -26,7 +26,7 @@ pub(crate) struct Known<'a> {
 pub(super) struct Row {
     pub(super) line: u64,
     pub(super) name: String,
-    /// Where the picture lies, or would lie.
+    /// Where the image lies, or would lie.
     pub(super) path: PathBuf,
     pub(super) is_there: bool,
     pub(super) labels: Vec<String>,
@@ -102,7 +102,7 @@ pub(super) fn read_rows(
                 file,
                 line,
                 columns.image,
-                "names no picture; fill it or remove the line",
+                "names no image; fill it or remove the line",
             ));
         }
         let decimal_comma = options.targets == TargetKind::Values && delimiter != b',';
@@ -242,14 +242,14 @@ impl Columns {
             && !lines_are_flags(lines, &labels)
         {
             return Err(Error::Usage(format!(
-                "{} label columns: a picture of one class has one; choose `targets = values` or `targets = labels`",
+                "{} label columns: an image of one class has one; choose `targets = values` or `targets = labels`",
                 labels.len()
             )));
         }
         let name = &names[image];
-        if has_picture_extension(Path::new(name)) {
+        if has_image_extension(Path::new(name)) {
             return Err(Error::Data(format!(
-                "{}:1: '{name}' is a picture, not a column's name; put a line such as image,label above it",
+                "{}:1: '{name}' is an image, not a column's name; put a line such as image,label above it",
                 file.display()
             )));
         }
@@ -261,7 +261,7 @@ impl Columns {
         Error::Data(format!("{}:{line}: column '{}' {what}", file.display(), self.names[column]))
     }
 
-    /// What a picture is for.
+    /// What an image is for.
     fn part_of(&self, file: &Path, line: u64, column: usize, cell: &str) -> Result<Part> {
         let is_valid = self.names[column].eq_ignore_ascii_case("is_valid");
         match cell.to_lowercase().as_str() {

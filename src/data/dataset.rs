@@ -1,4 +1,4 @@
-//! A labelled set of pictures, on disk or in memory.
+//! A labelled set of images, on disk or in memory.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -8,34 +8,34 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::decode::{Picture, load, load_and};
+use super::decode::{Image, load, load_and};
 use super::records::Records;
 use super::scenes::Scenes;
 use super::target::{Target, TargetKind};
 use crate::{Error, Result};
 
-/// Where a picture comes from.
+/// Where an image comes from.
 #[derive(Debug, Clone)]
 pub enum Source {
-    /// A picture file. Those of one folder share its path, which matters where there are a million.
+    /// An image file. Those of one folder share its path, which matters where there are a million.
     File {
         /// Where it lies.
         folder: Arc<Path>,
         /// Its name there.
         name: Box<OsStr>,
     },
-    /// One of the pictures of a file of many.
+    /// One of the images of a file of many.
     Record {
-        /// All pictures of the file, held in memory.
+        /// All images of the file, held in memory.
         records: Arc<Records>,
         /// Which of them.
         index: usize,
     },
-    /// A picture that Defrost draws itself.
+    /// An image that Defrost draws itself.
     Drawn {
         /// Of which set.
         scenes: Scenes,
-        /// Of all its pictures.
+        /// Of all its images.
         seed: u64,
         /// What it shows.
         class: u32,
@@ -47,13 +47,13 @@ pub enum Source {
 }
 
 impl Source {
-    /// A picture file.
+    /// An image file.
     pub fn file(path: impl AsRef<Path>) -> Source {
         let (folder, name) = divide(path.as_ref());
         Source::File { folder: folder.into(), name }
     }
 
-    /// Picture files in this order, of which neighbours in one folder share its path.
+    /// Image files in this order, of which neighbours in one folder share its path.
     pub(crate) fn files(paths: impl IntoIterator<Item = PathBuf>) -> impl Iterator<Item = Source> {
         let mut shared: Option<Arc<Path>> = None;
         paths.into_iter().map(move |path| {
@@ -73,10 +73,10 @@ fn divide(path: &Path) -> (&Path, Box<OsStr>) {
     }
 }
 
-/// One picture and what is known of it.
+/// One image and what is known of it.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    /// Where the picture comes from.
+    /// Where the image comes from.
     pub source: Source,
     /// What is known of it.
     pub target: Target,
@@ -88,7 +88,7 @@ impl Sample {
         Sample { source, target: Target::Class(class) }
     }
 
-    /// What to call the picture: its path, or `file#index` for one of an IDX file.
+    /// What to call the image: its path, or `file#index` for one of an IDX file.
     pub fn name(&self) -> PathBuf {
         match &self.source {
             Source::File { folder, name } => folder.join(&**name),
@@ -97,47 +97,47 @@ impl Sample {
         }
     }
 
-    /// The decoded picture.
+    /// The decoded image.
     ///
     /// # Errors
     /// As [`load`].
-    pub fn picture(&self) -> Result<Picture> {
+    pub fn image(&self) -> Result<Image> {
         match &self.source {
             Source::File { folder, name } => load(&folder.join(&**name)),
-            Source::Record { records, index } => Ok(records.picture(*index)),
+            Source::Record { records, index } => Ok(records.image(*index)),
             Source::Drawn { scenes, seed, class, number, side } => {
                 Ok(scenes.draw(*seed, *class as usize, *number, *side as usize))
             }
         }
     }
 
-    /// The decoded picture and its [`content_key`], reading the file once.
+    /// The decoded image and its [`content_key`], reading the file once.
     ///
     /// # Errors
     /// As [`load`].
-    pub fn picture_and_key(&self) -> Result<(Picture, [u8; 32])> {
+    pub fn image_and_key(&self) -> Result<(Image, [u8; 32])> {
         match &self.source {
             Source::File { folder, name } => {
                 load_and(&folder.join(&**name), |bytes| Sha256::digest(bytes).into())
             }
-            Source::Record { records, index } => Ok((records.picture(*index), records.key(*index))),
+            Source::Record { records, index } => Ok((records.image(*index), records.key(*index))),
             Source::Drawn { .. } => {
-                let picture = self.picture()?;
-                let key = picture_key(&picture);
-                Ok((picture, key))
+                let image = self.image()?;
+                let key = image_key(&image);
+                Ok((image, key))
             }
         }
     }
 }
 
-/// The key of a picture that lies nowhere.
-fn picture_key(picture: &Picture) -> [u8; 32] {
-    let size = format!("drawn {} x {}:", picture.width, picture.height);
-    Sha256::new().chain_update(size).chain_update(&picture.rgb).finalize().into()
+/// The key of an image that lies nowhere.
+fn image_key(image: &Image) -> [u8; 32] {
+    let size = format!("drawn {} x {}:", image.width, image.height);
+    Sha256::new().chain_update(size).chain_update(&image.rgb).finalize().into()
 }
 
-/// SHA-256 of what the picture is made of: a file's bytes, or kind, size and pixels of a record. It names
-/// the picture in the feature cache, so that a changed file is computed anew and a moved one is found again.
+/// SHA-256 of what the image is made of: a file's bytes, or kind, size and pixels of a record. It names
+/// the image in the feature cache, so that a changed file is computed anew and a moved one is found again.
 ///
 /// # Errors
 /// [`Error::Io`] when the file cannot be read.
@@ -149,7 +149,7 @@ pub fn content_key(sample: &Sample) -> Result<[u8; 32]> {
             Ok(Sha256::digest(&bytes).into())
         }
         Source::Record { records, index } => Ok(records.key(*index)),
-        Source::Drawn { .. } => Ok(picture_key(&sample.picture()?)),
+        Source::Drawn { .. } => Ok(image_key(&sample.image()?)),
     }
 }
 
@@ -175,7 +175,7 @@ impl Skipped {
     }
 }
 
-/// Pictures with their classes.
+/// Images with their classes.
 #[derive(Debug, Clone, Default)]
 pub struct Dataset {
     /// The form of what is known of the images.
@@ -184,20 +184,20 @@ pub struct Dataset {
     /// torchvision do, by code point: `1, 10, 2`, and capitals before small letters. For
     /// [`TargetKind::Values`] the names of the values, in the order in which they were asked for.
     pub classes: Vec<String>,
-    /// The pictures: from folders class by class, within a class by path; from a table by its lines.
+    /// The images: from folders class by class, within a class by path; from a table by its lines.
     pub samples: Vec<Sample>,
     /// What lay among them and is not used.
     pub skipped: Vec<Skipped>,
 }
 
 impl Dataset {
-    /// Picture files of which nothing is known: all of one class, `pictures`.
+    /// Image files of which nothing is known: all of one class, `images`.
     pub fn unlabelled(files: Vec<PathBuf>) -> Dataset {
         let samples = files.into_iter().map(|file| Sample::new(Source::file(file), 0)).collect();
-        Dataset { classes: vec!["pictures".into()], samples, ..Dataset::default() }
+        Dataset { classes: vec!["images".into()], samples, ..Dataset::default() }
     }
 
-    /// How many pictures there are.
+    /// How many images there are.
     pub fn len(&self) -> usize {
         self.samples.len()
     }
@@ -222,11 +222,11 @@ impl Dataset {
         counts
     }
 
-    /// Decodes every picture once, on all cores, and moves those that fail into `skipped`.
-    /// `on_progress(done, total)` is called after each picture, from many threads.
+    /// Decodes every image once, on all cores, and moves those that fail into `skipped`.
+    /// `on_progress(done, total)` is called after each image, from many threads.
     ///
     /// # Errors
-    /// [`Error::Data`] when a class that had pictures has none left.
+    /// [`Error::Data`] when a class that had images has none left.
     pub fn verify(self, on_progress: impl Fn(usize, usize) + Sync) -> Result<Dataset> {
         self.verify_with_keys(on_progress).map(|(dataset, _)| dataset)
     }
@@ -243,7 +243,7 @@ impl Dataset {
         let outcomes: Vec<Result<(Sample, [u8; 32]), Skipped>> = std::mem::take(&mut self.samples)
             .into_par_iter()
             .map(|sample| {
-                let outcome = sample.picture_and_key();
+                let outcome = sample.image_and_key();
                 on_progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
                 match outcome {
                     Ok((_, key)) => Ok((sample, key)),
@@ -267,7 +267,7 @@ impl Dataset {
                     format!(" (the last one met: {}: {})", s.path.display(), s.reason)
                 });
                 return Err(Error::Data(format!(
-                    "class '{class}': none of its {before} pictures can be read{example}; replace them or remove the class"
+                    "class '{class}': none of its {before} images can be read{example}; replace them or remove the class"
                 )));
             }
         }

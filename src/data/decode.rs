@@ -31,9 +31,9 @@ use super::formats::budget::{self, MOST_BYTES, Permit};
 use crate::panics::guarded;
 use crate::{Error, Result};
 
-/// An upright 8-bit RGB picture.
+/// An upright 8-bit RGB image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Picture {
+pub struct Image {
     /// Pixels in a row, at least 1.
     pub width: usize,
     /// Rows, at least 1.
@@ -42,7 +42,7 @@ pub struct Picture {
     pub rgb: Vec<u8>,
 }
 
-impl Picture {
+impl Image {
     /// Writes it as a PNG, and the folder where there is none.
     ///
     /// # Errors
@@ -64,7 +64,7 @@ impl Picture {
 ///
 /// # Errors
 /// [`Error::Io`] when the file cannot be read, [`Error::Data`] as [`decode`].
-pub fn load(path: &Path) -> Result<Picture> {
+pub fn load(path: &Path) -> Result<Image> {
     Ok(load_and(path, |_| ())?.0)
 }
 
@@ -72,7 +72,7 @@ pub fn load(path: &Path) -> Result<Picture> {
 ///
 /// # Errors
 /// As [`load`].
-pub(crate) fn load_and<T>(path: &Path, look: impl FnOnce(&[u8]) -> T) -> Result<(Picture, T)> {
+pub(crate) fn load_and<T>(path: &Path, look: impl FnOnce(&[u8]) -> T) -> Result<(Image, T)> {
     /// A larger file is read and decoded alone.
     const LARGE: u64 = 32 << 20;
     let io = |e| Error::io(path, "read", e);
@@ -84,37 +84,37 @@ pub(crate) fn load_and<T>(path: &Path, look: impl FnOnce(&[u8]) -> T) -> Result<
     if bytes.len() as u64 > MOST_BYTES {
         return Err(Error::Data(format!("{}: larger than {} MiB", path.display(), MOST_BYTES >> 20)));
     }
-    let picture = decode_held(&bytes, path, &mut held)?;
+    let image = decode_held(&bytes, path, &mut held)?;
     let looked = look(&bytes);
     drop(bytes);
-    keep(held, &picture);
-    Ok((picture, looked))
+    keep(held, &image);
+    Ok((image, looked))
 }
 
 /// Decodes the content of a file; `path` only names it in errors. Waits while other decoders use the memory that
 /// this one needs.
 ///
 /// # Errors
-/// [`Error::Data`] `"{path}: {reason}"` for anything that is not a whole picture of a supported format
+/// [`Error::Data`] `"{path}: {reason}"` for anything that is not a whole image of a supported format
 /// (JPEG, PNG, BMP, PNM, TIFF, WebP) with at most [`MAX_PIXELS`] pixels.
-pub fn decode(bytes: &[u8], path: &Path) -> Result<Picture> {
+pub fn decode(bytes: &[u8], path: &Path) -> Result<Image> {
     let mut held = None;
-    let picture = decode_held(bytes, path, &mut held)?;
-    keep(held, &picture);
-    Ok(picture)
+    let image = decode_held(bytes, path, &mut held)?;
+    keep(held, &image);
+    Ok(image)
 }
 
-fn keep(held: Option<Permit>, picture: &Picture) {
+fn keep(held: Option<Permit>, image: &Image) {
     if let Some(permit) = held {
-        budget::keep(permit, picture.rgb.len() as u64);
+        budget::keep(permit, image.rgb.len() as u64);
     }
 }
 
-fn decode_held(bytes: &[u8], path: &Path, held: &mut Option<Permit>) -> Result<Picture> {
+fn decode_held(bytes: &[u8], path: &Path, held: &mut Option<Permit>) -> Result<Image> {
     // A bug in a decoder costs one image, never the run.
     let outcome = guarded(|| formats::decode(bytes, held))
         .unwrap_or_else(|_| Err("the decoder failed on this file".into()));
     let (width, height, rgb) =
         outcome.map_err(|reason| Error::Data(format!("{}: {reason}", path.display())))?;
-    Ok(Picture { width, height, rgb })
+    Ok(Image { width, height, rgb })
 }

@@ -1,11 +1,11 @@
-//! The same picture twice: in training and validation, where it makes the accuracy look better than it is, or in two
+//! The same image twice: in training and validation, where it makes the accuracy look better than it is, or in two
 //! classes, where one of the labels is wrong.
 //!
-//! A copy has the same bytes ([`super::content_key`]). A near-duplicate, the same picture at another size, quality or
+//! A copy has the same bytes ([`super::content_key`]). A near-duplicate, the same image at another size, quality or
 //! with a sliver cut off, agrees in two things. Its difference hash ([`difference_hash`]) differs in at most 4 of 64
-//! bits, and its thumbnail of 9 x 8 pixels by at most 6 of 255 levels in the mean. Of pictures saved again in a
+//! bits, and its thumbnail of 9 x 8 pixels by at most 6 of 255 levels in the mean. Of images saved again in a
 //! third of their size and at JPEG quality 50, that finds 98%, with 2% of each side cut off 70%. Either alone would
-//! not do: among 1,143 pictures of clothes on plain ground, 136 pairs of different ones are within 4 bits, the
+//! not do: among 1,143 images of clothes on plain ground, 136 pairs of different ones are within 4 bits, the
 //! nearest of them 9.2 levels apart.
 
 use std::collections::hash_map::Entry;
@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 
 use super::dataset::{Dataset, Skipped};
-use super::decode::{Picture, holding};
+use super::decode::{Image, holding};
 use super::resize::resize;
 use crate::models::preprocess::Filter;
 use crate::text::count;
@@ -26,18 +26,18 @@ use crate::{Error, Result};
 pub const MOST_BITS: u32 = 4;
 /// Levels (of 255) by which their thumbnails may differ in the mean.
 pub const MOST_LEVELS: f64 = 6.0;
-/// Pictures with a shorter side are too alike at 9 x 8: of them only copies are found.
+/// Images with a shorter side are too alike at 9 x 8: of them only copies are found.
 pub const LEAST_SIDE: usize = 32;
 
 const WIDTH: usize = 9;
 const HEIGHT: usize = 8;
 
-/// Two pictures that are the same.
+/// Two images that are the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
     /// The first, of training where the other validates.
     pub first: PathBuf,
-    /// Its class, or the empty string where pictures have no single class.
+    /// Its class, or the empty string where images have no single class.
     pub first_class: String,
     /// The other.
     pub second: PathBuf,
@@ -50,11 +50,11 @@ pub struct Pair {
 /// What there is twice.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Duplicates {
-    /// In training and validation; each validation picture once.
+    /// In training and validation; each validation image once.
     pub across: Vec<Pair>,
-    /// In two classes, whichever the part; each picture once, with the first that contradicts it.
+    /// In two classes, whichever the part; each image once, with the first that contradicts it.
     pub contradictions: Vec<Pair>,
-    /// Pictures that could not be read and were not compared.
+    /// Images that could not be read and were not compared.
     pub unreadable: Vec<Skipped>,
 }
 
@@ -68,7 +68,7 @@ impl Duplicates {
         let across = self.across.first().map(|pair| {
             format!(
                 "{} also among those for training ({} byte for byte): the accuracy will look better than it is; {}",
-                count(self.across.len(), "validation picture is", "validation pictures are"),
+                count(self.across.len(), "validation image is", "validation images are"),
                 self.across.iter().filter(|pair| pair.exact).count(),
                 example(pair)
             )
@@ -76,7 +76,7 @@ impl Duplicates {
         let contradictions = self.contradictions.first().map(|pair| {
             format!(
                 "{} of another class, too; {}, '{}' and '{}'",
-                count(self.contradictions.len(), "picture is", "pictures are"),
+                count(self.contradictions.len(), "image is", "images are"),
                 example(pair),
                 pair.second_class,
                 pair.first_class
@@ -86,13 +86,13 @@ impl Duplicates {
     }
 }
 
-/// Which of two neighbouring pixels is brighter, for 8 x 8 places of the picture resized to 9 x 8: bit `8 y + x` from
+/// Which of two neighbouring pixels is brighter, for 8 x 8 places of the image resized to 9 x 8: bit `8 y + x` from
 /// the top is set where the right one is brighter (Krawetz's dHash). Grey is ITU-R 601's, as Pillow has it.
-pub fn difference_hash(picture: &Picture) -> u64 {
-    hash_of(&resize(picture, WIDTH, HEIGHT, Filter::Bilinear))
+pub fn difference_hash(image: &Image) -> u64 {
+    hash_of(&resize(image, WIDTH, HEIGHT, Filter::Bilinear))
 }
 
-fn hash_of(thumbnail: &Picture) -> u64 {
+fn hash_of(thumbnail: &Image) -> u64 {
     let grey = |p: &[u8]| {
         (19_595 * u32::from(p[0]) + 38_470 * u32::from(p[1]) + 7_471 * u32::from(p[2]) + 0x8000) >> 16
     };
@@ -101,10 +101,10 @@ fn hash_of(thumbnail: &Picture) -> u64 {
     rows.fold(0, |hash, pair| hash << 1 | u64::from(pair[1] > pair[0]))
 }
 
-/// What is kept of a picture.
+/// What is kept of an image.
 struct Seen {
     key: [u8; 32],
-    /// But of the smallest pictures.
+    /// But of the smallest images.
     look: Option<Look>,
 }
 
@@ -127,12 +127,12 @@ impl Look {
 /// Finds what there is twice in and between two sets with the same classes.
 ///
 /// # Errors
-/// [`Error::Data`] where the classes differ. Pictures that cannot be read are listed.
+/// [`Error::Data`] where the classes differ. Images that cannot be read are listed.
 pub fn duplicates(train: &Dataset, val: &Dataset) -> Result<Duplicates> {
     duplicates_with(train, val, |_, _| ())
 }
 
-/// As [`duplicates`]; `on_progress(done, total)` is called after each picture, from many threads. Every picture is
+/// As [`duplicates`]; `on_progress(done, total)` is called after each image, from many threads. Every image is
 /// decoded once, and two are compared only where they share a fifth of the hash.
 ///
 /// # Errors
@@ -151,10 +151,10 @@ pub fn duplicates_with(
     let sample = |i: usize| if i < train.len() { &train.samples[i] } else { &val.samples[i - train.len()] };
     let look = |i: usize| {
         let seen = holding(|| {
-            let (picture, key) = sample(i).picture_and_key()?;
-            let large = picture.width.min(picture.height) >= LEAST_SIDE;
+            let (image, key) = sample(i).image_and_key()?;
+            let large = image.width.min(image.height) >= LEAST_SIDE;
             let look = large.then(|| {
-                let thumbnail = resize(&picture, WIDTH, HEIGHT, Filter::Bilinear);
+                let thumbnail = resize(&image, WIDTH, HEIGHT, Filter::Bilinear);
                 Look { hash: hash_of(&thumbnail), thumbnail: thumbnail.rgb.into_boxed_slice() }
             });
             Ok(Seen { key, look })
@@ -167,7 +167,7 @@ pub fn duplicates_with(
     let contradict = |a: usize, b: usize| sample(a).target != sample(b).target;
     let matters = |a: usize, b: usize| of_both(a, b) || contradict(a, b);
 
-    // By index of both pictures, whether they are copies.
+    // By index of both images, whether they are copies.
     let mut found: BTreeMap<(usize, usize), bool> = BTreeMap::new();
     let mut firsts: HashMap<[u8; 32], usize> = HashMap::new();
     let (mut looks, mut unreadable) = (Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! Finding pictures in folders.
+//! Finding images in folders.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,8 +22,8 @@ const CLUTTER: [&str; 3] = ["Thumbs.db", "desktop.ini", "__MACOSX"];
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     pub(crate) folders: Vec<PathBuf>,
-    /// Files with a picture's extension.
-    pub(crate) pictures: Vec<PathBuf>,
+    /// Files with an image's extension.
+    pub(crate) images: Vec<PathBuf>,
     /// All other files, and links to nothing.
     pub(crate) others: Vec<PathBuf>,
 }
@@ -54,7 +54,7 @@ pub(crate) fn list(folder: &Path) -> Result<Listing> {
         };
         match kind {
             Some(kind) if kind.is_dir() => listing.folders.push(path),
-            Some(kind) if kind.is_file() && has_picture_extension(&path) => listing.pictures.push(path),
+            Some(kind) if kind.is_file() && has_image_extension(&path) => listing.images.push(path),
             _ => listing.others.push(path),
         }
     }
@@ -96,12 +96,12 @@ pub(crate) fn name_of(path: &Path) -> String {
     path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned())
 }
 
-/// Whether a file's name says that it is a picture.
-pub(crate) fn has_picture_extension(path: &Path) -> bool {
+/// Whether a file's name says that it is an image.
+pub(crate) fn has_image_extension(path: &Path) -> bool {
     path.extension().is_some_and(|own| EXTENSIONS.iter().any(|e| own.eq_ignore_ascii_case(e)))
 }
 
-/// All pictures in a folder and its subfolders, sorted by path, and the files that are none.
+/// All images in a folder and its subfolders, sorted by path, and the files that are none.
 ///
 /// A folder is entered once, and none that the walk comes from, so links that form a loop end. `inside` is
 /// the folder in which this one was found, where the caller knows it.
@@ -113,7 +113,7 @@ pub(crate) fn walk(folder: &Path, inside: Option<&Path>) -> Result<(Vec<PathBuf>
     let origin = canonical(inside.unwrap_or(folder))?;
     let above = origin.ancestors().skip(usize::from(inside.is_none()));
     let mut entered: BTreeSet<PathBuf> = above.map(Path::to_path_buf).collect();
-    let (mut pictures, mut skipped) = (Vec::new(), Vec::new());
+    let (mut images, mut skipped) = (Vec::new(), Vec::new());
     let mut pending = vec![folder.to_path_buf()];
     while let Some(folder) = pending.pop() {
         if !entered.insert(canonical(&folder)?) {
@@ -122,39 +122,39 @@ pub(crate) fn walk(folder: &Path, inside: Option<&Path>) -> Result<(Vec<PathBuf>
         }
         let listing = list(&folder)?;
         pending.extend(listing.folders);
-        pictures.extend(listing.pictures);
+        images.extend(listing.images);
         skipped.extend(listing.others.into_iter().map(|path| {
             let reason = match path.extension() {
                 _ if !path.exists() => "a link to nothing".to_string(),
-                Some(e) => format!("not a picture format that is read (.{})", e.to_string_lossy()),
-                None => "no picture's extension".to_string(),
+                Some(e) => format!("not an image format that is read (.{})", e.to_string_lossy()),
+                None => "no image's extension".to_string(),
             };
             Skipped::new(path, reason)
         }));
     }
-    pictures.sort();
+    images.sort();
     skipped.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok((pictures, skipped))
+    Ok((images, skipped))
 }
 
-/// The pictures that a command line names: files as they are, whatever their extension, and of folders all
-/// pictures within, sorted by path.
+/// The images that a command line names: files as they are, whatever their extension, and of folders all
+/// images within, sorted by path.
 ///
 /// # Errors
-/// [`Error::Io`] for a path that is not there, [`Error::Data`] for a folder without a picture.
-pub fn list_pictures(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+/// [`Error::Io`] for a path that is not there, [`Error::Data`] for a folder without an image.
+pub fn list_images(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for path in paths {
         if fs::metadata(path).map_err(|e| Error::io(path, "read", e))?.is_dir() {
-            let (pictures, _) = walk(path, None)?;
-            if pictures.is_empty() {
+            let (images, _) = walk(path, None)?;
+            if images.is_empty() {
                 return Err(Error::Data(format!(
-                    "{}: holds no picture (.{})",
+                    "{}: holds no image (.{})",
                     path.display(),
                     EXTENSIONS.join(", .")
                 )));
             }
-            found.extend(pictures);
+            found.extend(images);
         } else {
             found.push(path.clone());
         }

@@ -1,4 +1,4 @@
-//! Pictures that belong together: of one patient, one place, one film. A split that divides them measures what the
+//! Images that belong together: of one patient, one place, one film. A split that divides them measures what the
 //! network remembers, not what it has learned.
 
 use std::collections::BTreeSet;
@@ -12,11 +12,11 @@ use super::dataset::{Dataset, Source};
 use super::split::relative;
 use crate::{Error, Result};
 
-/// How a picture's group is found. Groups go beyond classes: the same one may hold pictures of several.
+/// How an image's group is found. Groups go beyond classes: the same one may hold images of several.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum GroupBy {
-    /// `parent`: the folder in which it lies, within its class folder. Pictures directly in the class folder are
+    /// `parent`: the folder in which it lies, within its class folder. Images directly in the class folder are
     /// groups of their own.
     Parent,
     /// `column:NAME`: what a table's column says.
@@ -67,15 +67,15 @@ impl fmt::Display for GroupBy {
     }
 }
 
-/// The group of each picture by its path below `root`, of which the first `depth` folders are the class's.
+/// The group of each image by its path below `root`, of which the first `depth` folders are the class's.
 ///
 /// # Errors
-/// [`Error::Usage`] for pictures that are no files of their own.
-pub(crate) fn by_path(by: &GroupBy, pictures: &Dataset, root: &Path, depth: usize) -> Result<Vec<String>> {
+/// [`Error::Usage`] for images that are no files of their own.
+pub(crate) fn by_path(by: &GroupBy, images: &Dataset, root: &Path, depth: usize) -> Result<Vec<String>> {
     let group = |sample: &super::Sample| {
         if !matches!(sample.source, Source::File { .. }) {
-            let picture = sample.name();
-            let reason = format!("{} is no file of its own; there is nothing to group by", picture.display());
+            let image = sample.name();
+            let reason = format!("{} is no file of its own; there is nothing to group by", image.display());
             return Err(Error::setting("group_by", by, reason));
         }
         let name = relative(sample, root);
@@ -91,7 +91,7 @@ pub(crate) fn by_path(by: &GroupBy, pictures: &Dataset, root: &Path, depth: usiz
             },
         })
     };
-    pictures.samples.iter().map(group).collect()
+    images.samples.iter().map(group).collect()
 }
 
 /// A warning where groups lie in both parts of a split that the data brings along.
@@ -100,7 +100,7 @@ pub(crate) fn divided(train: &[String], val: &[String]) -> Option<String> {
     let both: BTreeSet<&String> = val.iter().filter(|group| train.contains(group)).collect();
     both.first().map(|first| {
         format!(
-            "{} of the groups, '{first}' among them, have pictures for training and for validation: the accuracy \
+            "{} of the groups, '{first}' among them, have images for training and for validation: the accuracy \
              will look better than it is",
             both.len()
         )

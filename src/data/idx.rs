@@ -1,7 +1,7 @@
 //! The IDX files of MNIST and its kin (<http://yann.lecun.com/exdb/mnist/>), plain or gzipped.
 //!
 //! Big-endian: magic `00 00 08 D` with D dimensions of unsigned bytes, D sizes of 4 bytes, the bytes.
-//! Pictures are `[count, rows, columns]` of grey levels, labels `[count]`.
+//! Images are `[count, rows, columns]` of grey levels, labels `[count]`.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -16,7 +16,7 @@ use crate::{Error, Result};
 /// More than any known set (EMNIST holds 640 MB) and less than would hurt.
 const MAX_BYTES: u64 = 4 << 30;
 
-/// A file of pictures and the file of their labels.
+/// A file of images and the file of their labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdxPair {
     /// [`Part::Train`] for names starting with `train`, [`Part::Test`] for `t10k` and `test`.
@@ -31,7 +31,7 @@ pub struct IdxPair {
 /// the labels file has the same name with `labels` and `idx1`, and may differ in being gzipped.
 ///
 /// # Errors
-/// [`Error::Data`] when pictures have no labels file, or two files would serve the same part.
+/// [`Error::Data`] when images have no labels file, or two files would serve the same part.
 pub fn find_pairs(files: &[PathBuf]) -> Result<Vec<IdxPair>> {
     let name = |path: &Path| path.file_name().map_or(String::new(), |n| n.to_string_lossy().into_owned());
     let stem = |path: &Path| name(path).trim_end_matches(".gz").to_string();
@@ -71,7 +71,7 @@ pub fn read_pair(pair: &IdxPair) -> Result<Dataset> {
     let (counts, labels) = read_idx(&pair.labels, 1)?;
     if sizes[0] != counts[0] {
         return Err(Error::Data(format!(
-            "{} holds {} pictures, but {} holds {} labels",
+            "{} holds {} images, but {} holds {} labels",
             pair.images.display(),
             sizes[0],
             pair.labels.display(),

@@ -174,7 +174,7 @@ fn holds_folders_only(folder: &Path) -> bool {
         }
         if path.is_dir() {
             folders = true;
-        } else if super::folder::has_picture_extension(&path) {
+        } else if super::folder::has_image_extension(&path) {
             return false;
         }
     }
@@ -255,7 +255,7 @@ pub(super) fn meant(listing: &Listing) -> Result<Option<PathBuf>> {
     }
     let (mut found, mut listing) = (None, listing);
     let mut below;
-    while let ([only], []) = (listing.folders.as_slice(), listing.pictures.as_slice()) {
+    while let ([only], []) = (listing.folders.as_slice(), listing.images.as_slice()) {
         if !holds_folders_only(only) {
             break;
         }

@@ -1,4 +1,4 @@
-//! Batches of pictures, decoded ahead of their use.
+//! Batches of images, decoded ahead of their use.
 //!
 //! One thread walks through the batches and has each decoded on rayon's workers; a bounded channel holds
 //! the next few. What a batch contains depends on seed, epoch and indices alone, never on timing.
@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::augment::{draws, mix};
 use super::dataset::{Dataset, Skipped};
-use super::decode::{Picture, holding};
+use super::decode::{Image, holding};
 use super::target::Target;
 use super::transform::{self, Augment};
 use crate::models::preprocess::Preprocess;
@@ -20,12 +20,12 @@ use crate::ops::Draws;
 use crate::rng::{Stream, key_of};
 use crate::{Error, Result};
 
-/// How a picture becomes the network's square.
+/// How an image becomes the network's square.
 #[derive(Debug, Clone, PartialEq)]
 pub enum View {
     /// Resized and cropped at the centre: the same every time.
     Eval(Preprocess),
-    /// A random part, perhaps mirrored, drawn from seed, epoch and the picture's index.
+    /// A random part, perhaps mirrored, drawn from seed, epoch and the image's index.
     Train {
         /// The square's side and the filter.
         preprocess: Preprocess,
@@ -39,43 +39,43 @@ pub enum View {
 }
 
 impl View {
-    /// The bytes `[crop, crop, 3]` of picture `index` of the data set, before anything that the device does.
+    /// The bytes `[crop, crop, 3]` of image `index` of the data set, before anything that the device does.
     ///
     /// # Errors
-    /// As [`super::Sample::picture`].
-    pub fn picture(&self, dataset: &Dataset, index: usize) -> Result<Vec<u8>> {
-        holding(|| Ok(self.crop(&dataset.samples[index].picture()?, index)))
+    /// As [`super::Sample::image`].
+    pub fn image(&self, dataset: &Dataset, index: usize) -> Result<Vec<u8>> {
+        holding(|| Ok(self.crop(&dataset.samples[index].image()?, index)))
     }
 
     /// The same, with the [`super::content_key`] of the very bytes that were decoded.
     ///
     /// # Errors
-    /// As [`super::Sample::picture`].
-    pub fn picture_and_key(&self, dataset: &Dataset, index: usize) -> Result<(Vec<u8>, [u8; 32])> {
+    /// As [`super::Sample::image`].
+    pub fn image_and_key(&self, dataset: &Dataset, index: usize) -> Result<(Vec<u8>, [u8; 32])> {
         holding(|| {
-            let (picture, key) = dataset.samples[index].picture_and_key()?;
-            Ok((self.crop(&picture, index), key))
+            let (image, key) = dataset.samples[index].image_and_key()?;
+            Ok((self.crop(&image, index), key))
         })
     }
 
-    fn crop(&self, picture: &Picture, index: usize) -> Vec<u8> {
+    fn crop(&self, image: &Image, index: usize) -> Vec<u8> {
         match self {
-            View::Eval(preprocess) => transform::eval(picture, preprocess),
+            View::Eval(preprocess) => transform::eval(image, preprocess),
             View::Train { preprocess, augment, seed, epoch } => {
                 let mut stream = Stream::new(&[*seed, *epoch, index as u64]);
                 // The device mirrors where it does anything.
                 let flip = if augment.on_device() { 0.0 } else { augment.flip };
-                transform::train(picture, preprocess, &Augment { flip, ..*augment }, &mut stream)
+                transform::train(image, preprocess, &Augment { flip, ..*augment }, &mut stream)
             }
         }
     }
 
-    /// Whether the device varies the pictures.
+    /// Whether the device varies the images.
     pub(crate) fn on_device(&self) -> bool {
         matches!(self, View::Train { augment, .. } if augment.on_device())
     }
 
-    /// What the device is to do with the `pixels` of picture `index`, as [`draws`]; none where it only normalises.
+    /// What the device is to do with the `pixels` of image `index`, as [`draws`]; none where it only normalises.
     pub(crate) fn draws(&self, index: usize, pixels: &mut [u8]) -> Option<Draws> {
         match self {
             View::Train { preprocess, augment, seed, epoch } if augment.on_device() => {
@@ -85,7 +85,7 @@ impl View {
         }
     }
 
-    /// Mixes a batch, named by the index of its first picture; the weight of each picture's own label and the rows
+    /// Mixes a batch, named by the index of its first image; the weight of each image's own label and the rows
     /// of the others.
     fn mix(&self, batch: usize, rows: &mut [Draws]) -> Option<(Vec<usize>, f32)> {
         let View::Train { preprocess, augment, seed, epoch } = self else { return None };
@@ -95,19 +95,19 @@ impl View {
     }
 }
 
-/// Pictures that go through the network together.
+/// Images that go through the network together.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
-    /// Bytes `[N, crop, crop, 3]`. N is the number of targets and may be 0 where every picture failed.
+    /// Bytes `[N, crop, crop, 3]`. N is the number of targets and may be 0 where every image failed.
     pub pixels: Vec<u8>,
     /// What is known of each image.
     pub targets: Vec<Target>,
-    /// Each picture's index in the data set.
+    /// Each image's index in the data set.
     pub indices: Vec<usize>,
-    /// What the device does with each picture, `[N, Draws::LEN]` as [`crate::ops::Draws`]; empty where it only
+    /// What the device does with each image, `[N, Draws::LEN]` as [`crate::ops::Draws`]; empty where it only
     /// normalises.
     pub draws: Vec<f32>,
-    /// Where pictures are mixed: for each row the row whose label has a share, and the weight of the own label.
+    /// Where images are mixed: for each row the row whose label has a share, and the weight of the own label.
     pub mix: Option<(Vec<usize>, f32)>,
     /// Images of the batch that could not be read and are not in it, with their indices in the data set.
     pub failed: Vec<(usize, Skipped)>,
@@ -132,7 +132,7 @@ impl Loader {
     /// [`Error::Usage`] for an index beyond the data set or an augmentation out of range.
     pub fn new(dataset: Arc<Dataset>, batches: Vec<Vec<usize>>, view: View, ahead: usize) -> Result<Loader> {
         if let Some(index) = batches.iter().flatten().find(|&&index| index >= dataset.len()) {
-            return Err(Error::Usage(format!("picture {index} of a set of {}", dataset.len())));
+            return Err(Error::Usage(format!("image {index} of a set of {}", dataset.len())));
         }
         if let View::Train { augment, .. } = &view {
             augment.check()?;
@@ -162,7 +162,7 @@ impl Loader {
 fn assemble(dataset: &Dataset, indices: &[usize], view: &View, stop: &AtomicBool) -> Option<Batch> {
     type Varied = (Vec<u8>, Option<Draws>);
     let varied = |index: usize| {
-        let mut pixels = view.picture(dataset, index)?;
+        let mut pixels = view.image(dataset, index)?;
         let draws = view.draws(index, &mut pixels);
         Ok((pixels, draws))
     };
@@ -234,7 +234,7 @@ pub fn epoch_order(n: usize, seed: u64, epoch: u64) -> Vec<usize> {
     order
 }
 
-/// Cuts an order into batches of `batch_size` (at least 1 is used) without losing a picture.
+/// Cuts an order into batches of `batch_size` (at least 1 is used) without losing an image.
 ///
 /// The last batch holds what remains. Where that is fewer than `min_last`, it shares evenly with the one
 /// before (33 by 32 gives 17 and 16); where even half would be too few, the two become one, larger than

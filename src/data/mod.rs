@@ -1,4 +1,4 @@
-//! Folders and files become pictures, pictures become batches.
+//! Folders and files become images, images become batches.
 //!
 //! * [`decode`](mod@decode): the bytes of a file to 8-bit RGB, upright, or an error that names file and reason.
 //! * [`resize`](mod@resize): the antialiased resize the pretrained networks were trained with, Pillow's, byte for byte.
@@ -6,10 +6,10 @@
 //! * [`target`]: what is known of an image: a class, labels, numbers.
 //! * [`dataset`], [`folder`], [`idx`], [`cifar`], [`records`], [`split`], [`group`]: what is on disk, which class it has,
 //!   what it is used for, and what must stay together.
-//! * [`table`], [`options`]: pictures and labels named in a CSV file; what the data is where its folders do not tell.
-//! * [`scenes`]: pictures that Defrost draws itself.
+//! * [`table`], [`options`]: images and labels named in a CSV file; what the data is where its folders do not tell.
+//! * [`scenes`]: images that Defrost draws itself.
 //! * [`open`](mod@open): one call from a path to training, validation and test sets.
-//! * [`duplicates`](mod@duplicates): pictures that are there twice; [`balance`]: classes of unequal size.
+//! * [`duplicates`](mod@duplicates): images that are there twice; [`balance`]: classes of unequal size.
 //! * [`loader`]: batches, decoded ahead on all cores, the same whatever the number of threads.
 
 pub mod augment;
@@ -39,9 +39,9 @@ pub use augment::{Mix, Preset, draws, equalize, mix};
 pub use balance::{balanced_order, class_weights};
 pub use dataset::{Dataset, Sample, Skipped, Source, content_key};
 pub(crate) use decode::holding;
-pub use decode::{Picture, decode, load};
+pub use decode::{Image, decode, load};
 pub use duplicates::{Duplicates, difference_hash, duplicates, duplicates_with};
-pub use folder::list_pictures;
+pub use folder::list_images;
 pub use group::GroupBy;
 pub use loader::{Batch, Loader, View, batches, epoch_order};
 pub use open::{OpenOptions, by_name, open, open_labelled, open_labelled_with};

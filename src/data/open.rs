@@ -16,7 +16,7 @@
 //!
 //! A table is a CSV file, given instead of the folder or with it: see [`super::table`].
 //!
-//! The name of a [`DrawnSet`] stands for pictures that Defrost draws itself.
+//! The name of a [`DrawnSet`] stands for images that Defrost draws itself.
 //!
 //! `test/` never stands in for a missing validation set: what chooses the best epoch cannot also judge it.
 
@@ -58,12 +58,12 @@ impl Default for OpenOptions {
     }
 }
 
-/// What a path holds, before pictures for validation are drawn.
+/// What a path holds, before images for validation are drawn.
 struct Opened {
     all: Dataset,
     val: Option<Dataset>,
     test: Option<Dataset>,
-    /// Of each picture of `all`, where pictures belong together.
+    /// Of each image of `all`, where images belong together.
     groups: Option<Vec<String>>,
     warnings: Vec<String>,
 }
@@ -71,8 +71,8 @@ struct Opened {
 /// Opens a folder or a table for training; see above.
 ///
 /// # Errors
-/// [`Error::Data`] with the way out: no folder, no class folders, a class without pictures, a single class,
-/// a validation class unknown to training, too few pictures to split, a line of a table that cannot be.
+/// [`Error::Data`] with the way out: no folder, no class folders, a class without images, a single class,
+/// a validation class unknown to training, too few images to split, a line of a table that cannot be.
 /// [`Error::Io`], [`Error::Usage`].
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Splits> {
     if let Some(set) = DrawnSet::named(path) {
@@ -86,8 +86,7 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Splits> {
         None => open_folder(path, options.data.group_by.as_ref())?,
     };
     if all.targets == TargetKind::Class && all.classes.len() < 2 {
-        let second =
-            if table.is_some() { "pictures of a second class" } else { "a folder for a second class" };
+        let second = if table.is_some() { "images of a second class" } else { "a folder for a second class" };
         return Err(Error::Data(format!(
             "{}: a single class, '{}': there is nothing to tell apart; add {second}",
             path.display(),
@@ -170,22 +169,22 @@ fn open_table(file: &TableFile, options: &DataOptions) -> Result<Opened> {
     });
     let [all, val, test] = split::deal(all, &parts);
     if all.is_empty() {
-        return Err(Error::Data(format!("{name}: no picture that is there is for training; mark some so")));
+        return Err(Error::Data(format!("{name}: no image that is there is for training; mark some so")));
     }
-    let lacking = without_pictures(&all);
+    let lacking = without_images(&all);
     if let (TargetKind::Class, Some(class)) = (all.targets, lacking.first()) {
         return Err(Error::Data(format!(
-            "{name}: class '{class}' has no picture for training: all are for validation or test, or missing; \
+            "{name}: class '{class}' has no image for training: all are for validation or test, or missing; \
              give it some or take it out"
         )));
     }
     if !lacking.is_empty() {
-        warnings.push(format!("{name}: no training pictures of {}", lacking.join(", ")));
+        warnings.push(format!("{name}: no training images of {}", lacking.join(", ")));
     }
     let part = |part: Dataset, what: &str, warnings: &mut Vec<String>| {
-        let lacking = without_pictures(&part);
+        let lacking = without_images(&part);
         if !part.is_empty() && !lacking.is_empty() {
-            warnings.push(format!("{name}: no {what} pictures of {}", lacking.join(", ")));
+            warnings.push(format!("{name}: no {what} images of {}", lacking.join(", ")));
         }
         Some(part).filter(|part| !part.is_empty())
     };
@@ -194,8 +193,8 @@ fn open_table(file: &TableFile, options: &DataOptions) -> Result<Opened> {
     Ok(Opened { all, val, test, groups, warnings })
 }
 
-/// The classes that no picture shows.
-fn without_pictures(dataset: &Dataset) -> Vec<&str> {
+/// The classes that no image shows.
+fn without_images(dataset: &Dataset) -> Vec<&str> {
     let counted = dataset.classes.iter().zip(dataset.counts());
     counted.filter(|(_, n)| *n == 0).map(|(class, _)| class.as_str()).collect()
 }
@@ -211,7 +210,7 @@ pub fn by_name(classes: &[String]) -> impl Fn(&str) -> Option<u32> + '_ {
 /// preferred, then the validation part, and so of drawn sets; of CIFAR's, the test part.
 ///
 /// # Errors
-/// [`Error::Data`] names a folder or label that is no class (and a similar class), or says that there is no picture.
+/// [`Error::Data`] names a folder or label that is no class (and a similar class), or says that there is no image.
 pub fn open_labelled(
     path: &Path,
     classes: &[String],
@@ -264,7 +263,7 @@ pub fn open_labelled_with(
     }
     let dataset = relabel(scan(path)?, path, classes, &lookup)?;
     if dataset.is_empty() {
-        return Err(Error::Data(format!("{}: its class folders hold no picture", path.display())));
+        return Err(Error::Data(format!("{}: its class folders hold no image", path.display())));
     }
     Ok(dataset)
 }
@@ -287,11 +286,11 @@ fn list_root(path: &Path) -> Result<Listing> {
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_dir() => list(path),
         Ok(_) => Err(Error::Data(format!(
-            "{}: a file; give the folder that holds a folder of pictures for each class, or a table (.csv)",
+            "{}: a file; give the folder that holds a folder of images for each class, or a table (.csv)",
             path.display()
         ))),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::Data(format!(
-            "{}: there is no such folder; give the one that holds a folder of pictures for each class",
+            "{}: there is no such folder; give the one that holds a folder of images for each class",
             path.display()
         ))),
         Err(e) => Err(Error::io(path, "open", e)),
@@ -302,9 +301,9 @@ fn list_root(path: &Path) -> Result<Listing> {
 fn scan(folder: &Path) -> Result<Dataset> {
     let listing = list(folder)?;
     if listing.folders.is_empty() {
-        let loose = match listing.pictures.len() {
+        let loose = match listing.images.len() {
             0 => String::new(),
-            n => format!("; the {n} pictures in it have no class"),
+            n => format!("; the {n} images in it have no class"),
         };
         let csv = |path: &&PathBuf| path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv"));
         let table =
@@ -312,18 +311,18 @@ fn scan(folder: &Path) -> Result<Dataset> {
                 format!(", or name their labels: `labels` {}", table.display())
             });
         return Err(Error::Data(format!(
-            "{}: no class folders{loose}; put the pictures of each class into a folder with its name{table}",
+            "{}: no class folders{loose}; put the images of each class into a folder with its name{table}",
             folder.display()
         )));
     }
     let mut dataset = Dataset::default();
-    for path in listing.pictures {
+    for path in listing.images {
         dataset.skipped.push(Skipped::new(path, "lies outside the class folders"));
     }
     let named = class_folders(folder, listing.folders)?;
     let walked = named.par_iter().map(|(_, class)| {
-        let (pictures, skipped) = walk(class, Some(folder))?;
-        Ok((Source::files(pictures).collect::<Vec<_>>(), skipped))
+        let (images, skipped) = walk(class, Some(folder))?;
+        Ok((Source::files(images).collect::<Vec<_>>(), skipped))
     });
     let walked: Vec<Result<_>> = walked.collect();
     dataset.samples.reserve_exact(walked.iter().flatten().map(|(sources, _)| sources.len()).sum());
@@ -360,12 +359,12 @@ fn class_folders(folder: &Path, folders: Vec<PathBuf>) -> Result<Vec<(String, Pa
     Ok(named)
 }
 
-/// As [`scan`], and every class has a picture.
+/// As [`scan`], and every class has an image.
 fn scan_training(folder: &Path) -> Result<Dataset> {
     let dataset = scan(folder)?;
     if let Some(empty) = dataset.counts().iter().position(|&n| n == 0) {
         return Err(Error::Data(format!(
-            "{}: the class folder holds no picture; fill it or remove it",
+            "{}: the class folder holds no image; fill it or remove it",
             folder.join(&dataset.classes[empty]).display()
         )));
     }
@@ -376,16 +375,16 @@ fn scan_training(folder: &Path) -> Result<Dataset> {
 fn scan_like(folder: &Path, classes: &[String], warnings: &mut Vec<String>) -> Result<Dataset> {
     let dataset = relabel(scan(folder)?, folder, classes, &by_name(classes))?;
     if dataset.is_empty() {
-        return Err(Error::Data(format!("{}: its class folders hold no picture", folder.display())));
+        return Err(Error::Data(format!("{}: its class folders hold no image", folder.display())));
     }
-    let lacking = without_pictures(&dataset);
+    let lacking = without_images(&dataset);
     if !lacking.is_empty() {
-        warnings.push(format!("{}: no pictures of {}", folder.display(), lacking.join(", ")));
+        warnings.push(format!("{}: no images of {}", folder.display(), lacking.join(", ")));
     }
     Ok(dataset)
 }
 
-/// The same pictures labelled by `classes`. Classes without a picture need not be known.
+/// The same images labelled by `classes`. Classes without an image need not be known.
 fn relabel(
     mut dataset: Dataset,
     path: &Path,
@@ -415,7 +414,7 @@ fn relabel(
     Ok(dataset)
 }
 
-/// Training pictures and, where there are two pairs, test pictures, with the same classes.
+/// Training images and, where there are two pairs, test images, with the same classes.
 fn read_idx_parts(pairs: &[IdxPair]) -> Result<(Dataset, Option<Dataset>)> {
     let mut parts = pairs.iter().map(read_pair).collect::<Result<Vec<_>>>()?;
     let most = parts.iter().map(|d| d.classes.len()).max().unwrap_or(0);

@@ -12,9 +12,9 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DataOptions {
-    /// The table that names pictures and labels; its relative paths begin at the data folder.
+    /// The table that names images and labels; its relative paths begin at the data folder.
     pub labels: Option<PathBuf>,
-    /// The table's column of pictures; found by name where absent.
+    /// The table's column of images; found by name where absent.
     pub image_column: Option<String>,
     /// The table's columns of labels or values; found by name where empty.
     pub label_columns: Vec<String>,
@@ -23,7 +23,7 @@ pub struct DataOptions {
     /// The form of what is known of the images.
     #[serde(alias = "task")]
     pub targets: TargetKind,
-    /// Which pictures a random split keeps together.
+    /// Which images a random split keeps together.
     pub group_by: Option<GroupBy>,
 }
 
@@ -47,7 +47,7 @@ impl DataOptions {
                 "labels",
                 labels.display(),
                 format!(
-                    "and {} are two tables; with `labels`, the data is the folder of the pictures",
+                    "and {} are two tables; with `labels`, the data is the folder of the images",
                     data.display()
                 ),
             )),
@@ -71,7 +71,7 @@ impl DataOptions {
         }
     }
 
-    /// Drawn pictures are what they are: settings that say otherwise are wrong.
+    /// Drawn images are what they are: settings that say otherwise are wrong.
     ///
     /// # Errors
     /// [`Error::Usage`] naming such an option.
@@ -85,7 +85,7 @@ impl DataOptions {
             Some((field, value)) => Err(Error::setting(
                 field,
                 value,
-                format!("it means nothing for {}, whose pictures are drawn; leave it away", data.display()),
+                format!("it means nothing for {}, whose images are drawn; leave it away", data.display()),
             )),
             None => Ok(()),
         }

@@ -1,12 +1,12 @@
-//! Pictures of one size, one behind the other in a file that is held in memory.
+//! Images of one size, one behind the other in a file that is held in memory.
 
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::decode::Picture;
+use super::decode::Image;
 
-/// How the bytes of a picture lie.
+/// How the bytes of an image lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Planes {
     /// Grey levels `[height, width]`.
@@ -15,14 +15,14 @@ pub enum Planes {
     Rgb,
 }
 
-/// The pictures of one file.
+/// The images of one file.
 #[derive(Debug)]
 pub struct Records {
     path: PathBuf,
     width: usize,
     height: usize,
     planes: Planes,
-    /// Bytes before each picture that are not its pixels.
+    /// Bytes before each image that are not its pixels.
     before: usize,
     bytes: Vec<u8>,
 }
@@ -44,12 +44,12 @@ impl Records {
         &self.path
     }
 
-    /// Width and height of every picture, pixels.
+    /// Width and height of every image, pixels.
     pub fn size(&self) -> (usize, usize) {
         (self.width, self.height)
     }
 
-    /// Bytes of one picture, as [`Planes`] says.
+    /// Bytes of one image, as [`Planes`] says.
     pub fn pixels(&self, index: usize) -> &[u8] {
         let length = match self.planes {
             Planes::Grey => self.width * self.height,
@@ -58,8 +58,8 @@ impl Records {
         &self.bytes[index * (self.before + length) + self.before..][..length]
     }
 
-    /// One picture in RGB.
-    pub fn picture(&self, index: usize) -> Picture {
+    /// One image in RGB.
+    pub fn image(&self, index: usize) -> Image {
         let pixels = self.pixels(index);
         let rgb = match self.planes {
             Planes::Grey => pixels.iter().flat_map(|&v| [v; 3]).collect(),
@@ -68,7 +68,7 @@ impl Records {
                 (0..plane).flat_map(|i| [0, 1, 2].map(|channel| pixels[channel * plane + i])).collect()
             }
         };
-        Picture { width: self.width, height: self.height, rgb }
+        Image { width: self.width, height: self.height, rgb }
     }
 
     /// SHA-256 of kind, size and pixels.

@@ -8,10 +8,10 @@
 //!
 //! The horizontal pass comes first and the vertical one works on its rounded bytes; the other way round where
 //! the height shrinks by more than twice as many pixels as the width. That exception is Pillow 13's (pull
-//! request 9549; the condition was found by trial on 3000 sizes). It concerns pictures more than twice as
+//! request 9549; the condition was found by trial on 3000 sizes). It concerns images more than twice as
 //! tall as wide and crops that are stretched; earlier Pillows differ there, bilinear by one level.
 
-use super::decode::Picture;
+use super::decode::Image;
 use crate::models::preprocess::Filter;
 
 /// 32 bits less 8 for the sample and 2 for the sign and overshoot of the cubic.
@@ -30,23 +30,17 @@ pub struct Rect {
     pub height: usize,
 }
 
-/// Resizes the whole picture to `width` x `height` pixels, both at least 1.
-pub fn resize(picture: &Picture, width: usize, height: usize, filter: Filter) -> Picture {
-    let source = Rect { x: 0, y: 0, width: picture.width, height: picture.height };
-    resize_window(picture, source, (width, height), Rect { x: 0, y: 0, width, height }, filter)
+/// Resizes the whole image to `width` x `height` pixels, both at least 1.
+pub fn resize(image: &Image, width: usize, height: usize, filter: Filter) -> Image {
+    let source = Rect { x: 0, y: 0, width: image.width, height: image.height };
+    resize_window(image, source, (width, height), Rect { x: 0, y: 0, width, height }, filter)
 }
 
-/// Crops `source` out of the picture, resizes it to `size` (width, height), and crops `keep` out of that:
+/// Crops `source` out of the image, resizes it to `size` (width, height), and crops `keep` out of that:
 /// three steps of Pillow in one, computing only the pixels that are kept.
 ///
-/// `source` must lie within the picture and `keep` within `size`, none of them empty.
-pub fn resize_window(
-    picture: &Picture,
-    source: Rect,
-    size: (usize, usize),
-    keep: Rect,
-    filter: Filter,
-) -> Picture {
+/// `source` must lie within the image and `keep` within `size`, none of them empty.
+pub fn resize_window(image: &Image, source: Rect, size: (usize, usize), keep: Rect, filter: Filter) -> Image {
     let mut columns = Taps::new(source.width, size.0, keep.x, keep.width, filter);
     let mut rows = Taps::new(source.height, size.1, keep.y, keep.height, filter);
     // Only what the kept pixels read is computed.
@@ -54,9 +48,9 @@ pub fn resize_window(
     let (top, height) = rows.rebase();
     let (left, top) = (source.x + left, source.y + top);
     if source.height.saturating_sub(size.1) > 2 * source.width.saturating_sub(size.0) {
-        horizontal(&vertical(picture, left, top, width, &rows), 0, 0, keep.height, &columns)
+        horizontal(&vertical(image, left, top, width, &rows), 0, 0, keep.height, &columns)
     } else {
-        vertical(&horizontal(picture, left, top, height, &columns), 0, 0, keep.width, &rows)
+        vertical(&horizontal(image, left, top, height, &columns), 0, 0, keep.width, &rows)
     }
 }
 
@@ -140,10 +134,10 @@ fn to_byte(sum: i32) -> u8 {
 const HALF: i32 = 1 << (FRACTION - 1);
 
 /// Resizes across: of `height` rows from `top`, the columns counted from `left`.
-fn horizontal(picture: &Picture, left: usize, top: usize, height: usize, columns: &Taps) -> Picture {
+fn horizontal(image: &Image, left: usize, top: usize, height: usize, columns: &Taps) -> Image {
     let width = columns.starts.len();
     let mut rgb = Vec::with_capacity(width * height * 3);
-    for row in picture.rgb.chunks_exact(picture.width * 3).skip(top).take(height) {
+    for row in image.rgb.chunks_exact(image.width * 3).skip(top).take(height) {
         let row = &row[left * 3..];
         for (start, weights) in columns.iter() {
             let mut sum = [HALF; 3];
@@ -155,22 +149,22 @@ fn horizontal(picture: &Picture, left: usize, top: usize, height: usize, columns
             rgb.extend(sum.map(to_byte));
         }
     }
-    Picture { width, height, rgb }
+    Image { width, height, rgb }
 }
 
 /// Resizes down: of `width` columns from `left`, the rows counted from `top`.
-fn vertical(picture: &Picture, left: usize, top: usize, width: usize, rows: &Taps) -> Picture {
-    let stride = picture.width * 3;
+fn vertical(image: &Image, left: usize, top: usize, width: usize, rows: &Taps) -> Image {
+    let stride = image.width * 3;
     let mut rgb = Vec::with_capacity(width * rows.starts.len() * 3);
     let mut sums = vec![0i32; width * 3];
     for (start, weights) in rows.iter() {
         sums.fill(HALF);
-        for (row, &w) in picture.rgb[(top + start) * stride..].chunks_exact(stride).zip(weights) {
+        for (row, &w) in image.rgb[(top + start) * stride..].chunks_exact(stride).zip(weights) {
             for (sum, &byte) in sums.iter_mut().zip(&row[left * 3..]) {
                 *sum += w * i32::from(byte);
             }
         }
         rgb.extend(sums.iter().map(|&sum| to_byte(sum)));
     }
-    Picture { width, height: rows.starts.len(), rgb }
+    Image { width, height: rows.starts.len(), rgb }
 }

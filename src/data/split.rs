@@ -1,4 +1,4 @@
-//! The sets of a training run, and a reproducible split of one set of pictures into training and validation.
+//! The sets of a training run, and a reproducible split of one set of images into training and validation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::target::{Target, TargetKind};
 use crate::rng::{Stream, key_of};
 use crate::{Error, Result};
 
-/// What a picture is used for.
+/// What an image is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
@@ -23,14 +23,14 @@ pub enum Part {
     Test,
 }
 
-/// Which picture went where. Written into the run's folder and read back on resuming; files are never moved.
+/// Which image went where. Written into the run's folder and read back on resuming; files are never moved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The seed of the split.
     pub seed: u64,
     /// The share of each class that was asked for.
     pub val_fraction: f64,
-    /// Path relative to the data folder, with `/` between folders, to what the picture is used for.
+    /// Path relative to the data folder, with `/` between folders, to what the image is used for.
     pub files: BTreeMap<String, Part>,
 }
 
@@ -45,7 +45,7 @@ impl Manifest {
             .map_err(|e| Error::Data(format!("{}: not a split manifest: {e}", path.display())))
     }
 
-    /// Writes it as JSON, one picture a line.
+    /// Writes it as JSON, one image a line.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -64,23 +64,23 @@ pub struct Splits {
     pub val: Dataset,
     /// To measure with once, at the end.
     pub test: Option<Dataset>,
-    /// Which picture went where, when the split was drawn (or read back) and is not the folder's own.
+    /// Which image went where, when the split was drawn (or read back) and is not the folder's own.
     pub manifest: Option<Manifest>,
-    /// What is odd, yet no error: a class without validation pictures, a folder that is not used.
+    /// What is odd, yet no error: a class without validation images, a folder that is not used.
     pub warnings: Vec<String>,
 }
 
-/// Draws a split: of each class, `round(n * val_fraction)` pictures, at least one and not all, go to
-/// validation. Each picture's rank is a hash of seed and relative path, so the split depends neither on the
-/// machine nor on the order of files, and adding a picture moves at most one other.
+/// Draws a split: of each class, `round(n * val_fraction)` images, at least one and not all, go to
+/// validation. Each image's rank is a hash of seed and relative path, so the split depends neither on the
+/// machine nor on the order of files, and adding an image moves at most one other.
 ///
-/// With `groups` (one name a picture), whole groups go to one side, by the hash of their name: each is taken for
-/// validation where that brings the classes' shares nearer to what was asked for. A single picture is a group of one.
+/// With `groups` (one name an image), whole groups go to one side, by the hash of their name: each is taken for
+/// validation where that brings the classes' shares nearer to what was asked for. A single image is a group of one.
 ///
-/// Pictures of several classes are divided by the rarest of them, and those with numbers all together.
+/// Images of several classes are divided by the rarest of them, and those with numbers all together.
 ///
 /// # Errors
-/// [`Error::Usage`] for a fraction outside 0..1, [`Error::Data`] for a class with a single picture or group.
+/// [`Error::Usage`] for a fraction outside 0..1, [`Error::Data`] for a class with a single image or group.
 pub(crate) fn draw(
     all: &Dataset,
     root: &Path,
@@ -129,14 +129,14 @@ pub(crate) fn draw(
     }
     let mut parts = vec![Part::Train; groups.len()];
     for (group, _) in members.iter().zip(is_val).filter(|(_, is_val)| *is_val) {
-        group.iter().for_each(|&picture| parts[picture] = Part::Val);
+        group.iter().for_each(|&image| parts[image] = Part::Val);
     }
     Ok(Manifest { seed, val_fraction, files: names.into_iter().zip(parts).collect() })
 }
 
-/// What a split divides evenly: the pictures of each class, or all of them where there are none.
+/// What a split divides evenly: the images of each class, or all of them where there are none.
 struct Strata {
-    /// Of each picture.
+    /// Of each image.
     of: Vec<usize>,
     total: Vec<usize>,
     /// How many of each should validate.
@@ -160,14 +160,14 @@ impl Strata {
         let single =
             |&stratum: &usize| total[stratum] == 1 && (all.targets == TargetKind::Class || all.len() == 1);
         if let Some(stratum) = (0..total.len()).find(single) {
-            let picture = of.iter().position(|&s| s == stratum).map(|at| all.samples[at].name());
+            let image = of.iter().position(|&s| s == stratum).map(|at| all.samples[at].name());
             let what = match all.targets {
                 TargetKind::Class => format!("class '{}' has", all.classes[stratum]),
                 _ => "there is".into(),
             };
             return Err(Error::Data(format!(
-                "{what} a single picture ({}), too few to split: it needs one to learn from and one to measure with",
-                picture.unwrap_or_default().display()
+                "{what} a single image ({}), too few to split: it needs one to learn from and one to measure with",
+                image.unwrap_or_default().display()
             )));
         }
         let wanted = |&n: &usize| ((n as f64 * val_fraction).round() as usize).clamp(1, n.max(2) - 1);
@@ -175,14 +175,14 @@ impl Strata {
         Ok(Strata { of, total, wanted })
     }
 
-    /// Pictures of a group in each stratum.
+    /// Images of a group in each stratum.
     fn counts(&self, group: &[usize]) -> BTreeMap<usize, usize> {
         let mut counts = BTreeMap::new();
-        group.iter().for_each(|&picture| *counts.entry(self.of[picture]).or_insert(0) += 1);
+        group.iter().for_each(|&image| *counts.entry(self.of[image]).or_insert(0) += 1);
         counts
     }
 
-    /// Whether each stratum keeps a picture to learn from when these go to validation, too.
+    /// Whether each stratum keeps an image to learn from when these go to validation, too.
     fn leaves_some(&self, have: &[usize], counts: &BTreeMap<usize, usize>) -> bool {
         counts.iter().all(|(&stratum, n)| have[stratum] + n < self.total[stratum])
     }
@@ -197,13 +197,13 @@ impl Strata {
     }
 }
 
-/// No group of this stratum can validate without taking a class's last pictures.
+/// No group of this stratum can validate without taking a class's last images.
 fn too_few_groups(all: &Dataset, strata: &Strata, stratum: usize, groups: &[String]) -> Error {
     let own = strata.of.iter().zip(groups).filter(|(of, _)| **of == stratum).map(|(_, group)| group);
     let own: BTreeSet<&String> = own.collect();
     let what = all.classes.get(stratum).filter(|_| all.targets != TargetKind::Values);
     Error::Data(format!(
-        "{}: its {} pictures make up {} ('{}'{}), too few to divide by `group_by`: some must validate and some be \
+        "{}: its {} images make up {} ('{}'{}), too few to divide by `group_by`: some must validate and some be \
          learned from; add groups, name a finer rule, or bring a validation set",
         what.map_or("the data".into(), |class| format!("class '{class}'")),
         strata.total[stratum],
@@ -213,10 +213,10 @@ fn too_few_groups(all: &Dataset, strata: &Strata, stratum: usize, groups: &[Stri
     ))
 }
 
-/// Deals the pictures out as the manifest says. Pictures that it does not know are skipped, with a reason.
+/// Deals the images out as the manifest says. Images that it does not know are skipped, with a reason.
 ///
 /// # Errors
-/// [`Error::Data`] when a picture of the manifest is gone, or a part would be empty.
+/// [`Error::Data`] when an image of the manifest is gone, or a part would be empty.
 pub(crate) fn apply(manifest: &Manifest, all: Dataset, root: &Path) -> Result<(Dataset, Dataset)> {
     let mut val = all.like();
     let mut train = all.like();
@@ -227,7 +227,7 @@ pub(crate) fn apply(manifest: &Manifest, all: Dataset, root: &Path) -> Result<(D
         let there: BTreeSet<String> = all.samples.iter().map(|sample| relative(sample, root)).collect();
         let gone: Vec<&String> = manifest.files.keys().filter(|name| !there.contains(*name)).collect();
         return Err(Error::Data(format!(
-            "{}: {} pictures of the recorded split are gone, '{}' among them; \
+            "{}: {} images of the recorded split are gone, '{}' among them; \
              put them back, or begin a new run",
             root.display(),
             gone.len(),
@@ -249,7 +249,7 @@ pub(crate) fn apply(manifest: &Manifest, all: Dataset, root: &Path) -> Result<(D
     Ok((train, val))
 }
 
-/// Training, validation and test pictures, as `parts` says of each. What was skipped goes with the first.
+/// Training, validation and test images, as `parts` says of each. What was skipped goes with the first.
 pub(crate) fn deal(all: Dataset, parts: &[Part]) -> [Dataset; 3] {
     let mut dealt = [all.like(), all.like(), all.like()];
     dealt[0].skipped = all.skipped;

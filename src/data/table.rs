@@ -1,17 +1,17 @@
-//! Tables that name pictures and labels: CSV files as fastai, Kaggle and AutoGluon have them.
+//! Tables that name images and labels: CSV files as fastai, Kaggle and AutoGluon have them.
 //!
 //! The first line names the columns, whatever their case.
 //!
 //! | column | its names, the first found counts | else |
 //! |---|---|---|
-//! | the picture | `image file filename path name fname id` | the first |
+//! | the image | `image file filename path name fname id` | the first |
 //! | the label | `label labels class category target tag tags` | the second |
 //! | what it is for | `is_valid` (true, false, 1, 0), `split` (train, val, valid, validation, test) | drawn at random |
 //!
 //! Columns are divided by commas, or where the first line has none by `;` or tabs, or as a line `sep=;` above it says.
 //! Rows without content are passed over. Names are compared in Unicode's composed form. The labels of a cell are
 //! divided by the separator that was asked for, or else by the first of `;`, `|`, `,` that any label cell
-//! contains, or else by blanks. A picture's name may lack its extension, and have `\` between folders. Several
+//! contains, or else by blanks. An image's name may lack its extension, and have `\` between folders. Several
 //! label columns are the values of [`TargetKind::Values`] (`2,5` is 2.5 where commas divide no columns), or of
 //! [`TargetKind::Labels`] a class each, with 0 or 1 in their cells. Where no column has one of the labels' names and the
 //! columns beside the image's hold 0 and 1, each is a class: for [`TargetKind::Class`] every row has a single 1.
@@ -23,13 +23,13 @@ use rayon::prelude::*;
 
 use super::columns::{Columns, Known, Row, flag, read_rows};
 use super::dataset::{Dataset, Sample, Skipped, Source};
-use super::folder::{EXTENSIONS, existing, has_picture_extension};
+use super::folder::{EXTENSIONS, existing, has_image_extension};
 use super::options::{DataOptions, TableFile};
 use super::split::Part;
 use super::target::{Target, TargetKind};
 use crate::{Error, Result, did_you_mean};
 
-/// A table's pictures.
+/// A table's images.
 #[derive(Debug)]
 pub(crate) struct Table {
     /// All of them, but those that are missing, which are skipped.
@@ -71,7 +71,7 @@ pub(crate) fn read(table: &TableFile, options: &DataOptions, known: Option<&Know
     let mut warnings = Vec::new();
     let rows = reader.without_repeats(rows, &mut warnings)?;
     if rows.is_empty() {
-        return Err(Error::Data(format!("{}: names no picture below its first line", file.display())));
+        return Err(Error::Data(format!("{}: names no image below its first line", file.display())));
     }
     let (classes, said) = match options.targets {
         TargetKind::Class if reader.columns.labels.len() > 1 => reader.one_hot(&rows, known)?,
@@ -98,7 +98,7 @@ pub(crate) fn read(table: &TableFile, options: &DataOptions, known: Option<&Know
     }
     if let (true, Some(missing)) = (all.is_empty(), all.skipped.first()) {
         return Err(Error::Data(format!(
-            "{}: none of its {} pictures is there, the first would be {}; give the folder where their names \
+            "{}: none of its {} images is there, the first would be {}; give the folder where their names \
              begin as the data, and `labels` {0}",
             file.display(),
             all.skipped.len(),
@@ -116,7 +116,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Rows of pictures that were named before are left out, with a warning.
+    /// Rows of images that were named before are left out, with a warning.
     fn without_repeats(&self, rows: Vec<Row>, warnings: &mut Vec<String>) -> Result<Vec<Row>> {
         let mut first: HashMap<PathBuf, usize> = HashMap::with_capacity(rows.len());
         let mut kept: Vec<Row> = Vec::with_capacity(rows.len());
@@ -233,7 +233,7 @@ impl Reader<'_> {
             rows.iter().zip(&sets).filter(|(_, set)| set.is_empty()).map(|(r, _)| r).collect();
         if let Some(row) = bare.first() {
             warnings.push(format!(
-                "{}: {} of {} pictures have no label, the first in line {}: taken to show none of the classes",
+                "{}: {} of {} images have no label, the first in line {}: taken to show none of the classes",
                 self.file.display(),
                 bare.len(),
                 rows.len(),
@@ -323,7 +323,7 @@ fn find(path: &Path) -> Option<PathBuf> {
     if let Some(found) = existing(path).filter(|found| found.is_file()) {
         return Some(found);
     }
-    if !has_picture_extension(path) {
+    if !has_image_extension(path) {
         let with = |extension: &str| {
             let mut whole = path.as_os_str().to_os_string();
             whole.push(format!(".{extension}"));

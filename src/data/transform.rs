@@ -1,21 +1,21 @@
-//! From a picture of any size to the square bytes a network reads: torchvision's transforms on Pillow
-//! pictures. Normalisation is not done here; the bytes travel to the device and are normalised there.
+//! From an image of any size to the square bytes a network reads: torchvision's transforms on Pillow
+//! images. Normalisation is not done here; the bytes travel to the device and are normalised there.
 
 use serde::{Deserialize, Serialize};
 
-use super::decode::Picture;
+use super::decode::Image;
 use super::resize::{Rect, resize_window};
 use crate::models::preprocess::Preprocess;
 use crate::rng::Stream;
 use crate::{Error, Result};
 
-/// How training pictures are varied. A random part of the picture is resized to the crop here; where anything
+/// How training images are varied. A random part of the image is resized to the crop here; where anything
 /// beyond [`Augment::flip`] is on, the rest is drawn by [`super::draws`] and done on the device, by
 /// [`crate::ops::AugmentInput`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augment {
-    /// Least and greatest share of the picture's area that is kept, within 0 to 1.
+    /// Least and greatest share of the image's area that is kept, within 0 to 1.
     pub scale: (f64, f64),
     /// Least and greatest width / height of the part, drawn log-uniformly.
     pub ratio: (f64, f64),
@@ -42,9 +42,9 @@ pub struct Augment {
     pub blur_sigma: (f64, f64),
     /// Probability that a rectangle is erased to the mean: torchvision's `RandomErasing`, 2% to 33% of the area.
     pub erase: f64,
-    /// TrivialAugmentWide: one operation out of fourteen a picture, of random strength.
+    /// TrivialAugmentWide: one operation out of fourteen an image, of random strength.
     pub trivial: bool,
-    /// What a rotation or a shift uncovers is the picture's mirror image, else black.
+    /// What a rotation or a shift uncovers is the image's mirror image, else black.
     pub reflect: bool,
     /// MixUp: the alpha of Beta(alpha, alpha), 0 for none.
     pub mixup: f64,
@@ -54,7 +54,7 @@ pub struct Augment {
 
 impl Default for Augment {
     /// At least 35% of the area, mirrored or not. torchvision keeps as little as 8%, which suits training from nothing
-    /// on a million pictures; in a few hundred, such a part often misses what the picture shows.
+    /// on a million images; in a few hundred, such a part often misses what the image shows.
     fn default() -> Self {
         Augment {
             scale: (0.35, 1.0),
@@ -90,12 +90,12 @@ impl Augment {
     /// The greatest alpha of MixUp and CutMix.
     pub const ALPHA: f64 = 1000.0;
 
-    /// No change at all: training pictures are resized and cut as those for evaluation are.
+    /// No change at all: training images are resized and cut as those for evaluation are.
     pub fn none() -> Self {
         Augment { scale: (1.0, 1.0), ratio: (1.0, 1.0), flip: 0.0, ..Augment::default() }
     }
 
-    /// Whether the device varies pictures: anything beyond part and left-right mirror is on. Then it mirrors them,
+    /// Whether the device varies images: anything beyond part and left-right mirror is on. Then it mirrors them,
     /// too.
     pub fn on_device(&self) -> bool {
         let Augment {
@@ -105,7 +105,7 @@ impl Augment {
         self.trivial || self.mixes() || strengths.iter().any(|&strength| strength > 0.0)
     }
 
-    /// Whether pictures of a batch are mixed, and so must be their targets.
+    /// Whether images of a batch are mixed, and so must be their targets.
     pub fn mixes(&self) -> bool {
         self.mixup > 0.0 || self.cutmix > 0.0
     }
@@ -160,16 +160,16 @@ impl Augment {
 /// torchvision's `Resize(resize)` then `CenterCrop(crop)`: bytes `[crop, crop, 3]`.
 ///
 /// The short side becomes `resize`, the long one `int(resize * long / short)`. The crop's offset is half
-/// the difference, rounded half to even; where the resized picture is smaller than the crop, zeros surround it.
-pub fn eval(picture: &Picture, preprocess: &Preprocess) -> Vec<u8> {
-    let (w, h) = (picture.width, picture.height);
+/// the difference, rounded half to even; where the resized image is smaller than the crop, zeros surround it.
+pub fn eval(image: &Image, preprocess: &Preprocess) -> Vec<u8> {
+    let (w, h) = (image.width, image.height);
     let short = w.min(h);
     let size = (preprocess.resize * w / short, preprocess.resize * h / short);
     let crop = preprocess.crop;
     let (x, width, left) = centre(size.0, crop);
     let (y, height, top) = centre(size.1, crop);
     let source = Rect { x: 0, y: 0, width: w, height: h };
-    let window = resize_window(picture, source, size, Rect { x, y, width, height }, preprocess.filter);
+    let window = resize_window(image, source, size, Rect { x, y, width, height }, preprocess.filter);
     if (width, height) == (crop, crop) {
         return window.rgb;
     }
@@ -195,11 +195,11 @@ fn centre(size: usize, crop: usize) -> (usize, usize, usize) {
 /// torchvision's `RandomResizedCrop(crop)` then `RandomHorizontalFlip`: bytes `[crop, crop, 3]`.
 ///
 /// Draws from `stream`: area, ratio and position for each of up to ten tries, then the flip.
-pub fn train(picture: &Picture, preprocess: &Preprocess, augment: &Augment, stream: &mut Stream) -> Vec<u8> {
+pub fn train(image: &Image, preprocess: &Preprocess, augment: &Augment, stream: &mut Stream) -> Vec<u8> {
     let crop = preprocess.crop;
-    let part = random_part(picture.width, picture.height, augment, stream);
+    let part = random_part(image.width, image.height, augment, stream);
     let whole = Rect { x: 0, y: 0, width: crop, height: crop };
-    let mut rgb = resize_window(picture, part, (crop, crop), whole, preprocess.filter).rgb;
+    let mut rgb = resize_window(image, part, (crop, crop), whole, preprocess.filter).rgb;
     if stream.unit() < augment.flip {
         for row in rgb.chunks_exact_mut(crop * 3) {
             // Reversing all bytes also reverses each pixel's channels; put those right again.
@@ -210,7 +210,7 @@ pub fn train(picture: &Picture, preprocess: &Preprocess, augment: &Augment, stre
     rgb
 }
 
-/// The part that a training picture is cut down to: ten tries, then the largest allowed centre crop.
+/// The part that a training image is cut down to: ten tries, then the largest allowed centre crop.
 pub fn random_part(width: usize, height: usize, augment: &Augment, stream: &mut Stream) -> Rect {
     let (w, h) = (width as f64, height as f64);
     let (least, greatest) = augment.ratio;

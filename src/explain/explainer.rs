@@ -30,9 +30,9 @@ use crate::{Error, Result};
 ///
 /// # fn main() -> defrost::Result<()> {
 /// let net = models::create("resnet20", 8)?;
-/// let picture = eval(&Scenes::Things.draw(0, 2, 0, 32), net.preprocess());
+/// let image = eval(&Scenes::Things.draw(0, 2, 0, 32), net.preprocess());
 /// let mut explainer = Explainer::new(&Device::Cpu, &net, Method::GradCam, Some("layer2"), 1)?;
-/// let map = explainer.maps(&[picture], &[Some(2)])?.remove(0);
+/// let map = explainer.maps(&[image], &[Some(2)])?.remove(0);
 /// assert_eq!(map.class, 2);
 /// # Ok(())
 /// # }
@@ -84,7 +84,7 @@ impl Explainer {
             (Method::SmoothGrad, None) => None,
             (Method::SmoothGrad, Some(layer)) => {
                 return Err(Error::Usage(format!(
-                    "layer {layer}: {method} looks at the picture itself; leave the layer out, or choose {} or {}",
+                    "layer {layer}: {method} looks at the image itself; leave the layer out, or choose {} or {}",
                     Method::GradCam,
                     Method::GradCamPlusPlus
                 )));
@@ -163,14 +163,14 @@ impl Explainer {
     /// [`Error::Shape`] for an image of another size; [`Error::Usage`] for an unknown class, where the numbers of
     /// classes and images differ, and where a network with several values is given no value to explain; from the
     /// device.
-    pub fn maps(&mut self, pictures: &[Vec<u8>], classes: &[Option<usize>]) -> Result<Vec<Map>> {
+    pub fn maps(&mut self, images: &[Vec<u8>], classes: &[Option<usize>]) -> Result<Vec<Map>> {
         let bytes = self.preprocess.crop.pow(2) * 3;
-        if let Some(other) = pictures.iter().find(|p| p.len() != bytes) {
-            return Err(Error::Shape(format!("a picture of {} bytes where {bytes} are wanted", other.len())));
+        if let Some(other) = images.iter().find(|p| p.len() != bytes) {
+            return Err(Error::Shape(format!("an image of {} bytes where {bytes} are wanted", other.len())));
         }
-        let (found, wanted) = (classes.len(), pictures.len());
+        let (found, wanted) = (classes.len(), images.len());
         if found != wanted {
-            return Err(Error::Usage(format!("{found} classes for {wanted} pictures; give one for each")));
+            return Err(Error::Usage(format!("{found} classes for {wanted} images; give one for each")));
         }
         if let Some(class) = classes.iter().flatten().find(|&&class| class >= self.classes) {
             return Err(Error::Usage(format!("class {class}: the network has {}, from 0 on", self.classes)));
@@ -181,19 +181,19 @@ impl Explainer {
                 self.classes
             )));
         }
-        let mut maps = Vec::with_capacity(pictures.len());
-        for (pictures, classes) in pictures.chunks(self.batch).zip(classes.chunks(self.batch)) {
+        let mut maps = Vec::with_capacity(images.len());
+        for (images, classes) in images.chunks(self.batch).zip(classes.chunks(self.batch)) {
             maps.extend(match self.layer {
-                Some(_) => self.class_maps(pictures, classes)?,
-                None => self.smooth_maps(pictures, classes)?,
+                Some(_) => self.class_maps(images, classes)?,
+                None => self.smooth_maps(images, classes)?,
             });
         }
         Ok(maps)
     }
 
     /// Grad-CAM and Grad-CAM++ of at most a batch.
-    fn class_maps(&mut self, pictures: &[Vec<u8>], classes: &[Option<usize>]) -> Result<Vec<Map>> {
-        let mut image = pictures.concat();
+    fn class_maps(&mut self, images: &[Vec<u8>], classes: &[Option<usize>]) -> Result<Vec<Map>> {
+        let mut image = images.concat();
         image.resize(self.batch * self.preprocess.crop.pow(2) * 3, 0);
         let [logits, maps] = &self.front.run(&[("image", &image)])?[..] else { return Err(lost()) };
         let asked = self.asked(logits, classes);
@@ -221,44 +221,44 @@ impl Explainer {
     }
 
     /// SmoothGrad of at most a batch.
-    fn smooth_maps(&mut self, pictures: &[Vec<u8>], classes: &[Option<usize>]) -> Result<Vec<Map>> {
+    fn smooth_maps(&mut self, images: &[Vec<u8>], classes: &[Option<usize>]) -> Result<Vec<Map>> {
         let elements = self.preprocess.crop.pow(2) * 3;
         let (scale, shift) = self.preprocess.scale_shift();
         let byte = |(i, &v): (usize, &u8)| f32::from(v) * scale[i % 3] + shift[i % 3];
-        let mut image: Vec<f32> = pictures.iter().flat_map(|p| p.iter().enumerate().map(byte)).collect();
+        let mut image: Vec<f32> = images.iter().flat_map(|p| p.iter().enumerate().map(byte)).collect();
         image.resize(self.batch * elements, 0.0);
         let [logits] = &self.front.run(&[("image", bytemuck::cast_slice(&image))])?[..] else {
             return Err(lost());
         };
         let asked = self.asked(logits, classes);
         let mut maps = Vec::with_capacity(asked.len());
-        for (asked, picture) in asked.into_iter().zip(image.chunks_exact(elements)) {
-            let gradient = self.mean_over_noise(picture, asked.class)?;
+        for (asked, image) in asked.into_iter().zip(image.chunks_exact(elements)) {
+            let gradient = self.mean_over_noise(image, asked.class)?;
             maps.push(self.map(asked, saliency(&gradient, 3)));
         }
         Ok(maps)
     }
 
     /// The mean gradient of an output with respect to the image, over noisy versions of the image.
-    fn mean_over_noise(&mut self, picture: &[f32], class: usize) -> Result<Vec<f64>> {
-        let (low, high) = picture.iter().fold((f32::MAX, f32::MIN), |(l, h), &x| (l.min(x), h.max(x)));
+    fn mean_over_noise(&mut self, image: &[f32], class: usize) -> Result<Vec<f64>> {
+        let (low, high) = image.iter().fold((f32::MAX, f32::MIN), |(l, h), &x| (l.min(x), h.max(x)));
         let (deviation, seed) = (self.noise * f64::from(high - low), self.seed);
         let noisy = |sample: usize| {
             let mut stream = Stream::new(&[seed, sample as u64]);
             let add = |&x: &f32| (f64::from(x) + deviation * stream.normal()) as f32;
-            picture.iter().map(add).collect::<Vec<f32>>()
+            image.iter().map(add).collect::<Vec<f32>>()
         };
         let samples: Vec<usize> = (0..self.samples).collect();
-        let mut sum = vec![0.0; picture.len()];
+        let mut sum = vec![0.0; image.len()];
         for group in samples.chunks(self.batch) {
             let copies: Vec<Vec<f32>> = group.par_iter().map(|&sample| noisy(sample)).collect();
             let mut image = copies.concat();
-            image.resize(self.batch * picture.len(), 0.0);
+            image.resize(self.batch * image.len(), 0.0);
             let output = self.seed_of(group.iter().map(|_| class));
             let inputs: [(&str, &[u8]); 2] =
                 [("image", bytemuck::cast_slice(&image)), ("seed", bytemuck::cast_slice(&output))];
             let [gradients] = &self.back.run(&inputs)?[..] else { return Err(lost()) };
-            for gradient in gradients.chunks_exact(picture.len()).take(group.len()) {
+            for gradient in gradients.chunks_exact(image.len()).take(group.len()) {
                 sum.iter_mut().zip(gradient).for_each(|(sum, &g)| *sum += f64::from(g));
             }
         }
@@ -341,7 +341,7 @@ fn map_of(net: &Network, tape: &Tape, layer: &str) -> Result<ValueId> {
     let map = inside.rev().find_map(|node| node.outputs.first().copied().filter(|v| is_map(v)));
     map.ok_or_else(|| {
         Error::Usage(format!(
-            "layer {layer}: its output is no map of the picture; choose one before the mean, such as {}",
+            "layer {layer}: its output is no map of the image; choose one before the mean, such as {}",
             net.architecture().last_map()
         ))
     })

@@ -4,17 +4,17 @@
 //! ```no_run
 //! use std::path::Path;
 //!
-//! use defrost::data::{self, Picture};
+//! use defrost::data::{self, Image};
 //! use defrost::explain::{Explainer, Method, overlay};
 //! use defrost::{models::Network, plan::Device};
 //!
 //! # fn main() -> defrost::Result<()> {
 //! let net = Network::open("runs/photos/model.safetensors")?;
 //! let mut explainer = Explainer::new(&Device::Cpu, &net, Method::GradCam, None, 1)?;
-//! let crop = data::eval(&data::load(Path::new("picture.jpg"))?, net.preprocess());
+//! let crop = data::eval(&data::load(Path::new("image.jpg"))?, net.preprocess());
 //! let map = explainer.maps(&[crop.clone()], &[None])?.remove(0); // of the class that it takes it for
 //! let side = net.preprocess().crop;
-//! let crop = Picture { width: side, height: side, rgb: crop };
+//! let crop = Image { width: side, height: side, rgb: crop };
 //! overlay(&crop, &map)?.write_png(Path::new("why.png"))?;
 //! println!("{}: {:.1}%", net.classes()[map.class], 100.0 * map.answer);
 //! # Ok(())

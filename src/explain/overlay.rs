@@ -1,7 +1,7 @@
 //! Draws maps as images.
 
 use super::Map;
-use crate::data::Picture;
+use crate::data::Image;
 use crate::{Error, Result};
 
 /// Inferno (Smith and van der Walt 2015): perceived brightness rises evenly, as on a grey ramp, also for the
@@ -28,9 +28,9 @@ fn colour(value: f32) -> [f32; 3] {
 }
 
 /// The map alone, in colours from black by red to bright yellow.
-pub fn heat(map: &Map) -> Picture {
+pub fn heat(map: &Map) -> Image {
     let rgb = map.values.iter().flat_map(|&v| colour(v).map(|c| c.round() as u8)).collect();
-    Picture { width: map.width, height: map.height, rgb }
+    Image { width: map.width, height: map.height, rgb }
 }
 
 /// The crop that the network saw under the map, half of each. The crop is grey, so that all colour comes from the
@@ -38,10 +38,10 @@ pub fn heat(map: &Map) -> Picture {
 ///
 /// # Errors
 /// [`Error::Shape`] where they differ in size.
-pub fn overlay(crop: &Picture, map: &Map) -> Result<Picture> {
+pub fn overlay(crop: &Image, map: &Map) -> Result<Image> {
     if (crop.width, crop.height) != (map.width, map.height) {
         return Err(Error::Shape(format!(
-            "a map of {}x{} pixels on a picture of {}x{}",
+            "a map of {}x{} pixels on an image of {}x{}",
             map.width, map.height, crop.width, crop.height
         )));
     }
@@ -51,31 +51,31 @@ pub fn overlay(crop: &Picture, map: &Map) -> Result<Picture> {
         colour(value).map(|heat| (grey * (1.0 - SHARE) + heat * SHARE).round() as u8)
     };
     let rgb = crop.rgb.chunks_exact(3).zip(&map.values).flat_map(mix).collect();
-    Ok(Picture { width: crop.width, height: crop.height, rgb })
+    Ok(Image { width: crop.width, height: crop.height, rgb })
 }
 
 /// Images of one height in a row. Small images are enlarged.
 ///
 /// # Errors
 /// [`Error::Shape`] where their heights differ, or there is no image.
-pub fn beside(pictures: &[&Picture]) -> Result<Picture> {
-    let height = pictures.first().map_or(0, |p| p.height);
-    if height == 0 || pictures.iter().any(|p| p.height != height) {
-        return Err(Error::Shape("pictures that stand beside each other are of one height".into()));
+pub fn beside(images: &[&Image]) -> Result<Image> {
+    let height = images.first().map_or(0, |p| p.height);
+    if height == 0 || images.iter().any(|p| p.height != height) {
+        return Err(Error::Shape("images that stand beside each other are of one height".into()));
     }
     let times = SIDE.div_ceil(height);
     let mut rgb = Vec::new();
     for y in 0..height * times {
-        for (number, picture) in pictures.iter().enumerate() {
+        for (number, image) in images.iter().enumerate() {
             if number > 0 {
                 rgb.extend([255; GAP * 3]);
             }
-            let row = &picture.rgb[y / times * picture.width * 3..][..picture.width * 3];
+            let row = &image.rgb[y / times * image.width * 3..][..image.width * 3];
             rgb.extend(row.chunks_exact(3).flat_map(|pixel| pixel.repeat(times)));
         }
     }
-    let width = pictures.iter().map(|p| p.width * times).sum::<usize>() + (pictures.len() - 1) * GAP;
-    Ok(Picture { width, height: height * times, rgb })
+    let width = images.iter().map(|p| p.width * times).sum::<usize>() + (images.len() - 1) * GAP;
+    Ok(Image { width, height: height * times, rgb })
 }
 
 #[cfg(test)]
@@ -91,26 +91,26 @@ mod tests {
     }
 
     #[test]
-    fn an_overlay_is_half_grey_picture_and_half_map() {
+    fn an_overlay_is_half_grey_image_and_half_map() {
         let map = Map { width: 2, height: 1, values: vec![0.0, 1.0], class: 0, logit: 0.0, answer: 0.0 };
-        let crop = Picture { width: 2, height: 1, rgb: vec![255, 0, 0, 100, 100, 100] };
+        let crop = Image { width: 2, height: 1, rgb: vec![255, 0, 0, 100, 100, 100] };
         // 0.299 of 255 is 76.2.
         assert_eq!(overlay(&crop, &map).expect("one size").rgb, [38, 38, 40, 176, 178, 132]);
         assert_eq!(heat(&map).rgb, [0, 0, 4, 252, 255, 164]);
-        let other = Picture { width: 1, height: 2, ..crop };
+        let other = Image { width: 1, height: 2, ..crop };
         assert!(overlay(&other, &map).is_err_and(|e| e.to_string().contains("2x1")));
     }
 
     #[test]
-    fn small_pictures_are_enlarged_side_by_side() {
-        let left = Picture { width: 2, height: 2, rgb: (0..12).collect() };
-        let right = Picture { width: 1, height: 2, rgb: vec![50; 6] };
+    fn small_images_are_enlarged_side_by_side() {
+        let left = Image { width: 2, height: 2, rgb: (0..12).collect() };
+        let right = Image { width: 1, height: 2, rgb: vec![50; 6] };
         let both = beside(&[&left, &right]).expect("one height");
         assert_eq!((both.width, both.height), (336 + GAP, 224));
         assert_eq!(both.rgb.len(), both.width * both.height * 3);
         let at = |x: usize, y: usize| &both.rgb[(y * both.width + x) * 3..][..3];
         assert_eq!((at(111, 0), at(112, 0), at(0, 112)), (&[0, 1, 2][..], &[3, 4, 5][..], &[6, 7, 8][..]));
         assert_eq!((at(224, 5), at(224 + GAP, 5)), (&[255; 3][..], &[50; 3][..]));
-        assert!(beside(&[&left, &Picture { width: 1, height: 1, rgb: vec![0; 3] }]).is_err());
+        assert!(beside(&[&left, &Image { width: 1, height: 1, rgb: vec![0; 3] }]).is_err());
     }
 }

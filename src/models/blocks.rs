@@ -38,7 +38,7 @@ pub(super) fn basic_conv(g: &mut Graph<'_>, name: impl Display, x: ValueId, conv
 }
 
 /// Squeeze and excite (Hu, Shen, Sun 2018, arXiv:1709.01507): every channel times
-/// `gate(fc2(activation(fc1(mean over the picture))))`.
+/// `gate(fc2(activation(fc1(mean over the image))))`.
 pub(super) fn squeeze_excite(
     g: &mut Graph<'_>,
     name: impl Display,
@@ -57,7 +57,7 @@ pub(super) fn squeeze_excite(
     })
 }
 
-/// The mean over the picture, as a vector.
+/// The mean over the image, as a vector.
 pub(super) fn mean_vector(g: &mut Graph<'_>, x: ValueId) -> Result<ValueId> {
     let x = g.adaptive_avg_pool("avgpool", x, [1, 1])?;
     g.flatten("flatten", x)

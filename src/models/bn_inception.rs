@@ -20,7 +20,7 @@ pub enum Pooled {
     Mean(usize),
     /// The largest, likewise.
     Max(usize),
-    /// The module halves the picture, and the largest of 3x3 pixels with stride 2 is taken as it is.
+    /// The module halves the image, and the largest of 3x3 pixels with stride 2 is taken as it is.
     Halved,
 }
 

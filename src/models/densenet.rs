@@ -1,7 +1,7 @@
 //! DenseNet: Huang, Liu, van der Maaten, Weinberger 2016, arXiv:1608.06993, in the form DenseNet-BC.
 //!
 //! Every layer of a block sees the channels of all layers before it, side by side, and adds `growth` new ones.
-//! Between blocks a 1x1 convolution halves the channels and a mean halves the picture.
+//! Between blocks a 1x1 convolution halves the channels and a mean halves the image.
 //!
 //! Table 1 of the paper; the growth is 32, in the 161-layer network 48:
 //!

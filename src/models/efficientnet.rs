@@ -100,7 +100,7 @@ pub struct EfficientNet {
     pub squeezes: bool,
     /// Dropout before the last layer.
     pub dropout: f32,
-    /// Probability that the last block is left away for a picture; it grows from 0 at the first one.
+    /// Probability that the last block is left away for an image; it grows from 0 at the first one.
     pub stochastic_depth: f32,
     /// Constants of torchvision's weights.
     norm: Norm,
@@ -157,7 +157,7 @@ impl EfficientNet {
         }
     }
 
-    /// A block that is left away for a picture with probability `p`, where it has a way round.
+    /// A block that is left away for an image with probability `p`, where it has a way round.
     fn block(&self, g: &mut Graph<'_>, x: ValueId, stage: &Stage, stride: usize, p: f32) -> Result<ValueId> {
         let channels = g.tape.shape(x).channels();
         let inside = divisible_by_8((channels * stage.expansion) as f64);

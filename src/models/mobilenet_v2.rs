@@ -28,7 +28,7 @@ pub struct Row {
 }
 
 /// Table 2 of the paper. Before it a 3x3 convolution to 32 channels with stride 2, behind it a 1x1
-/// convolution to 1280 channels, the mean over the picture, dropout and a linear layer.
+/// convolution to 1280 channels, the mean over the image, dropout and a linear layer.
 #[rustfmt::skip]
 pub const TABLE: [Row; 7] = [
     Row { expansion: 1, channels:  16, blocks: 1, stride: 1 }, // 112 x 112

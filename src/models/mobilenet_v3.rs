@@ -1,7 +1,7 @@
 //! MobileNetV3: Howard et al. 2019, arXiv:1905.02244.
 //!
 //! MobileNetV2's blocks with squeeze-and-excite, hard swish where the network is deep, and a cheaper end: the last
-//! widening comes behind the mean over the picture.
+//! widening comes behind the mean over the image.
 
 use crate::Result;
 use crate::nn::init::LinearInit;

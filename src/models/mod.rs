@@ -57,11 +57,11 @@ pub use vgg::Vgg;
 /// A network's layers, without sizes, classes and numbers. Every family has this one surface, so
 /// that heads are replaced and features are kept in the same way for all.
 pub trait Architecture: Debug + Send + Sync {
-    /// Records everything up to what the last layer sees: `[batch, features]`, or a small picture where the last
+    /// Records everything up to what the last layer sees: `[batch, features]`, or a small image where the last
     /// layer is a convolution.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the picture is too small.
+    /// [`Error::Shape`] where the image is too small.
     fn features(&self, g: &mut Graph<'_>, x: ValueId) -> Result<ValueId>;
 
     /// Records the last layer, and the dropout before it.
@@ -76,7 +76,7 @@ pub trait Architecture: Debug + Send + Sync {
     /// Path of the layer whose output the features are.
     fn cut(&self) -> &'static str;
 
-    /// Path of the last layer whose output is a picture still: what Grad-CAM looks at.
+    /// Path of the last layer whose output is an image still: what Grad-CAM looks at.
     fn last_map(&self) -> String;
 
     /// Its auxiliary heads, where it can have some.

@@ -27,7 +27,7 @@ pub struct Config {
     pub padding: PaddingStyle,
     /// Constants of the batch norms.
     pub norm: Norm,
-    /// What becomes of a picture.
+    /// What becomes of an image.
     pub preprocess: Preprocess,
     /// Names of the classes, in the order of the outputs.
     pub classes: Vec<String>,
@@ -55,7 +55,7 @@ pub struct Network {
     pub(super) architecture: Arc<dyn Architecture>,
     pub(super) structure: Structure,
     index: HashMap<String, usize>,
-    /// Of one picture.
+    /// Of one image.
     pub(super) features: Vec<usize>,
     /// Shared by all clones until one sets a tensor anew: a clone costs no copy of the weights.
     pub(super) tensors: Vec<Arc<Vec<f32>>>,
@@ -271,12 +271,12 @@ impl Network {
         known.len() == self.classes().len() && known.iter().zip(self.classes()).all(|(k, c)| k.name == c)
     }
 
-    /// What becomes of a picture.
+    /// What becomes of an image.
     pub fn preprocess(&self) -> &Preprocess {
         &self.config.preprocess
     }
 
-    /// Changes what becomes of a picture.
+    /// Changes what becomes of an image.
     ///
     /// # Errors
     /// Where the numbers are out of range.
@@ -297,7 +297,7 @@ impl Network {
         self.config.norm = norm;
     }
 
-    /// How many numbers the last layer sees of a picture.
+    /// How many numbers the last layer sees of an image.
     pub fn features(&self) -> usize {
         self.features.iter().product()
     }

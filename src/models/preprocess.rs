@@ -1,4 +1,4 @@
-//! How a picture becomes the network's input. It belongs to the weights, not to the architecture,
+//! How an image becomes the network's input. It belongs to the weights, not to the architecture,
 //! and travels with every checkpoint.
 
 use std::collections::BTreeMap;
@@ -52,7 +52,7 @@ impl Default for Preprocess {
 }
 
 impl Preprocess {
-    /// Square pictures that are scaled to `side` and not cropped.
+    /// Square images that are scaled to `side` and not cropped.
     pub fn whole(side: usize) -> Self {
         Preprocess { resize: side, crop: side, ..Self::default() }
     }

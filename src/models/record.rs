@@ -6,7 +6,7 @@ use crate::nn::{Graph, Mode, step_of};
 use crate::ops::{AugmentInput, Draws, ImageInput};
 use crate::tape::{Io, Node, Tape, Type, ValueId};
 
-/// The layer of what happens to a picture before the network.
+/// The layer of what happens to an image before the network.
 pub const IMAGE_LAYER: &str = "image";
 
 /// What a recorded network takes.
@@ -15,7 +15,7 @@ pub enum InputKind {
     /// Bytes `[batch, height, width, 3]`; they are normalised on the device.
     #[default]
     Bytes,
-    /// The same bytes and an input `augment`, numbers `[batch, Draws::LEN]`: on the device each picture is varied as
+    /// The same bytes and an input `augment`, numbers `[batch, Draws::LEN]`: on the device each image is varied as
     /// its row of [`Draws`] says, and normalised.
     Augmented,
     /// Numbers `[batch, height, width, 3]`, normalised already.
@@ -27,16 +27,16 @@ pub enum InputKind {
 pub struct Recording {
     /// What it is for.
     pub mode: Mode,
-    /// Pictures at a time.
+    /// Images at a time.
     pub batch: usize,
     /// Height and width; the preprocessing's crop where absent.
     pub size: Option<[usize; 2]>,
-    /// What pictures are given as.
+    /// What images are given as.
     pub input: InputKind,
 }
 
 impl Recording {
-    /// For pictures as bytes, of the size that the preprocessing gives.
+    /// For images as bytes, of the size that the preprocessing gives.
     pub fn new(mode: Mode, batch: usize) -> Self {
         Recording { mode, batch, size: None, input: InputKind::Bytes }
     }
@@ -47,7 +47,7 @@ impl Recording {
 pub struct Recorded {
     /// The input `image`.
     pub image: ValueId,
-    /// What the last layer sees: `[batch, features]`, or a small picture.
+    /// What the last layer sees: `[batch, features]`, or a small image.
     pub features: ValueId,
     /// `[batch, classes]`.
     pub logits: ValueId,
@@ -83,7 +83,7 @@ impl Network {
     /// Records the whole network.
     ///
     /// # Errors
-    /// [`crate::Error::Shape`] where the picture is too small.
+    /// [`crate::Error::Shape`] where the image is too small.
     pub fn record(&self, tape: &mut Tape, recording: Recording) -> Result<Recorded> {
         let image = self.image(tape, recording);
         let mut g = Graph::new(tape, self.settings(recording.mode));
@@ -111,7 +111,7 @@ impl Network {
         Ok(Head { features, logits, step: step_of(tape) })
     }
 
-    /// Multiply-adds of a prediction on one picture of the usual size: those of convolutions and linear layers.
+    /// Multiply-adds of a prediction on one image of the usual size: those of convolutions and linear layers.
     ///
     /// # Errors
     /// As for [`Network::record`].

@@ -29,12 +29,12 @@ pub struct Model {
     pub input: usize,
     /// Whether it comes in widths other than 1.
     pub widths: bool,
-    /// What its usual weights do to a picture.
+    /// What its usual weights do to an image.
     preprocess: Preprocess,
     build: fn(f64) -> Arc<dyn Architecture>,
 }
 
-/// What weights do to a picture: short side, crop, filter; ImageNet's statistics.
+/// What weights do to an image: short side, crop, filter; ImageNet's statistics.
 const fn view(resize: usize, crop: usize, filter: Filter) -> Preprocess {
     Preprocess { resize, crop, filter, mean: IMAGENET_MEAN, std: IMAGENET_STD }
 }
@@ -46,7 +46,7 @@ const fn half(view: Preprocess) -> Preprocess {
 
 /// torchvision's view of most weights.
 const USUAL: Preprocess = view(256, 224, Filter::Bilinear);
-/// Pictures of 32x32.
+/// Images of 32x32.
 const CIFAR: Preprocess = view(32, 32, Filter::Bilinear);
 /// timm's of most weights.
 const BICUBIC: Preprocess = view(256, 224, Filter::Bicubic);
@@ -104,13 +104,13 @@ models! {
         => |_| Arc::new(resnet(Block::Bottleneck, [3, 4, 6, 3]).wide(1, 128));
     "wide_resnet101_2", "ResNet, 101 layers, twice as wide inside", USUAL
         => |_| Arc::new(resnet(Block::Bottleneck, [3, 4, 23, 3]).wide(1, 128));
-    "resnet20" | "resnet20_cifar10" | "cifar10_resnet20", "ResNet for 32x32 pictures, 20 layers", CIFAR
+    "resnet20" | "resnet20_cifar10" | "cifar10_resnet20", "ResNet for 32x32 images, 20 layers", CIFAR
         => |_| Arc::new(Resnet::cifar(3));
-    "resnet32" | "resnet32_cifar10" | "cifar10_resnet32", "ResNet for 32x32 pictures, 32 layers", CIFAR
+    "resnet32" | "resnet32_cifar10" | "cifar10_resnet32", "ResNet for 32x32 images, 32 layers", CIFAR
         => |_| Arc::new(Resnet::cifar(5));
-    "resnet44" | "resnet44_cifar10" | "cifar10_resnet44", "ResNet for 32x32 pictures, 44 layers", CIFAR
+    "resnet44" | "resnet44_cifar10" | "cifar10_resnet44", "ResNet for 32x32 images, 44 layers", CIFAR
         => |_| Arc::new(Resnet::cifar(7));
-    "resnet56" | "resnet56_cifar10" | "cifar10_resnet56", "ResNet for 32x32 pictures, 56 layers", CIFAR
+    "resnet56" | "resnet56_cifar10" | "cifar10_resnet56", "ResNet for 32x32 images, 56 layers", CIFAR
         => |_| Arc::new(Resnet::cifar(9));
     "mobilenet_v1" | "mobilenetv1" | "mobilenetv1_100", "MobileNet v1; other widths as mobilenet_v1_025",
         half(BICUBIC), widths true => |width| Arc::new(MobileNetV1::new(width));
@@ -234,7 +234,7 @@ impl Model {
         (self.build)(width)
     }
 
-    /// What its usual weights do to a picture.
+    /// What its usual weights do to an image.
     pub fn preprocess(&self) -> Preprocess {
         self.preprocess.clone()
     }
@@ -257,7 +257,7 @@ pub struct Choice {
     pub model: &'static Model,
     /// The width in the name: `mobilenet_v2_035`, `mobilenet_v2_0.35`.
     pub width: Option<f64>,
-    /// What the weights that the name's tag stands for do to a picture.
+    /// What the weights that the name's tag stands for do to an image.
     pub preprocess: Preprocess,
     /// How their convolutions pad: timm's `tf_` networks as TensorFlow.
     pub padding: PaddingStyle,
@@ -320,7 +320,7 @@ pub fn find(name: &str) -> Result<Choice> {
     Ok(Choice { model, width, preprocess, padding, norm })
 }
 
-/// What a model's weights do to a picture where nothing more is said.
+/// What a model's weights do to an image where nothing more is said.
 fn usual(model: &Model, tensorflow: bool) -> Preprocess {
     match tensorflow {
         true if model.name.starts_with("efficientnet_b") => Preprocess { filter: B, ..model.preprocess() },

@@ -1,6 +1,6 @@
 //! ResNet: He, Zhang, Ren, Sun 2015, arXiv:1512.03385.
 //!
-//! Table 1 of the paper; every stage but the first halves the picture:
+//! Table 1 of the paper; every stage but the first halves the image:
 //!
 //! | layer  | output  | 18           | 34           | 50           | 101           | 152           |
 //! |--------|---------|--------------|--------------|--------------|---------------|---------------|
@@ -9,7 +9,7 @@
 //! | layer2 | 28x28   | 2 basic, 128 | 4 basic      | 4 bottleneck | 4 bottleneck  | 8 bottleneck  |
 //! | layer3 | 14x14   | 2 basic, 256 | 6 basic      | 6 bottleneck | 23 bottleneck | 36 bottleneck |
 //! | layer4 | 7x7     | 2 basic, 512 | 3 basic      | 3 bottleneck | 3 bottleneck  | 3 bottleneck  |
-//! | fc     | 1x1     | mean over the picture, linear | | | | |
+//! | fc     | 1x1     | mean over the image, linear | | | | |
 //!
 //! ResNeXt (Xie et al. 2016, arXiv:1611.05431) has bottlenecks whose 3x3 convolution is cut into groups; Wide ResNet
 //! (Zagoruyko and Komodakis 2016, arXiv:1605.07146) has bottlenecks twice as wide inside.

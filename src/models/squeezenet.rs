@@ -1,8 +1,8 @@
 //! SqueezeNet: Iandola, Han, Moskewicz, Ashraf, Dally, Keutzer 2016, arXiv:1602.07360.
 //!
 //! A fire module narrows by a 1x1 convolution, then widens by 1x1 and 3x3 convolutions side by side. The last
-//! layer is a convolution over what is left of the picture, whose ReLUs are averaged: so the features are a small
-//! picture here, not a vector.
+//! layer is a convolution over what is left of the image, whose ReLUs are averaged: so the features are a small
+//! image here, not a vector.
 
 use crate::Result;
 use crate::nn::init::LinearInit;

@@ -1,4 +1,4 @@
-//! timm's `config.json`, which lies beside its weights: architecture, labels, what becomes of a picture.
+//! timm's `config.json`, which lies beside its weights: architecture, labels, what becomes of an image.
 
 use std::io::{self, Write};
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! VGG: Simonyan, Zisserman 2014, arXiv:1409.1556.
 //!
-//! Table 1 of the paper: 3x3 convolutions throughout, five max pools that halve the picture, three
+//! Table 1 of the paper: 3x3 convolutions throughout, five max pools that halve the image, three
 //! linear layers. The `_bn` form has a batch norm behind every convolution.
 
 use crate::Result;
@@ -21,7 +21,7 @@ pub const TABLE: [(usize, [usize; 5]); 4] = [
 ];
 
 const CHANNELS: [usize; 5] = [64, 128, 256, 512, 512];
-/// Side of the picture that the linear layers see, whatever the input's size.
+/// Side of the image that the linear layers see, whatever the input's size.
 const SIDE: usize = 7;
 
 /// A VGG network.
@@ -122,7 +122,7 @@ impl Architecture for Vgg {
         renamed.map_or(path.into(), |(timms, leaf)| format!("{timms}{leaf}"))
     }
 
-    /// timm's first two linear layers are convolutions over what is left of the picture.
+    /// timm's first two linear layers are convolutions over what is left of the image.
     fn timm_shape(&self, spec: &ParamSpec) -> Vec<usize> {
         match (spec.layout, spec.shape.as_slice()) {
             (Layout::LinearAfterFlatten { channels, height, width }, &[out, _]) => {

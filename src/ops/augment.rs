@@ -24,7 +24,7 @@ pub struct AugmentInput {
     pub size: [usize; 2],
 }
 
-/// The random draws of one image: `Draws` of `shaders/augment/pictures.wgsl`.
+/// The random draws of one image: `Draws` of `shaders/augment/images.wgsl`.
 ///
 /// Positions are in pixels, column first; the centre of the first pixel lies at 1/2. Colours go from 0 to 255.
 /// Rectangles are left, top, right, bottom; right and bottom are the first column and row outside of them.
@@ -101,7 +101,7 @@ const _: () = assert!(size_of::<Draws>().is_multiple_of(16));
 /// Radius of the blur.
 const RADIUS: usize = 3;
 
-/// `Params` of `shaders/augment/pictures.wgsl`.
+/// `Params` of `shaders/augment/images.wgsl`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 struct Params {
@@ -274,7 +274,7 @@ fn focus<T: Real>(v: &mut [T], [height, width]: [usize; 2], draws: &Draws) {
 
 impl AugmentInput {
     /// Writes an image, except the mixing.
-    fn picture<T: Real>(&self, view: &View<'_>, out: &mut [T]) {
+    fn image<T: Real>(&self, view: &View<'_>, out: &mut [T]) {
         let [height, width] = self.size;
         for (i, v) in out.chunks_exact_mut(3).enumerate() {
             v.copy_from_slice(&view.toned::<T>(i / width, i % width));
@@ -306,13 +306,13 @@ impl AugmentInput {
         let len = self.size[0] * out_width * 3;
         pieces(call.output(0), len, |at, y| {
             let n = at / len;
-            self.picture(&view(n), y);
+            self.image(&view(n), y);
             let Draws { mix, own, partner, .. } = draws[n];
             if !(mix[0] < mix[2] && mix[1] < mix[3]) {
                 return;
             }
             let mut other = vec![T::zero(); len];
-            self.picture(&view((partner.max(0.0) as usize).min(batch - 1)), &mut other);
+            self.image(&view((partner.max(0.0) as usize).min(batch - 1)), &mut other);
             let own = T::of(own.into());
             for (i, (v, other)) in y.chunks_exact_mut(3).zip(other.chunks_exact(3)).enumerate() {
                 if within(mix, i / out_width, i % out_width) {
@@ -327,7 +327,7 @@ impl Op for AugmentInput {
     op_boilerplate!();
 
     fn name(&self) -> &'static str {
-        "augment.pictures"
+        "augment.images"
     }
 
     fn attributes(&self) -> String {
@@ -338,7 +338,7 @@ impl Op for AugmentInput {
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>> {
         let [height, width] = self.size;
         require(inputs[0].dtype == DType::U8 && inputs[0].shape.nhwc()?[3] == 3, || {
-            format!("pictures must be bytes [batch, height, width, 3], found {}", inputs[0])
+            format!("images must be bytes [batch, height, width, 3], found {}", inputs[0])
         })?;
         let batch = inputs[0].shape[0];
         require(*inputs[1] == Type::f32(&[batch, Draws::LEN]), || {
@@ -346,7 +346,7 @@ impl Op for AugmentInput {
         })?;
         require(height > RADIUS && width > RADIUS, || {
             format!(
-                "a picture of {height} x {width} pixels is smaller than the blur, which takes {}",
+                "an image of {height} x {width} pixels is smaller than the blur, which takes {}",
                 RADIUS + 1
             )
         })?;
@@ -366,7 +366,7 @@ impl Op for AugmentInput {
             out_width: y[2] as u32,
             padding: [0; 3],
         };
-        let kernel = Kernel::new(shader!("augment/pictures.wgsl"), "augment");
+        let kernel = Kernel::new(shader!("augment/images.wgsl"), "augment");
         let launch = Launch::new(kernel, &params, groups(y.rows(), caps));
         vec![Variant::single("plain", launch.inputs([0, 1]).output(0))]
     }

@@ -416,9 +416,9 @@ impl Op for DepthwiseGradWeight {
             let mut params = Params::new(&self.window, x[3], x, y);
             let threads = strips * x[3] / 4;
             let splits = (long_threads(caps) / threads).clamp(1, x[0]);
-            let pictures = x[0].div_ceil(splits);
-            let splits = x[0].div_ceil(pictures);
-            (params.splits, params.split_rows) = (splits as u32, pictures as u32);
+            let images = x[0].div_ceil(splits);
+            let splits = x[0].div_ceil(images);
+            (params.splits, params.split_rows) = (splits as u32, images as u32);
             let partials = splits * strips;
             let first = launch_tiles(kernel, &params, threads * splits, caps).inputs([0, 1]);
             ((partials * elements * 4) as u64 <= caps.max_binding)

@@ -70,7 +70,7 @@ impl Op for ImageInput {
 
     fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>> {
         require(inputs[0].dtype == DType::U8 && inputs[0].shape.nhwc()?[3] == 3, || {
-            format!("pictures must be bytes [batch, height, width, 3], found {}", inputs[0])
+            format!("images must be bytes [batch, height, width, 3], found {}", inputs[0])
         })?;
         Ok(vec![Type::f32(&inputs[0].shape)])
     }

@@ -41,8 +41,8 @@ const TURN: u64 = 16 << 20;
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 struct Params {
-    pictures: u32,
-    first_picture: u32,
+    images: u32,
+    first_image: u32,
     in_height: u32,
     in_width: u32,
     in_quads: u32,
@@ -63,8 +63,8 @@ struct WeightParams {
     columns: u32,
 }
 
-/// Tiles of one picture of this output.
-pub(super) fn of_picture(y: &Shape) -> usize {
+/// Tiles of one image of this output.
+pub(super) fn of_image(y: &Shape) -> usize {
     y[1].div_ceil(2) * y[2].div_ceil(2)
 }
 
@@ -80,7 +80,7 @@ pub(super) fn suits(window: &Window, groups: usize, depth: usize, columns: usize
 /// The tiles of a convolution from `x` to `y`.
 pub(super) fn tiles(padding: &Padding, x: &Shape, y: &Shape) -> Tiles {
     Tiles {
-        pictures: x[0],
+        images: x[0],
         source: [x[1], x[2], x[3]],
         target: [y[1], y[2], y[3]],
         padding: [padding.top, padding.left],
@@ -127,17 +127,17 @@ impl Op for Winograd {
 
     fn kernels(&self, io: &Io<'_>, caps: &Caps) -> Vec<Variant> {
         let (x, y) = (io.input(0), io.output(0));
-        let tiles = of_picture(y);
+        let tiles = of_image(y);
         let bytes = |channels: usize| (tiles * POINTS * channels * 4) as u64;
         let [input, product] = [bytes(x[3]), bytes(y[3])];
         let turn = (TURN / input.max(product)).clamp(1, x[0] as u64) as usize;
         let mut launches = Vec::new();
         for first in (0..x[0]).step_by(turn) {
-            let pictures = turn.min(x[0] - first);
+            let images = turn.min(x[0] - first);
             let n = |number: usize| number as u32;
             let params = Params {
-                pictures: n(pictures),
-                first_picture: n(first),
+                images: n(images),
+                first_image: n(first),
                 in_height: n(x[1]),
                 in_width: n(x[2]),
                 in_quads: n(x[3] / 4),
@@ -149,7 +149,7 @@ impl Op for Winograd {
                 tile_rows: n(y[1].div_ceil(2)),
                 tile_columns: n(y[2].div_ceil(2)),
             };
-            let count = pictures * tiles;
+            let count = images * tiles;
             let kernel = |source| Kernel::new(source, "forward");
             let spread = kernel(shader!("winograd/input.wgsl"));
             let spread = launch_threads(spread, &params, count * x[3] / 4, caps).inputs([0]);
@@ -168,7 +168,7 @@ impl Op for Winograd {
 
     fn cost(&self, io: &Io<'_>) -> Cost {
         let (x, y) = (io.input(0), io.output(0));
-        Cost::streaming(io, 2.0 * (x[0] * of_picture(y) * POINTS * x[3] * y[3]) as f64)
+        Cost::streaming(io, 2.0 * (x[0] * of_image(y) * POINTS * x[3] * y[3]) as f64)
     }
 }
 

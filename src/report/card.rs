@@ -74,7 +74,7 @@ impl Card {
         };
         let about = task.card(classes);
         let architecture = &net.config().model;
-        let subject = run.as_ref().map_or_else(|| "pictures".to_string(), Run::subject);
+        let subject = run.as_ref().map_or_else(|| "images".to_string(), Run::subject);
         let base = run.as_ref().and_then(|run| base(&run.file.arguments));
         let mut tags: Vec<String> = vec!["defrost".into(), "transfer-learning".into(), architecture.clone()];
         tags.splice(0..0, about.pipeline.map(String::from));
@@ -146,20 +146,20 @@ impl Run {
         let data = &self.file.arguments.data;
         let name =
             if data.extension().is_some_and(|e| e == "csv") { data.file_stem() } else { data.file_name() };
-        name.map_or_else(|| "pictures".into(), |name| plain(&name.to_string_lossy()))
+        name.map_or_else(|| "images".into(), |name| plain(&name.to_string_lossy()))
     }
 
     fn data(&self) -> Vec<Named> {
         let Config { open, val_fraction, seed, .. } = &self.file.arguments;
         let mut rows = vec![
             ("data", self.subject()),
-            ("pictures to learn from", grouped(self.file.train_pictures)),
-            ("pictures to validate with", grouped(self.file.val_pictures)),
+            ("images to learn from", grouped(self.file.train_images)),
+            ("images to validate with", grouped(self.file.val_images)),
         ];
         let together = match &open.group_by {
             None => String::new(),
-            Some(GroupBy::Parent) => "; pictures of one folder stay together".into(),
-            Some(rule) => format!("; pictures of one group ({}) stay together", plain(&rule.to_string())),
+            Some(GroupBy::Parent) => "; images of one folder stay together".into(),
+            Some(rule) => format!("; images of one group ({}) stay together", plain(&rule.to_string())),
         };
         let division = match self.drawn {
             true => format!("{}% held out at random (seed {seed}){together}", val_fraction * 100.0),
@@ -195,7 +195,7 @@ impl Run {
     fn metrics(&self, task: TaskRef) -> Vec<Row> {
         let Some(Best { score, .. }) = self.best else { return Vec::new() };
         let (names, images) =
-            (task.metric(), if score.count > 0 { score.count } else { self.file.val_pictures });
+            (task.metric(), if score.count > 0 { score.count } else { self.file.val_images });
         let mut rows =
             vec![(format!("validation {}", names.val), names.with_interval(score.accuracy, images))];
         if let Some(value) = self.train_accuracy {
@@ -254,7 +254,7 @@ fn network(net: &Network, library: &str, exported: Exported<'_>) -> Result<Vec<N
     let numbers = if precision == Precision::Half { "f16" } else { "f32" };
     rows.extend([
         ("parameters", grouped(net.parameters())),
-        ("multiply-adds", format!("{:.1} million a picture", net.mult_adds()? / 1e6)),
+        ("multiply-adds", format!("{:.1} million an image", net.mult_adds()? / 1e6)),
         (
             "file",
             format!(
@@ -313,13 +313,13 @@ fn limits(
     let mut limits: Vec<String> = about.limits.iter().map(|text| text.to_string()).collect();
     if run.is_some_and(|run| run.best.is_some()) {
         limits.push(
-            "The validation pictures chose the epoch that is kept, so that the figures flatter a little: pictures that \
+            "The validation images chose the epoch that is kept, so that the figures flatter a little: images that \
              nobody has looked at tell more."
                 .into(),
         );
     }
     limits.push(
-        "Pictures from another camera, place or season than those it learned from may fare worse. Measure before you rely \
+        "Images from another camera, place or season than those it learned from may fare worse. Measure before you rely \
          on it: `defrost eval`."
             .into(),
     );
@@ -335,8 +335,8 @@ fn limits(
         );
     }
     limits.push(
-        "It has the leanings of the pictures and weights that it comes from; nobody has looked for them. Rights to those \
-         pictures are not a part of this card."
+        "It has the leanings of the images and weights that it comes from; nobody has looked for them. Rights to those \
+         images are not a part of this card."
             .into(),
     );
     limits

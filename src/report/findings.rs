@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::picture::thumbnail;
-use crate::data::{Dataset, Picture, View};
+use super::image::thumbnail;
+use crate::data::{Dataset, Image, View};
 use crate::explain::{Explainer, Method, overlay};
 use crate::models::Network;
 use crate::plan::Device;
@@ -33,7 +33,7 @@ pub(super) struct Example {
     /// Numbers of the classes, where they are classes.
     pub(super) cell: Option<(usize, usize)>,
     pub(super) loss: f64,
-    pub(super) picture: String,
+    pub(super) image: String,
     /// Grad-CAM maps of the predicted and of the correct class.
     pub(super) maps: Vec<String>,
 }
@@ -92,8 +92,8 @@ pub(super) fn look(
     for (i, wrong) in wrong.iter().enumerate() {
         let first = kinds.len() < KINDS && kinds.insert(wrong.mistake.classes);
         if i < SMALL || first {
-            let picture = thumbnail(&crop(net, &set, indices[wrong.row])?, SMALL_SIDE)?;
-            small.push(wrong.told(net, task, &set, &outputs, picture));
+            let image = thumbnail(&crop(net, &set, indices[wrong.row])?, SMALL_SIDE)?;
+            small.push(wrong.told(net, task, &set, &outputs, image));
         }
     }
     let large = large(device, net, task, &set, &outputs, &wrong)?;
@@ -110,7 +110,7 @@ fn large(
     wrong: &[Wrong],
 ) -> Result<Vec<Example>> {
     let worst = &wrong[..wrong.len().min(LARGE)];
-    let crops: Vec<Picture> =
+    let crops: Vec<Image> =
         worst.iter().map(|w| crop(net, set, outputs.indices[w.row])).collect::<Result<_>>()?;
     let mut explained: Vec<Vec<String>> = vec![Vec::new(); worst.len()];
     let cells: Option<Vec<(usize, usize)>> = worst.iter().map(|w| w.mistake.classes).collect();
@@ -142,10 +142,10 @@ fn explainer(device: &Device, net: &Network, batch: usize) -> Result<Option<Expl
 }
 
 /// The preprocessed crop of an image.
-fn crop(net: &Network, set: &Dataset, index: usize) -> Result<Picture> {
+fn crop(net: &Network, set: &Dataset, index: usize) -> Result<Image> {
     let side = net.preprocess().crop;
-    let rgb = View::Eval(net.preprocess().clone()).picture(set, index)?;
-    Ok(Picture { width: side, height: side, rgb })
+    let rgb = View::Eval(net.preprocess().clone()).image(set, index)?;
+    Ok(Image { width: side, height: side, rgb })
 }
 
 /// A row of the outputs that is wrong.
@@ -155,14 +155,7 @@ struct Wrong {
 }
 
 impl Wrong {
-    fn told(
-        &self,
-        net: &Network,
-        task: TaskRef,
-        set: &Dataset,
-        outputs: &Outputs,
-        picture: String,
-    ) -> Example {
+    fn told(&self, net: &Network, task: TaskRef, set: &Dataset, outputs: &Outputs, image: String) -> Example {
         let index = outputs.indices[self.row];
         let row = &outputs.logits[self.row * net.outputs()..][..net.outputs()];
         Example {
@@ -171,7 +164,7 @@ impl Wrong {
             predicted: task.predicted(row).describe(net.classes()),
             cell: self.mistake.classes,
             loss: self.mistake.loss,
-            picture,
+            image,
             maps: Vec::new(),
         }
     }

@@ -47,13 +47,13 @@ pub fn write(
     let metrics = read_metrics(folder)?;
     let best_epoch = read_best(folder)?.map(|best| best.epoch);
     let (val, set) = match data {
-        None => (val, "validation pictures".to_string()),
+        None => (val, "validation images".to_string()),
         Some(path) => {
             let classes = by_name(net.classes());
             // The run's own table names its own images.
             let options = DataOptions { labels: None, group_by: None, ..config.open.clone() };
-            let pictures = open_labelled_with(path, &options, net.classes(), classes)?;
-            (Arc::new(pictures), format!("pictures of {}", path.display()))
+            let images = open_labelled_with(path, &options, net.classes(), classes)?;
+            (Arc::new(images), format!("images of {}", path.display()))
         }
     };
     let findings = look(device, &net, &val, observer)?;
@@ -73,7 +73,7 @@ pub fn write(
         true => {
             let sheet = contact_sheet(&net, &train, &config.augment, config.seed)?;
             sheet.write_png(&folder.join("augmented.png"))?;
-            Some(super::picture::embedded(&sheet)?)
+            Some(super::image::embedded(&sheet)?)
         }
         false => None,
     };

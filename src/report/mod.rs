@@ -5,8 +5,8 @@ mod chart;
 mod exported;
 mod findings;
 mod html;
+mod image;
 mod page;
-mod picture;
 mod python;
 mod savings;
 

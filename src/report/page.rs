@@ -57,7 +57,7 @@ struct Pair {
     class: String,
     predicted: String,
     count: usize,
-    pictures: [Option<String>; 2],
+    images: [Option<String>; 2],
 }
 
 /// The content of the page.
@@ -161,8 +161,8 @@ impl Page {
         };
         let mut data = vec![
             ("images".to_string(), config.data.display().to_string()),
-            ("for training".into(), grouped(file.train_pictures)),
-            ("for validation".into(), grouped(file.val_pictures)),
+            ("for training".into(), grouped(file.train_images)),
+            ("for validation".into(), grouped(file.val_images)),
             ("looked at here".into(), format!("{} {set}{seen}", grouped(of))),
         ];
         if unreadable > 0 {
@@ -357,12 +357,12 @@ fn pairs(
     small: &[Example],
 ) -> Vec<Pair> {
     let pair = |(class, answer, count): (usize, usize, usize)| {
-        let one = small.iter().find(|m| m.cell == Some((class, answer))).map(|m| m.picture.clone());
+        let one = small.iter().find(|m| m.cell == Some((class, answer))).map(|m| m.image.clone());
         Pair {
             class: names[class].clone(),
             predicted: names[answer].clone(),
             count,
-            pictures: [one, examples.get(&answer).cloned()],
+            images: [one, examples.get(&answer).cloned()],
         }
     };
     most_confused(confusion).into_iter().take(PAIRS).map(pair).collect()

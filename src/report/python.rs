@@ -29,7 +29,7 @@ struct Timm {
     answer: String,
 }
 
-/// A program that predicts `picture.jpg`, run in the folder of the exported file.
+/// A program that predicts `image.jpg`, run in the folder of the exported file.
 pub(super) fn program(net: &Network, exported: Exported<'_>) -> Result<String> {
     let rendered = match exported.naming {
         Naming::Torchvision => torchvision(net, &exported.name())?.render(),
@@ -79,7 +79,7 @@ fn answer(net: &Network) -> Result<String> {
         }
     };
     Ok(format!(
-        "image = ImageOps.exif_transpose(Image.open(\"picture.jpg\")).convert(\"RGB\")\n\
+        "image = ImageOps.exif_transpose(Image.open(\"image.jpg\")).convert(\"RGB\")\n\
          image = prepare(image).unsqueeze(0)\n\
          with torch.no_grad():\n    outputs = {}\n{shown}",
         task.python(net.config().temperature)

@@ -16,11 +16,11 @@ pub struct EpochMetrics {
     pub epoch: usize,
     /// Of how many.
     pub epochs: usize,
-    /// Mean loss over the training pictures, as they were seen.
+    /// Mean loss over the training images, as they were seen.
     pub train_loss: f64,
     /// The task's metric on them ([`crate::task::Task::metric`]): accuracy, 0 to 1.
     pub train_accuracy: f64,
-    /// Mean loss over the validation pictures.
+    /// Mean loss over the validation images.
     pub val_loss: f64,
     /// The task's metric on them.
     pub val_accuracy: f64,
@@ -52,9 +52,9 @@ pub enum Event {
     Folder(PathBuf),
     /// The data was opened.
     Data {
-        /// Training pictures.
+        /// Training images.
         train: usize,
-        /// Validation pictures.
+        /// Validation images.
         val: usize,
         /// Class names, or those of the numbers.
         classes: Vec<String>,
@@ -63,7 +63,7 @@ pub enum Event {
         /// Files that are not used, with reasons.
         skipped: Vec<Skipped>,
     },
-    /// Pictures that proved unreadable, with reasons.
+    /// Images that proved unreadable, with reasons.
     Skipped(Vec<Skipped>),
     /// What learns was settled.
     Frozen(FreezeSummary),
@@ -71,7 +71,7 @@ pub enum Event {
     Progress {
         /// `reading`, `features`, `train`, `evaluate`, `head`, `trials`, `adapt`, `sweep`.
         what: &'static str,
-        /// Pictures done; steps of `head`, `trials` and `sweep`.
+        /// Images done; steps of `head`, `trials` and `sweep`.
         done: usize,
         /// Of how many.
         total: usize,

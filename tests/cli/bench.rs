@@ -1,4 +1,4 @@
-//! `defrost bench`: every figure is there, in text, as JSON, as a picture and as a time line.
+//! `defrost bench`: every figure is there, in text, as JSON, as an image and as a time line.
 
 #![allow(clippy::unwrap_used)]
 
@@ -84,7 +84,7 @@ fn people_get_tables_and_mistakes_are_told() {
     let place = Place::new();
     let text = place.ok(&[&SMALL, &["--device", "cpu", "--kernels", "3"][..]].concat()).stdout;
     for thing in
-        ["GFLOP/s in f32", "step, head learns", "pictures/s", "share", "kernels more", "geometric mean"]
+        ["GFLOP/s in f32", "step, head learns", "images/s", "share", "kernels more", "geometric mean"]
     {
         assert!(text.contains(thing), "{thing}\n{text}");
     }

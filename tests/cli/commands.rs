@@ -1,4 +1,4 @@
-//! The command as a user has it: every sub-command on small pictures and a small network.
+//! The command as a user has it: every sub-command on small images and a small network.
 #![allow(clippy::unwrap_used)]
 
 use crate::command;
@@ -59,7 +59,7 @@ fn features_are_learned_from_and_kept() {
 
     // Again, as text: the features are kept, the folder is another, the result the same.
     let second = place.ok(&base);
-    assert!(second.stderr.contains("features of 24 pictures were kept"), "{}", second.stderr);
+    assert!(second.stderr.contains("features of 24 images were kept"), "{}", second.stderr);
     assert!(second.stderr.contains("epoch 8/8"), "{}", second.stderr);
     assert!(second.stdout.contains("images (95% interval"), "{}", second.stdout);
     assert!(second.stdout.trim_end().ends_with("runs/photos-resnet20-2"), "{}", second.stdout);
@@ -159,7 +159,7 @@ fn a_trained_network_is_evaluated_and_predicts() {
         place.ok(&["eval", "--model", "resnet20", "--weights", "run/model.safetensors", "photos", "--json"]);
     assert_eq!(own.done()["top1"], result["top1"]);
 
-    fs::write(place.path("photos/red/99.jpg"), "no picture").unwrap();
+    fs::write(place.path("photos/red/99.jpg"), "no image").unwrap();
     let text = place.ok(&["predict", "run", "photos/red/00.png", "photos/blue/01.png"]);
     let lines: Vec<&str> = text.stdout.lines().collect();
     assert_eq!(lines.len(), 6, "{}", text.stdout);
@@ -180,7 +180,7 @@ fn a_trained_network_is_evaluated_and_predicts() {
     place.run(&["predict", "run", "photos/red/99.jpg"]).failed(1, &["99.jpg", "none of the images"]);
     place.run(&["predict", "run", "nowhere.png"]).failed(1, &["nowhere.png"]);
     place.ok(&["predict", "run", "nowhere.png", "photos/red/00.png"]);
-    place.run(&["predict", "run"]).failed(2, &["PICTURES"]);
+    place.run(&["predict", "run"]).failed(2, &["IMAGES"]);
     place.run(&["eval", "run"]).failed(2, &["DATA"]);
     place.run(&["eval", "resnet20", "photos"]).failed(2, &["resnet20", "--weights"]);
     place.run(&["eval", "norun", "photos"]).failed(1, &["norun"]);
@@ -279,7 +279,7 @@ fn devices_lists_adapters_and_the_cpu() {
 #[test]
 fn where_no_driver_answers_the_cpu_trains() {
     let place = Place::new();
-    place.pictures("photos", &COLOURS, 4);
+    place.images("photos", &COLOURS, 4);
     place.weights();
     let args = with(&FINETUNE[..12], &["--epochs", "1", "--json", "--out", "run"]);
     let outcome = Outcome::of(no_adapter(&mut place.command(&args)));
@@ -446,16 +446,15 @@ fn data_is_looked_at_before_it_is_learned_from() {
     let place = Place::new();
     place.photos();
     let shown = place.ok(&["data", "photos"]).stdout;
-    for line in
-        ["class     train  val", "blue         10    2", "red          10    2", "pictures     20    4"]
+    for line in ["class     train  val", "blue         10    2", "red          10    2", "images     20    4"]
     {
         assert!(shown.lines().any(|shown| shown == line), "{shown}");
     }
-    // A copy on the other side of the split, under another class, and a file that is no picture.
+    // A copy on the other side of the split, under another class, and a file that is no image.
     let parts = place.ok(&["data", "photos", "--json"]).named("data");
     assert_eq!(
         parts[0]["parts"]["val"],
-        serde_json::json!({ "pictures": 4, "classes": { "blue": 2, "red": 2 } })
+        serde_json::json!({ "images": 4, "classes": { "blue": 2, "red": 2 } })
     );
     assert_eq!((&parts[0]["task"], &parts[0]["drawn"]), (&"single-label".into(), &true.into()));
     fs::create_dir_all(place.path("parts/val/red")).unwrap();

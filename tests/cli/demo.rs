@@ -43,7 +43,7 @@ fn the_demonstration_shows_that_transfer_learning_pays() {
 
     // What it leaves behind can be looked at, and used.
     let page = fs::read_to_string(place.path(done["report"].as_str().unwrap())).unwrap();
-    assert!(page.contains("umbrella") && page.contains("on 400 pictures of"));
+    assert!(page.contains("umbrella") && page.contains("on 400 images of"));
     let fish =
         place.ok(&["predict", "demo/fine-tuned", "demo/things/test/fish", "--device", "cpu", "--json"]);
     assert_eq!(fish.named("prediction").len(), 50);
@@ -87,7 +87,7 @@ fn the_shipped_network_is_that_of_its_record() {
     let net = Network::open(root.join("weights/signs.safetensors")).unwrap();
     assert_eq!(net.config().model, "mobilenet_v2");
     assert_eq!((net.classes().len(), net.preprocess().crop), (108, 64));
-    // Pictures that it has not learned from: those of another seed.
+    // Images that it has not learned from: those of another seed.
     let set = DrawnSet { val: 4, seed: 99, ..DrawnSet::named(&pretraining().data).unwrap().unwrap() };
     let found = evaluate(&net, &Device::Cpu, Arc::new(set.splits().val), 32, &mut Silent).unwrap();
     let measures = found.metrics_of::<SingleLabel>().expect("it has classes");
@@ -101,7 +101,7 @@ fn the_shipped_network_is_that_of_its_record() {
 #[test]
 fn pretraining_is_repeatable_and_goes_on() {
     let place = Place::new();
-    let small = ["--size", "32", "--model", "resnet20", "--pictures", "2", "--epochs", "2", "--batch", "16"];
+    let small = ["--size", "32", "--model", "resnet20", "--images", "2", "--epochs", "2", "--batch", "16"];
     let pretrain = |file: &str, out: &str| {
         place.ok(&[&["pretrain", file, "--out", out, "--device", "cpu", "--json"], &small[..]].concat())
     };
@@ -132,16 +132,16 @@ fn pretraining_is_repeatable_and_goes_on() {
     place.ok(&["train", "photos", "--weights", "a.safetensors", "--strategy", "features", "--device", "cpu"]);
 }
 
-/// Drawn pictures by their name, wherever pictures are read.
+/// Drawn images by their name, wherever images are read.
 #[test]
-fn drawn_pictures_have_names() {
+fn drawn_images_have_names() {
     let place = Place::new();
     shipped::write(&place.path("signs.safetensors")).unwrap();
     let set = "drawn:things,side=64,train=4,val=2,test=3";
     let train = ["train", set, "--weights", "signs.safetensors", "--strategy", "features", "--epochs", "2"];
     place.ok(&[&train[..], &["--device", "cpu", "--out", "run"]].concat());
     let eval = place.ok(&["eval", "run", set, "--device", "cpu", "--json"]);
-    assert_eq!(eval.done()["count"], 24, "the test part of three pictures a class");
+    assert_eq!(eval.done()["count"], 24, "the test part of three images a class");
     place.ok(&["data", set]);
 
     let cpu = ["--device", "cpu", "--out", "other"];

@@ -51,20 +51,20 @@ fn data_that_cannot_be_learned_from() {
     train(&place, weights, weights, &[]).failed(1, &[weights, "a file"]);
     fs::create_dir(place.path("void")).unwrap();
     train(&place, "void", weights, &[]).failed(1, &["void", "no class folders"]);
-    place.pictures("one", &COLOURS[..1], 4);
+    place.images("one", &COLOURS[..1], 4);
     train(&place, "one", weights, &[]).failed(1, &["one", "'blue'", "second class"]);
-    place.pictures("gap", &COLOURS, 4);
+    place.images("gap", &COLOURS, 4);
     fs::create_dir(place.path("gap/green")).unwrap();
-    train(&place, "gap", weights, &[]).failed(1, &["gap/green", "no picture"]);
-    place.pictures("few", &COLOURS, 1);
-    train(&place, "few", weights, &[]).failed(1, &["single picture"]);
+    train(&place, "gap", weights, &[]).failed(1, &["gap/green", "no image"]);
+    place.images("few", &COLOURS, 1);
+    train(&place, "few", weights, &[]).failed(1, &["single image"]);
     // The model's name where the folder belongs.
     train(&place, "resnet50", weights, &[]).failed(2, &["resnet50", "--model"]);
     nothing_left(&place);
 }
 
 #[test]
-fn unreadable_pictures_are_skipped_and_counted() {
+fn unreadable_images_are_skipped_and_counted() {
     let place = ready();
     fs::write(place.path("photos/red/note.jpg"), "Dear diary,\n").unwrap();
     fs::write(place.path("photos/red/empty.png"), "").unwrap();
@@ -94,9 +94,9 @@ fn unreadable_pictures_are_skipped_and_counted() {
     assert_eq!((&eval.done()["count"], &eval.done()["skipped"]), (&Value::from(24), &Value::from(4)));
 
     // A class of which nothing can be read.
-    place.pictures("broken", &COLOURS, 3);
+    place.images("broken", &COLOURS, 3);
     for file in ["broken/red/00.png", "broken/red/01.png", "broken/red/02.png"] {
-        fs::write(place.path(file), "no picture").unwrap();
+        fs::write(place.path(file), "no image").unwrap();
     }
     for strategy in ["features", "finetune"] {
         let outcome = train(&place, "broken", "resnet20.safetensors", &["--strategy", strategy]);
@@ -522,7 +522,7 @@ fn a_checkpoint_of_another_class_list() {
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     let before = place.files("run");
     let fruit = [("apple", [200, 30, 30]), ("bleu", [30, 30, 200])];
-    place.pictures("fruit", &fruit, 3);
+    place.images("fruit", &fruit, 3);
     let outcome = place.run(&["eval", "run", "fruit", "--device", "cpu"]);
     outcome.failed(1, &["fruit", "'apple'", "2 known classes"]);
 
@@ -624,10 +624,10 @@ fn a_full_disk_while_saving() {
     let kept = place.files("cache").into_keys().next().unwrap();
     let kept = place.path("cache").join(kept);
     let bytes = fs::read(&kept).unwrap();
-    // Its last picture was not written to the end.
+    // Its last image was not written to the end.
     fs::write(&kept, &bytes[..bytes.len() - 7]).unwrap();
     let outcome = place.ok(&args("repaired"));
-    assert!(outcome.stderr.contains("features of 23 pictures were kept"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("features of 23 images were kept"), "{}", outcome.stderr);
     assert!(fs::read(&kept).unwrap() == bytes, "{}", text(&kept));
     // Something else altogether.
     fs::write(&kept, "x".repeat(1000)).unwrap();

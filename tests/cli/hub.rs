@@ -81,7 +81,7 @@ fn files_lie_where_python_looks_for_them() {
 fn a_training_fetches_what_it_needs() {
     let (place, bytes) = (Place::new(), weights());
     let server = Server::new(bytes, Manners::default());
-    let data = place.pictures("photos", &command::COLOURS, 6);
+    let data = place.images("photos", &command::COLOURS, 6);
     let data = data.to_str().unwrap();
     let offline = run(&place, &server, &["train", data, "--model", "mobilenet_v3_small", "--offline"], None);
     assert!(offline.code == 1 && offline.stderr.contains("offline"), "{}", offline.stderr);

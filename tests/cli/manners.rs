@@ -57,7 +57,7 @@ fn table(text: &str) -> (Vec<String>, Vec<Vec<String>>) {
 #[test]
 fn predictions_as_a_table() {
     let place = Place::new();
-    place.pictures("photos", &[("blue, deep", [30, 60, 190]), ("\"red\"", [190, 50, 40])], 6);
+    place.images("photos", &[("blue, deep", [30, 60, 190]), ("\"red\"", [190, 50, 40])], 6);
     place.weights();
     train(&place, &["--epochs", "1", "--out", "run"]);
     let predict = |form: &[&str]| place.ok(&[&["predict", "run", "photos"], &CPU[..], form].concat());
@@ -113,7 +113,7 @@ fn predictions_as_a_table() {
 #[test]
 fn paths_come_on_standard_input() {
     let place = taught();
-    fs::write(place.path("photos/red/bad.png"), "no picture").unwrap();
+    fs::write(place.path("photos/red/bad.png"), "no image").unwrap();
     fs::create_dir(place.path("two\nlines")).unwrap();
     fs::copy(place.path("photos/red/00.png"), place.path("two\nlines/a.png")).unwrap();
     // Files and folders, empty lines, and a line as Windows ends it; behind them a path of the command line.
@@ -132,7 +132,7 @@ fn paths_come_on_standard_input() {
         (&"gone.png".into(), &"photos/red/bad.png".into())
     );
     assert!(unreadable[0]["reason"].as_str().unwrap().starts_with("cannot read"), "{}", unreadable[0]);
-    assert!(unreadable[1]["reason"].as_str().unwrap().starts_with("not a picture"), "{}", unreadable[1]);
+    assert!(unreadable[1]["reason"].as_str().unwrap().starts_with("not an image"), "{}", unreadable[1]);
     assert!(said.stderr.contains("warning: skipped gone.png: "), "{}", said.stderr);
     assert_eq!((&said.done()["count"], &said.done()["skipped"]), (&14.into(), &2.into()));
 
@@ -285,7 +285,7 @@ fn messages_say_what_to_do() {
     let mistyped = with(&[&["train", "photos", "--model", "resnett20"], &weights[..]].concat());
     mistyped.failed(2, &["'resnett20'", "did you mean 'resnet20'?", "defrost models"]);
     assert!(mistyped.stderr.len() < 200, "{}", mistyped.stderr);
-    let place_of = "a folder of pictures for each class";
+    let place_of = "a folder of images for each class";
     with(&[&["train", "fotos", "--model", "resnet20"], &weights[..]].concat())
         .failed(1, &["fotos", place_of]);
     let gone = ["train", "photos", "--model", "resnet20", "--weights", "gone.safetensors"];
@@ -391,8 +391,8 @@ fn an_exported_folder_has_a_card() {
     for said in [
         "# mobilenet_v2 for photos",
         "- blue\n- red\n",
-        "| pictures to learn from | 20 |",
-        "| pictures to validate with | 4 |",
+        "| images to learn from | 20 |",
+        "| images to validate with | 4 |",
         "20% held out at random (seed 5)",
         "| frozen | all but the head |",
         &kept,
@@ -400,7 +400,7 @@ fn an_exported_folder_has_a_card() {
         "95% interval",
         "resized to 32 pixels",
         "timm.create_model(\"local-dir:.\"",
-        "defrost predict model.safetensors picture.jpg",
+        "defrost predict model.safetensors image.jpg",
         env!("CARGO_PKG_VERSION"),
     ] {
         assert!(card.contains(said), "{said}\n{card}");
@@ -613,7 +613,7 @@ fn odd_place() -> (Place, String) {
     place.weights();
     let classes: Vec<(&str, [u8; 3])> =
         ODD.iter().enumerate().map(|(i, name)| (*name, [40 * i as u8, 90, 220 - 40 * i as u8])).collect();
-    place.pictures("photos", &classes, 4);
+    place.images("photos", &classes, 4);
     for (i, name) in ODD.iter().enumerate() {
         let odd = place.path("photos").join(name).join(format!("{name}{i}.png"));
         fs::rename(place.path("photos").join(name).join("00.png"), odd).unwrap();
@@ -790,7 +790,7 @@ fn quiet_is_quiet_and_off_a_terminal_there_are_no_bars() {
     assert!(told.is_empty(), "{told:?}");
     let usual = train(&place, &["--epochs", "1", "--out", "b"]);
     assert!(usual.stderr.contains("epoch 1/1") && !usual.stderr.contains(['\r', '\x1b']), "{}", usual.stderr);
-    assert!(!usual.stderr.contains("pictures/s"), "{}", usual.stderr);
+    assert!(!usual.stderr.contains("images/s"), "{}", usual.stderr);
     let more = train(&place, &["--epochs", "1", "--out", "c", "-v"]);
     assert!(more.stderr.contains("device: CPU"), "{}", more.stderr);
     place.run(&["devices", "-q", "-v"]).failed(2, &["--quiet", "--verbose"]);

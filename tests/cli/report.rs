@@ -77,7 +77,7 @@ fn a_run_has_a_page_that_needs_nothing_else() {
     let wrong: u64 = matrix.iter().flatten().sum::<u64>() - (0..8).map(|c| matrix[c][c]).sum::<u64>();
     assert_eq!(page.matches("data-cell=").count() as u64, wrong);
 
-    // The same figures as a table and as JSON lines; the sheet as a picture.
+    // The same figures as a table and as JSON lines; the sheet as an image.
     let csv = fs::read_to_string(place.path("run/metrics.csv")).unwrap();
     let json = fs::read_to_string(place.path("run/metrics.jsonl")).unwrap();
     assert_eq!(csv.lines().count() - 1, json.lines().count());
@@ -106,7 +106,7 @@ fn probabilities_are_those_of_the_temperature() {
 }
 
 #[test]
-fn a_report_can_be_of_other_pictures_and_can_be_left_away() {
+fn a_report_can_be_of_other_images_and_can_be_left_away() {
     let place = place();
     let outcome = train(&place, "things", &["--strategy", "features", "--epochs", "3", "--no-report"]);
     assert!(outcome.named("done")[0]["report"].is_null());
@@ -114,9 +114,9 @@ fn a_report_can_be_of_other_pictures_and_can_be_left_away() {
     let written = place.ok(&["report", "run", "--data", "things/test", "--device", "cpu"]);
     assert_eq!(written.stdout.trim(), "run/report.html");
     let page = page(&place);
-    assert!(page.contains("on 16 pictures of things/test"));
-    assert!(page.contains("it makes of a picture was computed once"));
-    assert!(!page.contains("id=\"varied\""), "features sees pictures as they are");
+    assert!(page.contains("on 16 images of things/test"));
+    assert!(page.contains("it makes of an image was computed once"));
+    assert!(!page.contains("id=\"varied\""), "features sees images as they are");
     let missing = place.run(&["report", "elsewhere", "--device", "cpu"]);
     assert_eq!(missing.code, 2);
     assert!(missing.stderr.contains("elsewhere: no run"), "{}", missing.stderr);

@@ -1,4 +1,4 @@
-//! The command `defrost` as a user has it: a folder of one's own, pictures, weights, exit codes.
+//! The command `defrost` as a user has it: a folder of one's own, images, weights, exit codes.
 #![allow(dead_code, unreachable_pub)]
 
 pub mod server;
@@ -78,24 +78,24 @@ impl Place {
         outcome
     }
 
-    /// Noisy pictures of one colour, a folder for each class: `NAME/CLASS/00.png`.
-    pub fn pictures(&self, name: &str, classes: &[(&str, [u8; 3])], each: u32) -> PathBuf {
+    /// Noisy images of one colour, a folder for each class: `NAME/CLASS/00.png`.
+    pub fn images(&self, name: &str, classes: &[(&str, [u8; 3])], each: u32) -> PathBuf {
         let folder = self.path(name);
         for (class, colour) in classes {
             fs::create_dir_all(folder.join(class)).unwrap();
             for i in 0..each {
                 let mut stream = Stream::new(&[u64::from(i), defrost::rng::key_of(class)]);
                 let noisy = |c: u8, stream: &mut Stream| (f64::from(c) + stream.range(-30.0, 30.0)) as u8;
-                let picture = RgbImage::from_fn(36, 40, |_, _| Rgb(colour.map(|c| noisy(c, &mut stream))));
-                picture.save(folder.join(class).join(format!("{i:02}.png"))).unwrap();
+                let image = RgbImage::from_fn(36, 40, |_, _| Rgb(colour.map(|c| noisy(c, &mut stream))));
+                image.save(folder.join(class).join(format!("{i:02}.png"))).unwrap();
             }
         }
         folder
     }
 
-    /// `photos/`: 12 pictures of each colour.
+    /// `photos/`: 12 images of each colour.
     pub fn photos(&self) -> PathBuf {
-        self.pictures("photos", &COLOURS, 12)
+        self.images("photos", &COLOURS, 12)
     }
 
     /// `resnet20.safetensors`: weights that PyTorch could have saved, filled by rule.

@@ -28,7 +28,7 @@ pub fn gpu() -> Gpu {
     .clone()
 }
 
-/// Runs a network on normalised pictures or bytes and returns the logits (or what `pick` chooses).
+/// Runs a network on normalised images or bytes and returns the logits (or what `pick` chooses).
 pub fn logits(
     device: &Device,
     net: &Network,

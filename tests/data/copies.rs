@@ -1,11 +1,11 @@
-//! Pictures that are there twice, and classes of unequal size.
+//! Images that are there twice, and classes of unequal size.
 
 use super::*;
 
-/// `picture` at another size, saved with this quality.
-fn write_jpeg(path: &Path, picture: &Picture, (width, height): (usize, usize), quality: u8) {
+/// `image` at another size, saved with this quality.
+fn write_jpeg(path: &Path, image: &Image, (width, height): (usize, usize), quality: u8) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let small = resize(picture, width, height, Filter::Bicubic);
+    let small = resize(image, width, height, Filter::Bicubic);
     let bytes = libjpeg_turbo_rs::compress(
         &small.rgb,
         width,
@@ -18,7 +18,7 @@ fn write_jpeg(path: &Path, picture: &Picture, (width, height): (usize, usize), q
 }
 
 /// Soft blobs, other ones for each seed.
-fn blobs(seed: u64) -> Picture {
+fn blobs(seed: u64) -> Image {
     let mut stream = Stream::new(&[seed, 77]);
     let blobs: Vec<[f64; 6]> = (0..12).map(|_| [1.0; 6].map(|_| stream.unit())).collect();
     let mut rgb = Vec::new();
@@ -33,7 +33,7 @@ fn blobs(seed: u64) -> Picture {
             rgb.extend(pixel.map(|v| v.min(255.0) as u8));
         }
     }
-    Picture { width: 160, height: 120, rgb }
+    Image { width: 160, height: 120, rgb }
 }
 
 const HASHES: [u64; 4] =
@@ -102,9 +102,9 @@ fn copies_and_near_copies_across_the_split_are_found() {
     assert_eq!(found.unreadable.len(), 1);
     let warnings = found.warnings();
     assert!(
-        warnings[0].starts_with("3 validation pictures are also among those for training (2 byte for byte)")
+        warnings[0].starts_with("3 validation images are also among those for training (2 byte for byte)")
     );
-    assert!(warnings[1].starts_with("1 picture is of another class, too"), "{warnings:?}");
+    assert!(warnings[1].starts_with("1 image is of another class, too"), "{warnings:?}");
 
     let other = Dataset { classes: vec!["x".into()], ..Dataset::default() };
     assert!(error_of(duplicates(&set(&train), &other)).contains("different classes"));
@@ -113,16 +113,16 @@ fn copies_and_near_copies_across_the_split_are_found() {
 #[test]
 #[cfg_attr(not(material), ignore = "needs DEFROST_MATERIAL")]
 fn the_materials_parts_are_apart() {
-    for (folder, pictures) in [("hymenoptera", 397), ("clothing10", 850)] {
+    for (folder, images) in [("hymenoptera", 397), ("clothing10", 850)] {
         let path = of_material(folder);
         let Splits { train, val, .. } = open(&path, &OpenOptions::default()).unwrap();
-        assert_eq!(train.len() + val.len(), pictures);
+        assert_eq!(train.len() + val.len(), images);
         let found = duplicates(&train, &val).unwrap();
         assert_eq!(found, Duplicates::default(), "{folder}");
     }
 }
 
-/// A set of so many pictures of each class.
+/// A set of so many images of each class.
 fn unequal(counts: &[usize]) -> Dataset {
     let labels = counts.iter().enumerate().flat_map(|(label, &n)| vec![label as u32; n]);
     let samples = labels.enumerate().map(|(i, label)| Sample::new(Source::file(format!("{i}")), label));
@@ -150,7 +150,7 @@ fn rare_classes_weigh_more() {
 }
 
 #[test]
-fn balanced_epochs_draw_classes_equally_and_pictures_in_turn() {
+fn balanced_epochs_draw_classes_equally_and_images_in_turn() {
     let set = unequal(&[3, 50, 0, 10]);
     let class = |i: usize| set.samples[i].target.class().unwrap();
     let mut drawn = vec![0usize; set.len()];
@@ -164,7 +164,7 @@ fn balanced_epochs_draw_classes_equally_and_pictures_in_turn() {
             drawn[i] += 1;
         }
         assert_eq!(counts, [21, 21, 0, 21]);
-        // Every picture of a class before any of them again, over epochs too.
+        // Every image of a class before any of them again, over epochs too.
         for class in [0..3, 3..53, 53..63] {
             let (least, most) = (drawn[class.clone()].iter().min(), drawn[class].iter().max());
             assert!(most.unwrap() - least.unwrap() <= 1, "{drawn:?}");

@@ -21,8 +21,8 @@ fn train_val_and_test_folders_are_used_as_they_are() {
         assert_eq!(manifest, None);
         assert_eq!(warnings.len(), 3, "{warnings:?}");
         assert!(warnings.iter().any(|w| w.contains("extra: not used")), "{warnings:?}");
-        assert!(warnings.iter().any(|w| w.ends_with("no pictures of Z")), "{warnings:?}");
-        assert!(warnings.iter().any(|w| w.ends_with("no pictures of 10, 2, Z")), "{warnings:?}");
+        assert!(warnings.iter().any(|w| w.ends_with("no images of Z")), "{warnings:?}");
+        assert!(warnings.iter().any(|w| w.ends_with("no images of 10, 2, Z")), "{warnings:?}");
         assert!(names(&train).is_sorted());
     }
 }
@@ -50,7 +50,7 @@ fn flat_folders_are_split_by_class_and_seed() {
     assert_eq!(first.val.counts(), [10, 4, 1]);
     assert!(first.test.is_none());
     let both: BTreeSet<PathBuf> = names(&first.train).into_iter().chain(names(&first.val)).collect();
-    assert_eq!(both.len(), 73, "no picture is in both");
+    assert_eq!(both.len(), 73, "no image is in both");
 
     let (again, other) = (with(7, 0.2), with(8, 0.2));
     assert_eq!((names(&first.train), names(&first.val)), (names(&again.train), names(&again.val)));
@@ -59,7 +59,7 @@ fn flat_folders_are_split_by_class_and_seed() {
     assert_eq!(with(7, 0.5).val.counts(), [25, 11, 1]);
     assert_eq!(with(7, 0.999).train.counts(), [1, 1, 1]);
 
-    // The place does not matter, nor do pictures that come later, but for the one they may displace.
+    // The place does not matter, nor do images that come later, but for the one they may displace.
     let elsewhere = TempDir::new().unwrap();
     write_classes(elsewhere.path(), &[("cat", 51), ("dog", 21), ("eel", 2)]);
     let moved = open(elsewhere.path(), &OpenOptions { seed: 7, ..OpenOptions::default() }).unwrap();
@@ -76,7 +76,7 @@ fn flat_folders_are_split_by_class_and_seed() {
 fn a_manifest_repeats_the_split() {
     let dir = TempDir::new().unwrap();
     write_classes(dir.path(), &[("cat", 20), ("dog", 20)]);
-    write_picture(&dir.path().join("dog/deep/er/x.png"), [1, 2, 3]);
+    write_image(&dir.path().join("dog/deep/er/x.png"), [1, 2, 3]);
     let first = open(dir.path(), &OpenOptions { seed: 5, ..OpenOptions::default() }).unwrap();
     let manifest = first.manifest.unwrap();
     assert_eq!(manifest.files.len(), 41);
@@ -90,8 +90,8 @@ fn a_manifest_repeats_the_split() {
     fs::write(run.path().join("broken.json"), "{").unwrap();
     assert!(error_of(Manifest::read(&run.path().join("broken.json"))).contains("not a split manifest"));
 
-    // Other options do not matter, nor do new pictures; a lost one does.
-    write_picture(&dir.path().join("cat/new.png"), [0, 0, 0]);
+    // Other options do not matter, nor do new images; a lost one does.
+    write_image(&dir.path().join("cat/new.png"), [0, 0, 0]);
     let reuse = OpenOptions { seed: 99, val_fraction: 0.5, manifest: Some(manifest), ..Default::default() };
     let second = open(dir.path(), &reuse).unwrap();
     assert_eq!((names(&first.train), names(&first.val)), (names(&second.train), names(&second.val)));
@@ -99,11 +99,11 @@ fn a_manifest_repeats_the_split() {
     assert!(second.train.skipped[0].path.ends_with("cat/new.png"));
     fs::remove_file(dir.path().join("cat/3.png")).unwrap();
     let text = error_of(open(dir.path(), &reuse));
-    assert!(text.contains("1 pictures") && text.contains("cat/3.png"), "{text}");
+    assert!(text.contains("1 images") && text.contains("cat/3.png"), "{text}");
 }
 
 #[test]
-fn what_is_not_a_picture_is_listed_or_left_alone() {
+fn what_is_not_a_image_is_listed_or_left_alone() {
     let dir = TempDir::new().unwrap();
     write_classes(dir.path(), &[("ants", 4), ("bees", 4)]);
     for name in ["a.JPG", "b.Jpeg", "c.PPM", "d.bmp", "e.pgm", "f.tif", "g.TIFF", "h.webp"] {
@@ -116,7 +116,7 @@ fn what_is_not_a_picture_is_listed_or_left_alone() {
     }
     fs::create_dir(dir.path().join(".git")).unwrap();
     fs::write(dir.path().join("LICENSE"), "free").unwrap();
-    write_picture(&dir.path().join("loose.png"), [0; 3]);
+    write_image(&dir.path().join("loose.png"), [0; 3]);
     let splits = open(dir.path(), &OpenOptions::default()).unwrap();
     assert_eq!(splits.train.classes, ["ants", "bees"]);
     assert_eq!(splits.train.len() + splits.val.len(), 16);
@@ -128,8 +128,8 @@ fn what_is_not_a_picture_is_listed_or_left_alone() {
         .collect();
     assert_eq!(skipped.len(), 3, "{skipped:?}");
     assert!(skipped.contains(&("loose.png".into(), "lies outside the class folders")));
-    assert!(skipped.contains(&("moving.gif".into(), "not a picture format that is read (.gif)")));
-    assert!(skipped.contains(&("notes".into(), "no picture's extension")));
+    assert!(skipped.contains(&("moving.gif".into(), "not an image format that is read (.gif)")));
+    assert!(skipped.contains(&("notes".into(), "no image's extension")));
 }
 
 #[test]
@@ -143,14 +143,14 @@ fn folders_that_cannot_teach_are_refused_with_the_way_out() {
     assert_refused(&at("file"), &["a file", "give the folder"]);
     fs::create_dir(at("empty")).unwrap();
     assert_refused(&at("empty"), &["no class folders"]);
-    write_picture(&at("loose").join("a.png"), [0; 3]);
-    assert_refused(&at("loose"), &["no class folders", "the 1 pictures"]);
+    write_image(&at("loose").join("a.png"), [0; 3]);
+    assert_refused(&at("loose"), &["no class folders", "the 1 images"]);
     write_classes(&at("hollow"), &[("a", 2), ("b", 0)]);
-    assert_refused(&at("hollow"), &["hollow/b", "holds no picture"]);
+    assert_refused(&at("hollow"), &["hollow/b", "holds no image"]);
     write_classes(&at("lonely"), &[("only", 3)]);
     assert_refused(&at("lonely"), &["single class", "'only'"]);
     write_classes(&at("few"), &[("a", 5), ("b", 1)]);
-    assert_refused(&at("few"), &["'b'", "single picture", "b/0.png"]);
+    assert_refused(&at("few"), &["'b'", "single image", "b/0.png"]);
 
     write_classes(&at("stranger/train"), &[("cat", 2), ("dog", 2)]);
     write_classes(&at("stranger/val"), &[("cat", 2), ("dogs", 2)]);
@@ -163,7 +163,7 @@ fn folders_that_cannot_teach_are_refused_with_the_way_out() {
     assert_refused(&at("headless"), &["val/", "no train/"]);
     write_classes(&at("bare/train"), &[("a", 2), ("b", 2)]);
     write_classes(&at("bare/val"), &[("a", 0), ("b", 0)]);
-    assert_refused(&at("bare"), &["bare/val", "no picture"]);
+    assert_refused(&at("bare"), &["bare/val", "no image"]);
 
     // Classes may be called train and test.
     write_classes(&at("vehicles"), &[("car", 3), ("test", 3), ("train", 3)]);
@@ -223,7 +223,7 @@ fn parts_are_known_by_other_names() {
     let dir = TempDir::new().unwrap();
     write_classes(&dir.path().join("seg_train/seg_train"), &both);
     write_classes(&dir.path().join("seg_test/seg_test"), &both);
-    write_picture(&dir.path().join("seg_pred/seg_pred/1.png"), [0; 3]);
+    write_image(&dir.path().join("seg_pred/seg_pred/1.png"), [0; 3]);
     let splits = open(dir.path(), &OpenOptions::default()).unwrap();
     assert_eq!(
         (splits.train.classes, splits.test.unwrap().len()),
@@ -266,7 +266,7 @@ fn folders_that_look_like_parts_are_named() {
     write_classes(&at("nested/dog"), &[("poodle", 2), ("husky", 2)]);
     write_classes(&at("beside/cat"), &[("in", 2), ("out", 2)]);
     write_classes(&at("beside/dog"), &[("in", 2), ("out", 2)]);
-    write_picture(&at("beside/dog/1.png"), [0; 3]);
+    write_image(&at("beside/dog/1.png"), [0; 3]);
     // Classes may speak of training.
     write_classes(&at("rails"), &[("bullet_train", 3), ("crash_test", 3)]);
     write_classes(&at("cars"), &[("Testing", 3), ("Training", 3)]);
@@ -382,8 +382,8 @@ fn links_are_followed_and_loops_end() {
 
     // A class that is a link back to the data set must not swallow the others.
     symlink(dir.path(), dir.path().join("d")).unwrap();
-    assert_refused(dir.path(), &["/d", "holds no picture"]);
-    assert_eq!(list_pictures(&[dir.path().to_path_buf()]).unwrap().len(), 11);
+    assert_refused(dir.path(), &["/d", "holds no image"]);
+    assert_eq!(list_images(&[dir.path().to_path_buf()]).unwrap().len(), 11);
 }
 
 #[test]
@@ -413,32 +413,32 @@ fn evaluation_matches_classes_by_name() {
     assert!(matches!(out_of_range, Err(Error::Data(_))));
     let hollow = TempDir::new().unwrap();
     write_classes(hollow.path(), &[("ant", 0)]);
-    assert!(error_of(open_labelled(hollow.path(), &known, by_name(&known))).contains("no picture"));
+    assert!(error_of(open_labelled(hollow.path(), &known, by_name(&known))).contains("no image"));
     assert!(
         error_of(open_labelled(Path::new("nowhere"), &known, by_name(&known))).contains("no such folder")
     );
 }
 
 #[test]
-fn pictures_for_prediction_are_listed_in_order() {
+fn images_for_prediction_are_listed_in_order() {
     let dir = TempDir::new().unwrap();
     write_classes(dir.path(), &[("b", 2), ("a", 1)]);
     let odd = dir.path().join("odd.name");
     fs::write(&odd, "taken as it is").unwrap();
-    let found = list_pictures(&[odd.clone(), dir.path().to_path_buf()]).unwrap();
+    let found = list_images(&[odd.clone(), dir.path().to_path_buf()]).unwrap();
     let want: Vec<PathBuf> = ["a/0.png", "b/0.png", "b/1.png"].iter().map(|p| dir.path().join(p)).collect();
     assert_eq!(found[0], odd);
     assert_eq!(found[1..], want);
-    assert!(matches!(list_pictures(&[dir.path().join("gone.png")]), Err(Error::Io { .. })));
+    assert!(matches!(list_images(&[dir.path().join("gone.png")]), Err(Error::Io { .. })));
     fs::create_dir(dir.path().join("none")).unwrap();
-    assert!(error_of(list_pictures(&[dir.path().join("none")])).contains("holds no picture"));
+    assert!(error_of(list_images(&[dir.path().join("none")])).contains("holds no image"));
 }
 
 #[test]
-fn verify_moves_unreadable_pictures_aside() {
+fn verify_moves_unreadable_images_aside() {
     let dir = TempDir::new().unwrap();
     write_classes(dir.path(), &[("a", 10), ("b", 3)]);
-    fs::write(dir.path().join("a/3.png"), "no picture at all").unwrap();
+    fs::write(dir.path().join("a/3.png"), "no image at all").unwrap();
     let known = ["a".to_string(), "b".to_string()];
     let dataset = open_labelled(dir.path(), &known, by_name(&known)).unwrap();
     let calls = AtomicUsize::new(0);
@@ -452,7 +452,7 @@ fn verify_moves_unreadable_pictures_aside() {
     assert_eq!(calls.into_inner(), 13);
     assert_eq!(verified.counts(), [9, 3]);
     assert!(names(&verified).is_sorted());
-    let reason = "not a picture (JPEG, PNG, BMP, PNM, TIFF or WebP)".to_string();
+    let reason = "not an image (JPEG, PNG, BMP, PNM, TIFF or WebP)".to_string();
     assert_eq!(verified.skipped, [Skipped { path: dir.path().join("a/3.png"), reason }]);
 
     for i in 0..3 {
@@ -469,18 +469,18 @@ fn verify_moves_unreadable_pictures_aside() {
 fn content_keys_follow_the_content() {
     let dir = TempDir::new().unwrap();
     let sample = |name: &str| Sample::new(Source::file(dir.path().join(name)), 0);
-    write_picture(&dir.path().join("a.png"), [1, 2, 3]);
+    write_image(&dir.path().join("a.png"), [1, 2, 3]);
     fs::copy(dir.path().join("a.png"), dir.path().join("b.png")).unwrap();
-    write_picture(&dir.path().join("c.png"), [1, 2, 4]);
+    write_image(&dir.path().join("c.png"), [1, 2, 4]);
     let key = |name: &str| content_key(&sample(name)).unwrap();
     assert_eq!(key("a.png"), key("b.png"));
     assert_ne!(key("a.png"), key("c.png"));
-    let (picture, both) = sample("a.png").picture_and_key().unwrap();
-    assert_eq!((picture, both), (sample("a.png").picture().unwrap(), key("a.png")));
+    let (image, both) = sample("a.png").image_and_key().unwrap();
+    assert_eq!((image, both), (sample("a.png").image().unwrap(), key("a.png")));
     assert!(matches!(content_key(&sample("gone.png")), Err(Error::Io { .. })));
 }
 
-/// Writes `count` pictures of 3 x 2 pixels, the grey levels counting on, labelled 0, 1, 2, 0, ...
+/// Writes `count` images of 3 x 2 pixels, the grey levels counting on, labelled 0, 1, 2, 0, ...
 fn write_idx(folder: &Path, prefix: &str, count: u32, gz: bool) {
     let write = |name: String, bytes: Vec<u8>| {
         if gz {
@@ -520,8 +520,8 @@ fn idx_files_give_train_val_and_test() {
         let second = &test.samples[1];
         assert_eq!(second.target, Target::Class(1));
         assert_eq!(
-            second.picture().unwrap(),
-            Picture { width: 3, height: 2, rgb: (6..12).flat_map(|v| [v; 3]).collect() }
+            second.image().unwrap(),
+            Image { width: 3, height: 2, rgb: (6..12).flat_map(|v| [v; 3]).collect() }
         );
         assert!(second.name().to_string_lossy().ends_with("#1"), "{:?}", second.name());
         assert_ne!(content_key(second).unwrap(), content_key(&test.samples[2]).unwrap());
@@ -551,14 +551,14 @@ fn damaged_idx_files_are_refused() {
     with(&[&good[..4], [0xFF; 12].as_slice()].concat(), &["more than"]);
     with(
         &[&good[..4], [0, 0, 0, 11].as_slice(), &good[8..good.len() - 6]].concat(),
-        &["11 pictures", "12 labels"],
+        &["11 images", "12 labels"],
     );
     with(b"\x1f\x8b\x08\0garbage", &[images]);
     fs::remove_file(dir.path().join(labels)).unwrap();
     with(&good, &[labels, "missing"]);
 }
 
-/// Writes records of a file of CIFAR's: pixel `i` of plane `c` of picture `n` is `n + 50 c + i`, labels 0, 1, 2, 0, ...
+/// Writes records of a file of CIFAR's: pixel `i` of plane `c` of image `n` is `n + 50 c + i`, labels 0, 1, 2, 0, ...
 fn write_cifar(path: &Path, count: usize, coarse: bool) {
     let mut bytes = Vec::new();
     for n in 0..count {
@@ -589,13 +589,13 @@ fn cifar_files_give_train_val_and_test() {
         let test_set = splits.test.unwrap();
         assert_eq!(test_set.counts()[..3], [2, 2, 2]);
         let second = &test_set.samples[1];
-        let picture = second.picture().unwrap();
-        assert_eq!((picture.width, picture.height, second.target.class()), (32, 32, Some(1)));
-        assert_eq!(picture.rgb[..6], [1, 51, 101, 2, 52, 102]);
-        assert_eq!(picture.rgb[3 * 40..][..3], [41, 91, 141]);
+        let image = second.image().unwrap();
+        assert_eq!((image.width, image.height, second.target.class()), (32, 32, Some(1)));
+        assert_eq!(image.rgb[..6], [1, 51, 101, 2, 52, 102]);
+        assert_eq!(image.rgb[3 * 40..][..3], [41, 91, 141]);
         assert!(second.name().ends_with(format!("{test}#1")));
         assert_ne!(content_key(second).unwrap(), content_key(&test_set.samples[2]).unwrap());
-        assert_eq!(second.picture_and_key().unwrap(), (picture, content_key(second).unwrap()));
+        assert_eq!(second.image_and_key().unwrap(), (image, content_key(second).unwrap()));
 
         fs::write(dir.path().join(meta), names(classes) + "\n").unwrap();
         let known = open(dir.path(), &OpenOptions::default()).unwrap().train.classes;
@@ -615,7 +615,7 @@ fn cifar_files_give_train_val_and_test() {
         with(&good[..good.len() - 1], &["no multiple of", &record.to_string()]);
         let mut strange = good.clone();
         strange[record + usize::from(coarse)] = 100;
-        with(&strange, &["picture 1 has label 100", &format!("0 to {}", classes - 1)]);
+        with(&strange, &["image 1 has label 100", &format!("0 to {}", classes - 1)]);
         fs::write(dir.path().join(test), &good).unwrap();
         let grouped = DataOptions { group_by: Some(GroupBy::Parent), ..DataOptions::default() };
         let refused = open(dir.path(), &OpenOptions { data: grouped, ..OpenOptions::default() });

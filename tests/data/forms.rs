@@ -144,7 +144,7 @@ fn other_formats_are_refused_by_name() {
     ] {
         let text = error_of(decode(&bytes, Path::new("a.jpg")));
         assert!(text.starts_with("a.jpg: a") && text.contains(word), "{word}: {text}");
-        assert!(!text.contains("not a picture ("), "{text}");
+        assert!(!text.contains("not an image ("), "{text}");
     }
 }
 

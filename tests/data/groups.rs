@@ -1,4 +1,4 @@
-//! Pictures that belong together stay together.
+//! Images that belong together stay together.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn options(by: &str, seed: u64) -> OpenOptions {
     OpenOptions { seed, data, ..OpenOptions::default() }
 }
 
-/// The groups of both parts, by `group` of a picture's path; none may be in both.
+/// The groups of both parts, by `group` of an image's path; none may be in both.
 fn parts(splits: &Splits, group: impl Fn(&Path) -> String) -> [BTreeSet<String>; 2] {
     let of = |set: &Dataset| names(set).iter().map(|name| group(name)).collect::<BTreeSet<_>>();
     let both = [of(&splits.train), of(&splits.val)];
@@ -22,14 +22,14 @@ fn stem(path: &Path) -> String {
 
 #[test]
 fn no_group_is_on_both_sides() {
-    // 30 patients with 1 to 7 pictures, most of one class, every third of both.
+    // 30 patients with 1 to 7 images, most of one class, every third of both.
     let dir = TempDir::new().unwrap();
     let mut total = [0.0; 2];
     for patient in 0..30usize {
-        for picture in 0..1 + patient * 5 % 7 {
-            let class = if patient % 3 == 0 { picture % 2 } else { patient % 2 };
-            let name = format!("{}/p{patient:02}_{picture}_x.png", ["ill", "well"][class]);
-            write_picture(&dir.path().join(name), [patient as u8, picture as u8, 0]);
+        for image in 0..1 + patient * 5 % 7 {
+            let class = if patient % 3 == 0 { image % 2 } else { patient % 2 };
+            let name = format!("{}/p{patient:02}_{image}_x.png", ["ill", "well"][class]);
+            write_image(&dir.path().join(name), [patient as u8, image as u8, 0]);
             total[class] += 1.0;
         }
     }
@@ -37,7 +37,7 @@ fn no_group_is_on_both_sides() {
     for seed in 0..20 {
         let splits = open(dir.path(), &options("prefix:_", seed)).unwrap();
         let [_, val] = parts(&splits, |path| stem(path).split('_').next().unwrap().to_string());
-        // Stratified as well as whole patients allow: within three pictures of a fifth.
+        // Stratified as well as whole patients allow: within three images of a fifth.
         for (n, total) in splits.val.counts().into_iter().zip(total) {
             assert!((n as f64 - 0.2 * total).abs() <= 3.0, "{n} of {total}, seed {seed}");
         }
@@ -46,7 +46,7 @@ fn no_group_is_on_both_sides() {
         seen.insert(val);
     }
     assert!(seen.len() > 15, "the seed decides");
-    // Without a separator in a name every picture is a group of its own: the split that there is anyway.
+    // Without a separator in a name every image is a group of its own: the split that there is anyway.
     let alone = open(dir.path(), &OpenOptions::default()).unwrap();
     assert_eq!(alone.val.counts(), total.map(|n| (n * 0.2_f64).round() as usize));
 }
@@ -56,7 +56,7 @@ fn folders_within_classes_are_groups() {
     let dir = TempDir::new().unwrap();
     for (class, folders) in [("a", ["one", "two", "three", ""]), ("b", ["one", "four", "five", ""])] {
         for (folder, i) in folders.iter().flat_map(|f| (0..4).map(move |i| (f, i))) {
-            write_picture(
+            write_image(
                 &dir.path().join("train").join(class).join(folder).join(format!("{class}{i}.png")),
                 [i; 3],
             );
@@ -71,8 +71,8 @@ fn folders_within_classes_are_groups() {
         parts(&open(dir.path(), &options("parent", seed)).unwrap(), by_folder);
     }
     // A validation folder of one's own is only looked at.
-    write_picture(&dir.path().join("val/a/one/0.png"), [1; 3]);
-    write_picture(&dir.path().join("val/b/six/0.png"), [2; 3]);
+    write_image(&dir.path().join("val/a/one/0.png"), [1; 3]);
+    write_image(&dir.path().join("val/b/six/0.png"), [2; 3]);
     let splits = open(dir.path(), &options("parent", 0)).unwrap();
     assert!(splits.warnings.iter().any(|w| w.starts_with("1 of the groups, 'one'")), "{:?}", splits.warnings);
 }
@@ -82,7 +82,7 @@ fn a_column_of_a_table_may_name_the_group() {
     let dir = TempDir::new().unwrap();
     let mut text = String::from("image,label,film,split\n");
     for i in 0..40u8 {
-        write_picture(&dir.path().join(format!("{i}.png")), [i, 1, 2]);
+        write_image(&dir.path().join(format!("{i}.png")), [i, 1, 2]);
         text += &format!(
             "{i}.png,{},film {},{}\n",
             ["x", "y"][usize::from(i % 2)],
@@ -127,11 +127,11 @@ fn groups_that_cannot_be_divided_are_refused() {
     let dir = TempDir::new().unwrap();
     for (class, groups) in [("a", ["p1", "p2"]), ("b", ["p3", "p3"])] {
         for (i, group) in groups.iter().enumerate() {
-            write_picture(&dir.path().join(format!("{class}/{group}_{i}.png")), [i as u8; 3]);
+            write_image(&dir.path().join(format!("{class}/{group}_{i}.png")), [i as u8; 3]);
         }
     }
     let refused = error_of(open(dir.path(), &options("prefix:_", 0)));
-    let parts = ["class 'b'", "2 pictures make up one group ('p3')", "`group_by`"];
+    let parts = ["class 'b'", "2 images make up one group ('p3')", "`group_by`"];
     assert!(parts.iter().all(|part| refused.contains(part)), "{refused}");
     for rule in ["", "column:", "prefix:", "prefix", "folder", "column"] {
         let refused = rule.parse::<GroupBy>();
@@ -154,7 +154,7 @@ fn rare_labels_are_divided_too() {
     let dir = TempDir::new().unwrap();
     let mut text = String::from("image,tags\n");
     for i in 0..60u8 {
-        write_picture(&dir.path().join(format!("{i}.png")), [i, 1, 2]);
+        write_image(&dir.path().join(format!("{i}.png")), [i, 1, 2]);
         text += &format!(
             "{i},common{}\n",
             if i % 12 == 0 {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// `count` pictures of different colours in one class of two.
+/// `count` images of different colours in one class of two.
 fn colours(dir: &Path, count: usize) -> Arc<Dataset> {
     write_classes(dir, &[("a", count), ("b", 1)]);
     let known = ["a".to_string(), "b".to_string()];
@@ -35,8 +35,8 @@ fn the_loader_keeps_the_order() {
         {
             let sample = &dataset.samples[*index];
             assert_eq!(*label, sample.target);
-            // A picture of one colour stays so through resize and crop.
-            let colour = &sample.picture().unwrap().rgb[..3];
+            // An image of one colour stays so through resize and crop.
+            let colour = &sample.image().unwrap().rgb[..3];
             assert!(pixels.chunks_exact(3).all(|pixel| pixel == colour));
         }
         assert_eq!(batch.pixels.len(), batch.indices.len() * 8 * 8 * 3);
@@ -44,13 +44,13 @@ fn the_loader_keeps_the_order() {
 }
 
 #[test]
-fn augmentation_depends_on_seed_epoch_and_picture_alone() {
+fn augmentation_depends_on_seed_epoch_and_image_alone() {
     let dir = TempDir::new().unwrap();
     for i in 0..12usize {
-        let picture = formula((40 + i, 30));
+        let image = formula((40 + i, 30));
         let path = dir.path().join(format!("a/{i}.png"));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        image::save_buffer(path, &picture.rgb, 40 + i as u32, 30, image::ColorType::Rgb8).unwrap();
+        image::save_buffer(path, &image.rgb, 40 + i as u32, 30, image::ColorType::Rgb8).unwrap();
     }
     let known = ["a".to_string()];
     let dataset = Arc::new(open_labelled(dir.path(), &known, by_name(&known)).unwrap());
@@ -68,19 +68,19 @@ fn augmentation_depends_on_seed_epoch_and_picture_alone() {
     let first = run(&forward, 4, training(7, 2), 1);
     let single = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     let alone: Vec<Vec<u8>> =
-        single.install(|| forward.iter().map(|&i| training(7, 2).picture(&dataset, i).unwrap()).collect());
+        single.install(|| forward.iter().map(|&i| training(7, 2).image(&dataset, i).unwrap()).collect());
     assert!(first == alone && first == run(&epoch_order(12, 3, 3), 5, training(7, 2), 3));
     let differs = |other: Vec<Vec<u8>>| first.iter().zip(&other).filter(|(a, b)| a != b).count();
     assert_eq!(differs(run(&forward, 4, training(7, 3), 1)), 12);
     assert_eq!(differs(run(&forward, 4, training(8, 2), 1)), 12);
 
-    // The same picture in two places is varied in two ways.
+    // The same image in two places is varied in two ways.
     let twin = Dataset { samples: vec![dataset.samples[0].clone(); 2], ..Dataset::default() };
-    assert_ne!(training(7, 2).picture(&twin, 0).unwrap(), training(7, 2).picture(&twin, 1).unwrap());
+    assert_ne!(training(7, 2).image(&twin, 0).unwrap(), training(7, 2).image(&twin, 1).unwrap());
 }
 
 #[test]
-fn a_picture_that_fails_is_reported_and_the_rest_goes_on() {
+fn a_image_that_fails_is_reported_and_the_rest_goes_on() {
     let dir = TempDir::new().unwrap();
     let dataset = colours(dir.path(), 5);
     fs::write(dir.path().join("a/1.png"), "gone bad").unwrap();
@@ -91,7 +91,7 @@ fn a_picture_that_fails_is_reported_and_the_rest_goes_on() {
     assert_eq!((got[0].targets.len(), got[0].pixels.len()), (2, 2 * 192));
     assert_eq!(got[0].failed.len(), 1);
     assert_eq!(got[0].failed[0].1.path, dir.path().join("a/1.png"));
-    assert!(got[0].failed[0].1.reason.starts_with("not a picture"), "{:?}", got[0].failed);
+    assert!(got[0].failed[0].1.reason.starts_with("not an image"), "{:?}", got[0].failed);
     assert!(
         got[1].targets.is_empty() && got[1].failed[0].1.reason.starts_with("cannot read"),
         "{:?}",
@@ -101,7 +101,7 @@ fn a_picture_that_fails_is_reported_and_the_rest_goes_on() {
 }
 
 #[test]
-fn targets_travel_with_their_pictures() {
+fn targets_travel_with_their_images() {
     let dir = TempDir::new().unwrap();
     let folders = colours(dir.path(), 5);
     let target = |i: usize| [(i % 2) as f32, f32::from(i.is_multiple_of(3))];
@@ -158,7 +158,7 @@ fn the_loader_refuses_what_it_cannot_load() {
     let dir = TempDir::new().unwrap();
     let dataset = colours(dir.path(), 2);
     let beyond = Loader::new(Arc::clone(&dataset), vec![vec![0, 3]], View::Eval(small()), 1);
-    assert!(error_of(beyond).contains("picture 3 of a set of 3"));
+    assert!(error_of(beyond).contains("image 3 of a set of 3"));
     let augment = Augment { flip: 2.0, ..Augment::default() };
     let view = View::Train { preprocess: small(), augment, seed: 0, epoch: 0 };
     let loader = Loader::new(Arc::clone(&dataset), vec![], view, 1);
@@ -178,7 +178,7 @@ fn epochs_are_permutations() {
 }
 
 #[test]
-fn no_picture_is_lost_to_a_short_last_batch() {
+fn no_image_is_lost_to_a_short_last_batch() {
     let sizes = |n: usize, size, least| {
         let order: Vec<usize> = (0..n).rev().collect();
         let batches = batches(&order, size, least);

@@ -1,4 +1,4 @@
-//! The data floor: pictures against Pillow, transforms against torchvision (`tools/data_fixtures.py` wrote
+//! The data floor: images against Pillow, transforms against torchvision (`tools/data_fixtures.py` wrote
 //! what those say), folders as users leave them, batches on threads.
 
 #![allow(clippy::unwrap_used)]
@@ -9,8 +9,8 @@ mod copies;
 mod folders;
 mod forms;
 mod groups;
+mod images;
 mod loading;
-mod pictures;
 mod tables;
 
 use std::collections::BTreeSet;
@@ -25,10 +25,10 @@ use common::material;
 use defrost::data::resize::resize_window;
 use defrost::data::transform::random_part;
 use defrost::data::{
-    Augment, DataOptions, Dataset, Duplicates, GroupBy, Loader, Manifest, OpenOptions, Part, Picture, Rect,
+    Augment, DataOptions, Dataset, Duplicates, GroupBy, Image, Loader, Manifest, OpenOptions, Part, Rect,
     Sample, Skipped, Source, Splits, Target, TargetKind, View, balanced_order, batches, by_name,
     class_weights, content_key, decode, difference_hash, duplicates, duplicates_with, epoch_order, eval,
-    list_pictures, load, open, open_labelled, open_labelled_with, resize, train,
+    list_images, load, open, open_labelled, open_labelled_with, resize, train,
 };
 use defrost::models::preprocess::{Filter, Preprocess};
 use defrost::rng::Stream;
@@ -72,7 +72,7 @@ fn sha(bytes: &[u8]) -> String {
 }
 
 /// `formula` of `tools/data_fixtures.py`.
-fn formula((width, height): (usize, usize)) -> Picture {
+fn formula((width, height): (usize, usize)) -> Image {
     let mut rgb = Vec::new();
     for y in 0..height {
         for x in 0..width {
@@ -81,23 +81,23 @@ fn formula((width, height): (usize, usize)) -> Picture {
             );
         }
     }
-    Picture { width, height, rgb }
+    Image { width, height, rgb }
 }
 
-/// A picture of one colour, as PNG.
-fn write_picture(path: &Path, colour: [u8; 3]) {
+/// An image of one colour, as PNG.
+fn write_image(path: &Path, colour: [u8; 3]) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     image::RgbImage::from_pixel(6, 4, image::Rgb(colour))
         .save_with_format(path, image::ImageFormat::Png)
         .unwrap();
 }
 
-/// A folder with `count` pictures `0.png`.. for each of `classes`, all of different colours.
+/// A folder with `count` images `0.png`.. for each of `classes`, all of different colours.
 fn write_classes(root: &Path, classes: &[(&str, usize)]) {
     for (c, (class, count)) in classes.iter().enumerate() {
         fs::create_dir_all(root.join(class)).unwrap();
         for i in 0..*count {
-            write_picture(&root.join(class).join(format!("{i}.png")), [c as u8, i as u8, (i >> 8) as u8]);
+            write_image(&root.join(class).join(format!("{i}.png")), [c as u8, i as u8, (i >> 8) as u8]);
         }
     }
 }

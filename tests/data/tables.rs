@@ -2,11 +2,11 @@
 
 use super::*;
 
-/// A folder with pictures of these names, and `labels.csv` of this text.
-fn place(pictures: &[&str], table: &[u8]) -> TempDir {
+/// A folder with images of these names, and `labels.csv` of this text.
+fn place(images: &[&str], table: &[u8]) -> TempDir {
     let dir = TempDir::new().unwrap();
-    for (i, name) in pictures.iter().enumerate() {
-        write_picture(&dir.path().join(name), [i as u8, 7, 9]);
+    for (i, name) in images.iter().enumerate() {
+        write_image(&dir.path().join(name), [i as u8, 7, 9]);
     }
     fs::write(dir.path().join("labels.csv"), table).unwrap();
     dir
@@ -52,7 +52,7 @@ fn tables_are_read_as_their_writers_meant_them() {
         b"id\ttarget\na\tcat\nb\tbig dog\ndeep/c\tcat\nd\tbig dog\n",
         // Names that mean nothing: the first column and the second. Windows' folders.
         b"x,y\na.png,cat\nb.png,big dog\ndeep\\c.png,cat\n.\\d.JPG,big dog\n",
-        // The label's column is named, the picture's is not.
+        // The label's column is named, the image's is not.
         b"class,photo\ncat,a.png\nbig dog,b.png\ncat,deep/c.png\nbig dog,d.JPG\n",
         b"photo,where,tags\na.png,0,cat\nb.png,0,big dog\ndeep/c.png,1,cat\nd.JPG,1,big dog\n",
     ];
@@ -219,7 +219,7 @@ fn a_table_may_lie_elsewhere() {
 }
 
 #[test]
-fn a_table_may_say_what_each_picture_is_for() {
+fn a_table_may_say_what_each_image_is_for() {
     let text = b"fname,is_valid,label\na.png,False,x\nb.png,0,y\ndeep/c.png,TRUE,x\nd.JPG,1,y\n";
     let dir = place(&FOUR, text);
     let splits = open(&table(&dir), &OpenOptions::default()).unwrap();
@@ -230,7 +230,7 @@ fn a_table_may_say_what_each_picture_is_for() {
     let labelled = open_labelled(&table(&dir), &known, by_name(&known)).unwrap();
     assert_eq!(names(&labelled), names(&splits.val));
 
-    // Only training and test: part of the training pictures validates, none of the test's.
+    // Only training and test: part of the training images validates, none of the test's.
     let six = ["a.png", "b.png", "c.png", "d.png", "e.png", "f.png"];
     let text = b"image,label,split\na,x,train\nb,y,training\nc,x,TRAIN\nd,y,train\ne,x,test\nf,y,test\n";
     let dir = place(&six, text);
@@ -277,7 +277,7 @@ fn several_labels_have_a_separator() {
         assert_eq!(said(&splits), want, "{text}");
         let counts = splits.train.counts().into_iter().zip(splits.val.counts());
         assert_eq!(counts.map(|(t, v)| t + v).collect::<Vec<_>>(), [2, 2, 2]);
-        assert!(splits.warnings[0].contains("1 of 4 pictures have no label, the first in line 4"));
+        assert!(splits.warnings[0].contains("1 of 4 images have no label, the first in line 4"));
     }
     // Blanks belong to the labels where there is another separator.
     let dir = place(&["a.png", "b.png", "c.png"], b"image,tags\na,big dog;cat\nb,cat\nc,big dog\n");
@@ -349,11 +349,11 @@ fn mistakes_in_tables_are_named_with_line_and_column() {
     let bad = |text: &str, parts: &[&str]| refused(text.as_bytes(), DataOptions::default(), parts);
     bad("", &["labels.csv:1", "no column of labels"]);
     bad("image\na.png\n", &["labels.csv:1", "no column of labels", "image,label"]);
-    bad("image,label\n", &["labels.csv", "names no picture"]);
-    bad("a.png,cat\nb.png,dog\n", &["labels.csv:1", "'a.png' is a picture", "image,label"]);
+    bad("image,label\n", &["labels.csv", "names no image"]);
+    bad("a.png,cat\nb.png,dog\n", &["labels.csv:1", "'a.png' is an image", "image,label"]);
     bad("image,label\na.png,cat\nb.png\n", &["labels.csv:3", "1 cells", "2 columns"]);
     bad("image,label\na.png,cat\nb.png,big, dog\n", &["labels.csv:3", "3 cells", "double quotes"]);
-    bad("image,label\na.png,cat\n,dog\n", &["labels.csv:3", "column 'image'", "names no picture"]);
+    bad("image,label\na.png,cat\n,dog\n", &["labels.csv:3", "column 'image'", "names no image"]);
     bad("image,label\na.png,cat\nb.png,\n", &["labels.csv:3", "column 'label'", "is empty for b.png"]);
     bad(
         "image,label\na.png,cat\nb.png,dog\n./a.png,dog\n",
@@ -365,10 +365,10 @@ fn mistakes_in_tables_are_named_with_line_and_column() {
         &["labels.csv:3", "column 'split'", "'vel'", "train, val"],
     );
     bad("image,label,is_valid\na,x,maybe\n", &["labels.csv:2", "column 'is_valid'", "true or false"]);
-    bad("image,label\nnone.png,x\nnix.png,y\n", &["none of its 2 pictures", "none.png", "`labels`"]);
-    bad("image,label\na,x\nb,x\n", &["a single class, 'x'", "pictures of a second class"]);
-    bad("image,label\na,x\nb,y\nd,y\n", &["'x'", "single picture", "a.png"]);
-    bad("image,label,split\na,x,train\nb,y,val\ndeep/c,x,train\n", &["class 'y'", "no picture for training"]);
+    bad("image,label\nnone.png,x\nnix.png,y\n", &["none of its 2 images", "none.png", "`labels`"]);
+    bad("image,label\na,x\nb,x\n", &["a single class, 'x'", "images of a second class"]);
+    bad("image,label\na,x\nb,y\nd,y\n", &["'x'", "single image", "a.png"]);
+    bad("image,label,split\na,x,train\nb,y,val\ndeep/c,x,train\n", &["class 'y'", "no image for training"]);
     bad("image,label,split\na,x,val\nb,y,val\n", &["for training"]);
     refused(b"\xFF\xFEi\0", DataOptions::default(), &["labels.csv", "UTF-16"]);
     refused(b"image,label\na,\xE9t\xE9\n", DataOptions::default(), &["labels.csv:2", "not UTF-8"]);
@@ -394,7 +394,7 @@ fn mistakes_in_tables_are_named_with_line_and_column() {
 }
 
 #[test]
-fn missing_pictures_and_repeated_lines_are_told() {
+fn missing_images_and_repeated_lines_are_told() {
     let text = b"image,label\na,x\nb,y\ngone.png,x\ndeep/c,x\nd,y\n./b,y\na,x\ndeep,y\n";
     let dir = place(&FOUR, text);
     let splits = open(&table(&dir), &with(DataOptions::default())).unwrap();

@@ -130,8 +130,8 @@ fn program_for(net: &Network, gpu: &Gpu) -> GpuProgram {
     GpuProgram::new(plan, &store, net).unwrap()
 }
 
-/// Pictures; `frame` gives others.
-fn picture(frame: usize) -> Vec<u8> {
+/// Images; `frame` gives others.
+fn image_of(frame: usize) -> Vec<u8> {
     (0..PIXELS).map(|i| ((i * 31 + i / 96 * 17 + frame * 89) % 256) as u8).collect()
 }
 
@@ -144,9 +144,9 @@ fn a_host_encodes_the_network_into_its_own_frame() {
 
     // What Defrost says by itself, on a device of its own.
     let own = Device::Gpu(common::gpu());
-    let alone = |frame| common::logits(&own, &net, BATCH, 32, InputKind::Bytes, &picture(frame));
+    let alone = |frame| common::logits(&own, &net, BATCH, 32, InputKind::Bytes, &image_of(frame));
     let expected: Vec<Vec<f32>> = (0..3).map(alone).collect();
-    assert!(common::over_range(&expected[0], &expected[1]) > 1e-3, "the pictures make no difference");
+    assert!(common::over_range(&expected[0], &expected[1]) > 1e-3, "the images make no difference");
 
     let (image, logits) = (program.buffer("image").unwrap(), program.buffer("logits").unwrap());
     assert!(program.buffer("nothing").is_err_and(|e| e.to_string().contains("'nothing'")));
@@ -154,7 +154,7 @@ fn a_host_encodes_the_network_into_its_own_frame() {
     // Recorded, and never submitted: nothing happens.
     let sentinel = vec![-7.5f32; BATCH * CLASSES];
     host.queue.write_buffer(logits, 0, bytemuck::cast_slice(&sentinel));
-    host.queue.write_buffer(image, 0, &picture(0));
+    host.queue.write_buffer(image, 0, &image_of(0));
     let mut encoder = host.encoder();
     program.encode(&mut encoder);
     assert_eq!(host.read(logits, BATCH * CLASSES), sentinel, "encode ran something by itself");
@@ -168,7 +168,7 @@ fn a_host_encodes_the_network_into_its_own_frame() {
     println!("the host's own submission: off by {off:.1e} of the range");
     assert!(off < 1e-5, "{found:?} for {:?}", expected[0]);
 
-    // In the middle of a frame: the host draws (a pass of its own), copies the picture in, lets the network
+    // In the middle of a frame: the host draws (a pass of its own), copies the image in, lets the network
     // look at it, and goes on with what it saw, all in one encoder. Two frames, one after the other.
     use wgpu::BufferUsages as U;
     let source = host.buffer(PIXELS as u64, U::STORAGE | U::COPY_DST);
@@ -187,7 +187,7 @@ fn a_host_encodes_the_network_into_its_own_frame() {
             if id.x < arrayLength(&a) { b[id.x] = 2.0 * a[id.x]; }
         }";
     for frame in 1..3 {
-        let negative: Vec<u8> = picture(frame).iter().map(|b| !b).collect();
+        let negative: Vec<u8> = image_of(frame).iter().map(|b| !b).collect();
         host.queue.write_buffer(&source, 0, &negative);
         let mut encoder = host.encoder();
         host.pass(&mut encoder, draw, [&source, &drawn], (PIXELS / 4).div_ceil(64) as u32);
@@ -210,11 +210,11 @@ fn encode_equals_run_bit_for_bit() {
     let net = network();
     let gpu = Gpu::from_wgpu(host.device.clone(), host.queue.clone());
     let mut program = program_for(&net, &gpu);
-    let pixels = picture(5);
+    let pixels = image_of(5);
     program.start(&[("image", &pixels)]).unwrap();
     let run = program.finish().unwrap().remove(0);
-    // Another picture in between, so that nothing is left of the first.
-    program.start(&[("image", &picture(6))]).unwrap();
+    // Another image in between, so that nothing is left of the first.
+    program.start(&[("image", &image_of(6))]).unwrap();
     let other = program.finish().unwrap().remove(0);
     assert_ne!(run, other);
     host.queue.write_buffer(program.buffer("image").unwrap(), 0, &pixels);
@@ -311,7 +311,7 @@ fn a_readback_waits_for_its_own_step() {
     let mut program = program_for(&network(), &gpu);
     let alone = |frame| {
         let mut program = program_for(&network(), &gpu);
-        program.start(&[("image", &picture(frame))]).unwrap();
+        program.start(&[("image", &image_of(frame))]).unwrap();
         program.finish().unwrap()
     };
     let expected = [alone(0), alone(1)];
@@ -320,7 +320,7 @@ fn a_readback_waits_for_its_own_step() {
     // The device is polled once for the first step; what the second has done by then is a matter of luck.
     let overlaps = (0..20).any(|_| {
         for frame in 0..2 {
-            program.start(&[("image", &picture(frame))]).unwrap();
+            program.start(&[("image", &image_of(frame))]).unwrap();
         }
         assert_eq!(program.finish().unwrap(), expected[0]);
         let second = program.poll(context);
@@ -341,7 +341,7 @@ fn outputs_are_awaited_without_blocking() {
     let host = Host::new();
     let gpu = Gpu::from_wgpu(host.device.clone(), host.queue.clone());
     let mut program = program_for(&network(), &gpu);
-    program.start(&[("image", &picture(3))]).unwrap();
+    program.start(&[("image", &image_of(3))]).unwrap();
     let expected = program.finish().unwrap();
 
     let over = AtomicBool::new(false);
@@ -352,7 +352,7 @@ fn outputs_are_awaited_without_blocking() {
                 std::thread::sleep(Duration::from_millis(1));
             }
         });
-        program.start(&[("image", &picture(3))]).unwrap();
+        program.start(&[("image", &image_of(3))]).unwrap();
         let found = pollster::block_on(program.outputs());
         let buffer = program.buffer("logits").unwrap();
         let bytes = pollster::block_on(gpu.bytes(buffer, 0, (BATCH * CLASSES * 4) as u64)).unwrap();

@@ -338,7 +338,7 @@ fn winograd_is_the_convolution() {
 }
 
 #[test]
-fn dropout_by_row_keeps_or_drops_whole_pictures() {
+fn dropout_by_row_keeps_or_drops_whole_images() {
     let op: std::sync::Arc<dyn defrost::tape::Op> =
         std::sync::Arc::new(ops::Dropout { p: 0.25, salt: 3, by_row: true });
     let x = vec![1.5_f32; 64 * 15];
@@ -352,5 +352,5 @@ fn dropout_by_row_keeps_or_drops_whole_pictures() {
     let rows: Vec<&[f32]> = y.chunks(15).collect();
     assert!(rows.iter().all(|row| row.iter().all(|&v| v == 0.0) || row.iter().all(|&v| v == 2.0)), "{y:?}");
     let dropped = rows.iter().filter(|row| row[0] == 0.0).count();
-    assert!((6..=28).contains(&dropped), "{dropped} of 64 pictures, where 16 are expected");
+    assert!((6..=28).contains(&dropped), "{dropped} of 64 images, where 16 are expected");
 }

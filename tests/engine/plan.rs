@@ -33,7 +33,7 @@ fn mobilenet(freeze: Freeze, batch: usize) -> (Network, Plan) {
     (net, plan)
 }
 
-/// ResNet18 on pictures of 64x64.
+/// ResNet18 on images of 64x64.
 fn resnet18(freeze: Freeze, batch: usize) -> (Network, Plan) {
     let mut net = network("resnet18", 5, freeze);
     net.set_preprocess(Preprocess::whole(64)).unwrap();

@@ -178,7 +178,7 @@ fn a_training_tunes_the_shapes_that_it_runs() {
     let place = Place::new();
     place.photos();
     place.weights();
-    for (more, picture) in [
+    for (more, image) in [
         (&["--freeze-through", "layer2", "--epochs", "1"][..], "[8, 32, 32, 3]"),
         (&["--strategy", "features", "--epochs", "1"], "[16, 32, 32, 3]"),
     ] {
@@ -187,7 +187,7 @@ fn a_training_tunes_the_shapes_that_it_runs() {
         let done = place.ok(&[&tuned[..], &ADAPTER[..], more].concat());
         // The front of the network has the most work and comes first.
         assert!(
-            done.stderr.contains(picture) || done.stderr.contains(&picture.replace(", 3]", ", 16]")),
+            done.stderr.contains(image) || done.stderr.contains(&image.replace(", 3]", ", 16]")),
             "{}",
             done.stderr
         );

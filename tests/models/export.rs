@@ -105,7 +105,7 @@ const CARDS: [(&str, &str, &[&str]); 5] = [
 fn the_program_of_a_model_card_says_what_predict_says() {
     let python = std::env::var_os("DEFROST_PYTHON").unwrap();
     let place = Place::new();
-    let picture =
+    let image =
         image::RgbImage::from_fn(90, 70, |x, y| image::Rgb([(2 * x) as u8, (3 * y) as u8, (x ^ y) as u8]));
     for (name, half, libraries) in CARDS {
         let mut net = models::create(name, 4).unwrap();
@@ -121,9 +121,7 @@ fn the_program_of_a_model_card_says_what_predict_says() {
             let half = if half.is_empty() { &[][..] } else { &[half] };
             place.ok(&[&["export", "net.safetensors", &folder, "--names", library], half].concat());
             // Neither library looks at the name; Defrost neither.
-            picture
-                .save_with_format(place.path(&folder).join("picture.jpg"), image::ImageFormat::Png)
-                .unwrap();
+            image.save_with_format(place.path(&folder).join("image.jpg"), image::ImageFormat::Png).unwrap();
             let card = fs::read_to_string(place.path(&folder).join("README.md")).unwrap();
             let program = card.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
             let mut command = Command::new(&python);
@@ -133,7 +131,7 @@ fn the_program_of_a_model_card_says_what_predict_says() {
             assert!(said.status.success(), "{folder}: {complaint}\n{program}");
             let file = format!("{folder}/model.safetensors");
             let own =
-                place.ok(&["predict", &file, &format!("{folder}/picture.jpg"), "--json", "--device", "cpu"]);
+                place.ok(&["predict", &file, &format!("{folder}/image.jpg"), "--json", "--device", "cpu"]);
             let own = own.named("prediction")[0]["predictions"].clone();
             println!("{folder}: {answer}");
             assert_eq!(answer.lines().count(), 4, "{folder}: {answer}");

@@ -11,7 +11,7 @@ use defrost::plan::Device;
 use defrost::tape::Tape;
 use defrost::train::{Config, Strategy, training_plan};
 
-/// A network of this name that sees pictures of `side` pixels, filled by rule.
+/// A network of this name that sees images of `side` pixels, filled by rule.
 fn small(name: &str, side: usize) -> Network {
     let mut net = models::blank(name, 10).unwrap();
     rule_fill(&mut net);
@@ -24,7 +24,7 @@ fn small(name: &str, side: usize) -> Network {
 #[test]
 fn a_head_is_taught_on_the_features_of_every_family() {
     let place = Place::new();
-    let data = place.pictures("photos", &COLOURS, 12);
+    let data = place.images("photos", &COLOURS, 12);
     for (name, side) in [
         ("resnet18", 64),
         ("resnext50_32x4d", 64),
@@ -94,7 +94,7 @@ fn known_classes_keep_their_rows() {
 #[test]
 fn a_head_can_have_a_hidden_layer() {
     let place = Place::new();
-    let data = place.pictures("photos", &COLOURS, 8);
+    let data = place.images("photos", &COLOURS, 8);
     for (name, head) in [("resnet18", "fc"), ("squeezenet1_0", "classifier.1"), ("vgg11", "classifier.6")] {
         let mut net = models::blank(name, 3).unwrap();
         net.replace_head_with(vec!["a".into(), "b".into()], Some(16), 0).unwrap();

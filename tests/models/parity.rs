@@ -103,7 +103,7 @@ fn mobilenet_v2_035_feature_maps() {
 
 #[test]
 #[cfg_attr(not(material), ignore = "needs DEFROST_MATERIAL")]
-fn accuracy_on_real_pictures_is_pytorchs() {
+fn accuracy_on_real_images_is_pytorchs() {
     let material = material();
     let net = models::load("mobilenet_v2", material.join("weights/mobilenet_v2.safetensors")).unwrap();
     let folder = material.join("data/imagenet_samples/val");

@@ -513,7 +513,7 @@ fn dialects_there_and_back_are_the_same_bytes() {
 }
 
 #[test]
-fn timms_config_tells_what_becomes_of_a_picture() {
+fn timms_config_tells_what_becomes_of_a_image() {
     let place = tempfile::tempdir().unwrap();
     let weights = place.path().join("model.safetensors");
     let mut net = models::create("mobilenet_v3_small", 3).unwrap();

@@ -355,7 +355,7 @@ fn resnets() {
 }
 
 #[test]
-fn resnets_for_small_pictures() {
+fn resnets_for_small_images() {
     check_all(&Device::Gpu(gpu()), CIFAR);
 }
 

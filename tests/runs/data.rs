@@ -14,7 +14,7 @@ use super::{Place, Running, command, epochs, ready, with};
 /// `sets/`: the photos divided into train/ and val/.
 fn divided(place: &Place) {
     for (part, each) in [("train", 20), ("val", 12)] {
-        place.pictures(&format!("sets/{part}"), &command::COLOURS, each);
+        place.images(&format!("sets/{part}"), &command::COLOURS, each);
     }
 }
 

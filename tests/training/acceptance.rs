@@ -1,4 +1,4 @@
-//! The whole chain on real pictures with real weights, as the command runs it: accuracies that PyTorch reaches
+//! The whole chain on real images with real weights, as the command runs it: accuracies that PyTorch reaches
 //! too (a linear probe: hymenoptera 95.4%, clothing10 78.8% on validation and 81.2% on test). On the CPU: on
 //! some processors software Vulkan takes minutes.
 
@@ -59,7 +59,7 @@ fn ants_and_bees() {
 
     // Once more: nothing is computed again, and everything comes out the same.
     let (second, notes) = teach(&features, &place("second"), &place("cache"));
-    assert!(notes.iter().any(|n| n.contains("397 pictures were kept")), "{notes:?}");
+    assert!(notes.iter().any(|n| n.contains("397 images were kept")), "{notes:?}");
     assert_eq!((first.val_accuracy, first.val_loss), (second.val_accuracy, second.val_loss));
     let bytes = |run: &str| std::fs::read(place(run).join("model.safetensors")).unwrap();
     assert!(bytes("first") == bytes("second"), "the same run gave other bytes");

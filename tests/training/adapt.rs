@@ -1,5 +1,5 @@
 //! Networks brought to another domain: statistics beside PyTorch's (`tools/adapt_fixtures.py`), alignment beside
-//! scipy's, and what both are worth on pictures that look otherwise.
+//! scipy's, and what both are worth on images that look otherwise.
 #![allow(clippy::unwrap_used)]
 
 use crate::command;
@@ -24,13 +24,13 @@ use image::RgbImage;
 use rayon::prelude::*;
 use serde_json::Value;
 
-/// How pictures are changed: blur in pixels, contrast (of 1; below 0 dark and bright are exchanged), noise in levels.
+/// How images are changed: blur in pixels, contrast (of 1; below 0 dark and bright are exchanged), noise in levels.
 type Look = [f32; 3];
 /// A small network loses its way in this, a large one in that.
 const FOG: Look = [0.6, 0.3, 4.0];
 const BLURRED_NEGATIVE: Look = [1.5, -1.0, 0.0];
 
-/// ResNet-20 filled by rule, for 32x32 pictures.
+/// ResNet-20 filled by rule, for 32x32 images.
 fn resnet20(classes: usize) -> Network {
     let mut net = models::blank("resnet20", classes).unwrap();
     models::rule_fill(&mut net);
@@ -38,7 +38,7 @@ fn resnet20(classes: usize) -> Network {
     net
 }
 
-/// The twelve pictures of `tools/adapt_fixtures.py`.
+/// The twelve images of `tools/adapt_fixtures.py`.
 fn twelve(folder: &Path) -> Dataset {
     let file = |number: u64| {
         let key = rng::key_of(&format!("picture {number}"));
@@ -56,7 +56,7 @@ fn statistics_are_pytorchs() {
     let cases: serde_json::Map<String, Value> = serde_json::from_str(&text).unwrap();
     assert_eq!(cases.len(), 5);
     let folder = tempfile::tempdir().unwrap();
-    let pictures = Arc::new(twelve(folder.path()));
+    let images = Arc::new(twelve(folder.path()));
     for (name, case) in cases {
         let batch = case["batch"].as_u64().unwrap() as usize;
         let options = AdaptOptions { mix: case["mix"].as_f64().unwrap(), batch, seed: 0 };
@@ -65,8 +65,8 @@ fn statistics_are_pytorchs() {
             let mut net = resnet20(4);
             net.set_temperature(Some(2.0)).unwrap();
             let weights: Vec<f32> = net.tensor("layer1.0.conv1.weight").unwrap().to_vec();
-            let done = adapt(&mut net, &device, pictures.clone(), &options, &mut Silent).unwrap();
-            assert_eq!((done.pictures, done.norms, done.skipped.len()), (12, 21, 0));
+            let done = adapt(&mut net, &device, images.clone(), &options, &mut Silent).unwrap();
+            assert_eq!((done.images, done.norms, done.skipped.len()), (12, 21, 0));
             assert!(done.shift > 0.0 && done.shift < 10.0, "{}", done.shift);
             assert_eq!(net.tensor("layer1.0.conv1.weight").unwrap(), weights);
             assert!(net.config().temperature.is_none());
@@ -103,10 +103,10 @@ fn a_share_of_one_changes_nothing() {
 fn what_cannot_be_adapted_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let broken = folder.path().join("broken.png");
-    fs::write(&broken, "no picture").unwrap();
-    let tried = |net: &mut Network, pictures: Dataset, mix: f64| {
+    fs::write(&broken, "no image").unwrap();
+    let tried = |net: &mut Network, images: Dataset, mix: f64| {
         let options = AdaptOptions { mix, ..AdaptOptions::default() };
-        adapt(net, &Device::Cpu, Arc::new(pictures), &options, &mut Silent)
+        adapt(net, &Device::Cpu, Arc::new(images), &options, &mut Silent)
     };
     let without =
         tried(&mut models::blank("squeezenet1_1", 2).unwrap(), twelve(folder.path()), 0.0).unwrap_err();
@@ -120,7 +120,7 @@ fn what_cannot_be_adapted_is_told() {
     let mut some = twelve(folder.path());
     some.samples.insert(5, Sample::new(Source::file(broken.clone()), 0));
     let done = tried(&mut resnet20(4), some, 0.0).unwrap();
-    assert_eq!((done.pictures, &done.skipped[0].path), (12, &broken));
+    assert_eq!((done.images, &done.skipped[0].path), (12, &broken));
 }
 
 /// Rows of waves about different means on different scales.
@@ -135,7 +135,7 @@ fn waves(rows: usize, dims: usize, [a, b, c]: [f64; 3], offset: f64, step: f64) 
 }
 
 /// Expected: `(s - mean(s)) @ inv(sqrtm(cov(s) + v I)) @ sqrtm(cov(t) + v I) + mean(t)` with numpy and scipy in f64,
-/// v the mean of the diagonal of cov(s): the first, the middle and the last row. There are more pictures than
+/// v the mean of the diagonal of cov(s): the first, the middle and the last row. There are more images than
 /// features once, and fewer once.
 #[test]
 fn alignment_is_scipys() {
@@ -181,7 +181,7 @@ fn alignment_is_scipys() {
     let longer = waves(5, 6, [1.0, 2.0, 0.5], 0.0, 1.0);
     assert!(align(&some, &longer).unwrap_err().to_string().contains("6 of the target"));
     let one = Vectors { dims: 4, rows: vec![1.0; 4], labels: vec![0] };
-    assert!(align(&some, &one).unwrap_err().to_string().contains("target pictures: 1"));
+    assert!(align(&some, &one).unwrap_err().to_string().contains("target images: 1"));
     let alike = Vectors { dims: 4, rows: vec![1.0; 8], labels: vec![0, 0] };
     assert!(align(&alike, &some).unwrap_err().to_string().contains("same features"));
     let damaged = Vectors { dims: 4, rows: vec![f32::NAN; 8], labels: vec![0, 0] };
@@ -199,18 +199,18 @@ fn bands(class: usize, number: u64) -> RgbImage {
     })
 }
 
-/// The same picture of other looks, its grey at level 150.
-fn changed(picture: &RgbImage, [blur, contrast, noise]: Look, key: u64) -> RgbImage {
+/// The same image of other looks, its grey at level 150.
+fn changed(image: &RgbImage, [blur, contrast, noise]: Look, key: u64) -> RgbImage {
     let mut stream = Stream::new(&[key]);
-    let mut picture = image::imageops::fast_blur(picture, blur);
-    for x in picture.iter_mut() {
+    let mut image = image::imageops::fast_blur(image, blur);
+    for x in image.iter_mut() {
         let level = 150.0 + contrast * (f32::from(*x) - 128.0) + noise * stream.normal() as f32;
         *x = level.clamp(0.0, 255.0) as u8;
     }
-    picture
+    image
 }
 
-/// Share of pictures that the network tells the class of.
+/// Share of images that the network tells the class of.
 fn accuracy(net: &Network, set: &Dataset, cache: Option<&Path>) -> f64 {
     let features =
         extract(net, &Device::Cpu, &[set], cache, &mut Silent).unwrap().remove(0).vectors().unwrap();
@@ -224,9 +224,9 @@ fn accuracy(net: &Network, set: &Dataset, cache: Option<&Path>) -> f64 {
 /// `net` as each method brings it from `source` to `target`: batch norm, CORAL, both.
 fn adapted(net: &Network, [source, target]: [&Dataset; 2], seed: u64, cache: Option<&Path>) -> [Network; 3] {
     let options = AdaptOptions { seed, ..AdaptOptions::default() };
-    let norms = |pictures: &Dataset| {
+    let norms = |images: &Dataset| {
         let mut net = net.clone();
-        adapt(&mut net, &Device::Cpu, Arc::new(pictures.clone()), &options, &mut Silent).unwrap();
+        adapt(&mut net, &Device::Cpu, Arc::new(images.clone()), &options, &mut Silent).unwrap();
         net
     };
     let head = |net: &Network, home: &Network, target: Option<&Dataset>| {
@@ -247,12 +247,12 @@ fn a_small_network_finds_its_way_in_fog() {
         fs::create_dir_all(&into).unwrap();
         let each = numbers.flat_map(|number| (0..3usize).map(move |class| (class, number)));
         let sample = |(class, number): (usize, u64)| {
-            let mut picture = bands(class, number);
+            let mut image = bands(class, number);
             if foggy {
-                picture = changed(&picture, FOG, number);
+                image = changed(&image, FOG, number);
             }
             let path = into.join(format!("{class}-{number}.png"));
-            picture.save(&path).unwrap();
+            image.save(&path).unwrap();
             Sample::new(Source::file(path), class as u32)
         };
         let classes = ["a", "b", "c"].map(String::from).to_vec();
@@ -279,18 +279,18 @@ fn a_small_network_finds_its_way_in_fog() {
 fn a_user_adapts_a_run() {
     let place = Place::new();
     place.photos();
-    place.pictures("dusk", &[("blue", [60, 70, 105]), ("red", [105, 66, 63])], 8);
+    place.images("dusk", &[("blue", [60, 70, 105]), ("red", [105, 66, 63])], 8);
     place.weights();
     let train =
         ["train", "photos", "--model", "resnet20", "--weights", "resnet20.safetensors", "--out", "run"];
     let cpu = ["--device", "cpu", "--json"];
     place.ok(&[&train[..], &["--strategy", "features", "--epochs", "4"], &cpu[..2]].concat());
     place.ok(&["calibrate", "run", "--device", "cpu"]);
-    fs::write(place.path("dusk/blue/broken.png"), "no picture").unwrap();
+    fs::write(place.path("dusk/blue/broken.png"), "no image").unwrap();
     let learned = fs::read(place.path("run/model.safetensors")).unwrap();
 
     let done = place.ok(&[&["adapt", "run", "dusk", "--keep-head"][..], &cpu].concat()).done();
-    assert_eq!((&done["batch_norm"]["pictures"], &done["batch_norm"]["norms"]), (&16.into(), &21.into()));
+    assert_eq!((&done["batch_norm"]["images"], &done["batch_norm"]["norms"]), (&16.into(), &21.into()));
     assert!(done["skipped"] == 1 && done["head"].is_null(), "{done}");
     let (before, after) = (place.path("run/model.safetensors"), place.path("run/adapted.safetensors"));
     let (before, after) = (Network::open(before).unwrap(), Network::open(after).unwrap());
@@ -332,24 +332,24 @@ fn a_user_adapts_a_run() {
 fn shifted(set: &Dataset, into: &Path, look: Look) -> Dataset {
     fs::create_dir_all(into).unwrap();
     let copy = |(i, sample): (usize, &Sample)| {
-        let picture = sample.picture().unwrap();
-        let picture = RgbImage::from_raw(picture.width as u32, picture.height as u32, picture.rgb).unwrap();
-        let factor = 256.0 / picture.width().min(picture.height()) as f32;
+        let image = sample.image().unwrap();
+        let image = RgbImage::from_raw(image.width as u32, image.height as u32, image.rgb).unwrap();
+        let factor = 256.0 / image.width().min(image.height()) as f32;
         let [width, height] =
-            [picture.width(), picture.height()].map(|side| (side as f32 * factor).round() as u32);
+            [image.width(), image.height()].map(|side| (side as f32 * factor).round() as u32);
         let path: PathBuf = into.join(format!("{i:04}.png"));
-        changed(&image::imageops::thumbnail(&picture, width, height), look, i as u64).save(&path).unwrap();
+        changed(&image::imageops::thumbnail(&image, width, height), look, i as u64).save(&path).unwrap();
         Sample { source: Source::file(path), target: sample.target.clone() }
     };
     let samples = set.samples.par_iter().enumerate().map(copy).collect();
     Dataset { samples, ..set.clone() }
 }
 
-/// Measured on 153 pictures, means of three seeds: 69.7% unadapted; 75.6% after batch norm, 73.2% after CORAL, 75.4%
+/// Measured on 153 images, means of three seeds: 69.7% unadapted; 75.6% after batch norm, 73.2% after CORAL, 75.4%
 /// after both. As they are, 95.2% are right.
 #[test]
 #[cfg_attr(not(material), ignore = "needs DEFROST_MATERIAL")]
-fn real_pictures_in_negative_are_told_apart_again() {
+fn real_images_in_negative_are_told_apart_again() {
     let material = material();
     let folder = tempfile::tempdir().unwrap();
     let data = material.join("data/hymenoptera");

@@ -1,4 +1,4 @@
-//! Varied pictures: every change against torchvision (`tools/augment_fixtures.py` wrote what it says), on the CPU and
+//! Varied images: every change against torchvision (`tools/augment_fixtures.py` wrote what it says), on the CPU and
 //! on the GPU; what is drawn; the command.
 #![allow(clippy::unwrap_used)]
 
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use defrost::data::augment::{Affine, Colour};
 use defrost::data::{
-    self, Augment, Batch, Dataset, Loader, OpenOptions, Picture, Preset, View, draws, equalize, load, mix,
+    self, Augment, Batch, Dataset, Image, Loader, OpenOptions, Preset, View, draws, equalize, load, mix,
 };
 use defrost::models::preprocess::Preprocess;
 use defrost::models::{self, InputKind, Network, Recording};
@@ -59,21 +59,21 @@ fn any_network() -> Network {
     models::blank("resnet20", 2).unwrap()
 }
 
-/// The op on pictures of `size` in a batch, on one device.
-fn run(device: &Device, op: AugmentInput, pictures: &[u8], size: [usize; 2], rows: &[Draws]) -> Vec<f32> {
+/// The op on images of `size` in a batch, on one device.
+fn run(device: &Device, op: AugmentInput, images: &[u8], size: [usize; 2], rows: &[Draws]) -> Vec<f32> {
     let mut tape = Tape::new();
     let image = tape.input("image", Type::u8(&[rows.len(), size[0], size[1], 3]));
     let given = tape.input("augment", Type::f32(&[rows.len(), Draws::LEN]));
     let y = tape.apply(op, &[image, given]).unwrap();
     let request = Request::inference(tape, &[("y", y)]);
-    let inputs = [("image", pictures), ("augment", bytemuck::cast_slice(rows))];
+    let inputs = [("image", images), ("augment", bytemuck::cast_slice(rows))];
     run_once(device, &any_network(), request, &inputs).remove(0)
 }
 
-/// The op on pictures of the fixture's size, not normalised; CPU and GPU must agree.
-fn varied(pictures: &[u8], rows: &[Draws]) -> Vec<f32> {
+/// The op on images of the fixture's size, not normalised; CPU and GPU must agree.
+fn varied(images: &[u8], rows: &[Draws]) -> Vec<f32> {
     let op = AugmentInput { scale: [1.0; 3], shift: [0.0; 3], size: [SIDE; 2] };
-    let [cpu, gpu] = [Device::Cpu, Device::Gpu(gpu())].map(|d| run(&d, op, pictures, [SIDE; 2], rows));
+    let [cpu, gpu] = [Device::Cpu, Device::Gpu(gpu())].map(|d| run(&d, op, images, [SIDE; 2], rows));
     close(&cpu, &gpu, 2e-3, "the CPU and the GPU");
     cpu
 }
@@ -97,29 +97,25 @@ fn coloured(colour: Colour) -> Draws {
     row
 }
 
-/// The mean grey of a picture.
-fn grey(picture: &[u8]) -> f64 {
+/// The mean grey of an image.
+fn grey(image: &[u8]) -> f64 {
     let sum: f64 =
-        picture.iter().zip([0.299, 0.587, 0.114].iter().cycle()).map(|(&v, w)| f64::from(v) * w).sum();
-    sum / (picture.len() / 3) as f64
+        image.iter().zip([0.299, 0.587, 0.114].iter().cycle()).map(|(&v, w)| f64::from(v) * w).sum();
+    sum / (image.len() / 3) as f64
 }
 
 #[test]
 fn every_change_is_torchvisions() {
-    let picture = formula(0);
+    let image = formula(0);
     let side = SIDE as f64;
     let fixture = fixture();
     let cases = fixture["cases"].as_object().unwrap();
     assert!(cases.len() > 20);
     for (name, expected) in cases {
         if name == "equalize" {
-            let mut picture = dark();
-            equalize(&mut picture);
-            assert_eq!(
-                picture.iter().map(|&v| f32::from(v)).collect::<Vec<_>>(),
-                numbers(expected),
-                "{name}"
-            );
+            let mut image = dark();
+            equalize(&mut image);
+            assert_eq!(image.iter().map(|&v| f32::from(v)).collect::<Vec<_>>(), numbers(expected), "{name}");
             continue;
         }
         let (change, argument) = name.rsplit_once(' ').unwrap_or((name, "0"));
@@ -130,7 +126,7 @@ fn every_change_is_torchvisions() {
             "hflip" => placed(Affine::about_centre(side, [[-1.0, 0.0], [0.0, 1.0]])),
             "vflip" => placed(Affine::about_centre(side, [[1.0, 0.0], [0.0, -1.0]])),
             "brightness" => coloured(Colour::brightness(x)),
-            "contrast" => coloured(Colour::contrast(x, grey(&picture))),
+            "contrast" => coloured(Colour::contrast(x, grey(&image))),
             "saturation" => coloured(Colour::saturation(x)),
             "hue" => Draws { hue: x as f32, ..Draws::IDENTITY },
             "hue and grey" => Draws { hue: x as f32, grey: 1.0, ..Draws::IDENTITY },
@@ -138,7 +134,7 @@ fn every_change_is_torchvisions() {
             "sharpness" => Draws { sharpness: x as f32 - 1.0, ..Draws::IDENTITY },
             "solarize" => Draws { threshold: x as f32, ..Draws::IDENTITY },
             "posterize" => Draws { step: 2f32.powf(8.0 - x as f32), ..Draws::IDENTITY },
-            "autocontrast" => trivial(&picture, autocontrasted),
+            "autocontrast" => trivial(&image, autocontrasted),
             _ => panic!("{name} is not known"),
         };
         // Two decimals, and torchvision's 0.2989 for 0.299.
@@ -146,14 +142,14 @@ fn every_change_is_torchvisions() {
             "contrast" | "saturation" | "hue and grey" => 0.05,
             _ => 0.02,
         };
-        close(&varied(&picture, &[row]), &numbers(expected), bound, name);
+        close(&varied(&image, &[row]), &numbers(expected), bound, name);
     }
 }
 
-/// What TrivialAugment draws for a picture, the first that is wanted.
-fn trivial(picture: &[u8], wanted: impl Fn(&Draws) -> bool) -> Draws {
+/// What TrivialAugment draws for an image, the first that is wanted.
+fn trivial(image: &[u8], wanted: impl Fn(&Draws) -> bool) -> Draws {
     let augment = Augment { trivial: true, flip: 0.0, ..Augment::default() };
-    (0..4000).map(|index| draws(&augment, 1, 0, index, &mut picture.to_vec(), SIDE)).find(wanted).unwrap()
+    (0..4000).map(|index| draws(&augment, 1, 0, index, &mut image.to_vec(), SIDE)).find(wanted).unwrap()
 }
 
 /// Whether each channel is stretched by itself.
@@ -163,7 +159,7 @@ fn autocontrasted(row: &Draws) -> bool {
 
 #[test]
 fn erasing_and_mixing_are_torchvisions() {
-    let pictures: Vec<u8> = (0..3).flat_map(formula).collect();
+    let images: Vec<u8> = (0..3).flat_map(formula).collect();
     let fixture = fixture();
     let row = Draws { erase: [3.0, 1.0, 8.0, 8.0], ..Draws::IDENTITY };
     close(&varied(&formula(0), &[row]), &numbers(&fixture["erase 3 1 8 8"]), 0.01, "erase");
@@ -174,14 +170,14 @@ fn erasing_and_mixing_are_torchvisions() {
         let mut rows = [Draws::IDENTITY; 3];
         mixed.apply(&mut rows);
         let expected: Vec<f32> = fixture[name].as_array().unwrap().iter().flat_map(numbers).collect();
-        close(&varied(&pictures, &rows), &expected, 0.01, name);
+        close(&varied(&images, &rows), &expected, 0.01, name);
     }
 }
 
 /// The partner is varied by its own draws, and is not mixed itself.
 #[test]
 fn a_partner_looks_as_it_does_in_its_own_row() {
-    let pictures: Vec<u8> = (0..3).flat_map(formula).collect();
+    let images: Vec<u8> = (0..3).flat_map(formula).collect();
     let all = Augment {
         trivial: true,
         vertical_flip: 0.5,
@@ -192,19 +188,19 @@ fn a_partner_looks_as_it_does_in_its_own_row() {
     };
     let mut rows: Vec<Draws> = (0..3).map(|n| draws(&all, 7, 0, n, &mut formula(n), SIDE)).collect();
     rows[2].sigma = 0.8;
-    let alone = varied(&pictures, &rows);
+    let alone = varied(&images, &rows);
     let mixed = mix(&Augment { mixup: 1.0, ..all }, 3, 0, 0, 3, SIDE).unwrap();
     mixed.apply(&mut rows);
     let len = SIDE * SIDE * 3;
     let expected: Vec<f32> = (0..3 * len)
         .map(|i| alone[i] * mixed.own + alone[mixed.partner[i / len] * len + i % len] * (1.0 - mixed.own))
         .collect();
-    close(&varied(&pictures, &rows), &expected, 1e-3, "mixed");
+    close(&varied(&images, &rows), &expected, 1e-3, "mixed");
 }
 
 #[test]
 fn the_identity_only_normalises() {
-    let pictures: Vec<u8> = (0..3).flat_map(formula).collect();
+    let images: Vec<u8> = (0..3).flat_map(formula).collect();
     let ImageInput { scale, shift } = ImageInput::normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
     let op = AugmentInput { scale, shift, size: [SIDE; 2] };
     for device in [Device::Cpu, Device::Gpu(gpu())] {
@@ -212,22 +208,22 @@ fn the_identity_only_normalises() {
         let image = tape.input("image", Type::u8(&[3, SIDE, SIDE, 3]));
         let y = tape.apply(ImageInput { scale, shift }, &[image]).unwrap();
         let request = Request::inference(tape, &[("y", y)]);
-        let plain = run_once(&device, &any_network(), request, &[("image", &pictures)]).remove(0);
-        let found = run(&device, op, &pictures, [SIDE; 2], &[Draws::IDENTITY; 3]);
+        let plain = run_once(&device, &any_network(), request, &[("image", &images)]).remove(0);
+        let found = run(&device, op, &images, [SIDE; 2], &[Draws::IDENTITY; 3]);
         close(&found, &plain, 1e-6, &device.describe());
         // Rows that fill a batch up hold zeros, and must not become NaN.
-        let zeros = run(&device, op, &pictures, [SIDE; 2], &[bytemuck::Zeroable::zeroed(); 3]);
+        let zeros = run(&device, op, &images, [SIDE; 2], &[bytemuck::Zeroable::zeroed(); 3]);
         assert!(zeros.iter().all(|v| v.is_finite()));
     }
 }
 
-/// A part of a larger picture, enlarged twice: the matrix alone does what a crop and a resize do.
+/// A part of a larger image, enlarged twice: the matrix alone does what a crop and a resize do.
 #[test]
 fn a_matrix_crops_and_resizes() {
-    let picture = formula(0);
+    let image = formula(0);
     let op = AugmentInput { scale: [1.0; 3], shift: [0.0; 3], size: [8, 6] };
     let row = placed(Affine([[0.5, 0.0, 3.0], [0.0, 0.5, 2.0]]));
-    let at = |x: i64, y: i64, c: usize| f32::from(picture[((y * SIDE as i64 + x) * 3) as usize + c]);
+    let at = |x: i64, y: i64, c: usize| f32::from(image[((y * SIDE as i64 + x) * 3) as usize + c]);
     let expected: Vec<f32> = (0..8 * 6 * 3)
         .map(|i| {
             let (row, column, c) = (i / 18, i / 3 % 6, i % 3);
@@ -241,7 +237,7 @@ fn a_matrix_crops_and_resizes() {
         })
         .collect();
     for device in [Device::Cpu, Device::Gpu(gpu())] {
-        close(&run(&device, op, &picture, [SIDE; 2], &[row]), &expected, 1e-3, &device.describe());
+        close(&run(&device, op, &image, [SIDE; 2], &[row]), &expected, 1e-3, &device.describe());
     }
 }
 
@@ -251,7 +247,7 @@ fn a_network_takes_draws() {
     models::rule_fill(&mut net);
     net.freeze(Freeze::all()).unwrap();
     let side = net.preprocess().crop;
-    let pictures: Vec<u8> = (0..2 * side * side * 3).map(|i| (i * 7 % 251) as u8).collect();
+    let images: Vec<u8> = (0..2 * side * side * 3).map(|i| (i * 7 % 251) as u8).collect();
     let rows = [Draws::IDENTITY; 2];
     let logits = |input: InputKind, inputs: &[(&str, &[u8])]| {
         let mut tape = Tape::new();
@@ -260,8 +256,8 @@ fn a_network_takes_draws() {
         run_once(&Device::Cpu, &net, Request::inference(tape, &[("logits", recorded.logits)]), inputs)
             .remove(0)
     };
-    let plain = logits(InputKind::Bytes, &[("image", &pictures)]);
-    let inputs = [("image", &pictures[..]), ("augment", bytemuck::cast_slice(&rows))];
+    let plain = logits(InputKind::Bytes, &[("image", &images)]);
+    let inputs = [("image", &images[..]), ("augment", bytemuck::cast_slice(&rows))];
     close(&logits(InputKind::Augmented, &inputs), &plain, 1e-4, "logits");
 }
 
@@ -272,20 +268,20 @@ fn everything() -> Augment {
 }
 
 #[test]
-fn draws_depend_on_seed_epoch_and_picture_alone() {
-    let picture = formula(0);
-    let of = |seed, epoch, index| draws(&everything(), seed, epoch, index, &mut picture.clone(), SIDE);
+fn draws_depend_on_seed_epoch_and_image_alone() {
+    let image = formula(0);
+    let of = |seed, epoch, index| draws(&everything(), seed, epoch, index, &mut image.clone(), SIDE);
     assert_eq!(of(1, 2, 3), of(1, 2, 3));
     for other in [of(2, 2, 3), of(1, 3, 3), of(1, 2, 4)] {
         assert_ne!(of(1, 2, 3), other);
     }
-    let none = draws(&Augment { flip: 0.0, ..Augment::default() }, 1, 2, 3, &mut picture.clone(), SIDE);
+    let none = draws(&Augment { flip: 0.0, ..Augment::default() }, 1, 2, 3, &mut image.clone(), SIDE);
     assert_eq!(none, Draws::IDENTITY);
 }
 
 #[test]
 fn draws_keep_to_their_ranges() {
-    let (picture, side) = (formula(0), 32);
+    let (image, side) = (formula(0), 32);
     let augment = Augment {
         flip: 0.5,
         brightness: 0.4,
@@ -296,7 +292,7 @@ fn draws_keep_to_their_ranges() {
         ..Augment::default()
     };
     let rows: Vec<Draws> =
-        (0..4000).map(|index| draws(&augment, 5, 0, index, &mut picture.clone(), side)).collect();
+        (0..4000).map(|index| draws(&augment, 5, 0, index, &mut image.clone(), side)).collect();
     let share =
         |wanted: &dyn Fn(&Draws) -> bool| rows.iter().filter(|row| wanted(row)).count() as f64 / 4000.0;
     for (name, wanted, found) in [
@@ -323,7 +319,7 @@ fn draws_keep_to_their_ranges() {
     }
     let turned = Augment { flip: 0.0, rotate: 20.0, ..Augment::default() };
     let degrees = |index| {
-        let row = draws(&turned, 5, 0, index, &mut picture.clone(), side);
+        let row = draws(&turned, 5, 0, index, &mut image.clone(), side);
         f64::from(row.source_y[0]).atan2(row.source_x[0].into()).to_degrees()
     };
     let degrees: Vec<f64> = (0..2000).map(degrees).collect();
@@ -333,26 +329,26 @@ fn draws_keep_to_their_ranges() {
 
 #[test]
 fn contrast_turns_about_the_mean_grey() {
-    let picture = formula(0);
+    let image = formula(0);
     let augment = Augment { brightness: 0.2, contrast: 0.9, flip: 0.0, ..Augment::default() };
     for index in 0..20 {
-        let row = draws(&augment, 0, 0, index, &mut picture.clone(), SIDE);
-        let mean = |c: usize| picture.iter().skip(c).step_by(3).map(|&v| f64::from(v)).sum::<f64>() / 81.0;
+        let row = draws(&augment, 0, 0, index, &mut image.clone(), SIDE);
+        let mean = |c: usize| image.iter().skip(c).step_by(3).map(|&v| f64::from(v)).sum::<f64>() / 81.0;
         let colour = Colour([row.red, row.green, row.blue].map(|row| row.map(f64::from)));
         // Where the mean grey is, contrast does nothing: what is left is brightness, between 0.8 and 1.2.
-        let brightness = colour.grey_of([mean(0), mean(1), mean(2)]) / grey(&picture);
+        let brightness = colour.grey_of([mean(0), mean(1), mean(2)]) / grey(&image);
         assert!((0.8..=1.2).contains(&brightness), "{brightness}");
     }
 }
 
 #[test]
 fn trivial_draws_one_operation_out_of_fourteen() {
-    let picture = dark();
+    let image = dark();
     let augment = Augment { trivial: true, flip: 0.0, ..Augment::default() };
     let mut kinds = std::collections::BTreeMap::<&str, usize>::new();
     let mut steps = BTreeSet::new();
     for index in 0..6000 {
-        let mut seen = picture.clone();
+        let mut seen = image.clone();
         let row = draws(&augment, 0, 0, index, &mut seen, 224);
         let same = Draws::IDENTITY;
         let (x, y) = (row.source_x, row.source_y);
@@ -360,7 +356,7 @@ fn trivial_draws_one_operation_out_of_fourteen() {
         let colour = (row.red, row.green, row.blue) != (same.red, same.green, same.blue);
         let others = [row.step != 1.0, row.threshold <= 255.0, row.sharpness != 0.0];
         let changes = others.iter().filter(|&&on| on).count() + usize::from(place) + usize::from(colour);
-        let changes = changes + usize::from(seen != picture);
+        let changes = changes + usize::from(seen != image);
         assert!(changes <= 1 && row.sigma == 0.0 && row.erase == [0.0; 4], "{row:?}");
         steps.insert(row.step as u32);
         let kind = match (place, colour, others) {
@@ -376,7 +372,7 @@ fn trivial_draws_one_operation_out_of_fourteen() {
             (.., [true, ..]) => "posterize",
             (.., [_, true, _]) => "solarize",
             (.., [.., true]) => "sharpness",
-            _ if seen != picture => "equalize",
+            _ if seen != image => "equalize",
             _ => "nothing",
         };
         *kinds.entry(kind).or_default() += 1;
@@ -439,7 +435,7 @@ fn beta_has_its_mean_and_variance() {
 
 // ---------------------------------------------------------------------------------------------- batches
 
-/// Two folders of pictures; the place keeps them.
+/// Two folders of images; the place keeps them.
 fn photos() -> (Place, Arc<Dataset>) {
     let place = Place::new();
     let splits = data::open(&place.photos(), &OpenOptions::default()).unwrap();
@@ -452,7 +448,7 @@ fn batch(set: &Arc<Dataset>, augment: Augment, epoch: u64, indices: &[usize]) ->
 }
 
 #[test]
-fn a_picture_does_not_depend_on_its_batch() {
+fn a_image_does_not_depend_on_its_batch() {
     let (_place, set) = photos();
     let strong = Preset::Strong.augment();
     let two = batch(&set, strong, 1, &[5, 2]);
@@ -465,7 +461,7 @@ fn a_picture_does_not_depend_on_its_batch() {
     assert_eq!(of(&two, 0), of(&three, 2));
     assert_eq!(of(&two, 1), of(&three, 1));
     assert_ne!(of(&two, 0), of(&batch(&set, strong, 2, &[5, 2]), 0));
-    // Mixing depends on the batch, which its first picture names.
+    // Mixing depends on the batch, which its first image names.
     let mixing = Augment { cutmix: 1.0, ..strong };
     let mixed = batch(&set, mixing, 1, &[5, 2, 3]);
     let (partners, weight) = mixed.mix.clone().unwrap();
@@ -486,9 +482,9 @@ fn the_plain_path_draws_nothing() {
     let plain = batch(&set, Augment::default(), 1, &[0, 1, 2, 3]);
     assert!(plain.draws.is_empty() && plain.mix.is_none());
     for (row, &index) in plain.indices.iter().enumerate() {
-        let picture = set.samples[index].picture().unwrap();
+        let image = set.samples[index].image().unwrap();
         let mut stream = Stream::new(&[4, 1, index as u64]);
-        let expected = data::train(&picture, &Preprocess::whole(32), &Augment::default(), &mut stream);
+        let expected = data::train(&image, &Preprocess::whole(32), &Augment::default(), &mut stream);
         assert_eq!(plain.pixels[row * expected.len()..][..expected.len()], expected);
     }
     // A change that draws as good as nothing: the same parts, and the mirror is drawn as a matrix.
@@ -518,7 +514,7 @@ fn a_dry_run_shows_what_the_network_would_see_and_trains_nothing() {
     assert_eq!((sheet.width, sheet.height), (8 * 132 + 4, 6 * 132 + 4));
 
     // The first column is the evaluation's view, whatever the others are; features sees nothing else.
-    let cell = |sheet: &Picture, column: usize| {
+    let cell = |sheet: &Image, column: usize| {
         let line = |y: usize| sheet.rgb[(y * sheet.width + 4 + column * 132) * 3..][..128 * 3].to_vec();
         (4..132).flat_map(line).collect::<Vec<u8>>()
     };

@@ -1,5 +1,5 @@
 //! Twenty updates on fixed batches, as the trainer makes them, beside PyTorch's (`tools/curve_fixtures.py`): update
-//! rules, schedules, rates by layer, clipping, sums over micro-batches, averaged weights, soft labels, mixed pictures.
+//! rules, schedules, rates by layer, clipping, sums over micro-batches, averaged weights, soft labels, mixed images.
 
 #![allow(clippy::unwrap_used)]
 
@@ -33,7 +33,7 @@ impl Observer for Curve {
     }
 }
 
-fn pictures(folder: &Path, part: &str, first: usize, each: usize) {
+fn images(folder: &Path, part: &str, first: usize, each: usize) {
     for number in 0..CLASSES * each {
         let class = number / each;
         let key = rng::key_of(&format!("picture {}", first + number));
@@ -41,8 +41,8 @@ fn pictures(folder: &Path, part: &str, first: usize, each: usize) {
         let pixels = (0..u64::from(SIDE * SIDE * 3)).map(byte).collect();
         let into = folder.join(part).join(format!("class{class}"));
         std::fs::create_dir_all(&into).unwrap();
-        let picture = image::RgbImage::from_raw(SIDE, SIDE, pixels).unwrap();
-        picture.save(into.join(format!("{number:02}.png"))).unwrap();
+        let image = image::RgbImage::from_raw(SIDE, SIDE, pixels).unwrap();
+        image.save(into.join(format!("{number:02}.png"))).unwrap();
     }
 }
 
@@ -53,8 +53,8 @@ fn curves_are_those_of_pytorch() {
     assert!(cases.len() >= 10);
     let folder = tempfile::tempdir().unwrap();
     let (data, weights) = (folder.path().join("data"), folder.path().join("resnet20.safetensors"));
-    pictures(&data, "train", 0, 10);
-    pictures(&data, "val", CLASSES * 10, 3);
+    images(&data, "train", 0, 10);
+    images(&data, "val", CLASSES * 10, 3);
     let mut net = models::blank("resnet20", CLASSES).unwrap();
     models::rule_fill(&mut net);
     net.set_classes((0..CLASSES).map(|c| format!("class{c}")).collect()).unwrap();

@@ -40,7 +40,7 @@ fn numbers(value: &Value) -> Vec<f64> {
     value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
 }
 
-/// A network filled by rule whose pictures have `side` pixels a side.
+/// A network filled by rule whose images have `side` pixels a side.
 fn network(model: &str, side: usize) -> Network {
     let mut net = models::blank(model, 10).unwrap();
     net.set_preprocess(Preprocess { resize: side, crop: side, ..Preprocess::default() }).unwrap();
@@ -48,8 +48,8 @@ fn network(model: &str, side: usize) -> Network {
     net
 }
 
-/// The picture by rule: brighter to the right.
-fn picture(side: usize) -> Vec<u8> {
+/// The image by rule: brighter to the right.
+fn image(side: usize) -> Vec<u8> {
     let key = rng::key_of("input");
     let byte = |i: usize| {
         let x = (i / 3 % side + 1) as f32;
@@ -58,15 +58,15 @@ fn picture(side: usize) -> Vec<u8> {
     (0..side * side * 3).map(byte).collect()
 }
 
-/// A fixture's network and picture.
+/// A fixture's network and image.
 fn of(json: &Value) -> (Network, Vec<u8>) {
     let (model, width) = (json["model"].as_str().unwrap(), json["width"].as_f64().unwrap());
     let model = if width == 1.0 { model.into() } else { format!("{model}_{:03}", width * 100.0) };
     let side = number(&json["side"]);
-    let picture = picture(side);
-    let last: Vec<usize> = picture[picture.len() - 6..].iter().map(|&b| b.into()).collect();
+    let image = image(side);
+    let last: Vec<usize> = image[image.len() - 6..].iter().map(|&b| b.into()).collect();
     assert_eq!(serde_json::json!(last), json["first_bytes"], "the rule gives other bytes");
-    (network(&model, side), picture)
+    (network(&model, side), image)
 }
 
 /// The largest difference from what the fixture keeps of a map.
@@ -84,14 +84,14 @@ fn check_cams(device: &Device, names: &[&str]) {
     let mut wrong = Vec::new();
     for name in names {
         let json = &fixture["networks"][name];
-        let (net, picture) = of(json);
+        let (net, image) = of(json);
         for entry in json["cams"].as_array().unwrap() {
             let (layer, class) = (entry["layer"].as_str().unwrap(), number(&entry["class"]));
             let given = (entry["default"] != true).then_some(layer);
             for method in [Method::GradCam, Method::GradCamPlusPlus] {
                 let mut explainer = Explainer::new(device, &net, method, given, 1).unwrap();
                 assert_eq!(explainer.layer(), Some(layer));
-                let map = explainer.maps(std::slice::from_ref(&picture), &[Some(class)]).unwrap().remove(0);
+                let map = explainer.maps(std::slice::from_ref(&image), &[Some(class)]).unwrap().remove(0);
                 let logit = json["logits"][class].as_f64().unwrap();
                 assert!(
                     (f64::from(map.logit) - logit).abs() < 1e-4 * logit.abs().max(1.0),
@@ -125,14 +125,14 @@ fn check_smooth(device: &Device, names: &[&str], batch: usize) {
     let stride = number(&fixture["stride"]);
     for name in names {
         let json = &fixture["networks"][name];
-        let (net, picture) = of(json);
+        let (net, image) = of(json);
         for entry in json["smoothgrad"].as_array().unwrap() {
             let explainer = Explainer::new(device, &net, Method::SmoothGrad, None, batch).unwrap();
             let explainer =
                 explainer.samples(number(&entry["samples"])).seed(entry["seed"].as_u64().unwrap());
             let mut explainer = explainer.noise(entry["noise"].as_f64().unwrap());
             let class = Some(number(&entry["class"]));
-            let map = explainer.maps(std::slice::from_ref(&picture), &[class]).unwrap().remove(0);
+            let map = explainer.maps(std::slice::from_ref(&image), &[class]).unwrap().remove(0);
             let off = off(&map, &entry["map"], stride);
             println!("{name}, {} copies: {off:.1e}", entry["samples"]);
             assert!(off < 1e-3, "{name}, {} copies: {off:.1e}", entry["samples"]);
@@ -170,7 +170,7 @@ fn a_watched_value_has_its_gradient_beside_the_parameters() {
     assert_eq!(gradients.keys().copied().collect::<Vec<_>>(), [w]);
 }
 
-/// Three pictures of noise.
+/// Three images of noise.
 fn three(side: usize) -> Vec<Vec<u8>> {
     let noise = |n: u64| {
         let key = rng::key_of("noise") ^ n;
@@ -181,7 +181,7 @@ fn three(side: usize) -> Vec<Vec<u8>> {
 
 #[test]
 fn what_is_frozen_makes_no_difference() {
-    let pictures = three(32);
+    let images = three(32);
     let mut net = network("resnet20", 32);
     let classes = [Some(1), Some(2), None];
     for method in Method::ALL {
@@ -195,7 +195,7 @@ fn what_is_frozen_makes_no_difference() {
         ] {
             net.freeze(freeze).unwrap();
             let mut explainer = Explainer::new(&Device::Cpu, &net, method, None, 3).unwrap().samples(2);
-            maps.push(explainer.maps(&pictures, &classes).unwrap());
+            maps.push(explainer.maps(&images, &classes).unwrap());
         }
         assert!(maps.iter().all(|other| *other == maps[0]), "{method}");
         assert!(maps[0].iter().all(|map| !map.is_empty()), "{method}");
@@ -204,13 +204,13 @@ fn what_is_frozen_makes_no_difference() {
 
 #[test]
 fn the_class_is_the_predicted_one_in_batches_of_any_size() {
-    let pictures = three(32);
+    let images = three(32);
     let net = network("resnet20", 32);
-    let answers = Predictor::new(&Device::Cpu, &net, 3).unwrap().predict(&pictures).unwrap();
+    let answers = Predictor::new(&Device::Cpu, &net, 3).unwrap().predict(&images).unwrap();
     for method in Method::ALL {
         let maps = |batch: usize| {
             let mut explainer = Explainer::new(&Device::Cpu, &net, method, None, batch).unwrap().samples(3);
-            explainer.maps(&pictures, &[None; 3]).unwrap()
+            explainer.maps(&images, &[None; 3]).unwrap()
         };
         let (one, two) = (maps(1), maps(2));
         for ((a, b), answers) in one.iter().zip(&two).zip(&answers) {
@@ -236,26 +236,26 @@ fn wrong_questions_are_errors_that_name_the_thing() {
     error(new(&net, Method::GradCam, Some("fc")), &["layer fc", "no map", "layer3"]);
     error(new(&net, Method::GradCam, Some("avgpool")), &["layer avgpool", "no map", "layer3"]);
     error(new(&net, Method::SmoothGrad, Some("layer3")), &["layer3", "smoothgrad", "grad-cam"]);
-    let pictures = three(32);
+    let images = three(32);
     let mut explainer = new(&net, Method::GradCam, Some("layer2.0")).unwrap();
     let wrong = |e: Error| e.to_string();
-    let said = wrong(explainer.maps(&pictures[..1], &[Some(10)]).unwrap_err());
+    let said = wrong(explainer.maps(&images[..1], &[Some(10)]).unwrap_err());
     assert!(said.contains("class 10") && said.contains("has 10"), "{said}");
-    let said = wrong(explainer.maps(&pictures, &[None]).unwrap_err());
-    assert!(said.contains("1 classes for 3 pictures"), "{said}");
+    let said = wrong(explainer.maps(&images, &[None]).unwrap_err());
+    assert!(said.contains("1 classes for 3 images"), "{said}");
     assert!(explainer.maps(&[vec![0; 5]], &[None]).unwrap_err().to_string().contains("5 bytes"));
 
     // Of several numbers one is to be named; one alone need not be.
     net.set_task("regression");
     let mut explainer = new(&net, Method::GradCam, None).unwrap();
-    assert!(explainer.maps(&pictures, &[None; 3]).is_err());
-    let map = explainer.maps(&pictures[..1], &[Some(3)]).unwrap().remove(0);
+    assert!(explainer.maps(&images, &[None; 3]).is_err());
+    let map = explainer.maps(&images[..1], &[Some(3)]).unwrap().remove(0);
     assert_eq!((map.class, map.answer), (3, map.logit));
 }
 
 #[test]
 fn every_family_has_a_last_map() {
-    // Height and width of what Grad-CAM looks at in a picture of the usual size.
+    // Height and width of what Grad-CAM looks at in an image of the usual size.
     let sides = [
         ("resnet18", 7),
         ("resnet20", 8),
@@ -297,10 +297,10 @@ fn real_maps_are_pytorch_grad_cams() {
     let file = fs::read(material.join("reference/mobilenet_v2.safetensors")).unwrap();
     let file = safetensors::SafeTensors::deserialize(&file).unwrap();
     let bytes = file.tensor("image_u8_nhwc").unwrap().data().to_vec();
-    let pictures: Vec<Vec<u8>> = bytes.chunks_exact(bytes.len() / 3).map(<[u8]>::to_vec).collect();
+    let images: Vec<Vec<u8>> = bytes.chunks_exact(bytes.len() / 3).map(<[u8]>::to_vec).collect();
     for method in [Method::GradCam, Method::GradCamPlusPlus] {
         let mut explainer = Explainer::new(&Device::Cpu, &net, method, None, 3).unwrap();
-        let maps = explainer.maps(&pictures, &[None; 3]).unwrap();
+        let maps = explainer.maps(&images, &[None; 3]).unwrap();
         for ((map, label), expected) in maps.iter().zip(numbers(&json["labels"])).zip(0..) {
             assert_eq!(map.class, label as usize);
             let off = off(map, &json[method.name()][expected], stride);
@@ -311,19 +311,19 @@ fn real_maps_are_pytorch_grad_cams() {
 }
 
 #[test]
-fn the_command_writes_a_picture_for_each() {
+fn the_command_writes_a_image_for_each() {
     let place = Place::new();
     place.photos();
     place.weights();
     let base = ["explain", "--model", "resnet20", "--weights", "resnet20.safetensors", "--device", "cpu"];
     let run = |more: &[&str]| place.run(&[&base, more].concat());
     let size = |name: &str| {
-        let picture = defrost::data::load(&place.path(name)).unwrap();
-        (picture.width, picture.height)
+        let image = defrost::data::load(&place.path(name)).unwrap();
+        (image.width, image.height)
     };
 
-    // Two pictures of one name in two folders, and one that is none.
-    fs::write(place.path("photos/torn.jpg"), "no picture").unwrap();
+    // Two images of one name in two folders, and one that is none.
+    fs::write(place.path("photos/torn.jpg"), "no image").unwrap();
     let two = ["photos/blue/00.png", "photos/red/00.png", "photos/torn.jpg"];
     let before = place.files("photos");
     let outcome = run(&[&two[..], &["--json", "--class", "CLASS_3"]].concat());
@@ -363,8 +363,8 @@ fn the_command_writes_a_picture_for_each() {
     run(&[two[0], "--class", "10"]).failed(2, &["--class 10"]);
     run(&[two[0], "--layer", "layr1"]).failed(2, &["layr1", "did you mean 'layer1'?"]);
     run(&[two[0], "--samples", "3"]).failed(2, &["--samples", "smoothgrad"]);
-    run(&[&two[..2], &["-o", "why.png"]].concat()).failed(2, &["why.png", "2 pictures"]);
-    run(&[two[0], "-o", two[0]]).failed(2, &["00.png", "the picture itself"]);
+    run(&[&two[..2], &["-o", "why.png"]].concat()).failed(2, &["why.png", "2 images"]);
+    run(&[two[0], "-o", two[0]]).failed(2, &["00.png", "the image itself"]);
     run(&["photos/torn.jpg"]).failed(1, &["none of the images could be read"]);
     run(&[]).failed(2, &[]);
     assert_eq!(place.files("photos"), before);

@@ -34,7 +34,7 @@ fn train(config: &Config, out: &Path, cache: &Path) -> Report {
 }
 
 /// Bands of colour with noise: a class has its own direction and hue.
-fn picture(class: usize, number: u64) -> image::RgbImage {
+fn image(class: usize, number: u64) -> image::RgbImage {
     let key = rng::key_of(&format!("picture {class} {number}"));
     image::RgbImage::from_fn(32, 32, |x, y| {
         let along = [x, y, x + y][class % 3];
@@ -44,14 +44,14 @@ fn picture(class: usize, number: u64) -> image::RgbImage {
     })
 }
 
-/// `train/` of 8 and `val/` of 4 pictures in each of 3 classes.
-fn pictures(folder: &Path) {
+/// `train/` of 8 and `val/` of 4 images in each of 3 classes.
+fn images(folder: &Path) {
     for (part, numbers) in [("train", 0..8u64), ("val", 8..12)] {
         for class in 0..3 {
             let into = folder.join(part).join(format!("class{class}"));
             std::fs::create_dir_all(&into).unwrap();
             for number in numbers.clone() {
-                picture(class, number).save(into.join(format!("{number}.png"))).unwrap();
+                image(class, number).save(into.join(format!("{number}.png"))).unwrap();
             }
         }
     }
@@ -65,7 +65,7 @@ fn small(folder: &Path) -> Config {
     let weights = folder.join("resnet20.safetensors");
     net.save(&weights).unwrap();
     let data = folder.join("data");
-    pictures(&data);
+    images(&data);
     Config {
         data,
         model: "resnet20".into(),
@@ -180,7 +180,7 @@ fn the_seed_decides_all() {
     assert!(first != other, "another seed gave the same checkpoint");
 }
 
-/// Real weights, real pictures: the issue's own case.
+/// Real weights, real images: the issue's own case.
 #[test]
 #[cfg_attr(not(material), ignore = "needs DEFROST_MATERIAL")]
 fn frozen_mobilenet_stays_byte_for_byte() {

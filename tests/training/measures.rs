@@ -1,4 +1,4 @@
-//! Evaluation, calibration and few pictures as a user has them: `eval`, `calibrate`, `fewshot`, `predict --flips`.
+//! Evaluation, calibration and few images as a user has them: `eval`, `calibrate`, `fewshot`, `predict --flips`.
 #![allow(clippy::unwrap_used)]
 
 use crate::command;
@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 const THREE: [(&str, [u8; 3]); 3] =
     [("blue", [90, 100, 150]), ("green", [90, 150, 100]), ("red", [150, 100, 90])];
 
-/// A place with pictures of three colours that are easily confused, and a run `run` on them.
+/// A place with images of three colours that are easily confused, and a run `run` on them.
 fn taught() -> Place {
     let place = Place::new();
-    place.pictures("photos", &THREE, 12);
+    place.images("photos", &THREE, 12);
     place.weights();
     let train = [&FEATURES[..], &["--out", "run"]].concat();
     place.ok(&[&train[..], &["--epochs", "6", "--lr", "0.02", "--device", "cpu"]].concat());
@@ -104,7 +104,7 @@ fn calibration_is_kept_in_the_checkpoint_and_changes_nothing_else() {
     let temperature = number(&done["temperature"]);
     assert!((0.05..=20.0).contains(&temperature) && (temperature - 1.0).abs() > 1e-3, "{done}");
     assert!(number(&done["loss"]["after"]) <= number(&done["loss"]["before"]), "{done}");
-    // What the run held out of its 36 pictures.
+    // What the run held out of its 36 images.
     let split: Value = serde_json::from_slice(&fs::read(place.path("run/split.json")).unwrap()).unwrap();
     let held_out = split["files"].as_object().unwrap().values().filter(|part| *part == "val").count();
     assert_eq!(done["count"], held_out);
@@ -128,7 +128,7 @@ fn calibration_is_kept_in_the_checkpoint_and_changes_nothing_else() {
 
     // On a folder of one's own, and a checkpoint without a run.
     let text = place.ok(&["calibrate", "run", "photos", "--device", "cpu"]).stdout;
-    assert!(text.contains("temperature") && text.contains("36 pictures"), "{text}");
+    assert!(text.contains("temperature") && text.contains("36 images"), "{text}");
     place.run(&["calibrate", "run/model.safetensors"]).failed(2, &["DATA"]);
     place.ok(&["calibrate", "run/model.safetensors", "photos", "--device", "cpu"]);
     place.run(&["calibrate", "photos"]).failed(1, &["photos", "model.safetensors"]);
@@ -155,9 +155,9 @@ fn what_changes_forgets_its_temperature() {
 }
 
 #[test]
-fn few_pictures_are_drawn_learned_from_and_measured() {
+fn few_images_are_drawn_learned_from_and_measured() {
     let place = Place::new();
-    place.pictures("photos", &THREE, 8);
+    place.images("photos", &THREE, 8);
     place.weights();
     let base =
         ["fewshot", "photos", "--model", "resnet20", "--weights", "resnet20.safetensors", "--device", "cpu"];
@@ -178,7 +178,7 @@ fn few_pictures_are_drawn_learned_from_and_measured() {
     assert_eq!(json.done()["val"], 6);
     let text = ok(&["--shots", "2", "--trials", "3"]);
     assert!(
-        text.stderr.is_empty() && text.stdout.contains("pictures a class"),
+        text.stderr.is_empty() && text.stdout.contains("images a class"),
         "{}{}",
         text.stderr,
         text.stdout

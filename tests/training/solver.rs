@@ -1,4 +1,4 @@
-//! Heads that are solved for: on every device, in a network, on real pictures.
+//! Heads that are solved for: on every device, in a network, on real images.
 #![allow(clippy::unwrap_used)]
 
 use crate::common;
@@ -97,7 +97,7 @@ fn front(material: &Path, name: &str) -> (Network, Vec<Vectors>) {
 /// 81.23% of its 293.
 #[test]
 #[cfg_attr(not(material), ignore = "needs DEFROST_MATERIAL")]
-fn real_pictures_are_told_apart_as_well_as_by_pytorchs_solver() {
+fn real_images_are_told_apart_as_well_as_by_pytorchs_solver() {
     let material = material();
     for (name, expected) in [("hymenoptera", &[0.94][..]), ("clothing10", &[0.77, 0.81])] {
         let (net, features) = front(&material, name);

@@ -225,7 +225,7 @@ fn check_agreement(net: &Network, batch: (&[u8], &[u32]), steps: (usize, f32), t
     assert!(grad < 5e-3, "{name}: a gradient norm differs by {grad:e}");
 }
 
-/// A network with rule-filled weights for small pictures, and a batch of noise.
+/// A network with rule-filled weights for small images, and a batch of noise.
 fn small(name: &str, side: usize, batch: usize) -> (Network, Vec<u8>, Vec<u32>) {
     let mut net = models::blank(name, 10).unwrap();
     models::rule_fill(&mut net);

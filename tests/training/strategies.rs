@@ -1,4 +1,4 @@
-//! What can be asked of a training beyond its strategy, as a user asks for it, on a small network and drawn pictures.
+//! What can be asked of a training beyond its strategy, as a user asks for it, on a small network and drawn images.
 
 #![allow(clippy::unwrap_used)]
 
@@ -39,7 +39,7 @@ fn losses(outcome: &Outcome) -> Vec<f64> {
 /// Counts what goes through the front.
 #[derive(Default)]
 struct Front {
-    pictures: usize,
+    images: usize,
     reading: usize,
     notes: Vec<String>,
 }
@@ -47,7 +47,7 @@ struct Front {
 impl Observer for Front {
     fn event(&mut self, event: &Event) {
         match event {
-            Event::Progress { what: "features", done, .. } => self.pictures = *done,
+            Event::Progress { what: "features", done, .. } => self.images = *done,
             Event::Progress { what: "reading", .. } => self.reading += 1,
             Event::Note(note) => self.notes.push(note.clone()),
             _ => {}
@@ -55,8 +55,8 @@ impl Observer for Front {
     }
 }
 
-/// A boundary in the middle: its output is computed once a picture, and what is learned behind it is what a training
-/// on the pictures themselves learns.
+/// A boundary in the middle: its output is computed once an image, and what is learned behind it is what a training
+/// on the images themselves learns.
 #[test]
 fn the_output_of_a_frozen_front_is_kept_wherever_the_boundary_is() {
     let place = place();
@@ -72,7 +72,7 @@ fn the_output_of_a_frozen_front_is_kept_wherever_the_boundary_is() {
         batch: Some(8),
         ..Config::default()
     };
-    // The same view of square pictures of the network's size, by the way that nothing is kept on.
+    // The same view of square images of the network's size, by the way that nothing is kept on.
     let varied = Augment { ratio: (1.0, 1.0 + 1e-9), ..Augment::none() };
     let teach = |config: &Config, out: &str| {
         let (mut front, stop, device) = (Front::default(), AtomicBool::new(false), Device::Cpu);
@@ -84,19 +84,19 @@ fn the_output_of_a_frozen_front_is_kept_wherever_the_boundary_is() {
     for layer in ["layer1", "layer2.0", "layer3.0"] {
         let kept = format!("kept-{layer}");
         let (front, net) = teach(&config(layer, Augment::none()), &kept);
-        assert_eq!((front.pictures, front.reading), (24, 0), "{layer}: each picture once");
+        assert_eq!((front.images, front.reading), (24, 0), "{layer}: each image once");
         let (again, same) = teach(&config(layer, Augment::none()), &format!("again-{layer}"));
-        assert_eq!(again.pictures, 0, "{layer}: nothing is computed again");
-        assert!(again.notes.iter().any(|n| n.contains("24 pictures were kept")), "{:?}", again.notes);
+        assert_eq!(again.images, 0, "{layer}: nothing is computed again");
+        assert!(again.notes.iter().any(|n| n.contains("24 images were kept")), "{:?}", again.notes);
         let (plain, expected) = teach(&config(layer, varied), &format!("plain-{layer}"));
-        assert_eq!((plain.pictures, plain.reading > 0), (0, true));
+        assert_eq!((plain.images, plain.reading > 0), (0, true));
         for ((spec, found), (_, expected)) in net.tensors().zip(expected.tensors()) {
             assert_eq!(found, same.tensor(&spec.path).unwrap(), "{layer}: {}", spec.path);
             let off = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(off < 1e-3, "{layer}: {} is {off} off", spec.path);
         }
     }
-    // What learns first reads the pictures themselves: there is nothing to keep.
+    // What learns first reads the images themselves: there is nothing to keep.
     let mut net = Network::open(&weights).unwrap();
     net.freeze(Config::default().freeze()).unwrap();
     assert!(Cut::before_learning(&net).unwrap().is_none());
@@ -193,7 +193,7 @@ fn a_head_is_solved_for_a_teacher_is_heard_and_scratch_needs_no_weights() {
     let kept =
         teach(&place, &["--strategy", "features", "--epochs", "3", "--teacher", "solved", "--out", "kept"]);
     assert!(losses(&kept)[2] < losses(&kept)[0], "{:?}", losses(&kept));
-    place.pictures("others", &[("a", [250, 20, 20]), ("b", [20, 20, 250])], 6);
+    place.images("others", &[("a", [250, 20, 20]), ("b", [20, 20, 250])], 6);
     place
         .run(&[
             "train",
@@ -254,7 +254,7 @@ fn every_setting_survives_a_stop() {
 fn several_labels_and_numbers() {
     let place = Place::new();
     place.weights();
-    place.pictures("pictures", &COLOURS, 12);
+    place.images("images", &COLOURS, 12);
     let (mut labels, mut numbers) = (String::from("image,labels\n"), String::from("image,light,dark\n"));
     for (i, (class, colour)) in COLOURS.iter().enumerate() {
         for n in 0..12 {
@@ -266,15 +266,15 @@ fn several_labels_and_numbers() {
     fs::write(place.path("labels.csv"), labels).unwrap();
     fs::write(place.path("numbers.csv"), numbers).unwrap();
     let base =
-        ["train", "pictures", "--model", "resnet20", "--weights", "resnet20.safetensors", "--device", "cpu"];
+        ["train", "images", "--model", "resnet20", "--weights", "resnet20.safetensors", "--device", "cpu"];
     let labelled = ["--labels", "labels.csv", "--task", "multi-label", "--out", "labels", "--json"];
     let done = place.ok(&[&base[..], &labelled, &["--epochs", "2"]].concat()).done();
     assert!(done["val_accuracy"].as_f64().unwrap() > 0.95, "{done}");
     let eval =
-        ["eval", "labels", "pictures", "--labels", "labels.csv", "--task", "multi-label", "--device", "cpu"];
+        ["eval", "labels", "images", "--labels", "labels.csv", "--task", "multi-label", "--device", "cpu"];
     let told = place.ok(&[&eval[..], &["--json"]].concat()).done();
     assert_eq!(told["count"], 24, "{told}");
-    let guess = place.ok(&["predict", "labels", "pictures/blue/00.png", "--device", "cpu", "--json"]).stdout;
+    let guess = place.ok(&["predict", "labels", "images/blue/00.png", "--device", "cpu", "--json"]).stdout;
     assert!(guess.contains("both"), "{guess}");
 
     let valued = [
@@ -292,7 +292,7 @@ fn several_labels_and_numbers() {
     // Begins with the mean of the numbers: nothing has to be climbed first.
     assert!(done["val_loss"].as_f64().unwrap() < 0.1, "{done}");
     place.run(&["calibrate", "numbers", "--device", "cpu"]).failed(2, &["numbers"]);
-    let guess = place.ok(&["predict", "numbers", "pictures/blue/00.png", "--device", "cpu"]).stdout;
+    let guess = place.ok(&["predict", "numbers", "images/blue/00.png", "--device", "cpu"]).stdout;
     assert!(guess.contains("light") && !guess.contains('%'), "{guess}");
     let text =
         place.ok(&[&base[..], &valued, &["--strategy", "features", "--epochs", "2", "--out", "r2"]].concat());

@@ -13,7 +13,7 @@ training step is in train mode. `probe` is `defrost train --strategy features` i
 the least validation loss. It prints the accuracy. `recipe` fine-tunes MobileNetV2: as the transfer-learning tutorial
 does (batch 4, SGD .001 with momentum .9, RandomResizedCrop and flip, a tenth of the rate each 7 epochs; all weights, or
 the head on a frozen network), or `strong` (batch 32, batch norms in eval mode, AdamW, an epoch of the head at 2e-3, then
-1e-4 and 1e-3 for the head along a cosine, crops from half of the picture on). It prints a line an epoch: epoch, accuracy
+1e-4 and 1e-3 for the head along a cosine, crops from half of the image on). It prints a line an epoch: epoch, accuracy
 on val/ or validation/, seconds so far.
 
 Needs torch and torchvision; `probe` also safetensors and pillow. Imports stay inside, as each costs time.
@@ -82,15 +82,15 @@ def serve(args):
     scaler = torch.amp.GradScaler(args.device, enabled=args.precision == "amp")
     net = torchvision.models.get_model(args.model, weights=None, num_classes=CLASSES)
     net = net.to(args.device, memory_format=layout)
-    pictures = torch.randn(args.batch, 3, args.size, args.size)
-    pictures = pictures.to(args.device).contiguous(memory_format=layout)
+    images = torch.randn(args.batch, 3, args.size, args.size)
+    images = images.to(args.device).contiguous(memory_format=layout)
     labels = (torch.arange(args.batch) % CLASSES).to(args.device)
     if args.case == "forward":
         net.eval().requires_grad_(False)
 
         def run():
             with torch.inference_mode(), amp:
-                return net(pictures).float().cpu().numpy()
+                return net(images).float().cpu().numpy()
 
     else:
         net.train()
@@ -103,7 +103,7 @@ def serve(args):
         def run():
             optimizer.zero_grad(set_to_none=True)
             with amp:
-                loss = torch.nn.functional.cross_entropy(net(pictures), labels)
+                loss = torch.nn.functional.cross_entropy(net(images), labels)
             scaler.scale(loss).backward()
             scaler.step(optimizer)
             scaler.update()
@@ -144,8 +144,8 @@ def probe(args):
     transform = T.Compose([T.Resize(256), T.CenterCrop(224), T.ToTensor(), normalize])
 
     def features(part):
-        pictures = torchvision.datasets.ImageFolder(pathlib.Path(args.data) / part, transform)
-        loader = torch.utils.data.DataLoader(pictures, batch_size=args.batch, num_workers=args.workers)
+        images = torchvision.datasets.ImageFolder(pathlib.Path(args.data) / part, transform)
+        loader = torch.utils.data.DataLoader(images, batch_size=args.batch, num_workers=args.workers)
         with torch.inference_mode():
             kept = [(net(x.contiguous(memory_format=layout)), y) for x, y in loader]
         rows, labels = zip(*kept)

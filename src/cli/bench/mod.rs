@@ -36,7 +36,7 @@ rate. A kernel's `share` is that least over what it took. A checkpoint is writte
 every minute (--checkpoint-every). The file of --trace opens in ui.perfetto.dev.
 
 With --ops no network runs, but every kernel that the named ops (`conv`) or single ones (`conv.grad_weight`) offer
-this device, `all` of them by that word: on layers of networks with --batch pictures, then on the cases of the
+this device, `all` of them by that word: on layers of networks with --batch images, then on the cases of the
 tests, most of which are too small to fill a device. The first kernel of each is the one that a plan takes.";
 
 /// Measure a device: its own limits, whole training steps, every kernel in them
@@ -106,8 +106,8 @@ impl Bench {
             let side = net.preprocess().crop;
             if !out.json {
                 out.line("");
-                let pictures = count(self.batch, "picture", "pictures");
-                let title = format!("{model}, {pictures} of {side} pixels a step");
+                let images = count(self.batch, "image", "images");
+                let title = format!("{model}, {images} of {side} pixels a step");
                 out.line(out.style(Style::Bold, title));
             }
             let mut report = Report { model, side, parts: Vec::new() };
@@ -231,7 +231,7 @@ fn milli(seconds: f64) -> String {
 /// The table of whole steps.
 fn steps(report: &Report, limits: &Limits) -> Vec<String> {
     let head =
-        ["", "first ms", "again", "step", "pictures/s", "least", "GFLOP/s", "memory", "planned", "record us"];
+        ["", "first ms", "again", "step", "images/s", "least", "GFLOP/s", "memory", "planned", "record us"];
     let mut rows = vec![head.map(String::from).to_vec()];
     for m in &report.parts {
         rows.push(vec![

@@ -26,7 +26,7 @@ Examples:
   defrost inspect mobilenet_v2 --freeze-through features.13 --measure --device 0
 
 Neither weights nor a GPU are needed: without --device, kernels and memory are those of a device with
-WebGPU's default limits. Multiply-adds are those of one picture.";
+WebGPU's default limits. Multiply-adds are those of one image.";
 
 /// Show a network: layers, kernels, shapes, parameters, what is trainable, memory
 #[derive(Debug, Args)]
@@ -105,7 +105,7 @@ impl Inspect {
         let preprocess = net.preprocess();
         out.line("");
         out.line(format_args!(
-            "{}: {} parameters, {} mult-adds a picture, {} classes, pictures {} -> {} pixels ({:?})",
+            "{}: {} parameters, {} mult-adds an image, {} classes, images {} -> {} pixels ({:?})",
             out.style(Style::Bold, &net.config().model),
             grouped(net.parameters()),
             amount(mult_adds),

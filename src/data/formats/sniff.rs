@@ -34,7 +34,7 @@ pub(super) fn format(bytes: &[u8]) -> Outcome<Format> {
         () if super::tiff::is_tiff(bytes) => Format::Tiff,
         () if starts(b"BM") || is_dib(bytes) => Format::Bmp,
         () if is_pnm() => Format::Pnm,
-        () => return Err("not a picture (JPEG, PNG, BMP, PNM, TIFF or WebP)".into()),
+        () => return Err("not an image (JPEG, PNG, BMP, PNM, TIFF or WebP)".into()),
     };
     Ok(format)
 }

@@ -1,4 +1,4 @@
-//! Pictures that Defrost draws itself: signs to learn to see with, and things that are learned afterwards. Each picture is a
+//! Images that Defrost draws itself: signs to learn to see with, and things that are learned afterwards. Each image is a
 //! function of seed, class and number, so a set needs no disk, and no memory for its pixels.
 
 mod outline;
@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 
 use rayon::prelude::*;
 
-use super::Picture;
+use super::Image;
 use crate::rng::Stream;
 use crate::{Error, Result};
 use paint::Pattern;
@@ -80,18 +80,18 @@ impl Scenes {
         self.subjects().iter().map(|subject| subject.name.clone()).collect()
     }
 
-    /// Picture `number` of a class, `side` pixels wide and high. Every number is another picture.
+    /// Image `number` of a class, `side` pixels wide and high. Every number is another image.
     ///
     /// # Panics
     /// Where `class` is not below the number of classes.
-    pub fn draw(self, seed: u64, class: usize, number: u32, side: usize) -> Picture {
+    pub fn draw(self, seed: u64, class: usize, number: u32, side: usize) -> Image {
         let subject = &self.subjects()[class];
         let mut random = Stream::new(&[0x5CE2E, self as u64, seed, class as u64, u64::from(number)]);
         let any = FILLS[random.below(FILLS.len())].1;
         scene::scene(&mut random, &subject.parts, subject.pattern.unwrap_or(any), side)
     }
 
-    /// Writes pictures `numbers` of every class into `folder` as `CLASS/NUMBER.png`.
+    /// Writes images `numbers` of every class into `folder` as `CLASS/NUMBER.png`.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Data`] naming the file that cannot be written.

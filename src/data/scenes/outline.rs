@@ -94,13 +94,13 @@ impl Outline {
         Outline(self.0.iter().map(|points| points.iter().map(|&p| map(p)).collect()).collect())
     }
 
-    /// In a picture.
+    /// In an image.
     pub(super) fn placed(&self, pose: &Pose) -> Self {
         let Pose { axes: [u, v], centre } = pose;
         self.map(|[x, y]| [centre[0] + x * u[0] + y * v[0], centre[1] + x * u[1] + y * v[1]])
     }
 
-    /// Calls `paint(x, y, share)` for the pixels of a picture of `side` that are covered, with the share that is.
+    /// Calls `paint(x, y, share)` for the pixels of an image of `side` that are covered, with the share that is.
     pub(super) fn cover(&self, side: usize, mut paint: impl FnMut(usize, usize, f32)) {
         let edges: Vec<(Point, Point)> = self.0.iter().flat_map(|points| edges(points)).collect();
         let (mut row, mut crossings) = (vec![0.0_f32; side], Vec::new());
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_outside_the_picture_is_cut_off() {
+    fn what_lies_outside_the_image_is_cut_off() {
         let pose = Pose { axes: [[100.0, 0.0], [0.0, 100.0]], centre: [0.0, 0.0] };
         let square = Outline::rect([-1.0, -1.0], [1.0, 1.0]).placed(&pose);
         assert_eq!(area(&square, 16), 256.0);

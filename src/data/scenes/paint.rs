@@ -1,4 +1,4 @@
-//! What surfaces look like: colours and patterns, as functions of a place in the picture.
+//! What surfaces look like: colours and patterns, as functions of a place in the image.
 
 use super::outline::Point;
 use crate::rng::{Stream, unit};
@@ -21,7 +21,7 @@ pub(super) enum Pattern {
     Mottled,
 }
 
-/// A pattern with its colours, in a picture.
+/// A pattern with its colours, in an image.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Paint {
     pattern: Pattern,

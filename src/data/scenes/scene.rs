@@ -1,12 +1,12 @@
-//! One picture: a ground, clutter, shadow, the subject, light, noise.
+//! One image: a ground, clutter, shadow, the subject, light, noise.
 
 use super::outline::{Outline, Pose};
 use super::paint::{Colour, Paint, Pattern, colour, mixed};
 use super::things::Part;
-use crate::data::Picture;
+use crate::data::Image;
 use crate::rng::Stream;
 
-/// Colours while a picture is drawn.
+/// Colours while an image is drawn.
 struct Canvas {
     side: usize,
     pixels: Vec<Colour>,
@@ -23,10 +23,10 @@ impl Canvas {
     }
 }
 
-/// Draws a subject made of `parts`, the first of its paints in `pattern`, into a picture of `side` pixels. All that is not
+/// Draws a subject made of `parts`, the first of its paints in `pattern`, into an image of `side` pixels. All that is not
 /// the subject's shape and pattern is drawn from `random`: place, size, turn, mirror, colours, ground, clutter behind and
 /// before it, shadow, light and noise.
-pub(super) fn scene(random: &mut Stream, parts: &[Part], pattern: Pattern, side: usize) -> Picture {
+pub(super) fn scene(random: &mut Stream, parts: &[Part], pattern: Pattern, side: usize) -> Image {
     let extent = side as f32;
     let grounds = [
         Pattern::Plain,
@@ -91,7 +91,7 @@ fn paints(random: &mut Stream, pattern: Pattern, grounds: &[Colour], extent: f32
     [first, second, third]
 }
 
-/// Where the subject stands: it fills half to nine tenths of the picture and is turned by up to 25 degrees.
+/// Where the subject stands: it fills half to nine tenths of the image and is turned by up to 25 degrees.
 fn pose(random: &mut Stream, extent: f32) -> Pose {
     let mut draw = |low: f64, high: f64| random.range(low, high) as f32;
     let size = draw(0.26, 0.44) * extent;
@@ -125,7 +125,7 @@ fn clutter(random: &mut Stream, canvas: &mut Canvas, size: std::ops::Range<f64>)
 }
 
 /// Light from one side, exposure, noise; then bytes.
-fn develop(random: &mut Stream, canvas: &Canvas) -> Picture {
+fn develop(random: &mut Stream, canvas: &Canvas) -> Image {
     let side = canvas.side;
     let (sin, cos) = (random.range(0.0, std::f64::consts::TAU) as f32).sin_cos();
     let slope = random.range(0.0, 0.35) as f32;
@@ -144,5 +144,5 @@ fn develop(random: &mut Stream, canvas: &Canvas) -> Picture {
             (0..3).map(|c| (255.0 * (pixel[c] * light * tint[c] + grain)).clamp(0.0, 255.0).round() as u8),
         );
     }
-    Picture { width: side, height: side, rgb }
+    Image { width: side, height: side, rgb }
 }

@@ -11,7 +11,7 @@ use crate::{Error, Result, did_you_mean};
 /// What the names begin with.
 const PREFIX: &str = "drawn:";
 
-/// A drawn set: what it shows, how large its pictures are, how many of each class there are. Where a path to pictures is
+/// A drawn set: what it shows, how large its images are, how many of each class there are. Where a path to images is
 /// wanted for training, its name may stand.
 ///
 /// ```
@@ -23,8 +23,8 @@ const PREFIX: &str = "drawn:";
 ///
 /// let splits = set.splits(); // drawn whenever they are looked at: no disk, no memory
 /// assert_eq!((splits.train.len(), splits.val.len()), (72, 24));
-/// let picture = splits.train.samples[0].picture()?;
-/// assert_eq!((picture.width, picture.height), (64, 64));
+/// let image = splits.train.samples[0].image()?;
+/// assert_eq!((image.width, image.height), (64, 64));
 /// # Ok(())
 /// # }
 /// ```
@@ -32,20 +32,20 @@ const PREFIX: &str = "drawn:";
 pub struct DrawnSet {
     /// What is drawn.
     pub scenes: Scenes,
-    /// Width and height of a picture, pixels.
+    /// Width and height of an image, pixels.
     pub side: usize,
-    /// Pictures of each class to learn from.
+    /// Images of each class to learn from.
     pub train: u32,
-    /// Pictures of each class to validate with.
+    /// Images of each class to validate with.
     pub val: u32,
-    /// Pictures of each class to test with.
+    /// Images of each class to test with.
     pub test: u32,
-    /// Of all pictures.
+    /// Of all images.
     pub seed: u64,
 }
 
 impl Scenes {
-    /// Pictures `numbers` of every class, drawn whenever they are looked at.
+    /// Images `numbers` of every class, drawn whenever they are looked at.
     pub fn dataset(self, seed: u64, numbers: std::ops::Range<u32>, side: usize) -> Dataset {
         let sample = |class: usize, number: u32| {
             let source = Source::Drawn { scenes: self, seed, class: class as u32, number, side: side as u32 };
@@ -58,7 +58,7 @@ impl Scenes {
 }
 
 impl DrawnSet {
-    /// Pictures of 96x96; of each class 200 to learn from, 20 to validate with.
+    /// Images of 96x96; of each class 200 to learn from, 20 to validate with.
     pub fn new(scenes: Scenes) -> Self {
         DrawnSet { scenes, side: 96, train: 200, val: 20, test: 0, seed: 0 }
     }
@@ -71,8 +71,8 @@ impl DrawnSet {
         path.to_str()?.strip_prefix(PREFIX).map(str::parse)
     }
 
-    /// Its pictures: those to test with, to validate with and to learn from, in this order, so that a larger set to learn
-    /// from is tested on the same pictures.
+    /// Its images: those to test with, to validate with and to learn from, in this order, so that a larger set to learn
+    /// from is tested on the same images.
     pub fn splits(&self) -> Splits {
         let set = |from: u32, count: u32| self.scenes.dataset(self.seed, from..from + count, self.side);
         Splits {
@@ -139,7 +139,7 @@ impl FromStr for DrawnSet {
             }
         }
         if set.side < 8 {
-            return Err(wrong(format!("side={}: a picture has at least 8 pixels", set.side)));
+            return Err(wrong(format!("side={}: an image has at least 8 pixels", set.side)));
         }
         if set.train == 0 || set.val == 0 {
             return Err(wrong("train and val are at least 1".into()));
@@ -166,15 +166,15 @@ mod tests {
     }
 
     #[test]
-    fn parts_share_no_picture() {
+    fn parts_share_no_image() {
         let set = DrawnSet { side: 16, train: 2, val: 1, test: 1, ..DrawnSet::new(Scenes::Things) };
         let splits = set.splits();
         let all = [&splits.train, &splits.val, splits.test.as_ref().unwrap()];
-        let pictures: Vec<Vec<u8>> =
-            all.iter().flat_map(|part| &part.samples).map(|s| s.picture().unwrap().rgb).collect();
-        assert_eq!(pictures.len(), 32);
-        for (i, picture) in pictures.iter().enumerate() {
-            assert!(pictures[..i].iter().all(|other| other != picture));
+        let images: Vec<Vec<u8>> =
+            all.iter().flat_map(|part| &part.samples).map(|s| s.image().unwrap().rgb).collect();
+        assert_eq!(images.len(), 32);
+        for (i, image) in images.iter().enumerate() {
+            assert!(images[..i].iter().all(|other| other != image));
         }
     }
 }

@@ -57,7 +57,7 @@ pub fn all() -> &'static [Weights] {
 }
 
 impl Weights {
-    /// What they do to a picture.
+    /// What they do to an image.
     pub fn preprocess(&self) -> Preprocess {
         let (mean, std) = match self.statistics {
             Statistics::ImageNet => (IMAGENET_MEAN, IMAGENET_STD),

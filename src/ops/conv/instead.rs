@@ -4,10 +4,10 @@ use super::{Conv, ConvGradInput, Padding};
 use crate::gpu::Caps;
 use crate::ops::Epilogue;
 use crate::ops::cpu::POINTS;
-use crate::ops::winograd::{ROWS, Winograd, WinogradWeight, of_picture, suits};
+use crate::ops::winograd::{ROWS, Winograd, WinogradWeight, of_image, suits};
 use crate::tape::{Op, Shape};
 
-/// Bytes of one scratch buffer that a single picture may take.
+/// Bytes of one scratch buffer that a single image may take.
 const MOST: u64 = 64 << 20;
 
 /// The two ops in the place of `op`, a convolution or its gradient, that sums over `x` and writes `y`, where they
@@ -35,7 +35,7 @@ pub(crate) fn winograd_instead(
         padding = Padding { top: 2 - all[0], left: 2 - all[1], bottom: 2 - all[2], right: 2 - all[3] };
     }
     let fits = depth % 4 == 0 && columns % 4 == 0 && {
-        let bytes = (of_picture(y) * POINTS * depth.max(columns) * 4) as u64;
+        let bytes = (of_image(y) * POINTS * depth.max(columns) * 4) as u64;
         caps.native || bytes <= caps.max_binding.min(MOST)
     };
     // Measured on two cores and on llvmpipe (benches/runs); real GPUs are not measured yet and sum directly.

@@ -86,7 +86,7 @@ fn forward<'a, T>(conv: &Conv, x: &Shape, w: &'a [T], y: &Shape) -> (Grid, Vec<(
     let grid = match window.is_pointwise() {
         true => Grid::rows(x.rows(), x[3], y[3]),
         false => Grid {
-            pictures: x[0],
+            images: x[0],
             source: [x[1], x[2], x[3]],
             target: [y[1], y[2], y[3]],
             step: window.stride,
@@ -218,7 +218,7 @@ impl ConvGradInput {
         let grid = match window.is_pointwise() {
             true => Grid::rows(x.rows(), y[3], x[3]),
             false => Grid {
-                pictures: x[0],
+                images: x[0],
                 source: [y[1], y[2], y[3]],
                 target: [x[1], x[2], x[3]],
                 step: [1, 1],

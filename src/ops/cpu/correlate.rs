@@ -65,7 +65,7 @@ pub(in crate::ops) fn correlate<T: Real>(
 fn scratch<T>(grid: &Grid, jobs: &[(Job, Weights<'_, T>)]) -> usize {
     let padded = |w: &Weights<'_, T>| w.columns.next_multiple_of(panel::<T>());
     if few(grid, jobs) {
-        return jobs.iter().map(|(_, w)| padded(w) * grid.target[0] * grid.target[1] * grid.pictures).sum();
+        return jobs.iter().map(|(_, w)| padded(w) * grid.target[0] * grid.target[1] * grid.images).sum();
     }
     jobs.iter().map(|(job, w)| padded(w) * job.depth()).sum()
 }
@@ -73,7 +73,7 @@ fn scratch<T>(grid: &Grid, jobs: &[(Job, Weights<'_, T>)]) -> usize {
 /// Whether the product has so few rows, and so many weights, that it is divided by panels of weights.
 fn few<T>(grid: &Grid, jobs: &[(Job, Weights<'_, T>)]) -> bool {
     let [(job, w)] = jobs else { return false };
-    let pixels = grid.pictures * grid.target[0] * grid.target[1];
+    let pixels = grid.images * grid.target[0] * grid.target[1];
     pixels <= FEW && grid.spread == [1, 1] && w.columns >= 4 * panel::<T>() && job.depth() > 0
 }
 
@@ -103,7 +103,7 @@ fn run<T: Real, const N: usize, const HALF: usize>(
     let bands = height.div_ceil(rows);
     let row = width * channels;
     // Bands do not cross images, so each image is divided separately.
-    out.par_chunks_mut(height * row).enumerate().for_each(|(n, picture)| {
+    out.par_chunks_mut(height * row).enumerate().for_each(|(n, image)| {
         let body = |(band, out): (usize, &mut [T])| {
             let from = band * rows;
             let span = (n, from, (from + rows).min(height));
@@ -135,9 +135,9 @@ fn run<T: Real, const N: usize, const HALF: usize>(
             );
         };
         if bands == 1 {
-            body((0, picture));
+            body((0, image));
         } else {
-            picture.par_chunks_mut(rows * row).enumerate().for_each(body);
+            image.par_chunks_mut(rows * row).enumerate().for_each(body);
         }
     });
 }
@@ -207,13 +207,13 @@ fn by_panels<T: Real, const N: usize>(
 ) {
     let [height, width, channels] = grid.target;
     let pixels = height * width;
-    let mut buffers = vec![Vec::new(); grid.pictures];
+    let mut buffers = vec![Vec::new(); grid.images];
     let views: Vec<View<'_, T>> = buffers
         .iter_mut()
         .enumerate()
         .map(|(n, buffer)| View::new(x, grid, job, (n, 0, height), buffer))
         .collect();
-    let size = grid.pictures * pixels * N;
+    let size = grid.images * pixels * N;
     sums.par_chunks_mut(size).enumerate().for_each(|(p, sums)| {
         sums.fill(T::zero());
         let mut packed = vec![T::zero(); DEPTH.min(job.depth()) * N];

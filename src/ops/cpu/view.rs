@@ -31,7 +31,7 @@ pub(in crate::ops) struct Weights<'a, T> {
 /// Images `[n, height, width, channels]` on both sides.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::ops) struct Grid {
-    pub(in crate::ops) pictures: usize,
+    pub(in crate::ops) images: usize,
     /// Height, width and channels of the source.
     pub(in crate::ops) source: [usize; 3],
     /// Height, width and channels of the target.
@@ -46,7 +46,7 @@ impl Grid {
     /// Rows of `x` times a matrix.
     pub(in crate::ops) fn rows(rows: usize, depth: usize, columns: usize) -> Self {
         let [source, target] = [[rows, 1, depth], [rows, 1, columns]];
-        Grid { pictures: 1, source, target, step: [1, 1], spread: [1, 1] }
+        Grid { images: 1, source, target, step: [1, 1], spread: [1, 1] }
     }
 }
 

@@ -32,7 +32,7 @@ struct Cut {
 impl Cut {
     fn new<T>(grid: &Grid, job: &Job, columns: usize) -> Self {
         let (depth, panels) = (job.depth(), columns.div_ceil(panel::<T>()));
-        let bands = grid.pictures * grid.target[0].div_ceil(band_rows(grid));
+        let bands = grid.images * grid.target[0].div_ceil(band_rows(grid));
         let size = depth * panels * panel::<T>();
         let shares = (ROOM / size.max(1)).clamp(1, TASKS).min(bands);
         let chunk = panels.div_ceil(TASKS.div_ceil(shares));

@@ -34,7 +34,7 @@ const FEW: usize = 256;
 /// Images `[n, height, width, channels]` on both sides, and the tiles of the target.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::ops) struct Tiles {
-    pub(in crate::ops) pictures: usize,
+    pub(in crate::ops) images: usize,
     /// Height, width and channels of the source.
     pub(in crate::ops) source: [usize; 3],
     /// Height, width and channels of the target.
@@ -49,7 +49,7 @@ impl Tiles {
         [self.target[0].div_ceil(2), self.target[1].div_ceil(2)]
     }
 
-    pub(super) fn of_picture(&self) -> usize {
+    pub(super) fn of_image(&self) -> usize {
         self.grid()[0] * self.grid()[1]
     }
 
@@ -182,8 +182,8 @@ fn write<T: Real>(tiles: &Tiles, block: &Block, products: &[T], (at, of): (usize
     for t in 0..block.tiles {
         let (row, column) = (t / columns, t % columns);
         // Rows of a later image of the block follow all rows of the earlier ones.
-        let (picture, row) = ((block.first[1] + row) / rows, (block.first[1] + row) % rows);
-        let top = picture * height + 2 * row - 2 * block.first[1];
+        let (image, row) = ((block.first[1] + row) / rows, (block.first[1] + row) % rows);
+        let top = image * height + 2 * row - 2 * block.first[1];
         let whole = [2 * row + 1 < height, 2 * column + 1 < width];
         for panel in 0..panels {
             let used = (channels - panel * PANEL).min(PANEL);
@@ -225,7 +225,7 @@ fn write<T: Real>(tiles: &Tiles, block: &Block, products: &[T], (at, of): (usize
 
 /// How many numbers of scratch memory [`winograd`] needs.
 fn scratch(tiles: &Tiles) -> usize {
-    let all = tiles.pictures * tiles.of_picture();
+    let all = tiles.images * tiles.of_image();
     if all > FEW { 0 } else { all * tiles.pitch() + POINTS * tiles.panels() * Tiles::width(all) }
 }
 
@@ -234,7 +234,7 @@ pub(in crate::ops) fn winograd<T: Real>(call: &mut CpuCall<'_, T>, tiles: &Tiles
     let (x, u) = (call.real(0), call.real(1));
     let (scratch, out) = (call.scratch(scratch(tiles)), call.output(0));
     let zeros = vec![T::zero(); tiles.source[2]];
-    if tiles.pictures * tiles.of_picture() <= FEW {
+    if tiles.images * tiles.of_image() <= FEW {
         by_points(x, &zeros, u, tiles, epilogue, scratch, out);
     } else {
         by_blocks(x, &zeros, u, tiles, epilogue, out);
@@ -252,8 +252,8 @@ fn by_points<T: Real>(
     out: &mut [T],
 ) {
     let [height, width, channels] = tiles.target;
-    let (depth, pitch, of_picture) = (tiles.source[2], tiles.pitch(), tiles.of_picture());
-    let all = Block { first: [0, 0], tiles: tiles.pictures * of_picture };
+    let (depth, pitch, of_image) = (tiles.source[2], tiles.pitch(), tiles.of_image());
+    let all = Block { first: [0, 0], tiles: tiles.images * of_image };
     let (v, products) = scratch.split_at_mut(all.tiles * pitch);
     v.par_chunks_mut(pitch).enumerate().for_each(|(t, out)| {
         simd(
@@ -271,10 +271,10 @@ fn by_points<T: Real>(
     });
     let products = &*products;
     let (columns, row) = (tiles.grid()[1], width * channels);
-    out.par_chunks_mut(height * row).enumerate().for_each(|(n, picture)| {
-        picture.par_chunks_mut(2 * row).enumerate().for_each(|(i, out)| {
+    out.par_chunks_mut(height * row).enumerate().for_each(|(n, image)| {
+        image.par_chunks_mut(2 * row).enumerate().for_each(|(i, out)| {
             let block = Block { first: [0, i], tiles: columns };
-            let at = n * of_picture + i * columns;
+            let at = n * of_image + i * columns;
             simd(
                 #[inline(always)]
                 |_| {
@@ -293,7 +293,7 @@ fn by_blocks<T: Real>(x: &[T], zeros: &[T], u: &[T], tiles: &Tiles, epilogue: &F
     let [rows, columns] = tiles.grid();
     let wanted = (12288 / (depth + channels)).max(BLOCK);
     // Some images, or some rows of tiles of one.
-    let pictures = (wanted / (rows * columns)).max(1);
+    let images = (wanted / (rows * columns)).max(1);
     let band = (wanted / columns).clamp(1, rows);
     let row = width * channels;
     let run = |block: Block, memory: &mut (Vec<T>, Vec<T>), out: &mut [T]| {
@@ -327,9 +327,9 @@ fn by_blocks<T: Real>(x: &[T], zeros: &[T], u: &[T], tiles: &Tiles, epilogue: &F
             },
         );
     };
-    out.par_chunks_mut(pictures * height * row).enumerate().for_each(|(i, group)| {
-        let first = i * pictures;
-        if pictures > 1 || band == rows {
+    out.par_chunks_mut(images * height * row).enumerate().for_each(|(i, group)| {
+        let first = i * images;
+        if images > 1 || band == rows {
             let count = group.len() / (height * row);
             run(Block { first: [first, 0], tiles: count * rows * columns }, &mut Default::default(), group);
         } else {

@@ -29,7 +29,7 @@ struct Cut {
 
 impl Cut {
     fn new(tiles: &Tiles) -> Self {
-        let groups = (tiles.pictures * tiles.of_picture()).div_ceil(GROUP).min(SHARE);
+        let groups = (tiles.images * tiles.of_image()).div_ceil(GROUP).min(SHARE);
         Cut { rows: tiles.source[2].next_multiple_of(ROWS), panels: tiles.panels(), groups }
     }
 
@@ -63,7 +63,7 @@ pub(in crate::ops) fn winograd_weigh<T: Real>(
     let (sums, rest) = scratch.split_at_mut(sums_size);
     let (v, w) = rest.split_at_mut(cut.groups * v_size);
     v.fill(T::zero());
-    let all = tiles.pictures * tiles.of_picture();
+    let all = tiles.images * tiles.of_image();
     let block = Block { first: [0, 0], tiles: all };
     for from in (0..all).step_by(cut.groups * GROUP) {
         let count = (all - from).min(cut.groups * GROUP);

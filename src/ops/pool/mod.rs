@@ -312,7 +312,7 @@ mod tests {
         assert_eq!(of(3, 2, 0, 2, true, 4), Some(1));
         assert_eq!(of(3, 1, 0, 2, true, 4), None);
         assert_eq!(of(3, 1, 2, 1, false, 5), None, "padding beyond half of the kernel");
-        assert_eq!(of(3, 1, 0, 1, false, 2), None, "a window larger than the picture");
+        assert_eq!(of(3, 1, 0, 1, false, 2), None, "a window larger than the image");
         assert_eq!(of(2, 1, 1, 3, false, 2), None, "both taps outside");
     }
 }

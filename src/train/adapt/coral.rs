@@ -26,11 +26,11 @@ impl Centred {
         let count = rows.len() / dims.max(1);
         if count < 2 || rows.len() != count * dims {
             return Err(Error::Data(format!(
-                "{what} pictures: {count} of them can be read, and a covariance needs at least 2"
+                "{what} images: {count} of them can be read, and a covariance needs at least 2"
             )));
         }
         if rows.iter().any(|x| !x.is_finite()) {
-            return Err(Error::Data(format!("a feature of a {what} picture is no finite number")));
+            return Err(Error::Data(format!("a feature of a {what} image is no finite number")));
         }
         let mut mean = vec![0.0; dims];
         for row in rows.chunks_exact(dims) {
@@ -47,8 +47,8 @@ impl Centred {
 /// matter. In f64.
 ///
 /// # Errors
-/// [`Error::Shape`] for features of different lengths; [`Error::Data`] for fewer than two pictures, for numbers that
-/// are none, and where all pictures of the source have the same features.
+/// [`Error::Shape`] for features of different lengths; [`Error::Data`] for fewer than two images, for numbers that
+/// are none, and where all images of the source have the same features.
 pub fn align(source: &Vectors, target: &Vectors) -> Result<Vectors> {
     let dims = source.dims;
     if dims != target.dims {
@@ -59,7 +59,7 @@ pub fn align(source: &Vectors, target: &Vectors) -> Result<Vectors> {
     let variance = from.rows.iter().map(|x| x * x).sum::<f64>() / freedom as f64;
     if variance == 0.0 {
         return Err(Error::Data(
-            "all source pictures have the same features: there is nothing to align".into(),
+            "all source images have the same features: there is nothing to align".into(),
         ));
     }
     let whiten = Map::root_of_covariance(&from.rows, dims, variance, true)?;
@@ -74,15 +74,15 @@ pub fn align(source: &Vectors, target: &Vectors) -> Result<Vectors> {
 pub struct Aligned {
     /// The head.
     pub solved: Solved,
-    /// Pictures of the source.
+    /// Images of the source.
     pub source: usize,
-    /// Pictures of the target that they were aligned with.
+    /// Images of the target that they were aligned with.
     pub target: usize,
-    /// Pictures that could not be read.
+    /// Images that could not be read.
     pub skipped: Vec<Skipped>,
 }
 
-/// Solves for `net`'s head on the features of labelled `source` pictures, aligned with those of `target` pictures,
+/// Solves for `net`'s head on the features of labelled `source` images, aligned with those of `target` images,
 /// where there are any, whose labels do not matter; and writes it. The source's features are those of `home`: a copy of
 /// `net`, or the same network with the source's own batch-norm statistics. Features are kept in `cache`, where there is
 /// one.
@@ -101,19 +101,19 @@ pub fn align_head(
     linear_head(net)?;
     task::require(net, Ability::Alignment)?;
     let from = extract(home, device, &[source], cache, observer)?.remove(0);
-    let (mut vectors, mut skipped, mut pictures) = (from.vectors()?, from.skipped.clone(), 0);
+    let (mut vectors, mut skipped, mut images) = (from.vectors()?, from.skipped.clone(), 0);
     if let Some(target) = target {
         let to = extract(net, device, &[target], cache, observer)?.remove(0);
         vectors = align(&vectors, &to.vectors()?)?;
         skipped.extend_from_slice(&to.skipped);
-        pictures = to.len();
-        if pictures < FEW {
+        images = to.len();
+        if images < FEW {
             observer.event(&Event::Warning(format!(
-                "the features are aligned with {pictures} images only: their covariance is mostly chance; give more"
+                "the features are aligned with {images} images only: their covariance is mostly chance; give more"
             )));
         }
     }
     let solved = solve_head(net, device, &vectors, options, observer)?;
     solved.write(net)?;
-    Ok(Aligned { solved, source: from.len(), target: pictures, skipped })
+    Ok(Aligned { solved, source: from.len(), target: images, skipped })
 }

@@ -1,7 +1,7 @@
 //! A network brought to another domain by its batch norms: their running statistics are estimated anew on unlabelled
-//! pictures of it (adaptive batch normalisation, Li et al. 2016, arXiv:1603.04779). No weight changes.
+//! images of it (adaptive batch normalisation, Li et al. 2016, arXiv:1603.04779). No weight changes.
 //!
-//! All norms are estimated in one pass. Pictures come in a drawn order in batches of much the same size, and each norm
+//! All norms are estimated in one pass. Images come in a drawn order in batches of much the same size, and each norm
 //! works with its batch's statistics, as in PyTorch's training mode. What is kept is mean and unbiased variance of all
 //! that a norm saw, over all batches: the batches' moments are joined by the law of total variance, in f64. PyTorch's
 //! `momentum=None` averages the batches' variances instead, and so leaves out how their means differ.
@@ -27,10 +27,10 @@ pub(crate) const FEW: usize = 32;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdaptOptions {
     /// Share of the statistics that the network has, 0 to 1: 0 takes the new ones as they are, 1 changes nothing. A
-    /// few pictures alone say too little: for n of them Schneider et al. (2020, arXiv:2006.16971) take N / (N + n),
+    /// few images alone say too little: for n of them Schneider et al. (2020, arXiv:2006.16971) take N / (N + n),
     /// with N about 16.
     pub mix: f64,
-    /// Pictures at a time.
+    /// Images at a time.
     pub batch: usize,
     /// Of their order.
     pub seed: u64,
@@ -45,14 +45,14 @@ impl Default for AdaptOptions {
 /// What an adaptation did.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Adapted {
-    /// Pictures that it saw.
-    pub pictures: usize,
+    /// Images that it saw.
+    pub images: usize,
     /// Batch norms that have other statistics now.
     pub norms: usize,
     /// How far the domains lie apart: how far the means moved, in standard deviations of the old statistics, on average
     /// over all channels.
     pub shift: f64,
-    /// Pictures that could not be read.
+    /// Images that could not be read.
     pub skipped: Vec<Skipped>,
 }
 
@@ -89,7 +89,7 @@ struct Norm {
     rows: usize,
 }
 
-/// A pass of `batch` pictures whose outputs are mean and variance of each batch norm in turn. Where there is a `mix`,
+/// A pass of `batch` images whose outputs are mean and variance of each batch norm in turn. Where there is a `mix`,
 /// norms work with that share of the statistics that they have, so that later ones see what they will see.
 fn recorded(net: &Network, batch: usize, mix: f64) -> Result<(Request, Vec<Norm>)> {
     let mut tape = Tape::new();
@@ -136,7 +136,7 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    /// Of up to `batch` pictures at a time, fewer where the device cannot hold as many.
+    /// Of up to `batch` images at a time, fewer where the device cannot hold as many.
     fn new(net: &'a Network, device: &'a Device, batch: usize, mix: f64) -> Result<Self> {
         let mut norms = Vec::new();
         let (batch, plan) = fitting_batch(batch, |batch| {
@@ -150,11 +150,11 @@ impl<'a> Pass<'a> {
         Ok(Pass { net, device, mix, batch, program, norms, moments })
     }
 
-    /// Joins the moments of `pictures` whole pictures.
-    fn add(&mut self, pixels: &[u8], pictures: usize) -> Result<()> {
-        if pictures != self.batch {
+    /// Joins the moments of `images` whole images.
+    fn add(&mut self, pixels: &[u8], images: usize) -> Result<()> {
+        if images != self.batch {
             let moments = std::mem::take(&mut self.moments);
-            *self = Pass { moments, ..Pass::new(self.net, self.device, pictures, self.mix)? };
+            *self = Pass { moments, ..Pass::new(self.net, self.device, images, self.mix)? };
         }
         let outputs = self.program.run(&[("image", pixels)])?;
         let found = outputs.chunks_exact(2).zip(&self.norms);
@@ -165,11 +165,11 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Estimates the statistics of all batch norms of `net` anew, on pictures whose labels do not matter. Weights and what
+/// Estimates the statistics of all batch norms of `net` anew, on images whose labels do not matter. Weights and what
 /// is frozen stay as they are; a temperature is forgotten.
 ///
 /// # Errors
-/// [`Error::Usage`] where there is no batch norm, or for a share out of range; [`Error::Data`] where no picture can be
+/// [`Error::Usage`] where there is no batch norm, or for a share out of range; [`Error::Data`] where no image can be
 /// read, or statistics are no numbers; [`Error::Shape`] where a norm sees one value a channel; from the device.
 pub fn adapt(
     net: &mut Network,
@@ -197,10 +197,10 @@ pub fn adapt(
     let (batch, of_one) = (pass.batch, net.preprocess().crop.pow(2) * 3);
     let order = batches(&epoch_order(total, seed, 0), batch, 1);
     let loader = Loader::new(dataset, order, View::Eval(net.preprocess().clone()), AHEAD)?;
-    let (mut waiting, mut skipped, mut pictures, mut done) = (Vec::new(), Vec::new(), 0, 0);
+    let (mut waiting, mut skipped, mut images, mut done) = (Vec::new(), Vec::new(), 0, 0);
     for mut loaded in loader {
         done += loaded.targets.len() + loaded.failed.len();
-        pictures += loaded.targets.len();
+        images += loaded.targets.len();
         waiting.append(&mut loaded.pixels);
         skipped.extend(std::mem::take(&mut loaded.failed).into_iter().map(|(_, skipped)| skipped));
         // The last two batches are divided evenly.
@@ -215,21 +215,21 @@ pub fn adapt(
     for part in waiting.chunks((first * of_one).max(1)) {
         pass.add(part, part.len() / of_one)?;
     }
-    if pictures == 0 {
+    if images == 0 {
         let reason = skipped.first();
         let reason = reason.map_or(String::new(), |s| format!("; {}: {}", s.path.display(), s.reason));
-        return Err(Error::Data(format!("none of the {total} pictures can be read{reason}")));
+        return Err(Error::Data(format!("none of the {total} images can be read{reason}")));
     }
-    if pictures < FEW && mix == 0.0 {
+    if images < FEW && mix == 0.0 {
         observer.event(&Event::Warning(format!(
-            "the statistics come from {pictures} images only, which say little: keep a share of the old ones (`mix` \
+            "the statistics come from {images} images only, which say little: keep a share of the old ones (`mix` \
              {:.1}), or give more images",
-            16.0 / (16.0 + pictures as f64)
+            16.0 / (16.0 + images as f64)
         )));
     }
     let Pass { norms, moments, .. } = pass;
     let shift = write(net, &norms, &moments, mix)?;
-    Ok(Adapted { pictures, norms: norms.len(), shift, skipped })
+    Ok(Adapted { images, norms: norms.len(), shift, skipped })
 }
 
 /// Makes the moments the network's statistics; returns [`Adapted::shift`].

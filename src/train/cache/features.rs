@@ -1,5 +1,5 @@
-//! What a frozen front makes of pictures, computed once and kept under a key of weights, preprocessing, cut and
-//! device; a picture is known by the hash of its file, a varied copy of it by its draws, too.
+//! What a frozen front makes of images, computed once and kept under a key of weights, preprocessing, cut and
+//! device; an image is known by the hash of its file, a varied copy of it by its draws, too.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use crate::train::step::finite::{Greatest, all_finite};
 use crate::train::step::plans::{front, front_tape, frontier};
 use crate::{Error, Result};
 
-/// Pictures that go through the front at a time.
+/// Images that go through the front at a time.
 pub(crate) const FRONT_BATCH: usize = 16;
 
 /// Where the front of a network ends whose output is kept.
@@ -31,7 +31,7 @@ pub struct Cut {
     /// The network, frozen as it was when it was cut.
     net: Network,
     pub(crate) marks: Vec<Mark>,
-    /// Numbers of one picture at each mark.
+    /// Numbers of one image at each mark.
     pub(crate) sizes: Vec<usize>,
 }
 
@@ -42,7 +42,7 @@ impl Cut {
     /// As for [`Network::record`].
     pub fn before_learning(net: &Network) -> Result<Option<Cut>> {
         let marks = frontier(net)?;
-        // Where the first layer learns, only normalised pictures would be kept.
+        // Where the first layer learns, only normalised images would be kept.
         if marks.is_empty() || marks.iter().any(|mark| mark.layer == IMAGE_LAYER) {
             return Ok(None);
         }
@@ -62,12 +62,12 @@ impl Cut {
         Cut::before_learning(&net)?.ok_or_else(missing)
     }
 
-    /// Numbers that are kept of a picture.
+    /// Numbers that are kept of an image.
     pub fn numbers(&self) -> usize {
         self.sizes.iter().sum()
     }
 
-    /// What the kept numbers depend on beside the picture: weights and preprocessing of the front, where it ends, the
+    /// What the kept numbers depend on beside the image: weights and preprocessing of the front, where it ends, the
     /// device.
     ///
     /// # Errors
@@ -105,23 +105,23 @@ pub(crate) fn hex(hash: &[u8]) -> String {
     hash.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// What is kept of a data set's readable pictures.
+/// What is kept of a data set's readable images.
 #[derive(Debug, Clone)]
 pub struct Features {
-    /// Numbers of one picture at each value of the cut.
+    /// Numbers of one image at each value of the cut.
     sizes: Vec<usize>,
     rows: Rows,
-    /// Copies of each picture.
+    /// Copies of each image.
     copies: usize,
     /// What is known of each image.
     pub targets: Vec<Target>,
-    /// Which picture of the set each is.
+    /// Which image of the set each is.
     pub indices: Vec<usize>,
     /// The [`content_key`] of each.
     pub contents: Vec<[u8; 32]>,
-    /// Pictures that could not be read.
+    /// Images that could not be read.
     pub skipped: Vec<Skipped>,
-    /// Pictures that were kept from before.
+    /// Images that were kept from before.
     pub kept: usize,
 }
 
@@ -137,7 +137,7 @@ pub struct Vectors {
 }
 
 impl Features {
-    /// All of it in memory: the first copy of each picture.
+    /// All of it in memory: the first copy of each image.
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be read back; [`Error::Data`] where an image has no single class.
@@ -147,7 +147,7 @@ impl Features {
         Ok(Vectors { dims: self.dims(), rows, labels })
     }
 
-    /// Pictures.
+    /// Images.
     pub fn len(&self) -> usize {
         self.targets.len()
     }
@@ -157,23 +157,23 @@ impl Features {
         self.targets.is_empty()
     }
 
-    /// Numbers of one picture.
+    /// Numbers of one image.
     pub fn dims(&self) -> usize {
         self.sizes.iter().sum()
     }
 
-    /// Numbers `[pictures, dims]` of some of the pictures, of copy `copy` modulo the copies.
+    /// Numbers `[images, dims]` of some of the images, of copy `copy` modulo the copies.
     ///
     /// # Errors
     /// [`Error::Io`] where they cannot be read back.
-    pub fn read(&self, pictures: &[usize], copy: usize) -> Result<Vec<f32>> {
+    pub fn read(&self, images: &[usize], copy: usize) -> Result<Vec<f32>> {
         debug_assert_eq!(self.rows.len(), self.len() * self.copies);
-        self.rows.read(pictures.iter().map(|i| i * self.copies + copy % self.copies))
+        self.rows.read(images.iter().map(|i| i * self.copies + copy % self.copies))
     }
 
     /// The same as the inputs of a program behind the cut: bytes by name.
-    pub(crate) fn inputs(&self, pictures: &[usize], copy: usize) -> Result<Vec<(String, Vec<u8>)>> {
-        let (rows, dims) = (self.read(pictures, copy)?, self.dims());
+    pub(crate) fn inputs(&self, images: &[usize], copy: usize) -> Result<Vec<(String, Vec<u8>)>> {
+        let (rows, dims) = (self.read(images, copy)?, self.dims());
         let mut first = 0;
         let mut inputs = Vec::new();
         for (i, &size) in self.sizes.iter().enumerate() {
@@ -186,17 +186,17 @@ impl Features {
     }
 }
 
-/// A data set, and how each of its pictures is looked at: once for each view.
+/// A data set, and how each of its images is looked at: once for each view.
 pub(crate) struct Wanted<'a> {
     pub(crate) set: &'a Dataset,
     pub(crate) views: Vec<View>,
 }
 
-/// Features before the head of all pictures of `sets`, from `cache` where they were kept, else computed and kept
-/// there. Each unreadable picture is listed in its set's `skipped`.
+/// Features before the head of all images of `sets`, from `cache` where they were kept, else computed and kept
+/// there. Each unreadable image is listed in its set's `skipped`.
 ///
 /// # Errors
-/// [`Error::Data`] where a class loses all its pictures; from the device. A cache that cannot be read or
+/// [`Error::Data`] where a class loses all its images; from the device. A cache that cannot be read or
 /// written is a warning.
 pub fn extract(
     net: &Network,
@@ -210,14 +210,14 @@ pub fn extract(
     extract_until(&Cut::before_head(net)?, device, &wanted, cache, observer, None)
 }
 
-/// One picture's row: set, picture, view.
+/// One image's row: set, image, view.
 type At = (usize, usize, usize);
 
-/// The key of a picture under a view.
+/// The key of an image under a view.
 fn row_key(content: &Key, view: &View, index: usize) -> Key {
     match view {
         View::Eval(_) => *content,
-        // The draws depend on the picture's place in its set, too.
+        // The draws depend on the image's place in its set, too.
         varied => {
             let hash = Sha256::new().chain_update(content).chain_update(format!("{varied:?} {index}"));
             hash.finalize().into()
@@ -256,7 +256,7 @@ pub(crate) fn extract_until(
     for _ in 0..READINGS {
         let missing = extraction.missing();
         computed.extend(missing.iter().map(|&(s, i, _)| (s, i)));
-        // Pictures that the device varies go through another program than those it only normalises.
+        // Images that the device varies go through another program than those it only normalises.
         let varied = |at: &At| wanted[at.0].views[at.2].on_device();
         let (varied, plain): (Vec<At>, Vec<At>) = missing.iter().partition(|at| varied(at));
         for part in [plain, varied].iter().filter(|part| !part.is_empty()) {
@@ -332,7 +332,7 @@ impl Extraction<'_> {
         let augmented = missing.first().is_some_and(|&(s, _, v)| wanted[s].views[v].on_device());
         let batch = FRONT_BATCH.min(missing.len());
         let (batch, mut program) = front(&cut.net, &cut.marks, device, batch, augmented)?;
-        let decode = |&(s, i, v): &At| wanted[s].views[v].picture_and_key(wanted[s].set, i);
+        let decode = |&(s, i, v): &At| wanted[s].views[v].image_and_key(wanted[s].set, i);
         let bytes = cut.net.preprocess().crop.pow(2) * 3;
         let groups: Vec<&[At]> = missing.chunks(batch).collect();
         let mut started: Option<Vec<(At, Key)>> = None;
@@ -419,7 +419,7 @@ impl Extraction<'_> {
             for (class, (had, has)) in set.classes.iter().zip(had.into_iter().zip(has)) {
                 if had > 0 && has == 0 {
                     return Err(Error::Data(format!(
-                        "class '{class}': none of its pictures can be read; replace them or remove the class"
+                        "class '{class}': none of its images can be read; replace them or remove the class"
                     )));
                 }
             }

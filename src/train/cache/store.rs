@@ -1,4 +1,4 @@
-//! Rows of numbers that are computed once and kept in a file, each under a key: a picture behind a frozen front.
+//! Rows of numbers that are computed once and kept in a file, each under a key: an image behind a frozen front.
 //!
 //! The file: `DFRSTFT3`, numbers a row and bytes a number (u64 little-endian each), then records of a key (32 bytes),
 //! a row, and the CRC-32C of both (u32 little-endian). Records are only ever added, so a run that is killed loses at

@@ -23,13 +23,13 @@ pub struct Calibrated {
     pub loss: [f64; 2],
     /// Expected calibration error without and with it.
     pub ece: [f64; 2],
-    /// Pictures that it was fitted to.
+    /// Images that it was fitted to.
     pub count: usize,
-    /// Pictures that could not be read.
+    /// Images that could not be read.
     pub skipped: Vec<Skipped>,
 }
 
-/// Fits `net`'s temperature to pictures that it has not learned from, whose labels are its classes.
+/// Fits `net`'s temperature to images that it has not learned from, whose labels are its classes.
 ///
 /// # Errors
 /// As for [`Predictor::outputs`] and [`fit_temperature`].

@@ -12,7 +12,7 @@ use crate::train::step::finite::{Greatest, all_finite};
 use crate::train::step::plans::inference;
 use crate::{Error, Result};
 
-/// Pictures the loader may decode ahead, in batches.
+/// Images the loader may decode ahead, in batches.
 pub(crate) const AHEAD: usize = 3;
 
 /// What a network is worth on a data set.
@@ -22,7 +22,7 @@ pub struct Evaluation {
     pub metrics: Box<dyn Metrics>,
     /// Wall time.
     pub seconds: f64,
-    /// Pictures that could not be read.
+    /// Images that could not be read.
     pub skipped: Vec<Skipped>,
 }
 
@@ -42,7 +42,7 @@ pub struct Outputs {
     pub targets: Vec<Target>,
     /// Its index in the data set.
     pub indices: Vec<usize>,
-    /// Pictures that could not be read.
+    /// Images that could not be read.
     pub skipped: Vec<Skipped>,
 }
 
@@ -53,10 +53,10 @@ impl Outputs {
     }
 }
 
-/// Runs `net` over all pictures of `dataset`, whose labels are the network's classes.
+/// Runs `net` over all images of `dataset`, whose labels are the network's classes.
 ///
 /// # Errors
-/// [`Error::Data`] where no picture can be read; from the device.
+/// [`Error::Data`] where no image can be read; from the device.
 pub fn evaluate(
     net: &Network,
     device: &Device,
@@ -83,7 +83,7 @@ pub struct Predictor {
 }
 
 impl Predictor {
-    /// Compiles `net` for up to `batch` pictures at a time, fewer where the device cannot hold as many.
+    /// Compiles `net` for up to `batch` images at a time, fewer where the device cannot hold as many.
     ///
     /// # Errors
     /// From the device.
@@ -102,7 +102,7 @@ impl Predictor {
         })
     }
 
-    /// Whether each picture is looked at a second time in the mirror, too. The logits of both are averaged, as timm
+    /// Whether each image is looked at a second time in the mirror, too. The logits of both are averaged, as timm
     /// does.
     #[must_use]
     pub fn flips(mut self, wanted: bool) -> Self {
@@ -110,7 +110,7 @@ impl Predictor {
         self
     }
 
-    /// Logits of `rows` pictures (bytes `[rows, crop, crop, 3]`, at most the batch).
+    /// Logits of `rows` images (bytes `[rows, crop, crop, 3]`, at most the batch).
     fn logits(&mut self, pixels: &[u8], rows: usize) -> Result<Vec<f32>> {
         let mut logits = self.run(pixels.to_vec(), rows)?;
         if self.flips {
@@ -127,7 +127,7 @@ impl Predictor {
         Ok(logits)
     }
 
-    /// What the network says of all pictures of `dataset`, without its temperature.
+    /// What the network says of all images of `dataset`, without its temperature.
     ///
     /// # Errors
     /// [`Error::Data`] where no image can be read; [`Error::Weights`] where the outputs of one are NaN or infinite; from
@@ -160,7 +160,7 @@ impl Predictor {
                 .skipped
                 .first()
                 .map_or(String::new(), |s: &Skipped| format!("; {}: {}", s.path.display(), s.reason));
-            return Err(Error::Data(format!("none of the {total} pictures can be read{reason}")));
+            return Err(Error::Data(format!("none of the {total} images can be read{reason}")));
         }
         Ok(outputs)
     }
@@ -184,30 +184,30 @@ impl Predictor {
         Ok(Evaluation { metrics, seconds: began.elapsed().as_secs_f64(), skipped })
     }
 
-    /// Probabilities of all classes for each picture, given as its crop's bytes `[crop, crop, 3]`, at the network's
+    /// Probabilities of all classes for each image, given as its crop's bytes `[crop, crop, 3]`, at the network's
     /// temperature.
     ///
     /// # Errors
-    /// [`Error::Shape`] for a picture of another size; [`Error::Weights`] where the outputs of one are NaN or infinite;
+    /// [`Error::Shape`] for an image of another size; [`Error::Weights`] where the outputs of one are NaN or infinite;
     /// from the device.
-    pub fn predict(&mut self, pictures: &[Vec<u8>]) -> Result<Vec<Vec<f32>>> {
+    pub fn predict(&mut self, images: &[Vec<u8>]) -> Result<Vec<Vec<f32>>> {
         let named = |(i, outcome): (usize, Result<Vec<f32>, String>)| {
-            outcome.map_err(|reason| Error::Weights(format!("image {i} of {}: {reason}", pictures.len())))
+            outcome.map_err(|reason| Error::Weights(format!("image {i} of {}: {reason}", images.len())))
         };
-        self.predict_each(pictures)?.into_iter().enumerate().map(named).collect()
+        self.predict_each(images)?.into_iter().enumerate().map(named).collect()
     }
 
     /// The same, with a reason for each image whose outputs are NaN or infinite.
     ///
     /// # Errors
     /// As for [`Predictor::predict`], but for such outputs.
-    pub fn predict_each(&mut self, pictures: &[Vec<u8>]) -> Result<Vec<Result<Vec<f32>, String>>> {
+    pub fn predict_each(&mut self, images: &[Vec<u8>]) -> Result<Vec<Result<Vec<f32>, String>>> {
         let bytes = self.preprocess.crop.pow(2) * 3;
-        if let Some(other) = pictures.iter().find(|p| p.len() != bytes) {
-            return Err(Error::Shape(format!("a picture of {} bytes where {bytes} are wanted", other.len())));
+        if let Some(other) = images.iter().find(|p| p.len() != bytes) {
+            return Err(Error::Shape(format!("an image of {} bytes where {bytes} are wanted", other.len())));
         }
         let mut all = Vec::new();
-        for group in pictures.chunks(self.batch) {
+        for group in images.chunks(self.batch) {
             let logits = self.logits(&group.concat(), group.len())?;
             all.extend(logits.chunks_exact(self.outputs).map(|row| match all_finite(row) {
                 true => Ok(self.task.predict(row, self.temperature)),
@@ -218,7 +218,7 @@ impl Predictor {
     }
 }
 
-/// Pictures `[N, side, side, 3]` with left and right exchanged.
+/// Images `[N, side, side, 3]` with left and right exchanged.
 fn mirrored(pixels: &[u8], side: usize) -> Vec<u8> {
     let rows = pixels.chunks_exact(side * 3);
     rows.flat_map(|row| row.chunks_exact(3).rev().flatten()).copied().collect()
@@ -230,9 +230,9 @@ mod tests {
 
     #[test]
     fn the_mirror_exchanges_left_and_right() {
-        let picture: Vec<u8> = (0..24).collect();
+        let image: Vec<u8> = (0..24).collect();
         let other = [3, 4, 5, 0, 1, 2, 9, 10, 11, 6, 7, 8, 15, 16, 17, 12, 13, 14, 21, 22, 23, 18, 19, 20];
-        assert_eq!(mirrored(&picture, 2), other);
-        assert_eq!(mirrored(&other, 2), picture);
+        assert_eq!(mirrored(&image, 2), other);
+        assert_eq!(mirrored(&other, 2), image);
     }
 }

@@ -22,7 +22,7 @@ impl Trainer<'_> {
     /// several phases, each has its own), and leaves it with the weights of its best epoch.
     ///
     /// # Errors
-    /// [`crate::Error::Usage`] for settings that do not fit, [`crate::Error::Data`] about pictures,
+    /// [`crate::Error::Usage`] for settings that do not fit, [`crate::Error::Data`] about images,
     /// [`crate::Error::Diverged`] where the loss is no number any more, and from the device and the disk.
     pub fn fit(&mut self, net: &mut Network, train: &Arc<Dataset>, val: &Arc<Dataset>) -> Result<Report> {
         self.fit_best(net, train, val).map(|(report, _)| report)

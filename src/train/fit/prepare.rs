@@ -26,12 +26,7 @@ use crate::{Error, Result};
 
 /// Compiles the kernels of a phase to come while another is under way, so that it does not start cold. What fails is
 /// told when the phase begins.
-pub(crate) fn warm(
-    device: &Device,
-    net: &Network,
-    config: &Config,
-    pictures: usize,
-) -> Option<JoinHandle<()>> {
+pub(crate) fn warm(device: &Device, net: &Network, config: &Config, images: usize) -> Option<JoinHandle<()>> {
     if matches!(device, Device::Cpu) {
         return None;
     }
@@ -39,7 +34,7 @@ pub(crate) fn warm(
     let work = move || {
         let caps = device.caps();
         let frozen = net.freeze(config.freeze());
-        let plan = frozen.and_then(|_| training_plan(&net, &config, config.batch(pictures), &caps));
+        let plan = frozen.and_then(|_| training_plan(&net, &config, config.batch(images), &caps));
         let _ = plan.and_then(|plan| device.warm(&plan));
     };
     std::thread::Builder::new().name("defrost-warm".into()).spawn(work).ok()
@@ -65,7 +60,7 @@ impl Trainer<'_> {
         };
         let (source, marks, contents) = match cut {
             Some(cut) => self.kept(net, cut, [&train, &val])?,
-            None if begun.is_some() => (Source::Pictures { train, val }, Vec::new(), None),
+            None if begun.is_some() => (Source::Images { train, val }, Vec::new(), None),
             None => {
                 let total = train.len() + val.len();
                 self.tell(&Event::progress("reading", 0, total));
@@ -76,7 +71,7 @@ impl Trainer<'_> {
                 let skipped = [new(&read_train, &train), new(&read_val, &val)].concat();
                 self.skip(skipped)?;
                 let (train, val) = (read_train.into(), read_val.into());
-                (Source::Pictures { train, val }, Vec::new(), Some([train_keys, val_keys]))
+                (Source::Images { train, val }, Vec::new(), Some([train_keys, val_keys]))
             }
         };
         if let (None, Some([train_keys, val_keys])) = (begun, contents) {
@@ -118,7 +113,7 @@ impl Trainer<'_> {
         };
         let known = kept.kept + kept_val.kept;
         if known > 0 {
-            self.tell(&Event::Note(format!("features of {known} pictures were kept from an earlier run")));
+            self.tell(&Event::Note(format!("features of {known} images were kept from an earlier run")));
         }
         if self.sets.is_some() {
             for (part, set, found) in [(Part::Train, sets[0], &kept), (Part::Val, sets[1], &kept_val)] {
@@ -158,7 +153,7 @@ impl Trainer<'_> {
         }
     }
 
-    /// The network on the device, and how many pictures go through it at once: as many as a batch has, or fewer,
+    /// The network on the device, and how many images go through it at once: as many as a batch has, or fewer,
     /// whose gradients then add up, where the device cannot hold as many.
     pub(crate) fn session(
         &mut self,
@@ -212,7 +207,7 @@ impl Trainer<'_> {
                     if batch < wanted && !self.resumed {
                         let (name, parts) = (self.device.describe(), wanted.div_ceil(batch));
                         self.tell(&Event::Note(format!(
-                            "{wanted} pictures do not fit {name} at once: {batch} at a time, and one update \
+                            "{wanted} images do not fit {name} at once: {batch} at a time, and one update \
                              for {parts} such batches"
                         )));
                     }
@@ -232,7 +227,7 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// The head by logistic regression, where that is asked for: its loss and accuracy on the training pictures.
+    /// The head by logistic regression, where that is asked for: its loss and accuracy on the training images.
     pub(crate) fn solve(&mut self, net: &mut Network, source: &Source) -> Result<Option<[f64; 2]>> {
         let Source::Kept { kept, .. } = source else { return Ok(None) };
         if !self.config.solves() || self.resumed {
@@ -276,11 +271,11 @@ impl Trainer<'_> {
         })
     }
 
-    /// Pictures, or rows of what is kept, that are evaluated at a time, and the plan of their evaluation.
+    /// Images, or rows of what is kept, that are evaluated at a time, and the plan of their evaluation.
     pub(crate) fn eval_plan(&self, net: &Network, source: &Source, marks: &[Mark]) -> Result<(usize, Plan)> {
         let caps = self.device.caps();
         let wanted = match source {
-            Source::Pictures { .. } => self.config.batch.unwrap_or(Config::BATCH),
+            Source::Images { .. } => self.config.batch.unwrap_or(Config::BATCH),
             // Some 16 MiB at a time.
             Source::Kept { kept, .. } => ((4 << 20) / kept[1].dims().max(1)).clamp(1, KEPT_BATCH),
         };

@@ -1,4 +1,4 @@
-//! Training data in the form that a phase wants: pictures, or what a frozen front made of them.
+//! Training data in the form that a phase wants: images, or what a frozen front made of them.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ pub(crate) const KEPT_BATCH: usize = 256;
 
 /// The two parts of the data.
 pub(crate) enum Source {
-    Pictures {
+    Images {
         train: Arc<Dataset>,
         val: Arc<Dataset>,
     },
-    /// What is kept of training and validation pictures, and their sets.
+    /// What is kept of training and validation images, and their sets.
     Kept {
         kept: Box<[Features; 2]>,
         sets: [Arc<Dataset>; 2],
@@ -29,7 +29,7 @@ pub(crate) enum Source {
 /// Batches, decoded ahead of their use.
 type Batches<'a> = Box<dyn Iterator<Item = Result<Fed>> + 'a>;
 
-/// How training pictures are looked at.
+/// How training images are looked at.
 pub(crate) fn training_view(config: &Config, net: &Network, epoch: u64) -> View {
     let preprocess = net.preprocess().clone();
     // Of so many copies, the epochs show one after the other.
@@ -41,18 +41,18 @@ pub(crate) fn training_view(config: &Config, net: &Network, epoch: u64) -> View 
 }
 
 impl Source {
-    /// Training pictures.
+    /// Training images.
     pub(crate) fn len(&self) -> usize {
         match self {
-            Source::Pictures { train, .. } => train.len(),
+            Source::Images { train, .. } => train.len(),
             Source::Kept { kept, .. } => kept[0].len(),
         }
     }
 
-    /// Validation pictures.
+    /// Validation images.
     pub(crate) fn val_len(&self) -> usize {
         match self {
-            Source::Pictures { val, .. } => val.len(),
+            Source::Images { val, .. } => val.len(),
             Source::Kept { kept, .. } => kept[1].len(),
         }
     }
@@ -60,7 +60,7 @@ impl Source {
     /// Training and validation images, as far as they could be read.
     pub(crate) fn sets(&self) -> [&Arc<Dataset>; 2] {
         match self {
-            Source::Pictures { train, val } => [train, val],
+            Source::Images { train, val } => [train, val],
             Source::Kept { sets: [train, val], .. } => [train, val],
         }
     }
@@ -69,13 +69,13 @@ impl Source {
         self.sets()[0]
     }
 
-    /// How much a picture of each class counts in the loss.
+    /// How much an image of each class counts in the loss.
     pub(crate) fn class_weights(&self, config: &Config) -> Vec<f32> {
         let set = self.train_set();
         if config.class_weights { class_weights(set) } else { vec![1.0; set.classes.len()] }
     }
 
-    /// The batches of an epoch: numbers of pictures. A last batch of one would have no batch statistics.
+    /// The batches of an epoch: numbers of images. A last batch of one would have no batch statistics.
     pub(crate) fn plan(&self, config: &Config, batch: usize, pads: bool, epoch: usize) -> Vec<Vec<usize>> {
         let (seed, epoch) = (config.seed, epoch as u64);
         let order = match config.balanced {
@@ -94,7 +94,7 @@ impl Source {
         batches: Vec<Vec<usize>>,
     ) -> Result<Batches<'a>> {
         Ok(match self {
-            Source::Pictures { train, .. } => {
+            Source::Images { train, .. } => {
                 let view = training_view(config, net, epoch as u64);
                 Box::new(Loader::new(train.clone(), batches, view, AHEAD)?.map(|batch| Ok(decoded(batch))))
             }
@@ -109,7 +109,7 @@ impl Source {
         let order: Vec<usize> = (0..self.val_len()).collect();
         let batches = batches(&order, batch, 1);
         Ok(match self {
-            Source::Pictures { val, .. } => {
+            Source::Images { val, .. } => {
                 let view = View::Eval(net.preprocess().clone());
                 Box::new(Loader::new(val.clone(), batches, view, AHEAD)?.map(|batch| Ok(decoded(batch))))
             }

@@ -57,7 +57,7 @@ pub struct State {
     /// How often the validation loss has come to rest.
     #[serde(default)]
     pub plateaus: usize,
-    /// Sums of the epoch under way: loss times pictures, right answers, pictures.
+    /// Sums of the epoch under way: loss times images, right answers, images.
     pub sums: [f64; 3],
     /// The best epoch of all phases so far.
     pub best: Option<Best>,

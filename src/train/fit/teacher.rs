@@ -15,7 +15,7 @@ use crate::train::events::Silent;
 use crate::train::step::session::{Fed, padded};
 use crate::{Error, Result};
 
-/// Pictures at a time where all are answered at once.
+/// Images at a time where all are answered at once.
 const BATCH: usize = 16;
 
 pub(crate) struct Teacher {
@@ -25,7 +25,7 @@ pub(crate) struct Teacher {
     /// The student's classes among the teacher's.
     columns: Vec<usize>,
     program: Option<(usize, Program)>,
-    /// Logits of all training pictures, where each is always seen alike.
+    /// Logits of all training images, where each is always seen alike.
     kept: Vec<f32>,
 }
 
@@ -54,7 +54,7 @@ impl Teacher {
         Ok(Teacher { net, device: device.clone(), augmented, columns, program: None, kept: Vec::new() })
     }
 
-    /// Looks at all pictures once: they are always seen alike.
+    /// Looks at all images once: they are always seen alike.
     pub(crate) fn look_at(&mut self, set: &Arc<Dataset>) -> Result<()> {
         let mut predictor = Predictor::new(&self.device, &self.net, BATCH)?;
         self.kept = predictor.outputs(set.clone(), &mut Silent)?.logits;

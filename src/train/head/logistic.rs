@@ -91,7 +91,7 @@ impl Problem {
         self.store.write("bias", bias)
     }
 
-    /// Loss without penalty and its gradient, each picture with its weight.
+    /// Loss without penalty and its gradient, each image with its weight.
     pub(crate) fn loss_and_gradient(
         &mut self,
         parameters: &[f64],

@@ -1,7 +1,7 @@
 //! A linear head as what it is, a convex problem: multinomial logistic regression on kept features with an L2
 //! penalty on the weight, by L-BFGS, the penalty chosen by cross-validation.
 //!
-//! `mean over pictures of the cross-entropy + penalty / 2 |W|^2`; the bias is free. In scikit-learn's terms the
+//! `mean over images of the cross-entropy + penalty / 2 |W|^2`; the bias is free. In scikit-learn's terms the
 //! penalty is 1 / (C N). Loss and gradient are computed on the device by the kernels that training uses.
 
 use crate::models::Network;
@@ -18,7 +18,7 @@ use crate::{Error, Result};
 
 /// Penalties of the search, over the mean variance of the features: two a decade, the strongest first.
 const GRID: std::ops::RangeInclusive<i32> = -2..=10;
-/// Where nothing can be held out: what suits hundreds of pictures and MobileNetV2's features.
+/// Where nothing can be held out: what suits hundreds of images and MobileNetV2's features.
 const PENALTY: f64 = 0.1;
 
 /// How a head is solved for.
@@ -30,7 +30,7 @@ pub struct SolverOptions {
     /// made no difference beyond chance: 93.5% against 94.8% on hymenoptera's validation part, 78.0% against 77.6% and
     /// 81.6% against 82.6% on clothing10's validation and test parts.
     pub standardise: bool,
-    /// Parts that pictures are divided into for cross-validation.
+    /// Parts that images are divided into for cross-validation.
     pub folds: usize,
     /// Of the random division.
     pub seed: u64,
@@ -47,7 +47,7 @@ impl Default for SolverOptions {
 pub struct Tried {
     /// The penalty.
     pub penalty: f64,
-    /// Share of right answers on pictures that were held out, 0 to 1.
+    /// Share of right answers on images that were held out, 0 to 1.
     pub accuracy: f64,
     /// Their mean loss.
     pub loss: f64,
@@ -64,7 +64,7 @@ pub struct Solved {
     pub penalty: f64,
     /// All that cross-validation tried, the strongest penalty first.
     pub cv: Vec<Tried>,
-    /// Mean loss on the pictures that it was fitted to, without the penalty.
+    /// Mean loss on the images that it was fitted to, without the penalty.
     pub loss: f64,
 }
 
@@ -88,7 +88,7 @@ pub(crate) fn linear_head(net: &Network) -> Result<&str> {
     )))
 }
 
-/// Solves for `net`'s head on features of labelled pictures, as [`crate::train::extract`] gives them. The network itself
+/// Solves for `net`'s head on features of labelled images, as [`crate::train::extract`] gives them. The network itself
 /// is unchanged: see [`Solved::write`].
 ///
 /// # Errors
@@ -104,7 +104,7 @@ pub fn solve_head(
     linear_head(net)?;
     if features.dims != net.features() {
         let (found, expected) = (features.dims, net.features());
-        return Err(Error::Shape(format!("{found} features a picture where the head takes {expected}")));
+        return Err(Error::Shape(format!("{found} features an image where the head takes {expected}")));
     }
     solve(device, features, net.classes().len(), options, observer)
 }
@@ -216,19 +216,19 @@ impl Scaling {
     }
 }
 
-/// Deals each class's pictures in turn into `folds` parts, or fewer where no class has so many. A class's only
-/// picture is never held out.
+/// Deals each class's images in turn into `folds` parts, or fewer where no class has so many. A class's only
+/// image is never held out.
 fn deal(labels: &[u32], classes: usize, folds: usize, seed: u64) -> Vec<Vec<usize>> {
     let mut of_class = vec![Vec::new(); classes];
     labels.iter().enumerate().for_each(|(i, &label)| of_class[label as usize].push(i));
     let largest = of_class.iter().map(Vec::len).max().unwrap_or(0);
     let mut dealt = vec![Vec::new(); folds.min(largest).max(1)];
     let mut next = 0;
-    for (class, mut pictures) in of_class.into_iter().enumerate().filter(|(_, pictures)| pictures.len() > 1) {
-        Stream::new(&[seed, class as u64]).shuffle(&mut pictures);
-        for picture in pictures {
+    for (class, mut images) in of_class.into_iter().enumerate().filter(|(_, images)| images.len() > 1) {
+        Stream::new(&[seed, class as u64]).shuffle(&mut images);
+        for image in images {
             let parts = dealt.len();
-            dealt[next % parts].push(picture);
+            dealt[next % parts].push(image);
             next += 1;
         }
     }
@@ -358,7 +358,7 @@ mod tests {
         assert_eq!(folds.len(), 5);
         let mut all = folds.concat();
         all.sort_unstable();
-        assert_eq!(all, [0, 1, 2, 3, 4, 5, 6, 7, 8], "the only picture of class 2 is never held out");
+        assert_eq!(all, [0, 1, 2, 3, 4, 5, 6, 7, 8], "the only image of class 2 is never held out");
         for fold in &folds {
             let of = |class| fold.iter().filter(|&&i| labels[i] == class).count();
             assert!(of(0) <= 2 && of(1) <= 1);

@@ -28,10 +28,12 @@ pub struct RunFile {
     pub arguments: Config,
     /// The network.
     pub model: models::Config,
-    /// Pictures to learn from.
-    pub train_pictures: usize,
-    /// Pictures to validate with.
-    pub val_pictures: usize,
+    /// Images to learn from.
+    #[serde(alias = "train_pictures")]
+    pub train_images: usize,
+    /// Images to validate with.
+    #[serde(alias = "val_pictures")]
+    pub val_images: usize,
 }
 
 impl RunFile {
@@ -82,8 +84,8 @@ pub(crate) fn write_description(
         system: format!("{} {}, {}", std::env::consts::OS, std::env::consts::ARCH, Host::new().name),
         arguments,
         model: net.config().clone(),
-        train_pictures: splits.train.len(),
-        val_pictures: splits.val.len(),
+        train_images: splits.train.len(),
+        val_images: splits.val.len(),
     };
     let text = serde_json::to_string_pretty(&file).map_err(|e| Error::Data(e.to_string()))? + "\n";
     crate::nn::write_atomically(out.join("config.json"), |file| {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::data::{self, Dataset, DrawnSet, Manifest, Picture, Splits};
+use crate::data::{self, Dataset, DrawnSet, Image, Manifest, Splits};
 use crate::error::quoted;
 use crate::gpu::Caps;
 use crate::models::{self, HeadPolicy, Network};
@@ -90,12 +90,12 @@ pub fn busiest_plan(config: &Config, caps: &Caps) -> Result<Plan> {
     Ok(plan?.1)
 }
 
-/// Opens data and network as [`run`] would, tells what would be trained, and shows what the pictures would become:
+/// Opens data and network as [`run`] would, tells what would be trained, and shows what the images would become:
 /// the [`contact_sheet`].
 ///
 /// # Errors
 /// As for [`run`] and [`contact_sheet`].
-pub fn dry_run(config: &Config, observer: &mut dyn Observer) -> Result<Picture> {
+pub fn dry_run(config: &Config, observer: &mut dyn Observer) -> Result<Image> {
     let (net, splits) = prepare(config, observer)?;
     contact_sheet(&net, &Arc::new(splits.train), &config.augment, config.seed)
 }
@@ -266,7 +266,7 @@ fn open_network(config: &Config, observer: &mut dyn Observer) -> Result<Network>
     Ok(net)
 }
 
-/// Lets the network see pictures of another size, cut out of as much as before.
+/// Lets the network see images of another size, cut out of as much as before.
 fn resize(net: &mut Network, side: Option<usize>) -> Result<()> {
     let Some(side) = side else { return Ok(()) };
     let preprocess = net.preprocess().at_size(side);

@@ -36,12 +36,12 @@ impl Config {
         Ok(task)
     }
 
-    /// Pictures a step for `pictures` training pictures.
-    pub fn batch(&self, pictures: usize) -> usize {
-        self.batch.unwrap_or_else(|| self.strategy.batch(pictures)).min(pictures).max(1)
+    /// Images a step for `images` training images.
+    pub fn batch(&self, images: usize) -> usize {
+        self.batch.unwrap_or_else(|| self.strategy.batch(images)).min(images).max(1)
     }
 
-    /// Passes over the training pictures: on kept features for `features`, of each stage for `gradual`, else of all
+    /// Passes over the training images: on kept features for `features`, of each stage for `gradual`, else of all
     /// that is not the head's.
     pub fn epochs(&self) -> usize {
         self.epochs.unwrap_or_else(|| if self.solves() { 1 } else { self.strategy.epochs() })
@@ -85,13 +85,13 @@ impl Config {
         schedule.factor(at) * if schedule == Schedule::OneCycle { 1.0 } else { climb }
     }
 
-    /// Whether what a frozen front makes of a picture is computed once and kept: where a picture always looks the
+    /// Whether what a frozen front makes of an image is computed once and kept: where an image always looks the
     /// same, or like one of so many copies.
     pub fn keeps(&self) -> bool {
         !self.varies() || self.copies > 0
     }
 
-    /// Whether training pictures are varied: not for `features`, unless so many copies of each are asked for.
+    /// Whether training images are varied: not for `features`, unless so many copies of each are asked for.
     pub fn varies(&self) -> bool {
         (!self.strategy.head_only() || self.copies > 0) && self.augment != Augment::none()
     }
@@ -199,7 +199,7 @@ impl Config {
             return lbfgs("it solves for one linear layer; leave `head_hidden` away");
         }
         if self.copies > 0 && self.augment.mixes() {
-            return refuse("copies", "a copy shows one picture; leave `mixup` and `cutmix` away");
+            return refuse("copies", "a copy shows one image; leave `mixup` and `cutmix` away");
         }
         if self.copies > 0 && self.teacher.is_some() {
             return refuse("copies", "answers of a `teacher` to copies are not kept; leave one away");

@@ -21,7 +21,7 @@ pub(crate) struct Objective {
     pub(crate) options: LossOptions,
     /// A teacher's temperature, and its share of the loss.
     pub(crate) teacher: Option<(f32, f32)>,
-    /// Whether the device varies the pictures.
+    /// Whether the device varies the images.
     pub(crate) augmented: bool,
 }
 
@@ -119,7 +119,7 @@ pub(crate) fn frontier(net: &Network) -> Result<Vec<Mark>> {
     Ok(tape.frontier(&["image"]).marks)
 }
 
-/// The front of `net` up to `marks`, as a recording and its values there; of pictures that the device varies, or not.
+/// The front of `net` up to `marks`, as a recording and its values there; of images that the device varies, or not.
 pub(crate) fn front_tape(
     net: &Network,
     marks: &[Mark],
@@ -153,7 +153,7 @@ pub(crate) fn front(
     Ok((batch, Program::new(plan, &store, net)?))
 }
 
-/// The plan of one training step of `net` (already frozen as wanted) on pictures.
+/// The plan of one training step of `net` (already frozen as wanted) on images.
 ///
 /// # Errors
 /// [`Error::Shape`] where a value fits no binding, [`Error::Usage`] where nothing learns.
@@ -164,7 +164,7 @@ pub fn training_plan(net: &Network, config: &Config, batch: usize, caps: &Caps) 
     compile(request, &layout(net, &update, caps), caps)
 }
 
-/// The plan of a prediction with `net`: logits from pictures; everything counts as frozen.
+/// The plan of a prediction with `net`: logits from images; everything counts as frozen.
 ///
 /// # Errors
 /// As for [`training_plan`].

@@ -30,7 +30,7 @@ pub(crate) enum Kind {
 pub(crate) struct Fed {
     /// `image`, or `kept0`, `kept1` and so on; in training also what the loss compares with.
     pub(crate) inputs: Vec<(String, Vec<u8>)>,
-    /// Numbers of the pictures among those that are kept; empty where pictures are fed.
+    /// Numbers of the images among those that are kept; empty where images are fed.
     pub(crate) kept: Vec<usize>,
     /// One a row.
     pub(crate) targets: Vec<Target>,
@@ -55,7 +55,7 @@ pub(crate) struct StepResult {
     pub(crate) loss: f64,
     /// Right answers.
     pub(crate) hits: f64,
-    /// Pictures.
+    /// Images.
     pub(crate) rows: usize,
 }
 
@@ -78,7 +78,7 @@ pub(crate) struct Session {
     update: Update,
     checkpointing: bool,
     objective: Objective,
-    /// Where what is kept of each picture is fed in; none where pictures are.
+    /// Where what is kept of each image is fed in; none where images are.
     marks: Vec<Mark>,
     weight_decay: f64,
     ema: f64,

@@ -15,7 +15,7 @@ pub struct Workload {
     inputs: Vec<(String, Vec<u8>)>,
 }
 
-/// The bytes of a plan's inputs by name: pictures of noise, the classes in turn as labels, and a learning rate.
+/// The bytes of a plan's inputs by name: images of noise, the classes in turn as labels, and a learning rate.
 pub fn noise(plan: &Plan, classes: usize, rate: f32) -> Vec<(String, Vec<u8>)> {
     let key = rng::key_of("noise");
     let contents = |(name, &v)| {
@@ -38,7 +38,7 @@ pub fn noise(plan: &Plan, classes: usize, rate: f32) -> Vec<(String, Vec<u8>)> {
 }
 
 impl Workload {
-    /// A prediction of `batch` pictures.
+    /// A prediction of `batch` images.
     ///
     /// # Errors
     /// As for [`inference_plan`] and [`Workload::new`].
@@ -46,7 +46,7 @@ impl Workload {
         Self::new(device, net, inference_plan(net, batch, &device.caps())?, 0.0)
     }
 
-    /// A training step on `batch` pictures, with a learning rate.
+    /// A training step on `batch` images, with a learning rate.
     ///
     /// # Errors
     /// As for [`training_plan`] and [`Workload::new`].

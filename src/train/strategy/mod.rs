@@ -33,8 +33,8 @@ trait Rule: Sync {
     }
 
     /// Images a step for so many training images: the power of two that gives about thirty steps an epoch.
-    fn batch(&self, pictures: usize) -> usize {
-        (pictures / 30).next_power_of_two().clamp(8, Config::BATCH)
+    fn batch(&self, images: usize) -> usize {
+        (images / 30).next_power_of_two().clamp(8, Config::BATCH)
     }
 
     /// How the learning rate goes: one-cycle's warm-up keeps a fresh head from spoiling the layers below.
@@ -105,8 +105,8 @@ impl Strategy {
     }
 
     /// Images a step for so many training images.
-    pub(super) fn batch(self, pictures: usize) -> usize {
-        rule(self).batch(pictures)
+    pub(super) fn batch(self, images: usize) -> usize {
+        rule(self).batch(images)
     }
 
     /// How the learning rate goes.

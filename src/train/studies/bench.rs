@@ -109,7 +109,7 @@ pub struct Span {
 pub struct Measured {
     /// The part.
     pub part: Part,
-    /// Pictures a step.
+    /// Images a step.
     pub batch: usize,
     /// Steps of the plan.
     pub steps: usize,

@@ -18,9 +18,9 @@ use crate::train::step::workload::noise;
 pub const CERTIFIED: [&str; 3] = ["resnet20", "resnet18", "mobilenet_v2"];
 /// Training steps, after a first one at rate 0 whose gradients are compared.
 const STEPS: usize = 3;
-/// Pictures a step: enough for batch statistics at the last stage.
+/// Images a step: enough for batch statistics at the last stage.
 const BATCH: usize = 4;
-/// Largest side of the pictures, pixels.
+/// Largest side of the images, pixels.
 const SIDE: usize = 64;
 const CLASSES: usize = 10;
 /// Share of the loss by which it falls, to first order, at the rate that is chosen: small enough that the
@@ -58,9 +58,9 @@ impl Figure {
 pub struct ModelVerdict {
     /// Its name.
     pub model: &'static str,
-    /// Side of the pictures, pixels.
+    /// Side of the images, pixels.
     pub side: usize,
-    /// Pictures a step.
+    /// Images a step.
     pub batch: usize,
     /// Training steps.
     pub steps: usize,
@@ -95,7 +95,7 @@ fn wide(numbers: Vec<f32>) -> Vec<f64> {
 }
 
 /// Trains the network called `name` for a few steps of SGD, all of it learning, batch norms on the
-/// batch's statistics, on `device` and on the CPU in f64, and has both predict. Weights and pictures are
+/// batch's statistics, on `device` and on the CPU in f64, and has both predict. Weights and images are
 /// made by rule.
 ///
 /// # Errors

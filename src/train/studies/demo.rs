@@ -1,4 +1,4 @@
-//! Transfer learning shown on a small scale: three trainings on a few pictures of things that the shipped network has never
+//! Transfer learning shown on a small scale: three trainings on a few images of things that the shipped network has never
 //! seen.
 
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use crate::train::step::plans::{inference_plan, training_plan};
 use crate::train::strategy::{FEATURES, SCRATCH};
 use crate::{Error, Result};
 
-/// Pictures at a time.
+/// Images at a time.
 const BATCH: usize = 16;
 
 /// One of the trainings.
@@ -33,9 +33,9 @@ pub struct DemoRow {
     pub name: &'static str,
     /// Its strategy.
     pub strategy: Strategy,
-    /// Test pictures that it gets right, and all.
+    /// Test images that it gets right, and all.
     pub right: usize,
-    /// All test pictures.
+    /// All test images.
     pub count: usize,
     /// 95% interval of the share.
     pub interval: (f64, f64),
@@ -52,8 +52,8 @@ pub struct DemoRow {
 /// What was shown.
 #[derive(Debug, Clone, Serialize)]
 pub struct Demo {
-    /// Where the drawn pictures lie, as `train/`, `val/` and `test/`.
-    pub pictures: PathBuf,
+    /// Where the drawn images lie, as `train/`, `val/` and `test/`.
+    pub images: PathBuf,
     /// The shipped network's weights.
     pub weights: PathBuf,
     /// The set that was drawn.
@@ -65,14 +65,14 @@ pub struct Demo {
     pub seconds: f64,
 }
 
-/// The pictures of the demonstration: of each of eight things 12 to learn from, three of which validate, and 50 to test with.
+/// The images of the demonstration: of each of eight things 12 to learn from, three of which validate, and 50 to test with.
 fn demo_set(seed: u64) -> DrawnSet {
     DrawnSet { side: 64, train: 9, val: 3, test: 50, seed, ..DrawnSet::new(Scenes::Things) }
 }
 
 /// The trainings, by name.
-fn trainings(pictures: &Path, weights: &Path, seed: u64) -> [(&'static str, Config); 3] {
-    let common = Config { data: pictures.into(), batch: Some(BATCH), seed, ..Config::default() };
+fn trainings(images: &Path, weights: &Path, seed: u64) -> [(&'static str, Config); 3] {
+    let common = Config { data: images.into(), batch: Some(BATCH), seed, ..Config::default() };
     let taught = |strategy, epochs| Config {
         model: shipped::MODEL.into(),
         weights: Some(weights.into()),
@@ -99,7 +99,7 @@ fn trainings(pictures: &Path, weights: &Path, seed: u64) -> [(&'static str, Conf
     ]
 }
 
-/// Draws pictures into `things/` of a folder, writes the shipped weights beside them, and trains three times: from scratch, the head
+/// Draws images into `things/` of a folder, writes the shipped weights beside them, and trains three times: from scratch, the head
 /// on frozen features, and everything.
 ///
 /// # Errors
@@ -108,23 +108,23 @@ pub fn demo(out: impl Into<Destination>, seed: u64, context: Context<'_>) -> Res
     let began = Instant::now();
     let (folder, _) = out.into().make()?;
     let Context { device, cache, observer, stop } = context;
-    let (pictures, weights) = (folder.join("things"), folder.join(shipped::FILE));
-    if let Some(there) = [&pictures, &weights].into_iter().find(|path| path.exists()) {
+    let (images, weights) = (folder.join("things"), folder.join(shipped::FILE));
+    if let Some(there) = [&images, &weights].into_iter().find(|path| path.exists()) {
         return Err(Error::Usage(format!(
             "{}: exists already; the demonstration needs a folder of its own: name another with `out`",
             there.display()
         )));
     }
     let set = demo_set(seed);
-    set.write(&pictures)?;
+    set.write(&images)?;
     shipped::write(&weights)?;
     let test = Arc::new(data::open_labelled(
-        &pictures.join("test"),
+        &images.join("test"),
         &set.scenes.classes(),
         data::by_name(&set.scenes.classes()),
     )?);
     let mut rows = Vec::new();
-    let all = trainings(&pictures, &weights, seed);
+    let all = trainings(&images, &weights, seed);
     let count = all.len();
     for (i, (name, config)) in all.into_iter().enumerate() {
         observer.event(&Event::Note(format!("{} of {count}: {name}", i + 1)));
@@ -152,7 +152,7 @@ pub fn demo(out: impl Into<Destination>, seed: u64, context: Context<'_>) -> Res
             run: out,
         });
     }
-    Ok(Demo { pictures, weights, set, rows, seconds: began.elapsed().as_secs_f64() })
+    Ok(Demo { images, weights, set, rows, seconds: began.elapsed().as_secs_f64() })
 }
 
 /// Memory that the last phase plans for, and what learns in it. Of a head on kept features it is that of the front.

@@ -1,4 +1,4 @@
-//! What a network's features are worth with a few pictures a class: drawn again and again from the training part,
+//! What a network's features are worth with a few images a class: drawn again and again from the training part,
 //! learned from, and measured on the validation part.
 
 use rayon::prelude::*;
@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// What is tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FewshotOptions {
-    /// Pictures a class.
+    /// Images a class.
     pub shots: Vec<usize>,
     /// How often they are drawn.
     pub trials: usize,
@@ -36,27 +36,27 @@ pub enum Method {
 /// All methods.
 const METHODS: [Method; 2] = [Method::NearestMean, Method::LogisticRegression];
 
-/// What a method reaches with so many pictures a class.
+/// What a method reaches with so many images a class.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Fewshot {
-    /// Pictures a class.
+    /// Images a class.
     pub shots: usize,
     /// How they were learned from.
     pub method: Method,
-    /// Share of right answers on all validation pictures in each trial, 0 to 1.
+    /// Share of right answers on all validation images in each trial, 0 to 1.
     pub trials: Vec<f64>,
     /// Their mean.
     pub mean: f64,
-    /// Student's 95% interval of the mean over draws, the validation pictures being what they are; none for a single
+    /// Student's 95% interval of the mean over draws, the validation images being what they are; none for a single
     /// trial.
     pub interval: Option<(f64, f64)>,
 }
 
-/// Learns from `shots` pictures a class of `train`, drawn anew in each trial, and measures on `val`. A trial's fewer
-/// pictures are among its more. The order is that of the shots, then of the methods.
+/// Learns from `shots` images a class of `train`, drawn anew in each trial, and measures on `val`. A trial's fewer
+/// images are among its more. The order is that of the shots, then of the methods.
 ///
 /// # Errors
-/// [`Error::Usage`] for no shot or trial, and where a class has fewer pictures than are to be drawn; from the device.
+/// [`Error::Usage`] for no shot or trial, and where a class has fewer images than are to be drawn; from the device.
 pub fn fewshot(
     device: &Device,
     train: &Vectors,
@@ -95,11 +95,11 @@ fn check(options: &FewshotOptions, classes: &[String], of_class: &[Vec<usize>]) 
     if options.shots.contains(&0) || most == 0 || options.trials == 0 {
         return Err(Error::setting("shots", "", "at least 1 is needed, and at least 1 of `trials`"));
     }
-    match classes.iter().zip(of_class).min_by_key(|(_, pictures)| pictures.len()) {
-        Some((class, pictures)) if pictures.len() < most => {
-            let few = match pictures.len() {
-                1 => "1 training picture".into(),
-                n => format!("{n} training pictures"),
+    match classes.iter().zip(of_class).min_by_key(|(_, images)| images.len()) {
+        Some((class, images)) if images.len() < most => {
+            let few = match images.len() {
+                1 => "1 training image".into(),
+                n => format!("{n} training images"),
             };
             let reason = format!("class '{class}' has only {few} to draw from; ask for no more");
             Err(Error::setting("shots", most, reason))
@@ -108,13 +108,13 @@ fn check(options: &FewshotOptions, classes: &[String], of_class: &[Vec<usize>]) 
     }
 }
 
-/// `shots` pictures of each class.
+/// `shots` images of each class.
 fn draw(train: &Vectors, of_class: &[Vec<usize>], shots: usize, [seed, trial]: [u64; 2]) -> Vectors {
     let mut drawn = Vectors { dims: train.dims, rows: vec![], labels: vec![] };
-    for (class, pictures) in of_class.iter().enumerate() {
-        let mut pictures = pictures.clone();
-        Stream::new(&[seed, trial, class as u64]).shuffle(&mut pictures);
-        for &i in &pictures[..shots] {
+    for (class, images) in of_class.iter().enumerate() {
+        let mut images = images.clone();
+        Stream::new(&[seed, trial, class as u64]).shuffle(&mut images);
+        for &i in &images[..shots] {
             drawn.rows.extend_from_slice(&train.rows[i * train.dims..][..train.dims]);
             drawn.labels.push(class as u32);
         }
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn more_pictures_tell_more() -> Result<()> {
+    fn more_images_tell_more() -> Result<()> {
         let (train, val) = (clouds(16, 3, 12, 2, 1.5), clouds(16, 3, 40, 3, 1.5));
         let options = FewshotOptions { shots: vec![1, 10], trials: 6, seed: 0 };
         let run =
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_class_with_too_few_pictures_is_named() {
+    fn a_class_with_too_few_images_is_named() {
         let mut train = clouds(4, 2, 5, 1, 1.0);
         train.labels[1] = 0;
         let run = |shots: &[usize], trials| {

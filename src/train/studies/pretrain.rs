@@ -1,4 +1,4 @@
-//! Pre-training on pictures that Defrost draws itself: how the network in `weights/` was made.
+//! Pre-training on images that Defrost draws itself: how the network in `weights/` was made.
 
 use std::io::Write;
 use std::path::Path;
@@ -28,14 +28,14 @@ pub struct Pretrained {
     pub schema_version: u32,
     /// Defrost's version.
     pub defrost: String,
-    /// Share of the validation pictures that the network in the file gets right, 0 to 1.
+    /// Share of the validation images that the network in the file gets right, 0 to 1.
     pub accuracy: f64,
     /// Its 95% interval.
     pub interval: (f64, f64),
     /// Their mean loss.
     pub loss: f64,
-    /// Validation pictures.
-    pub pictures: usize,
+    /// Validation images.
+    pub images: usize,
     /// Classes.
     pub classes: usize,
     /// Epochs done.
@@ -118,7 +118,7 @@ pub fn pretrain(config: &Config, folder: &Path, file: &Path, context: Context<'_
         e => e,
     })?;
     let val = Arc::new(data::open(&config.data, &config.open_options(None))?.val);
-    let pictures = val.len();
+    let images = val.len();
     let net = Network::open(file)?;
     let found = evaluate(&net, device, val, 64, observer)?;
     let Some(&SingleLabel { top1, top1_interval, loss, .. }) = found.metrics_of::<SingleLabel>() else {
@@ -133,7 +133,7 @@ pub fn pretrain(config: &Config, folder: &Path, file: &Path, context: Context<'_
         accuracy: top1,
         interval: top1_interval,
         loss,
-        pictures,
+        images,
         classes: net.classes().len(),
         epochs: report.epochs,
         seconds: read_metrics(folder)?.last().map_or(report.seconds, |m| m.seconds),

@@ -1,9 +1,9 @@
-//! A contact sheet of training pictures as the network sees them.
+//! A contact sheet of training images as the network sees them.
 
 use std::sync::Arc;
 
 use crate::data::Augment;
-use crate::data::{Batch, Dataset, Loader, Picture, View, resize};
+use crate::data::{Batch, Dataset, Image, Loader, View, resize};
 use crate::models::Network;
 use crate::models::preprocess::Filter;
 use crate::ops::{AugmentInput, Draws};
@@ -11,26 +11,26 @@ use crate::plan::{Device, Layout, Program, Request, compile};
 use crate::tape::{Tape, Type};
 use crate::{Error, Result};
 
-/// Pictures of the sheet, one a row.
+/// Images of the sheet, one a row.
 const ROWS: usize = 6;
 /// The view of an evaluation, and what the first epochs show.
 const COLUMNS: usize = 8;
-/// Side of one picture, and what lies between two, pixels.
+/// Side of one image, and what lies between two, pixels.
 const SIDE: usize = 128;
 const GAP: usize = 4;
 
-/// Six pictures of the set, one a row: first as an evaluation sees it, then as each of the first seven epochs would.
-/// They pass through the op that varies them in a training, on the CPU, and are turned back into bytes. Pictures
+/// Six images of the set, one a row: first as an evaluation sees it, then as each of the first seven epochs would.
+/// They pass through the op that varies them in a training, on the CPU, and are turned back into bytes. Images
 /// are mixed among the six.
 ///
 /// # Errors
 /// [`Error::Data`] where none of the six can be read; as for [`Loader::new`].
-pub fn contact_sheet(net: &Network, dataset: &Arc<Dataset>, augment: &Augment, seed: u64) -> Result<Picture> {
+pub fn contact_sheet(net: &Network, dataset: &Arc<Dataset>, augment: &Augment, seed: u64) -> Result<Image> {
     let rows = dataset.len().min(ROWS);
     let indices: Vec<usize> = (0..rows).map(|row| row * dataset.len() / rows).collect();
     let pitch = SIDE + GAP;
     let (width, height) = (COLUMNS * pitch + GAP, rows * pitch + GAP);
-    let mut sheet = Picture { width, height, rgb: vec![255; width * height * 3] };
+    let mut sheet = Image { width, height, rgb: vec![255; width * height * 3] };
     for column in 0..COLUMNS {
         let view = match column.checked_sub(1) {
             None => View::Eval(net.preprocess().clone()),
@@ -45,17 +45,17 @@ pub fn contact_sheet(net: &Network, dataset: &Arc<Dataset>, augment: &Augment, s
             if let Some((_, failed)) = batch.failed.first().filter(|_| batch.indices.is_empty()) {
                 return Err(Error::Data(format!("{}: {}", failed.path.display(), failed.reason)));
             }
-            for (index, picture) in batch.indices.iter().zip(as_seen(net, &batch)?) {
+            for (index, image) in batch.indices.iter().zip(as_seen(net, &batch)?) {
                 let row = indices.iter().position(|i| i == index).unwrap_or_default();
-                paste(&mut sheet, &resize(&picture, SIDE, SIDE, Filter::Bilinear), row, column);
+                paste(&mut sheet, &resize(&image, SIDE, SIDE, Filter::Bilinear), row, column);
             }
         }
     }
     Ok(sheet)
 }
 
-/// The pictures of a batch as the network gets them, turned back into bytes.
-fn as_seen(net: &Network, batch: &Batch) -> Result<Vec<Picture>> {
+/// The images of a batch as the network gets them, turned back into bytes.
+fn as_seen(net: &Network, batch: &Batch) -> Result<Vec<Image>> {
     let (scale, shift) = net.preprocess().scale_shift();
     let (side, count) = (net.preprocess().crop, batch.indices.len());
     let identity = vec![Draws::IDENTITY; count];
@@ -70,17 +70,17 @@ fn as_seen(net: &Network, batch: &Batch) -> Result<Vec<Picture>> {
     let inputs: [(&str, &[u8]); 2] = [("image", &batch.pixels), ("augment", bytemuck::cast_slice(draws))];
     let seen = Program::new(plan, &store, net)?.run(&inputs)?.into_iter().next().unwrap_or_default();
     let byte = |(i, &v): (usize, &f32)| ((v - shift[i % 3]) / scale[i % 3]).round() as u8;
-    let picture = |seen: &[f32]| {
+    let image = |seen: &[f32]| {
         let rgb = seen.iter().enumerate().map(byte).collect();
-        Picture { width: side, height: side, rgb }
+        Image { width: side, height: side, rgb }
     };
-    Ok(seen.chunks_exact(side * side * 3).map(picture).collect())
+    Ok(seen.chunks_exact(side * side * 3).map(image).collect())
 }
 
-fn paste(sheet: &mut Picture, picture: &Picture, row: usize, column: usize) {
+fn paste(sheet: &mut Image, image: &Image, row: usize, column: usize) {
     let (left, top) = (GAP + column * (SIDE + GAP), GAP + row * (SIDE + GAP));
     let lines = sheet.rgb.chunks_exact_mut(sheet.width * 3).skip(top);
-    for (to, from) in lines.zip(picture.rgb.chunks_exact(picture.width * 3)) {
+    for (to, from) in lines.zip(image.rgb.chunks_exact(image.width * 3)) {
         to[left * 3..][..from.len()].copy_from_slice(from);
     }
 }

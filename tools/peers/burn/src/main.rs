@@ -92,7 +92,7 @@ fn device(name: &str) -> Result<Device, Error> {
 struct Ready {
     device: Device,
     case: Option<Case>,
-    pictures: Tensor<4>,
+    images: Tensor<4>,
     labels: Tensor<1, Int>,
 }
 
@@ -118,7 +118,7 @@ impl Ready {
         Ok(Ready {
             device: plain.clone(),
             case: Some(case),
-            pictures: Tensor::random([*batch, 3, *size, *size], Distribution::Normal(0.0, 1.0), &plain),
+            images: Tensor::random([*batch, 3, *size, *size], Distribution::Normal(0.0, 1.0), &plain),
             labels: Tensor::arange(0..*batch as i64, &plain.autodiff()),
         })
     }
@@ -137,15 +137,15 @@ impl Ready {
 
     /// Seconds of one run.
     fn run(&mut self) -> Result<f64, Error> {
-        let pictures = self.pictures.clone();
+        let images = self.images.clone();
         let start = Instant::now();
         let (case, result) = match self.case.take().ok_or("an earlier run failed")? {
             Case::Forward(net) => {
-                let logits = net.forward(pictures).into_data();
+                let logits = net.forward(images).into_data();
                 (Case::Forward(net), logits)
             }
             Case::Step(front, rest, mut optimizer) => {
-                let logits = rest.forward(nets::run(&front, pictures).autodiff());
+                let logits = rest.forward(nets::run(&front, images).autodiff());
                 let loss =
                     CrossEntropyLossConfig::new().init(&logits.device()).forward(logits, self.labels.clone());
                 let gradients = GradientsParams::from_grads(loss.backward(), &rest);

@@ -69,7 +69,7 @@ impl Block {
     }
 }
 
-/// Mean over the picture or parts of it, dropout before the last linear layer, relu between them.
+/// Mean over the image or parts of it, dropout before the last linear layer, relu between them.
 #[derive(Module, Debug)]
 struct Head {
     pool: AdaptiveAvgPool2d,

@@ -1,25 +1,25 @@
-//! Decoding, resizing, and what becomes of a picture.
+//! Decoding, resizing, and what becomes of an image.
 
 use super::*;
 
 #[test]
-fn pictures_decode_as_in_pillow() {
+fn images_decode_as_in_pillow() {
     let mut wrong = Vec::new();
     for case in expected("pictures") {
         let file = case["file"].as_str().unwrap();
-        let picture = load(&fixtures().join(file)).unwrap();
-        assert_eq!((picture.width, picture.height), pair(&case["size"]), "{file}");
-        assert_eq!(picture.rgb.len(), picture.width * picture.height * 3, "{file}");
+        let image = load(&fixtures().join(file)).unwrap();
+        assert_eq!((image.width, image.height), pair(&case["size"]), "{file}");
+        assert_eq!(image.rgb.len(), image.width * image.height * 3, "{file}");
         if let Some(sum) = case["sha256"].as_str() {
-            if sha(&picture.rgb) != sum {
+            if sha(&image.rgb) != sum {
                 wrong.push(format!("{file} differs"));
             }
             continue;
         }
         let hex = case["rgb"].as_str().unwrap();
-        assert_eq!(hex.len(), picture.rgb.len() * 2, "{file}");
-        let worst = (0..picture.rgb.len())
-            .map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap().abs_diff(picture.rgb[i]))
+        assert_eq!(hex.len(), image.rgb.len() * 2, "{file}");
+        let worst = (0..image.rgb.len())
+            .map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap().abs_diff(image.rgb[i]))
             .max()
             .unwrap();
         if usize::from(worst) > number(&case["tolerance"]) {
@@ -32,12 +32,12 @@ fn pictures_decode_as_in_pillow() {
 #[test]
 fn the_content_decides_not_the_extension() {
     let bytes = fs::read(fixtures().join("rgb.png")).unwrap();
-    let picture = decode(&bytes, Path::new("called.jpg")).unwrap();
-    assert_eq!(picture, load(&fixtures().join("rgb.png")).unwrap());
+    let image = decode(&bytes, Path::new("called.jpg")).unwrap();
+    assert_eq!(image, load(&fixtures().join("rgb.png")).unwrap());
 }
 
 #[test]
-fn what_is_no_picture_is_an_error_that_names_file_and_reason() {
+fn what_is_no_image_is_an_error_that_names_file_and_reason() {
     let file = Path::new("holiday/cat.jpg");
     let refused = |bytes: &[u8], reason: &str| {
         let error = decode(bytes, file).unwrap_err();
@@ -46,7 +46,7 @@ fn what_is_no_picture_is_an_error_that_names_file_and_reason() {
         assert!(text.starts_with("holiday/cat.jpg: ") && text.contains(reason), "{text}");
     };
     refused(b"", "empty");
-    refused(b"Dear diary, today I saw a cat.", "not a picture");
+    refused(b"Dear diary, today I saw a cat.", "not an image");
     refused(b"GIF89a\x01\0\x01\0\0\0\0;", "GIF");
     refused(b"\xFF\xD8\xFF", "cut off");
     // A BMP and a PNM that claim to be larger than any memory.
@@ -62,7 +62,7 @@ fn what_is_no_picture_is_an_error_that_names_file_and_reason() {
 }
 
 /// Cut every fixture after every byte: an error each time, or, where the missing bytes hold no pixels, the
-/// very same picture.
+/// very same image.
 #[test]
 fn a_file_that_is_cut_off_is_an_error() {
     let mut wrong = Vec::new();
@@ -71,8 +71,8 @@ fn a_file_that_is_cut_off_is_an_error() {
         let bytes = fs::read(fixtures().join(file)).unwrap();
         let whole = decode(&bytes, Path::new(file)).unwrap();
         for length in 0..bytes.len() {
-            if decode(&bytes[..length], Path::new(file)).is_ok_and(|picture| picture != whole) {
-                wrong.push(format!("{file} cut to {length} of {} bytes gives another picture", bytes.len()));
+            if decode(&bytes[..length], Path::new(file)).is_ok_and(|image| image != whole) {
+                wrong.push(format!("{file} cut to {length} of {} bytes gives another image", bytes.len()));
             }
         }
         if file.ends_with(".jpg") {
@@ -85,7 +85,7 @@ fn a_file_that_is_cut_off_is_an_error() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Flipped bits may give another picture or an error; never a panic, never a wrong length.
+/// Flipped bits may give another image or an error; never a panic, never a wrong length.
 #[test]
 fn damaged_files_do_no_harm() {
     let mut stream = Stream::new(&[1]);
@@ -99,7 +99,7 @@ fn damaged_files_do_no_harm() {
                 damaged[at] = stream.next_u64() as u8;
             }
             match decode(&damaged, Path::new(file)) {
-                Ok(picture) => assert_eq!(picture.rgb.len(), picture.width * picture.height * 3),
+                Ok(image) => assert_eq!(image.rgb.len(), image.width * image.height * 3),
                 Err(error) => {
                     let text = error.to_string();
                     assert!(text.starts_with(file), "{text}");
@@ -126,21 +126,21 @@ fn resize_is_pillows_byte_for_byte() {
 #[test]
 fn a_part_resizes_as_if_it_were_cut_out_first() {
     for case in expected("part") {
-        let (picture, to) = (formula(pair(&case["from"])), number(&case["to"]));
+        let (image, to) = (formula(pair(&case["from"])), number(&case["to"]));
         let whole = Rect { x: 0, y: 0, width: to, height: to };
-        let ours = resize_window(&picture, rect(&case["part"]), (to, to), whole, filter(&case));
+        let ours = resize_window(&image, rect(&case["part"]), (to, to), whole, filter(&case));
         assert_eq!(sha(&ours.rgb), case["sha256"], "{case}");
     }
 }
 
 #[test]
 fn a_window_is_what_a_crop_of_the_whole_would_be() {
-    let picture = formula((90, 70));
+    let image = formula((90, 70));
     for size in [(45, 35), (120, 100), (90, 35), (45, 70), (90, 70)] {
-        let whole = resize(&picture, size.0, size.1, Filter::Bicubic);
+        let whole = resize(&image, size.0, size.1, Filter::Bicubic);
         let keep = Rect { x: 11, y: 5, width: 20, height: 29 };
         let source = Rect { x: 0, y: 0, width: 90, height: 70 };
-        let window = resize_window(&picture, source, size, keep, Filter::Bicubic);
+        let window = resize_window(&image, source, size, keep, Filter::Bicubic);
         let rows = whole.rgb.chunks_exact(size.0 * 3).skip(keep.y).take(keep.height);
         let cropped: Vec<u8> = rows.flat_map(|row| row[keep.x * 3..][..keep.width * 3].to_vec()).collect();
         assert!(window.rgb == cropped, "{size:?}");
@@ -183,7 +183,7 @@ fn training_parts_keep_to_scale_and_ratio() {
         lefts.insert(part.x);
     }
     // Nearly uniform in area (parts that do not fit are drawn again, which favours smaller ones), and
-    // log-uniform in ratio: about as many are wide as tall, leaning to wide as the picture is.
+    // log-uniform in ratio: about as many are wide as tall, leaning to wide as the image is.
     let mean = areas.iter().sum::<f64>() / 4000.0;
     assert!((0.38..0.46).contains(&mean), "{mean}");
     assert!((2000..2600).contains(&wide), "{wide}");
@@ -192,7 +192,7 @@ fn training_parts_keep_to_scale_and_ratio() {
 
 #[test]
 fn training_is_a_part_resized_and_perhaps_mirrored() {
-    let picture = formula((120, 90));
+    let image = formula((120, 90));
     let preprocess = Preprocess { resize: 40, crop: 32, ..Preprocess::default() };
     let whole = Rect { x: 0, y: 0, width: 32, height: 32 };
     let mut mirrored = 0;
@@ -200,7 +200,7 @@ fn training_is_a_part_resized_and_perhaps_mirrored() {
         let mut stream = Stream::new(&[seed]);
         let part = random_part(120, 90, &Augment::default(), &mut stream);
         let flip = stream.unit() < 0.5;
-        let mut want = resize_window(&picture, part, (32, 32), whole, Filter::Bilinear).rgb;
+        let mut want = resize_window(&image, part, (32, 32), whole, Filter::Bilinear).rgb;
         if flip {
             mirrored += 1;
             for row in want.chunks_exact_mut(96) {
@@ -208,7 +208,7 @@ fn training_is_a_part_resized_and_perhaps_mirrored() {
                 row.copy_from_slice(pixels.as_flattened());
             }
         }
-        let ours = train(&picture, &preprocess, &Augment::default(), &mut Stream::new(&[seed]));
+        let ours = train(&image, &preprocess, &Augment::default(), &mut Stream::new(&[seed]));
         assert!(ours == want, "seed {seed}");
     }
     assert!((150..250).contains(&mirrored), "{mirrored}");
