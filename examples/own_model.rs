@@ -51,7 +51,7 @@ impl Architecture for Tiny {
         "head"
     }
 
-    fn cut(&self) -> &'static str {
+    fn features_path(&self) -> &'static str {
         "flatten"
     }
 

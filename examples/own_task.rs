@@ -28,7 +28,7 @@ use defrost::{Error, Result};
 struct Ordinal;
 
 /// How many of the outputs are above 0: the predicted class.
-fn rank(outputs: &[f32]) -> usize {
+fn selection_loss(outputs: &[f32]) -> usize {
     outputs.iter().filter(|x| **x > 0.0).count()
 }
 
@@ -117,7 +117,7 @@ impl Task for Ordinal {
         let found = Distances::of(raw)?;
         let most = raw.classes.len().saturating_sub(1).max(1) as f64;
         let accuracy = 1.0 - found.mean / most;
-        Ok(Score { accuracy, loss: found.loss, rank: found.loss, count: found.count })
+        Ok(Score { accuracy, loss: found.loss, selection_loss: found.loss, count: found.count })
     }
 
     fn measure(&self, raw: Raw<'_>, _: Option<f64>) -> Result<Box<dyn Metrics>> {
@@ -133,13 +133,13 @@ impl Task for Ordinal {
     }
 
     fn mistake(&self, outputs: &[f32], target: &Target, _: Option<f64>) -> Option<Mistake> {
-        let (class, found) = (class(target).ok()?, rank(outputs));
+        let (class, found) = (class(target).ok()?, selection_loss(outputs));
         let mistake = Mistake { loss: row_loss(outputs, class), classes: Some((class, found)) };
         (found != class).then_some(mistake)
     }
 
     fn predicted(&self, outputs: &[f32]) -> Target {
-        Target::Class(rank(outputs) as u32)
+        Target::Class(selection_loss(outputs) as u32)
     }
 
     fn card(&self, classes: &[String]) -> Card {
@@ -177,7 +177,7 @@ impl Distances {
         for (row, target) in raw.outputs.chunks_exact(width).zip(raw.targets) {
             let class = class(target)?;
             let (sum, count) = &mut classes[class];
-            (*sum, *count) = (*sum + rank(row).abs_diff(class) as f64, *count + 1);
+            (*sum, *count) = (*sum + selection_loss(row).abs_diff(class) as f64, *count + 1);
             loss += row_loss(row, class) / width as f64;
         }
         let count = raw.targets.len();

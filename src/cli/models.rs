@@ -65,7 +65,7 @@ impl Models {
                         "norm": net.config().norm,
                         "groups": net.structure().groups,
                         "head": model.head(),
-                        "features": model.cut(),
+                        "features": model.features_path(),
                         "grad_cam": net.architecture().last_map(),
                         "published": weights,
                     }),

@@ -148,7 +148,7 @@ impl Given<About> {
 /// Refuses options for augmented images where images are not augmented.
 pub(super) fn check_varied(config: &Config) -> Result<()> {
     let asked = config.augment != Augment::default() && config.augment != Augment::none();
-    match asked && !config.varies() {
+    match asked && !config.augments() {
         true => Err(usage_error(
             "--strategy features sees each image once and never augmented; --augment and its like need --copies N, or \
              another strategy, such as two-phase or finetune",

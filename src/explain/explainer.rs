@@ -16,7 +16,7 @@ use crate::nn::{Freeze, Mode, lies_in};
 use crate::ops::backward_from;
 use crate::plan::{Device, Plan, Program, Request, compile};
 use crate::rng::Stream;
-use crate::tape::{DType, Phase, Tape, ValueId, kept_input};
+use crate::tape::{DType, Phase, Tape, ValueId, cached_input};
 use crate::task::{self, TaskRef};
 use crate::train::fitting_batch;
 use crate::{Error, Result};
@@ -199,7 +199,7 @@ impl Explainer {
         let asked = self.asked(logits, classes);
         let [height, width, channels] = self.shape;
         let seed = self.seed_of(asked.iter().map(|a| a.class));
-        let kept = kept_input(0);
+        let kept = cached_input(0);
         let mut inputs: Vec<(&str, &[u8])> = vec![
             ("image", &image),
             (&kept, bytemuck::cast_slice(maps)),
@@ -321,7 +321,7 @@ fn plans(net: &Network, layer: Option<&str>, batch: usize, caps: &Caps) -> Resul
     };
     let mark = tape.mark(watched);
     let tape = match mark {
-        Some(mark) => tape.behind(&[mark]).ok_or_else(lost)?,
+        Some(tap) => tape.resumed_from(&[tap]).ok_or_else(lost)?,
         None => tape,
     };
     let back = compile(Request::inference(tape, &[("gradient", gradient)]), &Arc::default(), caps)?;

@@ -8,33 +8,33 @@ pub struct Timestamps {
     queries: wgpu::QuerySet,
     resolved: GpuBuffer,
     readback: Readback,
-    marks: u32,
+    taps: u32,
     /// Nanoseconds a tick.
     period: f32,
 }
 
 impl Timestamps {
-    /// Room for `marks` marks.
+    /// Room for `taps` taps.
     ///
     /// # Errors
-    /// [`Error::Gpu`] where the adapter has no timestamps or `marks` is beyond 4096.
-    pub fn new(gpu: &Gpu, marks: u32) -> Result<Self> {
+    /// [`Error::Gpu`] where the adapter has no timestamps or `taps` is beyond 4096.
+    pub fn new(gpu: &Gpu, taps: u32) -> Result<Self> {
         if !gpu.caps().timestamps {
             return Err(Error::Gpu(format!("{} offers no timestamps inside a pass", gpu.info().name)));
         }
-        if marks > wgpu::QUERY_SET_MAX_QUERIES {
-            return Err(Error::Gpu(format!("a plan of {marks} marks is too long to be timed in one run")));
+        if taps > wgpu::QUERY_SET_MAX_QUERIES {
+            return Err(Error::Gpu(format!("a plan of {taps} taps is too long to be timed in one run")));
         }
         let queries = gpu.device().create_query_set(&wgpu::QuerySetDescriptor {
             label: Some("timestamps"),
             ty: wgpu::QueryType::Timestamp,
-            count: marks,
+            count: taps,
         });
         use wgpu::BufferUsages as U;
-        let bytes = u64::from(marks) * 8;
+        let bytes = u64::from(taps) * 8;
         let resolved = gpu.buffer("timestamps", bytes, U::QUERY_RESOLVE | U::COPY_SRC)?;
         let period = gpu.queue().get_timestamp_period();
-        Ok(Timestamps { queries, resolved, readback: Readback::new(gpu, bytes)?, marks, period })
+        Ok(Timestamps { queries, resolved, readback: Readback::new(gpu, bytes)?, taps, period })
     }
 
     /// Writes mark `index`.
@@ -44,8 +44,8 @@ impl Timestamps {
 
     /// Records the resolve; call it after the pass.
     pub fn resolve(&mut self, encoder: &mut wgpu::CommandEncoder) {
-        encoder.resolve_query_set(&self.queries, 0..self.marks, &self.resolved, 0);
-        self.readback.copy(encoder, &self.resolved, 0, u64::from(self.marks) * 8);
+        encoder.resolve_query_set(&self.queries, 0..self.taps, &self.resolved, 0);
+        self.readback.copy(encoder, &self.resolved, 0, u64::from(self.taps) * 8);
     }
 
     /// Waits for the run, and returns the seconds between each timestamp and the next.

@@ -104,7 +104,7 @@ impl Architecture for BnInception {
         "last_linear"
     }
 
-    fn cut(&self) -> &'static str {
+    fn features_path(&self) -> &'static str {
         "flatten"
     }
 

@@ -89,7 +89,7 @@ impl Architecture for DenseNet {
         "classifier"
     }
 
-    fn cut(&self) -> &'static str {
+    fn features_path(&self) -> &'static str {
         "flatten"
     }
 

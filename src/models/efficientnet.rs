@@ -223,7 +223,7 @@ impl Architecture for EfficientNet {
         "classifier.1"
     }
 
-    fn cut(&self) -> &'static str {
+    fn features_path(&self) -> &'static str {
         "flatten"
     }
 

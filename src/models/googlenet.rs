@@ -118,7 +118,7 @@ impl Architecture for GoogLeNet {
         Some(Auxiliary { layers: &["aux1", "aux2"], heads: &["aux1.fc2", "aux2.fc2"], weight: 0.3 })
     }
 
-    fn cut(&self) -> &'static str {
+    fn features_path(&self) -> &'static str {
         "flatten"
     }
 

@@ -180,7 +180,7 @@ impl Architecture for InceptionV3 {
         Some(Auxiliary { layers: &["AuxLogits"], heads: &["AuxLogits.fc"], weight: 0.4 })
     }
 
-    fn cut(&self) -> &'static str {
+    fn features_path(&self) -> &'static str {
         "flatten"
     }
 

@@ -77,7 +77,7 @@ impl Architecture for MobileNetV1 {
         "classifier"
     }
 
-    fn cut(&self) -> &'static str {
+    fn features_path(&self) -> &'static str {
         "flatten"
     }
 

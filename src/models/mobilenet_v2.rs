@@ -113,7 +113,7 @@ impl Architecture for MobileNetV2 {
         "classifier.1"
     }
 
-    fn cut(&self) -> &'static str {
+    fn features_path(&self) -> &'static str {
         "flatten"
     }
 

@@ -170,7 +170,7 @@ impl Architecture for MobileNetV3 {
         "classifier.3"
     }
 
-    fn cut(&self) -> &'static str {
+    fn features_path(&self) -> &'static str {
         "classifier.1"
     }
 

@@ -74,7 +74,7 @@ pub trait Architecture: Debug + Send + Sync {
     fn head_path(&self) -> &'static str;
 
     /// Path of the layer whose output the features are.
-    fn cut(&self) -> &'static str;
+    fn features_path(&self) -> &'static str;
 
     /// Path of the last layer whose output is an image still: what Grad-CAM looks at.
     fn last_map(&self) -> String;

@@ -240,8 +240,8 @@ impl Model {
     }
 
     /// Path of the layer whose output is kept when only the head learns.
-    pub fn cut(&self) -> &'static str {
-        self.build(1.0).cut()
+    pub fn features_path(&self) -> &'static str {
+        self.build(1.0).features_path()
     }
 
     /// Path of the layer that is replaced for a new task.

@@ -177,7 +177,7 @@ impl Architecture for Resnet {
         "fc"
     }
 
-    fn cut(&self) -> &'static str {
+    fn features_path(&self) -> &'static str {
         "flatten"
     }
 

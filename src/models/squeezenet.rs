@@ -103,7 +103,7 @@ impl Architecture for SqueezeNet {
         "classifier.1"
     }
 
-    fn cut(&self) -> &'static str {
+    fn features_path(&self) -> &'static str {
         "features.12.cat"
     }
 

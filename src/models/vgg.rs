@@ -95,7 +95,7 @@ impl Architecture for Vgg {
         "classifier.6"
     }
 
-    fn cut(&self) -> &'static str {
+    fn features_path(&self) -> &'static str {
         "classifier.4"
     }
 

@@ -68,7 +68,7 @@ pub(super) struct Tensor<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Machine<'a> {
     stack: Vec<Value<'a>>,
-    marks: Vec<usize>,
+    taps: Vec<usize>,
     memo: HashMap<u64, Value<'a>>,
     steps: usize,
     pub(super) lists: Vec<Vec<Value<'a>>>,
@@ -123,7 +123,7 @@ impl<'a> Machine<'a> {
     pub(super) fn run(&mut self, bytes: &'a [u8]) -> Outcome<(Value<'a>, usize)> {
         let mut reader = Reader(bytes);
         self.stack.clear();
-        self.marks.clear();
+        self.taps.clear();
         self.memo.clear();
         loop {
             self.spend(1)?;
@@ -157,7 +157,7 @@ impl<'a> Machine<'a> {
 
     /// The values above the last mark.
     fn since_mark(&mut self) -> Outcome<Vec<Value<'a>>> {
-        let mark = self.marks.pop().filter(|&mark| mark <= self.stack.len());
+        let mark = self.taps.pop().filter(|&mark| mark <= self.stack.len());
         Ok(self.stack.split_off(mark.ok_or("the pickle has a mark too few")?))
     }
 
@@ -191,7 +191,7 @@ impl<'a> Machine<'a> {
             0x80 => return r.take(1).map(drop),
             0x95 => return r.take(8).map(drop),
             b'(' => {
-                self.marks.push(self.stack.len());
+                self.taps.push(self.stack.len());
                 return Ok(());
             }
             b'0' => return self.pop().map(drop),

@@ -9,7 +9,7 @@ use crate::tape::Launch;
 
 /// A product divided into tiles of `side` rows by `side` columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Squares {
+pub(super) struct Tiles {
     /// The variant's name.
     pub(super) name: &'static str,
     side: usize,
@@ -19,7 +19,7 @@ pub(super) struct Squares {
 /// Number of tiles that keeps a large GPU busy.
 const ENOUGH: usize = 256;
 
-impl Squares {
+impl Tiles {
     /// The ways to divide a product of `rows` x `columns`, each element a sum of `depth` products, the preferred
     /// first. Large tiles load less for each multiply-add; small tiles keep more of the device busy and waste less at
     /// the edges. None where the device is software, or the product so small that most of a tile would be waste.
@@ -27,7 +27,7 @@ impl Squares {
         if caps.software || rows < 32 || columns < 32 || depth < 16 {
             return Vec::new();
         }
-        let cut = |name, side| Squares { name, side, count: 0 }.over(rows, columns);
+        let cut = |name, side| Tiles { name, side, count: 0 }.over(rows, columns);
         let (large, small) = (cut("block_128", 128), cut("block_64", 64));
         // Large tiles must compute nearly as large a share of real results as small ones.
         let full = large.count * 128 * 128 <= small.count * 64 * 64 * 9 / 8;
@@ -41,7 +41,7 @@ impl Squares {
 
     /// The same tiles over another product.
     pub(super) fn over(self, rows: usize, columns: usize) -> Self {
-        Squares { count: rows.div_ceil(self.side) * columns.div_ceil(self.side), ..self }
+        Tiles { count: rows.div_ceil(self.side) * columns.div_ceil(self.side), ..self }
     }
 
     /// Each thread has 8 x 8 results.
@@ -61,7 +61,7 @@ impl Squares {
 
     /// The number of register tiles of a thread, as the kernels with one thread a tile count them, to choose the
     /// number of splits of a sum.
-    pub(super) fn tiles(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.count * super::WORKGROUP as usize
     }
 
@@ -86,7 +86,7 @@ mod tests {
     fn squares_suit_product_and_device() {
         let gpu = Caps::webgpu_defaults();
         let names = |rows, columns, depth, caps: &Caps| -> Vec<&str> {
-            Squares::of(rows, columns, depth, caps).iter().map(|s| s.name).collect()
+            Tiles::of(rows, columns, depth, caps).iter().map(|s| s.name).collect()
         };
         // 784 large tiles, all full.
         assert_eq!(names(100_352, 128, 576, &gpu), ["block_128", "block_64"]);

@@ -6,7 +6,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::block::Squares;
+use super::block::Tiles;
 use super::cpu::sums::{banded, strips};
 use super::cpu::{Grid, Job, Weights, correlate, weigh, weigh_scratch};
 use super::{Case, Epilogue, Fill, groups, launch_threads, launch_tiles, require};
@@ -245,9 +245,9 @@ impl Op for Matmul {
         let (rows, depth, columns) = sizes(io.input(0), io.input(1));
         let mut all = Vec::new();
         if quads(depth, columns, &io.inputs[1].parts) {
-            for squares in Squares::of(rows, columns, depth, caps) {
-                let launch = |kernel, params: &Params| squares.launch(kernel, params, 1, caps);
-                all.push(self.variant(io, squares.name, shader!("matmul/block.wgsl"), launch));
+            for tiles in Tiles::of(rows, columns, depth, caps) {
+                let launch = |kernel, params: &Params| tiles.launch(kernel, params, 1, caps);
+                all.push(self.variant(io, tiles.name, shader!("matmul/block.wgsl"), launch));
             }
             let tiles = rows.div_ceil(8) * columns.div_ceil(16);
             let launch = |kernel, params: &Params| launch_tiles(kernel, params, tiles, caps);
@@ -318,9 +318,9 @@ impl Op for MatmulGradInput {
         let mut all = Vec::new();
         if quads(depth, columns, parts) {
             let largest = parts.iter().map(std::ops::Range::len).max().unwrap_or(depth);
-            for squares in Squares::of(rows, largest, columns, caps) {
-                let launch = |kernel, params: &Params| squares.launch(kernel, params, 1, caps);
-                all.push(variant(squares.name, shader!("matmul/block_grad_input.wgsl"), &launch));
+            for tiles in Tiles::of(rows, largest, columns, caps) {
+                let launch = |kernel, params: &Params| tiles.launch(kernel, params, 1, caps);
+                all.push(variant(tiles.name, shader!("matmul/block_grad_input.wgsl"), &launch));
             }
             let launch = |kernel, params: &Params| {
                 launch_tiles(kernel, params, rows.div_ceil(8) * params.depth.div_ceil(16) as usize, caps)
@@ -400,12 +400,11 @@ impl Op for MatmulGradWeight {
         };
         if quads(stride, columns, parts) {
             let largest = parts.iter().map(std::ops::Range::len).max().unwrap_or(stride);
-            for squares in Squares::of(largest, columns, rows, caps) {
+            for tiles in Tiles::of(largest, columns, rows, caps) {
                 let source = shader!("matmul/block_grad_weight.wgsl");
-                let launch = |kernel, params: &SplitParams| {
-                    squares.launch(kernel, params, params.splits as usize, caps)
-                };
-                all.push(split(squares.name, source, squares.tiles(), &launch));
+                let launch =
+                    |kernel, params: &SplitParams| tiles.launch(kernel, params, params.splits as usize, caps);
+                all.push(split(tiles.name, source, tiles.count(), &launch));
             }
             let launch = |kernel, params: &SplitParams| {
                 let tiles = params.depth.div_ceil(8) * params.columns.div_ceil(16) * params.splits;

@@ -203,7 +203,7 @@ pub fn compile(request: Request, layout: &Arc<Layout>, caps: &Caps) -> Result<Pl
     passes::fuse(&mut tape, &roots);
     passes::fold(&mut tape)?;
     passes::winograd(&mut tape, caps)?;
-    passes::shorten(&mut tape)?;
+    passes::deduplicate_concatenations(&mut tape)?;
     passes::prune(&mut tape, &roots);
     if checkpointing {
         checkpointing::checkpoint(&mut tape)?;

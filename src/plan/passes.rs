@@ -222,7 +222,7 @@ pub(super) fn winograd(tape: &mut Tape, caps: &Caps) -> Result<()> {
 ///
 /// # Errors
 /// As for [`Tape::record`]; only where an op's shapes are inconsistent.
-pub(super) fn shorten(tape: &mut Tape) -> Result<()> {
+pub(super) fn deduplicate_concatenations(tape: &mut Tape) -> Result<()> {
     // Value -> the concatenation that begins with it.
     let mut longer: BTreeMap<ValueId, ValueId> = BTreeMap::new();
     for node in &tape.nodes {

@@ -11,7 +11,7 @@ pub struct Exported<'a> {
     pub file: &'a Path,
     /// Whose names its tensors bear.
     pub naming: Naming,
-    /// How exactly it keeps numbers.
+    /// How exactly it caches numbers.
     pub precision: Precision,
 }
 

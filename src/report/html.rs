@@ -68,8 +68,8 @@ pub fn write(
         }
     };
     // A head alone is trained on images without augmentation, unless augmented views were asked for.
-    let varied = config.augment != Augment::none() && phases.iter().any(|phase| phase.varies());
-    let sheet = match varied {
+    let augmented = config.augment != Augment::none() && phases.iter().any(|phase| phase.augments());
+    let sheet = match augmented {
         true => {
             let sheet = contact_sheet(&net, &train, &config.augment, config.seed)?;
             sheet.write_png(&folder.join("augmented.png"))?;

@@ -398,7 +398,7 @@ fn told(savings: &Measured) -> (String, Vec<[String; 5]>, String) {
         said += &format!(
             "{name} step took {time:.0}% less time and {memory:.0}% less memory than one that trains all layers. "
         );
-        if phase.keeps {
+        if phase.caches {
             said += "The output of the frozen layers was computed once an image and cached, so these layers did not run at every step. ";
         }
     }

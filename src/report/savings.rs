@@ -26,7 +26,7 @@ pub(super) struct StepCost {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct PhaseCost {
     /// Whether only the head is trained, on cached features.
-    pub(super) keeps: bool,
+    pub(super) caches: bool,
     pub(super) step: StepCost,
 }
 
@@ -72,13 +72,13 @@ pub(super) fn savings(device: &Device, net: &Network, config: &Config) -> Result
     let everything = cost(device, &open, plan, all.total.parameters)?;
     let mut costs = Vec::new();
     for (phase, net, summary) in masks {
-        let keeps = phase.strategy.head_only();
+        let caches = phase.strategy.head_only();
         let learning = summary.total.parameters;
         let step = match learning == summary.total.of {
             true => everything,
             false => cost(device, &net, training_plan(&net, phase, batch, &device.caps())?, learning)?,
         };
-        costs.push(PhaseCost { keeps, step });
+        costs.push(PhaseCost { caches, step });
     }
     Ok(Savings::Measured(Measured { batch, phases: costs, everything }))
 }

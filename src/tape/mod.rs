@@ -1,7 +1,7 @@
 //! The tape: ops recorded over symbolic values, and the backward pass that records their gradients.
 
 mod backward;
-mod cut;
+mod split_point;
 #[macro_use]
 mod op;
 mod types;
@@ -15,7 +15,7 @@ pub use op::{
 };
 pub use types::{DType, Shape, Type};
 
-pub use cut::{Frontier, Mark, kept_input};
+pub use split_point::{Frontier, Tap, cached_input};
 
 use crate::{Error, Result};
 

@@ -18,7 +18,8 @@ pub struct Score {
     /// The loss by which epochs are compared, the lower the better. For single labels it is the mean loss at the
     /// temperature that suits the epoch best, so that a less confident epoch has no advantage; else it is the mean
     /// loss.
-    pub rank: f64,
+    #[serde(alias = "rank")]
+    pub selection_loss: f64,
     /// Number of validation examples of these figures.
     #[serde(default)]
     pub count: usize,

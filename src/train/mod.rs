@@ -15,7 +15,7 @@ mod studies;
 
 pub use adapt::coral::{Aligned, align, align_head};
 pub use adapt::means::{AdaptOptions, Adapted, adapt};
-pub use cache::features::{Cut, Features, Vectors, extract};
+pub use cache::features::{Features, SplitPoint, Vectors, extract};
 pub use evaluate::calibrate::{Calibrated, calibrate};
 pub use evaluate::predictor::{Evaluation, Outputs, Predictor, evaluate};
 pub use events::{EpochMetrics, Event, Observer, Silent, Trial};

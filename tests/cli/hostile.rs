@@ -285,7 +285,7 @@ fn large_or_deep() -> Vec<(String, Py)> {
     for (name, step) in [
         ("dictionaries", &b"}"[..]),
         ("lists", b"]"),
-        ("marks", b"("),
+        ("taps", b"("),
         ("kept values", b"N\x94"),
         ("kept dictionaries", b"}\x94"),
         ("tuples of one", b"K\x01\x85"),

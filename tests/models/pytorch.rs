@@ -661,7 +661,7 @@ fn warnings_name_values_of_timms_config_that_are_not_taken_over() {
         let e = load(&text).unwrap_err().to_string();
         assert!(e.contains("config.json") && e.contains(sign), "{e}");
     }
-    // Written by an editor that marks UTF-8; timm's form before 2023.
+    // Written by an editor that taps UTF-8; timm's form before 2023.
     assert_eq!(load(&[b"\xef\xbb\xbf", &plain[..]].concat()).unwrap().0.preprocess(), &usual);
     let old: Value = serde_json::from_slice(&plain).unwrap();
     let mut flat = old["pretrained_cfg"].clone();

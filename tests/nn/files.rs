@@ -297,7 +297,7 @@ impl Architecture for Wrapped {
         "backbone.fc"
     }
 
-    fn cut(&self) -> &'static str {
+    fn features_path(&self) -> &'static str {
         "backbone.flatten"
     }
 

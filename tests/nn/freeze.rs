@@ -185,7 +185,7 @@ fn every_model_records_whole_and_in_parts() {
             let features = tape.shape(recorded.features);
             assert_eq!((features[0], features.numel()), (3, 3 * net.features()));
         }
-        assert!(net.structure().layers.iter().any(|l| l.path == model.cut()), "{}", model.name);
+        assert!(net.structure().layers.iter().any(|l| l.path == model.features_path()), "{}", model.name);
     }
 }
 

@@ -15,7 +15,7 @@ use defrost::nn::{Freeze, Kind, NormMode};
 use defrost::ops::{Add, Matmul};
 use defrost::plan::{Device, Layout, Params, Program, Request, Trainable, compile};
 use defrost::rng;
-use defrost::tape::{Frontier, Shape, Tape, Type, Use, ValueId, kept_input};
+use defrost::tape::{Frontier, Shape, Tape, Type, Use, ValueId, cached_input};
 use defrost::train::{Config, Context, Report, Silent, Strategy, run};
 use tempfile::TempDir;
 
@@ -259,12 +259,12 @@ fn layers(leaks: bool) -> (Tape, ValueId) {
 fn small_inputs_are_let_through_a_cut() {
     let (tape, y) = layers(false);
     let steady = ["image", "sizes"];
-    let Frontier { marks, inputs } = tape.frontier(&steady);
+    let Frontier { taps, inputs } = tape.frontier(&steady);
     assert_eq!(inputs, ["sizes"]);
-    let places: Vec<(&str, &str)> = marks.iter().map(|m| (m.layer.as_str(), m.op.as_str())).collect();
+    let places: Vec<(&str, &str)> = taps.iter().map(|m| (m.layer.as_str(), m.op.as_str())).collect();
     assert_eq!(places, [("front", "add.forward")]);
     // An input that a step may be given anew each time is no reason to compute anything again; images are too large.
-    assert!(tape.frontier(&["image"]).marks.iter().all(|m| m.op == "matmul.forward"));
+    assert!(tape.frontier(&["image"]).taps.iter().all(|m| m.op == "matmul.forward"));
     assert_eq!(layers(true).0.frontier(&steady), Frontier::default());
 
     let image: Vec<f32> = (0..ROWS * 32).map(|i| (i as f32).sin()).collect();
@@ -279,10 +279,10 @@ fn small_inputs_are_let_through_a_cut() {
             Program::new(plan, &store, &Numbers).unwrap().run(inputs).unwrap().remove(0)
         };
         let whole = run(tape.clone(), y, &[("image", image), ("sizes", sizes)]);
-        let kept = tape.marked(&marks).unwrap()[0];
+        let kept = tape.tapped(&taps).unwrap()[0];
         let kept = run(tape.clone(), kept, &[("image", image), ("sizes", sizes)]);
-        let behind = tape.clone().behind(&marks).unwrap();
-        let given: [(&str, &[u8]); 2] = [(&kept_input(0), bytemuck::cast_slice(&kept)), ("sizes", sizes)];
+        let behind = tape.clone().resumed_from(&taps).unwrap();
+        let given: [(&str, &[u8]); 2] = [(&cached_input(0), bytemuck::cast_slice(&kept)), ("sizes", sizes)];
         assert_eq!(run(behind, y, &given), whole, "{device:?}");
     }
 }

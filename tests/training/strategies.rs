@@ -11,7 +11,7 @@ use command::{COLOURS, Outcome, Place};
 use defrost::data::Augment;
 use defrost::models::Network;
 use defrost::plan::Device;
-use defrost::train::{Config, Context, Cut, Event, Observer, Strategy, run};
+use defrost::train::{Config, Context, Event, Observer, SplitPoint, Strategy, run};
 use serde_json::Value;
 
 const BASE: [&str; 8] =
@@ -99,7 +99,7 @@ fn the_output_of_a_frozen_front_is_kept_wherever_the_boundary_is() {
     // What learns first reads the images themselves: there is nothing to keep.
     let mut net = Network::open(&weights).unwrap();
     net.freeze(Config::default().freeze()).unwrap();
-    assert!(Cut::before_learning(&net).unwrap().is_none());
+    assert!(SplitPoint::before_learning(&net).unwrap().is_none());
 }
 
 #[test]

@@ -11,7 +11,7 @@ pub(crate) use instead::winograd_instead;
 pub(super) use window::Params;
 pub use window::{Padding, Window};
 
-use super::block::Squares;
+use super::block::Tiles;
 use super::cpu::{
     Grid, Job, Tap, Weights, correlate, weigh, weigh_scratch, winograd_scratch, winograd_weigh,
 };
@@ -167,9 +167,9 @@ impl Op for Conv {
         if let Some(quads) = tiled(self.groups, x[3], y[3]) {
             if quads {
                 let depth = self.window.taps().count() * x[3];
-                for squares in Squares::of(y.rows(), y[3], depth, caps) {
-                    let launch = squares.launch(kernel(shader!("conv/block.wgsl")), &params, 1, caps);
-                    all.push(variant(squares.name, launch));
+                for tiles in Tiles::of(y.rows(), y[3], depth, caps) {
+                    let launch = tiles.launch(kernel(shader!("conv/block.wgsl")), &params, 1, caps);
+                    all.push(variant(tiles.name, launch));
                 }
                 all.push(tile("tile", kernel(shader!("conv/tile.wgsl")).with(&by_place), tiles));
             }
@@ -285,14 +285,14 @@ impl Op for ConvGradInput {
             let phases = (0..sh.min(x[1])).flat_map(|a| (0..sw.min(x[2])).map(move |b| [a, b]));
             let rows_of = |[a, b]: [usize; 2]| x[0] * (x[1] - a).div_ceil(sh) * (x[2] - b).div_ceil(sw);
             let depth = self.window.taps().count() * y[3] / (sh * sw);
-            for squares in Squares::of(rows_of([0, 0]), x[3], depth, caps) {
+            for tiles in Tiles::of(rows_of([0, 0]), x[3], depth, caps) {
                 let launch = |phase: [usize; 2]| {
                     let kernel = kernel(shader!("conv/block_grad_input.wgsl")).with(&self.taps_of(phase));
-                    let squares = squares.over(rows_of(phase), x[3]);
-                    squares.launch(kernel, &params, 1, caps).inputs([0, 1]).output(0)
+                    let tiles = tiles.over(rows_of(phase), x[3]);
+                    tiles.launch(kernel, &params, 1, caps).inputs([0, 1]).output(0)
                 };
                 let launches = phases.clone().map(launch).collect();
-                all.push(Variant { name: squares.name, launches, scratch: Vec::new() });
+                all.push(Variant { name: tiles.name, launches, scratch: Vec::new() });
             }
             let launch = |[a, b]: [usize; 2]| {
                 let rows = rows_of([a, b]);
@@ -364,11 +364,10 @@ impl Op for ConvGradWeight {
         if let Some(quads) = tiled(self.groups, x[3], y[3]) {
             let (taps, wide) = (window.kernel[0] * window.kernel[1], y[3].div_ceil(16));
             if quads {
-                for squares in Squares::of(taps * x[3], y[3], y.rows(), caps) {
+                for tiles in Tiles::of(taps * x[3], y[3], y.rows(), caps) {
                     let kernel = kernel(shader!("conv/block_grad_weight.wgsl"));
-                    let launch =
-                        |params: &Params, splits| squares.launch(kernel.clone(), params, splits, caps);
-                    all.push(split(squares.name, squares.tiles(), 4, &launch));
+                    let launch = |params: &Params, splits| tiles.launch(kernel.clone(), params, splits, caps);
+                    all.push(split(tiles.name, tiles.count(), 4, &launch));
                 }
                 let tiles = taps * x[3].div_ceil(8) * wide;
                 let kernel = kernel(shader!("conv/tile_grad_weight.wgsl"));

@@ -77,7 +77,7 @@ impl Task for MultiLabelTask {
         Ok(Score {
             accuracy: found.mean_average_precision,
             loss: found.loss,
-            rank: found.loss,
+            selection_loss: found.loss,
             count: found.count,
         })
     }

@@ -96,7 +96,7 @@ impl Task for RegressionTask {
         let found = Regression::new(raw.outputs, &targets, raw.classes.len())?;
         let squares = raw.outputs.iter().zip(&targets).map(|(x, t)| f64::from(x - t).powi(2));
         let loss = squares.sum::<f64>() / raw.outputs.len().max(1) as f64;
-        Ok(Score { accuracy: found.average.r2, loss, rank: loss, count: found.count })
+        Ok(Score { accuracy: found.average.r2, loss, selection_loss: loss, count: found.count })
     }
 
     fn measure(&self, raw: Raw<'_>, _: Option<f64>) -> Result<Box<dyn Metrics>> {

@@ -117,14 +117,14 @@ impl Task for SingleLabelTask {
         let (mut plain, mut calibrated) = (Tally::default(), Tally::default());
         plain.add(raw.outputs, &labels);
         let loss = plain.mean_loss();
-        let rank = match fit_temperature(raw.outputs, &labels) {
+        let selection_loss = match fit_temperature(raw.outputs, &labels) {
             Ok(temperature) => {
                 calibrated.add(&at_temperature(raw.outputs, temperature), &labels);
                 calibrated.mean_loss()
             }
             Err(_) => loss,
         };
-        Ok(Score { accuracy: plain.top1(), loss, rank, count: labels.len() })
+        Ok(Score { accuracy: plain.top1(), loss, selection_loss, count: labels.len() })
     }
 
     fn measure(&self, raw: Raw<'_>, temperature: Option<f64>) -> Result<Box<dyn Metrics>> {

@@ -1,4 +1,4 @@
-//! What a frozen front makes of images, computed once and kept under a key of weights, preprocessing, cut and
+//! What a frozen front makes of images, computed once and kept under a key of weights, preprocessing, split and
 //! device; an image is known by the hash of its file, a varied copy of it by its draws, too.
 
 use std::collections::{BTreeSet, HashMap};
@@ -14,52 +14,52 @@ use crate::models::{IMAGE_LAYER, Network};
 use crate::nn::Freeze;
 use crate::ops::Draws;
 use crate::plan::Device;
-use crate::tape::{Mark, Role};
+use crate::tape::{Role, Tap};
 use crate::task::class_of;
-use crate::train::cache::store::{Key, Rows, Shelf};
+use crate::train::cache::store::{FeatureStore, Key, Rows};
 use crate::train::events::{Event, Observer};
 use crate::train::step::finite::{Greatest, all_finite};
-use crate::train::step::plans::{front, front_tape, frontier};
+use crate::train::step::plans::{backbone, backbone_tape, frontier};
 use crate::{Error, Result};
 
 /// Images that go through the front at a time.
-pub(crate) const FRONT_BATCH: usize = 16;
+pub(crate) const BACKBONE_BATCH: usize = 16;
 
 /// Where the front of a network ends whose output is kept.
 #[derive(Debug, Clone)]
-pub struct Cut {
-    /// The network, frozen as it was when it was cut.
+pub struct SplitPoint {
+    /// The network, frozen as it was when it was split.
     net: Network,
-    pub(crate) marks: Vec<Mark>,
+    pub(crate) taps: Vec<Tap>,
     /// Numbers of one image at each mark.
     pub(crate) sizes: Vec<usize>,
 }
 
-impl Cut {
+impl SplitPoint {
     /// Before the first layer of `net` that learns. None where that is the first layer of all.
     ///
     /// # Errors
     /// As for [`Network::record`].
-    pub fn before_learning(net: &Network) -> Result<Option<Cut>> {
-        let marks = frontier(net)?;
+    pub fn before_learning(net: &Network) -> Result<Option<SplitPoint>> {
+        let taps = frontier(net)?;
         // Where the first layer learns, only normalised images would be kept.
-        if marks.is_empty() || marks.iter().any(|mark| mark.layer == IMAGE_LAYER) {
+        if taps.is_empty() || taps.iter().any(|mark| mark.layer == IMAGE_LAYER) {
             return Ok(None);
         }
-        let (tape, values) = front_tape(net, &marks, 2, false)?;
+        let (tape, values) = backbone_tape(net, &taps, 2, false)?;
         let sizes = values.iter().map(|&v| tape.shape(v).numel() / 2).collect();
-        Ok(Some(Cut { net: net.clone(), marks, sizes }))
+        Ok(Some(SplitPoint { net: net.clone(), taps, sizes }))
     }
 
     /// Before the head.
     ///
     /// # Errors
     /// As for [`Network::record`].
-    pub fn before_head(net: &Network) -> Result<Cut> {
+    pub fn before_head(net: &Network) -> Result<SplitPoint> {
         let mut net = net.clone();
         net.freeze(Freeze::all_but_head())?;
         let missing = || Error::Usage(format!("{} has nothing before its head", net.config().model));
-        Cut::before_learning(&net)?.ok_or_else(missing)
+        SplitPoint::before_learning(&net)?.ok_or_else(missing)
     }
 
     /// Numbers that are kept of an image.
@@ -78,13 +78,13 @@ impl Cut {
         config.classes.clear();
         (config.hidden, config.auxiliary, config.temperature) = (None, false, None);
         let config = serde_json::to_string(&config).map_err(|e| Error::Weights(e.to_string()))?;
-        let marks: Vec<String> = self.marks.iter().map(|m| format!("{m:?}")).collect();
+        let taps: Vec<String> = self.taps.iter().map(|m| format!("{m:?}")).collect();
         let mut hash = Sha256::new();
-        for part in [config.as_str(), &marks.join(" "), &device.identity()] {
+        for part in [config.as_str(), &taps.join(" "), &device.identity()] {
             hash.update(part);
             hash.update([0]);
         }
-        let (tape, values) = front_tape(&self.net, &self.marks, 1, false)?;
+        let (tape, values) = backbone_tape(&self.net, &self.taps, 1, false)?;
         let mut needed: BTreeSet<_> = values.into_iter().collect();
         for node in tape.nodes.iter().rev() {
             if node.outputs.iter().any(|v| needed.contains(v)) {
@@ -108,7 +108,7 @@ pub(crate) fn hex(hash: &[u8]) -> String {
 /// What is kept of a data set's readable images.
 #[derive(Debug, Clone)]
 pub struct Features {
-    /// Numbers of one image at each value of the cut.
+    /// Numbers of one image at each value of the split.
     sizes: Vec<usize>,
     rows: Rows,
     /// Copies of each image.
@@ -122,7 +122,7 @@ pub struct Features {
     /// Images that could not be read.
     pub skipped: Vec<Skipped>,
     /// Images that were kept from before.
-    pub kept: usize,
+    pub from_cache: usize,
 }
 
 /// Vectors in memory, with their classes.
@@ -171,7 +171,7 @@ impl Features {
         self.rows.read(images.iter().map(|i| i * self.copies + copy % self.copies))
     }
 
-    /// The same as the inputs of a program behind the cut: bytes by name.
+    /// The same as the inputs of a program behind the split: bytes by name.
     pub(crate) fn inputs(&self, images: &[usize], copy: usize) -> Result<Vec<(String, Vec<u8>)>> {
         let (rows, dims) = (self.read(images, copy)?, self.dims());
         let mut first = 0;
@@ -179,7 +179,7 @@ impl Features {
         for (i, &size) in self.sizes.iter().enumerate() {
             let own = rows.chunks_exact(dims.max(1)).flat_map(|row| &row[first..first + size]);
             let own: Vec<f32> = own.copied().collect();
-            inputs.push((crate::tape::kept_input(i), bytemuck::cast_slice(&own).to_vec()));
+            inputs.push((crate::tape::cached_input(i), bytemuck::cast_slice(&own).to_vec()));
             first += size;
         }
         Ok(inputs)
@@ -207,7 +207,7 @@ pub fn extract(
 ) -> Result<Vec<Features>> {
     let views = || vec![View::Eval(net.preprocess().clone())];
     let wanted: Vec<Wanted<'_>> = sets.iter().map(|&set| Wanted { set, views: views() }).collect();
-    extract_until(&Cut::before_head(net)?, device, &wanted, cache, observer, None)
+    extract_until(&SplitPoint::before_head(net)?, device, &wanted, cache, observer, None)
 }
 
 /// One image's row: set, image, view.
@@ -225,10 +225,10 @@ fn row_key(content: &Key, view: &View, index: usize) -> Key {
     }
 }
 
-/// The same for any cut and any views, until `stop` is true: then what was computed is kept, and
+/// The same for any split and any views, until `stop` is true: then what was computed is kept, and
 /// [`Error::Interrupted`] returned.
 pub(crate) fn extract_until(
-    cut: &Cut,
+    split: &SplitPoint,
     device: &Device,
     wanted: &[Wanted<'_>],
     cache: Option<&Path>,
@@ -238,18 +238,18 @@ pub(crate) fn extract_until(
     let stopped = || stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
     let file: Option<PathBuf> = match cache {
         Some(folder) => {
-            let name = format!("{}-{}.bin", cut.net.config().model, cut.key(device)?);
+            let name = format!("{}-{}.bin", split.net.config().model, split.key(device)?);
             Some(folder.join("features").join(name))
         }
         None => None,
     };
     let expected = wanted.iter().map(|w| w.set.len() * w.views.len()).sum();
-    let shelf = Shelf::open(file.as_deref(), cut.numbers(), expected, &mut |text| {
+    let store = FeatureStore::open(file.as_deref(), split.numbers(), expected, &mut |text| {
         observer.event(&Event::Warning(text));
     });
     let contents = wanted.iter().map(|w| (0..w.set.len()).map(|_| None).collect()).collect();
-    let mut extraction = Extraction { cut, wanted, contents, shelf, failed: HashMap::new() };
-    if !extraction.shelf.is_empty() {
+    let mut extraction = Extraction { split, wanted, contents, store, failed: HashMap::new() };
+    if !extraction.store.is_empty() {
         extraction.find(observer);
     }
     let mut computed = BTreeSet::new();
@@ -279,11 +279,11 @@ pub(crate) fn extract_until(
 const READINGS: usize = 3;
 
 struct Extraction<'a> {
-    cut: &'a Cut,
+    split: &'a SplitPoint,
     wanted: &'a [Wanted<'a>],
     /// The [`content_key`] of each image of each set, as it was last read.
     contents: Vec<Vec<Option<Result<Key>>>>,
-    shelf: Shelf,
+    store: FeatureStore,
     failed: HashMap<(usize, usize), Skipped>,
 }
 
@@ -299,7 +299,7 @@ impl Extraction<'_> {
             *contents = w.set.samples.par_iter().map(|sample| Some(content_key(sample))).collect();
         }
         let keys: Vec<Key> = self.all().filter_map(|at| self.key(at)).collect();
-        self.shelf.check(keys.iter(), &mut |text| observer.event(&Event::Warning(text)));
+        self.store.check(keys.iter(), &mut |text| observer.event(&Event::Warning(text)));
     }
 
     fn all(&self) -> impl Iterator<Item = At> + use<'_> {
@@ -314,7 +314,7 @@ impl Extraction<'_> {
         let readable = |&(s, i, _): &At| {
             !matches!(self.contents[s][i], Some(Err(_))) && !self.failed.contains_key(&(s, i))
         };
-        let absent = |&at: &At| self.key(at).is_none_or(|key| !self.shelf.contains(&key));
+        let absent = |&at: &At| self.key(at).is_none_or(|key| !self.store.contains(&key));
         self.all().filter(readable).filter(absent).collect()
     }
 
@@ -327,13 +327,13 @@ impl Extraction<'_> {
         observer: &mut dyn Observer,
         stopped: &dyn Fn() -> bool,
     ) -> Result<()> {
-        let (cut, wanted) = (self.cut, self.wanted);
+        let (split, wanted) = (self.split, self.wanted);
         observer.event(&Event::progress("features", 0, missing.len()));
         let augmented = missing.first().is_some_and(|&(s, _, v)| wanted[s].views[v].on_device());
-        let batch = FRONT_BATCH.min(missing.len());
-        let (batch, mut program) = front(&cut.net, &cut.marks, device, batch, augmented)?;
+        let batch = BACKBONE_BATCH.min(missing.len());
+        let (batch, mut program) = backbone(&split.net, &split.taps, device, batch, augmented)?;
         let decode = |&(s, i, v): &At| wanted[s].views[v].image_and_key(wanted[s].set, i);
-        let bytes = cut.net.preprocess().crop.pow(2) * 3;
+        let bytes = split.net.preprocess().crop.pow(2) * 3;
         let groups: Vec<&[At]> = missing.chunks(batch).collect();
         let mut started: Option<Vec<(At, Key)>> = None;
         for (number, group) in groups.iter().map(|g| Some(*g)).chain([None]).enumerate() {
@@ -341,14 +341,14 @@ impl Extraction<'_> {
             if let Some(done) = started.take() {
                 let outputs = program.finish()?;
                 for (n, (at, key)) in done.into_iter().enumerate() {
-                    let parts = outputs.iter().zip(&cut.sizes);
+                    let parts = outputs.iter().zip(&split.sizes);
                     let row: Vec<f32> =
                         parts.flat_map(|(values, &size)| &values[n * size..][..size]).copied().collect();
                     if !all_finite(&row) {
                         let name = wanted[at.0].set.samples[at.1].name();
-                        return Err(Greatest::of(&cut.net).error("features", &name.to_string_lossy()));
+                        return Err(Greatest::of(&split.net).error("features", &name.to_string_lossy()));
                     }
-                    self.shelf.add(key, &row, &mut |text| observer.event(&Event::Warning(text)));
+                    self.store.add(key, &row, &mut |text| observer.event(&Event::Warning(text)));
                 }
                 let done = (number * batch).min(missing.len());
                 observer.event(&Event::progress("features", done, missing.len()));
@@ -390,9 +390,9 @@ impl Extraction<'_> {
         for (s, Wanted { set, views }) in self.wanted.iter().enumerate() {
             let (mut places, mut targets, mut indices) = (Vec::new(), Vec::new(), Vec::new());
             let mut contents = Vec::new();
-            let (mut skipped, mut kept) = (Vec::new(), 0);
+            let (mut skipped, mut from_cache) = (Vec::new(), 0);
             for (i, sample) in set.samples.iter().enumerate() {
-                let place = |v| self.shelf.place(&self.key((s, i, v))?);
+                let place = |v| self.store.place(&self.key((s, i, v))?);
                 let own: Option<Vec<_>> = (0..views.len()).map(place).collect();
                 match (own, &self.contents[s][i], self.failed.get(&(s, i))) {
                     (_, _, Some(reason)) => skipped.push(reason.clone()),
@@ -405,7 +405,7 @@ impl Extraction<'_> {
                         places.extend(own);
                         targets.push(sample.target.clone());
                         indices.push(i);
-                        kept += usize::from(!computed.contains(&(s, i)));
+                        from_cache += usize::from(!computed.contains(&(s, i)));
                     }
                 }
             }
@@ -423,19 +423,19 @@ impl Extraction<'_> {
                     )));
                 }
             }
-            found.push((places, targets, indices, contents, skipped, kept));
+            found.push((places, targets, indices, contents, skipped, from_cache));
         }
-        let (shelf, sizes) = (Arc::new(self.shelf), &self.cut.sizes);
+        let (store, sizes) = (Arc::new(self.store), &self.split.sizes);
         let features =
-            |((places, targets, indices, contents, skipped, kept), w): (_, &Wanted<'_>)| Features {
+            |((places, targets, indices, contents, skipped, from_cache), w): (_, &Wanted<'_>)| Features {
                 sizes: sizes.clone(),
-                rows: shelf.rows(places),
+                rows: store.rows(places),
                 copies: w.views.len(),
                 targets,
                 indices,
                 contents,
                 skipped,
-                kept,
+                from_cache,
             };
         Ok(found.into_iter().zip(self.wanted).map(features).collect())
     }

@@ -41,7 +41,7 @@ pub(crate) enum Place {
 
 /// Kept rows by key.
 #[derive(Debug)]
-pub(crate) struct Shelf {
+pub(crate) struct FeatureStore {
     numbers: usize,
     half: bool,
     file: Option<Arc<File>>,
@@ -53,10 +53,10 @@ pub(crate) struct Shelf {
     memory: Vec<f32>,
 }
 
-/// Rows of a shelf that is filled.
+/// Rows of a store that is filled.
 #[derive(Debug, Clone)]
 pub(crate) struct Rows {
-    shelf: Arc<Shelf>,
+    store: Arc<FeatureStore>,
     places: Vec<Place>,
 }
 
@@ -76,17 +76,17 @@ fn read_at(file: &File, mut bytes: &mut [u8], mut at: u64) -> std::io::Result<()
     Ok(())
 }
 
-impl Shelf {
-    /// A shelf for rows of `numbers` numbers, `expected` of them: in the file at `path` with what it holds already,
+impl FeatureStore {
+    /// A store for rows of `numbers` numbers, `expected` of them: in the file at `path` with what it holds already,
     /// else in one that goes with the process. What is wrong with the file is told in `warn`.
     pub(crate) fn open(
         path: Option<&Path>,
         numbers: usize,
         expected: usize,
         warn: &mut dyn FnMut(String),
-    ) -> Shelf {
+    ) -> FeatureStore {
         let half = (expected * numbers) as u64 * 4 > HALF_ABOVE;
-        let mut shelf = Shelf {
+        let mut store = FeatureStore {
             numbers,
             half,
             file: None,
@@ -97,15 +97,15 @@ impl Shelf {
             memory: Vec::new(),
         };
         if let Some(path) = path {
-            match shelf.attach(path, warn) {
-                Ok(()) => return shelf,
+            match store.attach(path, warn) {
+                Ok(()) => return store,
                 Err(e) => warn(format!("{e}; what is computed is not kept for the next run")),
             }
         }
-        shelf.half = half;
-        shelf.file =
-            tempfile::tempfile().and_then(|mut file| shelf.begin(&mut file).map(|()| Arc::new(file))).ok();
-        shelf
+        store.half = half;
+        store.file =
+            tempfile::tempfile().and_then(|mut file| store.begin(&mut file).map(|()| Arc::new(file))).ok();
+        store
     }
 
     fn begin(&self, file: &mut File) -> std::io::Result<()> {
@@ -251,7 +251,7 @@ impl Shelf {
 
     /// The rows at these places, to be read.
     pub(crate) fn rows(self: &Arc<Self>, places: Vec<Place>) -> Rows {
-        Rows { shelf: self.clone(), places }
+        Rows { store: self.clone(), places }
     }
 
     fn read(&self, place: Place, row: &mut Vec<f32>) -> Result<()> {
@@ -286,7 +286,7 @@ impl Rows {
     /// Rows of these numbers, behind one another.
     pub(crate) fn read(&self, numbers: impl IntoIterator<Item = usize>) -> Result<Vec<f32>> {
         let mut rows = Vec::new();
-        numbers.into_iter().try_for_each(|i| self.shelf.read(self.places[i], &mut rows))?;
+        numbers.into_iter().try_for_each(|i| self.store.read(self.places[i], &mut rows))?;
         Ok(rows)
     }
 }
@@ -305,17 +305,17 @@ mod tests {
         let path = folder.path().join("rows.bin");
         let mut warnings = Vec::new();
         let mut warn = |text| warnings.push(text);
-        let mut shelf = Shelf::open(Some(&path), 3, 2, &mut warn);
-        shelf.add(key(1), &[1.0, 2.0, 3.0], &mut warn);
-        shelf.add(key(2), &[4.0, 5.0, 6.0], &mut warn);
-        drop(shelf);
+        let mut store = FeatureStore::open(Some(&path), 3, 2, &mut warn);
+        store.add(key(1), &[1.0, 2.0, 3.0], &mut warn);
+        store.add(key(2), &[4.0, 5.0, 6.0], &mut warn);
+        drop(store);
         let length = std::fs::metadata(&path).expect("a file").len();
         File::options().write(true).open(&path).and_then(|f| f.set_len(length - 1)).expect("cut");
-        let mut shelf = Shelf::open(Some(&path), 3, 2, &mut warn);
-        assert!(shelf.contains(&key(1)) && !shelf.contains(&key(2)));
-        shelf.add(key(3), &[7.0, 8.0, 9.0], &mut warn);
-        let places = [3, 1].map(|n| shelf.place(&key(n)).expect("kept")).to_vec();
-        let rows = Arc::new(shelf).rows(places);
+        let mut store = FeatureStore::open(Some(&path), 3, 2, &mut warn);
+        assert!(store.contains(&key(1)) && !store.contains(&key(2)));
+        store.add(key(3), &[7.0, 8.0, 9.0], &mut warn);
+        let places = [3, 1].map(|n| store.place(&key(n)).expect("kept")).to_vec();
+        let rows = Arc::new(store).rows(places);
         assert_eq!(rows.read([0, 1]).expect("rows"), [7.0, 8.0, 9.0, 1.0, 2.0, 3.0]);
         assert!(warnings.is_empty(), "{warnings:?}");
     }
@@ -325,11 +325,11 @@ mod tests {
     fn a_damaged_record_is_forgotten_and_kept_anew() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("rows.bin");
-        let mut shelf = Shelf::open(Some(&path), 3, 2, &mut |_| {});
-        shelf.add(key(1), &[1.0, 2.0, 3.0], &mut |_| {});
-        shelf.add(key(2), &[4.0, 5.0, 6.0], &mut |_| {});
-        let record = shelf.record() as usize;
-        drop(shelf);
+        let mut store = FeatureStore::open(Some(&path), 3, 2, &mut |_| {});
+        store.add(key(1), &[1.0, 2.0, 3.0], &mut |_| {});
+        store.add(key(2), &[4.0, 5.0, 6.0], &mut |_| {});
+        let record = store.record() as usize;
+        drop(store);
         let good = std::fs::read(&path).expect("a file");
         for at in HEADER as usize..HEADER as usize + record {
             let mut bytes = good.clone();
@@ -337,18 +337,18 @@ mod tests {
             std::fs::write(&path, bytes).expect("a file");
             let mut warnings = Vec::new();
             let mut warn = |text| warnings.push(text);
-            let mut shelf = Shelf::open(Some(&path), 3, 2, &mut warn);
-            shelf.check([key(1), key(2)].iter(), &mut warn);
-            assert!(!shelf.contains(&key(1)) && shelf.contains(&key(2)), "byte {at}");
-            shelf.add(key(1), &[1.0, 2.0, 3.0], &mut warn);
+            let mut store = FeatureStore::open(Some(&path), 3, 2, &mut warn);
+            store.check([key(1), key(2)].iter(), &mut warn);
+            assert!(!store.contains(&key(1)) && store.contains(&key(2)), "byte {at}");
+            store.add(key(1), &[1.0, 2.0, 3.0], &mut warn);
             // A damaged key is one that nobody asks for.
             let known = at < HEADER as usize + KEY as usize;
             assert!(known || warnings.iter().any(|text| text.contains("1 of 2 rows")), "{at}: {warnings:?}");
-            drop(shelf);
-            let mut shelf = Shelf::open(Some(&path), 3, 2, &mut |text| panic!("{text}"));
-            shelf.check([key(1), key(2)].iter(), &mut |text| panic!("{text}"));
-            let place = shelf.place(&key(1)).expect("kept anew");
-            assert_eq!(Arc::new(shelf).rows(vec![place]).read([0]).expect("a row"), [1.0, 2.0, 3.0]);
+            drop(store);
+            let mut store = FeatureStore::open(Some(&path), 3, 2, &mut |text| panic!("{text}"));
+            store.check([key(1), key(2)].iter(), &mut |text| panic!("{text}"));
+            let place = store.place(&key(1)).expect("kept anew");
+            assert_eq!(Arc::new(store).rows(vec![place]).read([0]).expect("a row"), [1.0, 2.0, 3.0]);
         }
     }
 
@@ -358,12 +358,12 @@ mod tests {
         let path = folder.path().join("rows.bin");
         std::fs::write(&path, b"something else altogether, and long enough").expect("a file");
         let mut warnings = Vec::new();
-        let mut shelf = Shelf::open(Some(&path), 1, 1, &mut |text| warnings.push(text));
-        shelf.add(key(1), &[1.5], &mut |_| {});
-        assert_eq!(Arc::new(shelf).rows(vec![Place::Record(0)]).read([0]).expect("a row"), [1.5]);
-        let mut shelf = Shelf::open(Some(folder.path()), 1, 1, &mut |text| warnings.push(text));
-        shelf.add(key(1), &[2.5], &mut |_| {});
-        assert_eq!(Arc::new(shelf).rows(vec![Place::Record(0)]).read([0]).expect("a row"), [2.5]);
+        let mut store = FeatureStore::open(Some(&path), 1, 1, &mut |text| warnings.push(text));
+        store.add(key(1), &[1.5], &mut |_| {});
+        assert_eq!(Arc::new(store).rows(vec![Place::Record(0)]).read([0]).expect("a row"), [1.5]);
+        let mut store = FeatureStore::open(Some(folder.path()), 1, 1, &mut |text| warnings.push(text));
+        store.add(key(1), &[2.5], &mut |_| {});
+        assert_eq!(Arc::new(store).rows(vec![Place::Record(0)]).read([0]).expect("a row"), [2.5]);
         assert!(warnings.len() == 2 && warnings[0].contains("damaged"), "{warnings:?}");
         assert!(warnings[1].contains("not kept"), "{warnings:?}");
     }

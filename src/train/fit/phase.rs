@@ -16,7 +16,7 @@ use crate::train::optimizer::schedule::{Schedule, Standing};
 use crate::train::runs::checkpoint::{Weights, snapshot};
 use crate::train::settings::Config;
 use crate::train::step::finite::{Greatest, all_finite};
-use crate::train::step::session::{Fed, Kind, Session, StepResult};
+use crate::train::step::session::{DeviceBatch, Kind, Session, StepResult};
 use crate::{Error, Result};
 
 /// One phase of a training.
@@ -75,10 +75,10 @@ impl Trainer<'_> {
         phase: Phase,
         handed: Handed,
     ) -> Result<(Handed, bool)> {
-        let (source, marks) = self.source(net, train, val)?;
-        let (eval_batch, eval_plan) = self.eval_plan(net, &source, &marks)?;
+        let (source, taps) = self.source(net, train, val)?;
+        let (eval_batch, eval_plan) = self.eval_plan(net, &source, &taps)?;
         let solved = self.solve(net, &source)?;
-        let (mut session, batch) = self.session(net, &source, &marks)?;
+        let (mut session, batch) = self.session(net, &source, &taps)?;
         session.offer(Kind::Eval, eval_batch, eval_plan);
         // The optimizer remembers what goes on learning.
         session.write(&handed.moments)?;
@@ -164,8 +164,8 @@ impl Trainer<'_> {
         let factor = self.config.factor(self.standing(course, course.state.epoch - 1));
         let state = &mut course.state;
         let stale = match state.least {
-            Some((least, since)) if score.rank >= least => (least, since + 1),
-            _ => (score.rank, 0),
+            Some((least, since)) if score.selection_loss >= least => (least, since + 1),
+            _ => (score.selection_loss, 0),
         };
         state.least = Some(stale);
         if stale.1 > 0 && stale.1.is_multiple_of(Schedule::PLATEAU) {
@@ -255,7 +255,7 @@ impl Trainer<'_> {
                 self.drain(course, images)?;
                 self.checkpoint(course)?;
             }
-            let mut group: Vec<Fed> = fed.by_ref().take(parts).collect::<Result<_>>()?;
+            let mut group: Vec<DeviceBatch> = fed.by_ref().take(parts).collect::<Result<_>>()?;
             course.state.step += 1;
             for part in &mut group {
                 self.miss(source.sets(), Part::Train, std::mem::take(&mut part.failed))?;

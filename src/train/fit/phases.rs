@@ -59,7 +59,7 @@ impl Trainer<'_> {
         self.config.check()?;
         let task = self.task(net, train)?;
         net.set_task(task.name());
-        self.hire(net)?;
+        self.load_teacher(net)?;
         let phases = self.config.phases(&net.structure().groups);
         let epochs = phases.iter().map(Config::epochs).sum();
         let whole = self.config.clone();

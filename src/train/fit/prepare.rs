@@ -8,11 +8,11 @@ use std::thread::JoinHandle;
 use crate::data::{Dataset, Part, Skipped, View};
 use crate::models::Network;
 use crate::plan::{Device, Plan, Update, compile};
-use crate::tape::Mark;
+use crate::tape::Tap;
 use crate::task::{self, LossOptions, Targets};
-use crate::train::cache::features::{Cut, Features, Wanted, extract_until};
+use crate::train::cache::features::{Features, SplitPoint, Wanted, extract_until};
 use crate::train::events::{Event, Observer, Silent};
-use crate::train::fit::source::{KEPT_BATCH, Source, training_view};
+use crate::train::fit::source::{CACHED_BATCH, Source, training_view};
 use crate::train::fit::teacher::Teacher;
 use crate::train::fit::trainer::Trainer;
 use crate::train::head::solver::{SolverOptions, solve_head};
@@ -21,7 +21,7 @@ use crate::train::settings::Config;
 use crate::train::step::plans::{
     Objective, eval_request, fitting_batch, layout, train_request, training_plan,
 };
-use crate::train::step::session::{Fed, Kind, Session};
+use crate::train::step::session::{DeviceBatch, Kind, Session};
 use crate::{Error, Result};
 
 /// Compiles the kernels of a phase to come while another is under way, so that it does not start cold. What fails is
@@ -45,21 +45,21 @@ type Contents = [Vec<[u8; 32]>; 2];
 
 impl Trainer<'_> {
     /// Reads images, or has the frozen front's output computed where each is always seen alike; drops what cannot
-    /// be read. With the marks of what is kept. The images are those that the first phase could read.
+    /// be read. With the taps of what is kept. The images are those that the first phase could read.
     pub(crate) fn source(
         &mut self,
         net: &Network,
         train: &Arc<Dataset>,
         val: &Arc<Dataset>,
-    ) -> Result<(Source, Vec<Mark>)> {
+    ) -> Result<(Source, Vec<Tap>)> {
         let begun = self.sets.clone();
         let [train, val] = begun.clone().unwrap_or_else(|| [Arc::clone(train), Arc::clone(val)]);
-        let cut = match self.config.keeps() {
-            true => Cut::before_learning(net)?,
+        let split = match self.config.caches() {
+            true => SplitPoint::before_learning(net)?,
             false => None,
         };
-        let (source, marks, contents) = match cut {
-            Some(cut) => self.kept(net, cut, [&train, &val])?,
+        let (source, taps, contents) = match split {
+            Some(split) => self.cached(net, split, [&train, &val])?,
             None if begun.is_some() => (Source::Images { train, val }, Vec::new(), None),
             None => {
                 let total = train.len() + val.len();
@@ -85,16 +85,16 @@ impl Trainer<'_> {
             }
             self.sets = Some([Arc::clone(train), Arc::clone(val)]);
         }
-        Ok((source, marks))
+        Ok((source, taps))
     }
 
-    /// What the frozen front makes of the images, with its marks and the content keys of the images.
-    fn kept(
+    /// What the frozen front makes of the images, with its taps and the content keys of the images.
+    fn cached(
         &mut self,
         net: &Network,
-        cut: Cut,
+        split: SplitPoint,
         sets: [&Arc<Dataset>; 2],
-    ) -> Result<(Source, Vec<Mark>, Option<Contents>)> {
+    ) -> Result<(Source, Vec<Tap>, Option<Contents>)> {
         let eval = || vec![View::Eval(net.preprocess().clone())];
         let views = match self.config.copies {
             0 => eval(),
@@ -107,33 +107,37 @@ impl Trainer<'_> {
             None => &mut silent,
         };
         let mut found =
-            extract_until(&cut, self.device, &wanted, self.cache.as_deref(), observer, self.stop)?;
-        let (Some(mut kept_val), Some(mut kept)) = (found.pop(), found.pop()) else {
+            extract_until(&split, self.device, &wanted, self.cache.as_deref(), observer, self.stop)?;
+        let (Some(mut cached_val), Some(mut cached)) = (found.pop(), found.pop()) else {
             return Err(Error::Data("no features".into()));
         };
-        let known = kept.kept + kept_val.kept;
+        let known = cached.from_cache + cached_val.from_cache;
         if known > 0 {
             self.tell(&Event::Note(format!("features of {known} images were kept from an earlier run")));
         }
         if self.sets.is_some() {
-            for (part, set, found) in [(Part::Train, sets[0], &kept), (Part::Val, sets[1], &kept_val)] {
+            for (part, set, found) in [(Part::Train, sets[0], &cached), (Part::Val, sets[1], &cached_val)] {
                 let there: BTreeSet<usize> = found.indices.iter().copied().collect();
                 let gone = (0..set.len()).filter(|i| !there.contains(i));
                 self.miss(sets, part, gone.zip(found.skipped.iter().cloned()).collect())?;
             }
         } else {
-            self.skip([kept.skipped.clone(), kept_val.skipped.clone()].concat())?;
+            self.skip([cached.skipped.clone(), cached_val.skipped.clone()].concat())?;
         }
-        let readable = |set: &Arc<Dataset>, kept: &Features| {
-            let samples = kept.indices.iter().map(|&i| set.samples[i].clone()).collect();
+        let readable = |set: &Arc<Dataset>, cached: &Features| {
+            let samples = cached.indices.iter().map(|&i| set.samples[i].clone()).collect();
             Arc::new(Dataset { samples, skipped: Vec::new(), ..set.as_ref().clone() })
         };
-        let read = [readable(sets[0], &kept), readable(sets[1], &kept_val)];
+        let read = [readable(sets[0], &cached), readable(sets[1], &cached_val)];
         if let Some(teacher) = &mut self.teacher {
             teacher.look_at(&read[0])?;
         }
-        let contents = [std::mem::take(&mut kept.contents), std::mem::take(&mut kept_val.contents)];
-        Ok((Source::Kept { kept: Box::new([kept, kept_val]), sets: read }, cut.marks, Some(contents)))
+        let contents = [std::mem::take(&mut cached.contents), std::mem::take(&mut cached_val.contents)];
+        Ok((
+            Source::Cached { cached: Box::new([cached, cached_val]), sets: read },
+            split.taps,
+            Some(contents),
+        ))
     }
 
     /// Tells of images that are left out from the beginning.
@@ -159,7 +163,7 @@ impl Trainer<'_> {
         &mut self,
         net: &Network,
         source: &Source,
-        marks: &[Mark],
+        taps: &[Tap],
     ) -> Result<(Session, usize)> {
         let caps = self.device.caps();
         let objective = self.objective(net)?;
@@ -174,7 +178,7 @@ impl Trainer<'_> {
             let update = self.config.update();
             let layout = layout(net, &update, &caps);
             let fewer = self.config.grad_checkpointing;
-            let request = |batch| train_request(net, marks, batch, objective, update, fewer);
+            let request = |batch| train_request(net, taps, batch, objective, update, fewer);
             let plan = |batch| compile(request(batch)?, &layout, &caps);
             let (fitting, plan) = fitting_batch(wanted, plan)?;
             batch = fitting;
@@ -186,7 +190,7 @@ impl Trainer<'_> {
             }
             // Another attempt has another plan.
             let plan = compiled.take();
-            let session = Session::new(self.device, net, &self.config, objective, marks.to_vec());
+            let session = Session::new(self.device, net, &self.config, objective, taps.to_vec());
             let ready = session.and_then(|mut session| {
                 if let Some(plan) = plan {
                     session.offer(Kind::Train { apply: true }, batch, plan);
@@ -218,8 +222,8 @@ impl Trainer<'_> {
     }
 
     /// Opens the teacher, where there is one.
-    pub(crate) fn hire(&mut self, net: &Network) -> Result<()> {
-        let augmented = self.config.varies() && self.config.augment.on_device();
+    pub(crate) fn load_teacher(&mut self, net: &Network) -> Result<()> {
+        let augmented = self.config.augments() && self.config.augment.on_device();
         self.teacher = match &self.config.teacher {
             Some(path) => Some(Teacher::open(path, net, self.device, augmented)?),
             None => None,
@@ -229,7 +233,7 @@ impl Trainer<'_> {
 
     /// The head by logistic regression, where that is asked for: its loss and accuracy on the training images.
     pub(crate) fn solve(&mut self, net: &mut Network, source: &Source) -> Result<Option<[f64; 2]>> {
-        let Source::Kept { kept, .. } = source else { return Ok(None) };
+        let Source::Cached { cached, .. } = source else { return Ok(None) };
         if !self.config.solves() || self.resumed {
             return Ok(None);
         }
@@ -239,14 +243,19 @@ impl Trainer<'_> {
             None => &mut silent,
         };
         let options = SolverOptions { seed: self.config.seed, ..SolverOptions::default() };
-        let vectors = kept[0].vectors()?;
+        let vectors = cached[0].vectors()?;
         let solved = solve_head(net, self.device, &vectors, &options, observer)?;
         solved.write(net)?;
         Ok(Some([solved.loss, solved.accuracy(&vectors)]))
     }
 
     /// Attaches what the loss compares a batch with: its targets, how much each row counts, a teacher's probabilities.
-    pub(crate) fn attach(&mut self, net: &Network, part: &mut Fed, class_weights: &[f32]) -> Result<()> {
+    pub(crate) fn attach(
+        &mut self,
+        net: &Network,
+        part: &mut DeviceBatch,
+        class_weights: &[f32],
+    ) -> Result<()> {
         let Objective { task, options, .. } = self.objective(net)?;
         let mix = part.mix.as_ref().map(|(partners, own)| (&partners[..], *own));
         let collated = task.collate(Targets { rows: &part.targets, mix, class_weights }, options)?;
@@ -262,7 +271,7 @@ impl Trainer<'_> {
     /// What a training step minimises.
     pub(crate) fn objective(&self, net: &Network) -> Result<Objective> {
         let Config { augment, smoothing, distill, class_weights, .. } = self.config;
-        let augmented = self.config.varies();
+        let augmented = self.config.augments();
         Ok(Objective {
             task: task::of(net)?,
             options: LossOptions { smoothing, class_weights, mixed: augmented && augment.mixes() },
@@ -272,15 +281,15 @@ impl Trainer<'_> {
     }
 
     /// Images, or rows of what is kept, that are evaluated at a time, and the plan of their evaluation.
-    pub(crate) fn eval_plan(&self, net: &Network, source: &Source, marks: &[Mark]) -> Result<(usize, Plan)> {
+    pub(crate) fn eval_plan(&self, net: &Network, source: &Source, taps: &[Tap]) -> Result<(usize, Plan)> {
         let caps = self.device.caps();
         let wanted = match source {
             Source::Images { .. } => self.config.batch.unwrap_or(Config::BATCH),
             // Some 16 MiB at a time.
-            Source::Kept { kept, .. } => ((4 << 20) / kept[1].dims().max(1)).clamp(1, KEPT_BATCH),
+            Source::Cached { cached, .. } => ((4 << 20) / cached[1].dims().max(1)).clamp(1, CACHED_BATCH),
         };
         let layout = layout(net, &Update { average: false, ..self.config.update() }, &caps);
-        let plan = |batch| compile(eval_request(net, marks, batch)?, &layout, &caps);
+        let plan = |batch| compile(eval_request(net, taps, batch)?, &layout, &caps);
         fitting_batch(wanted.min(source.val_len().max(1)), plan)
     }
 }

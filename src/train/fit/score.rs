@@ -20,6 +20,6 @@ pub struct Best {
 pub(crate) fn beats(score: &Score, other: &Score, by_metric: bool) -> bool {
     match by_metric && score.accuracy != other.accuracy {
         true => score.accuracy > other.accuracy,
-        false => score.rank <= other.rank,
+        false => score.selection_loss <= other.selection_loss,
     }
 }

@@ -8,10 +8,10 @@ use crate::models::Network;
 use crate::train::cache::features::Features;
 use crate::train::evaluate::predictor::AHEAD;
 use crate::train::settings::Config;
-use crate::train::step::session::Fed;
+use crate::train::step::session::DeviceBatch;
 
 /// Rows of what is kept that are evaluated at a time.
-pub(crate) const KEPT_BATCH: usize = 256;
+pub(crate) const CACHED_BATCH: usize = 256;
 
 /// The two parts of the data.
 pub(crate) enum Source {
@@ -20,21 +20,21 @@ pub(crate) enum Source {
         val: Arc<Dataset>,
     },
     /// What is kept of training and validation images, and their sets.
-    Kept {
-        kept: Box<[Features; 2]>,
+    Cached {
+        cached: Box<[Features; 2]>,
         sets: [Arc<Dataset>; 2],
     },
 }
 
 /// Batches, decoded ahead of their use.
-type Batches<'a> = Box<dyn Iterator<Item = Result<Fed>> + 'a>;
+type Batches<'a> = Box<dyn Iterator<Item = Result<DeviceBatch>> + 'a>;
 
 /// How training images are looked at.
 pub(crate) fn training_view(config: &Config, net: &Network, epoch: u64) -> View {
     let preprocess = net.preprocess().clone();
     // Of so many copies, the epochs show one after the other.
     let epoch = if config.copies > 0 { epoch % config.copies as u64 } else { epoch };
-    match config.varies() {
+    match config.augments() {
         true => View::Train { preprocess, augment: config.augment, seed: config.seed, epoch },
         false => View::Eval(preprocess),
     }
@@ -45,7 +45,7 @@ impl Source {
     pub(crate) fn len(&self) -> usize {
         match self {
             Source::Images { train, .. } => train.len(),
-            Source::Kept { kept, .. } => kept[0].len(),
+            Source::Cached { cached, .. } => cached[0].len(),
         }
     }
 
@@ -53,7 +53,7 @@ impl Source {
     pub(crate) fn val_len(&self) -> usize {
         match self {
             Source::Images { val, .. } => val.len(),
-            Source::Kept { kept, .. } => kept[1].len(),
+            Source::Cached { cached, .. } => cached[1].len(),
         }
     }
 
@@ -61,7 +61,7 @@ impl Source {
     pub(crate) fn sets(&self) -> [&Arc<Dataset>; 2] {
         match self {
             Source::Images { train, val } => [train, val],
-            Source::Kept { sets: [train, val], .. } => [train, val],
+            Source::Cached { sets: [train, val], .. } => [train, val],
         }
     }
 
@@ -98,8 +98,8 @@ impl Source {
                 let view = training_view(config, net, epoch as u64);
                 Box::new(Loader::new(train.clone(), batches, view, AHEAD)?.map(|batch| Ok(decoded(batch))))
             }
-            Source::Kept { kept, sets } => {
-                Box::new(batches.into_iter().map(move |rows| read(&kept[0], &sets[0], &rows, epoch)))
+            Source::Cached { cached, sets } => {
+                Box::new(batches.into_iter().map(move |rows| read(&cached[0], &sets[0], &rows, epoch)))
             }
         })
     }
@@ -113,23 +113,28 @@ impl Source {
                 let view = View::Eval(net.preprocess().clone());
                 Box::new(Loader::new(val.clone(), batches, view, AHEAD)?.map(|batch| Ok(decoded(batch))))
             }
-            Source::Kept { kept, sets } => {
-                Box::new(batches.into_iter().map(move |rows| read(&kept[1], &sets[1], &rows, 0)))
+            Source::Cached { cached, sets } => {
+                Box::new(batches.into_iter().map(move |rows| read(&cached[1], &sets[1], &rows, 0)))
             }
         })
     }
 }
 
-fn decoded(batch: Batch) -> Fed {
+fn decoded(batch: Batch) -> DeviceBatch {
     let mut inputs = vec![("image".to_string(), batch.pixels)];
     if !batch.draws.is_empty() {
         inputs.push(("augment".to_string(), bytemuck::cast_slice(&batch.draws).to_vec()));
     }
     let Batch { targets, mix, failed, .. } = batch;
-    Fed { inputs, targets, mix, failed, ..Fed::default() }
+    DeviceBatch { inputs, targets, mix, failed, ..DeviceBatch::default() }
 }
 
-fn read(features: &Features, set: &Dataset, rows: &[usize], copy: usize) -> Result<Fed> {
+fn read(features: &Features, set: &Dataset, rows: &[usize], copy: usize) -> Result<DeviceBatch> {
     let targets = rows.iter().map(|&i| set.samples[i].target.clone()).collect();
-    Ok(Fed { inputs: features.inputs(rows, copy)?, targets, kept: rows.to_vec(), ..Fed::default() })
+    Ok(DeviceBatch {
+        inputs: features.inputs(rows, copy)?,
+        targets,
+        cached: rows.to_vec(),
+        ..DeviceBatch::default()
+    })
 }

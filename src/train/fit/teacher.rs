@@ -12,7 +12,7 @@ use crate::task::scores::softmax;
 use crate::task::{self, Ability};
 use crate::train::Predictor;
 use crate::train::events::Silent;
-use crate::train::step::session::{Fed, padded};
+use crate::train::step::session::{DeviceBatch, padded};
 use crate::{Error, Result};
 
 /// Images at a time where all are answered at once.
@@ -26,7 +26,7 @@ pub(crate) struct Teacher {
     columns: Vec<usize>,
     program: Option<(usize, Program)>,
     /// Logits of all training images, where each is always seen alike.
-    kept: Vec<f32>,
+    cached: Vec<f32>,
 }
 
 impl Teacher {
@@ -51,21 +51,23 @@ impl Teacher {
         let preprocess = crate::models::Preprocess { resize, crop, filter, ..net.preprocess().clone() };
         net.set_preprocess(preprocess)?;
         net.freeze(Freeze::all())?;
-        Ok(Teacher { net, device: device.clone(), augmented, columns, program: None, kept: Vec::new() })
+        Ok(Teacher { net, device: device.clone(), augmented, columns, program: None, cached: Vec::new() })
     }
 
     /// Looks at all images once: they are always seen alike.
     pub(crate) fn look_at(&mut self, set: &Arc<Dataset>) -> Result<()> {
         let mut predictor = Predictor::new(&self.device, &self.net, BATCH)?;
-        self.kept = predictor.outputs(set.clone(), &mut Silent)?.logits;
+        self.cached = predictor.outputs(set.clone(), &mut Silent)?.logits;
         Ok(())
     }
 
     /// Probabilities `[rows, classes]` of the student's classes at a temperature.
-    pub(crate) fn answers(&mut self, fed: &Fed, temperature: f32) -> Result<Vec<f32>> {
+    pub(crate) fn answers(&mut self, fed: &DeviceBatch, temperature: f32) -> Result<Vec<f32>> {
         let (classes, rows) = (self.net.classes().len(), fed.rows());
-        let logits = match fed.kept.is_empty() {
-            false => fed.kept.iter().flat_map(|&i| self.kept[i * classes..][..classes].to_vec()).collect(),
+        let logits = match fed.cached.is_empty() {
+            false => {
+                fed.cached.iter().flat_map(|&i| self.cached[i * classes..][..classes].to_vec()).collect()
+            }
             true => self.run(fed, rows)?,
         };
         let answer =
@@ -73,7 +75,7 @@ impl Teacher {
         Ok(logits.chunks_exact(classes).flat_map(answer).collect())
     }
 
-    fn run(&mut self, fed: &Fed, rows: usize) -> Result<Vec<f32>> {
+    fn run(&mut self, fed: &DeviceBatch, rows: usize) -> Result<Vec<f32>> {
         if self.program.as_ref().is_none_or(|(size, _)| *size < rows) {
             let mut tape = Tape::new();
             let input = if self.augmented { InputKind::Augmented } else { InputKind::Bytes };

@@ -9,7 +9,7 @@ use crate::gpu::Caps;
 use crate::models::{self, HeadPolicy, Network};
 use crate::plan::Plan;
 use crate::task;
-use crate::train::cache::features::FRONT_BATCH;
+use crate::train::cache::features::BACKBONE_BATCH;
 use crate::train::events::{Event, Observer, Silent};
 use crate::train::fit::state::{Report, State};
 use crate::train::fit::trainer::Trainer;
@@ -82,7 +82,7 @@ pub fn busiest_plan(config: &Config, caps: &Caps) -> Result<Plan> {
     net.freeze(config.freeze())?;
     let plan = match config.strategy.head_only() {
         true => {
-            let batch = FRONT_BATCH.min(train.len() + val.len());
+            let batch = BACKBONE_BATCH.min(train.len() + val.len());
             fitting_batch(batch, |batch| inference_plan(&net, batch, caps))
         }
         false => fitting_batch(config.batch(train.len()), |batch| training_plan(&net, config, batch, caps)),

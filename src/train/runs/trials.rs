@@ -33,7 +33,7 @@ pub(crate) fn choose(
         let outcome = trainer.fit_best(&mut own, &train, &val);
         if let Err(Error::Diverged(_)) = outcome {
             let last = candidate.lr.last().copied().unwrap_or(0.0);
-            let text = format!("a trial with the rate {last:.1e} left the numbers; it is out");
+            let text = format!("a trial with the rate {last:.1e} diverged; it is out");
             context.observer.event(&Event::Warning(text));
             continue;
         }
@@ -54,11 +54,11 @@ pub(crate) fn choose(
         context.observer.event(&Event::Trial(trial.clone()));
         tried.push((candidate, trial));
     }
-    let least = tried.iter().map(|(_, trial)| trial.score.rank).fold(f64::INFINITY, f64::min);
-    let good = |(_, trial): &&(Config, Trial)| trial.score.rank <= least * 1.01;
+    let least = tried.iter().map(|(_, trial)| trial.score.selection_loss).fold(f64::INFINITY, f64::min);
+    let good = |(_, trial): &&(Config, Trial)| trial.score.selection_loss <= least * 1.01;
     let cost = |(_, trial): &&(Config, Trial)| trial.parameters;
     let order = |a: &&(Config, Trial), b: &&(Config, Trial)| {
-        cost(a).cmp(&cost(b)).then(a.1.score.rank.total_cmp(&b.1.score.rank))
+        cost(a).cmp(&cost(b)).then(a.1.score.selection_loss.total_cmp(&b.1.score.selection_loss))
     };
     let best = tried.iter().filter(good).min_by(order);
     let chosen = best.map_or_else(|| config.clone(), |(candidate, _)| candidate.clone());

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 pub enum HeadSolver {
     /// Steps of the optimizer.
     #[default]
-    Steps,
+    #[serde(alias = "steps")]
+    GradientDescent,
     /// Logistic regression by L-BFGS, its penalty by cross-validation.
     Lbfgs,
 }

@@ -87,12 +87,12 @@ impl Config {
 
     /// Whether what a frozen front makes of an image is computed once and kept: where an image always looks the
     /// same, or like one of so many copies.
-    pub fn keeps(&self) -> bool {
-        !self.varies() || self.copies > 0
+    pub fn caches(&self) -> bool {
+        !self.augments() || self.copies > 0
     }
 
     /// Whether training images are varied: not for `features`, unless so many copies of each are asked for.
-    pub fn varies(&self) -> bool {
+    pub fn augments(&self) -> bool {
         (!self.strategy.head_only() || self.copies > 0) && self.augment != Augment::none()
     }
 

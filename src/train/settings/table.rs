@@ -203,7 +203,7 @@ settings! {
     /// How the head is trained on cached features: steps of the optimizer, or logistic regression by L-BFGS with its
     /// penalty from cross-validation.
     head_solver: HeadSolver = HeadSolver::default() => (TRAINING.option("head-solver").value("SOLVER")
-        .choices(&["steps", "lbfgs"]));
+        .choices(&["gradient-descent", "lbfgs", "steps"]));
     /// So many augmented copies of each image are all that is ever seen; what is frozen runs once for each.
     copies: usize = 0 => (TRAINING.option("copies").value("N").otherwise("none")
         .within(Limits::from(0.0, "at most 10000").most(1e4)));

@@ -7,7 +7,7 @@ use crate::models::{InputKind, Network, Recording};
 use crate::nn::{Freeze, Mode};
 use crate::ops::{self, Add, LossKind, Mul, TargetLoss};
 use crate::plan::{Device, Layout, Plan, Program, Request, Update, compile};
-use crate::tape::{Mark, Shape, Tape, Type, ValueId};
+use crate::tape::{Shape, Tap, Tape, Type, ValueId};
 use crate::task::{self, LossOptions, TaskRef};
 use crate::train::settings::Config;
 use crate::train::settings::config::trainable;
@@ -41,11 +41,11 @@ pub(crate) fn layout(net: &Network, update: &Update, caps: &Caps) -> Arc<Layout>
     Arc::new(Layout::new(&trainable(net), &state, &update.pages(), caps))
 }
 
-/// A training step of `net`: its loss and gradients, and the update behind them. With `marks`, from what is kept. With
+/// A training step of `net`: its loss and gradients, and the update behind them. With `taps`, from what is kept. With
 /// `checkpointing`, few activations are kept for the gradients.
 pub(crate) fn train_request(
     net: &Network,
-    marks: &[Mark],
+    taps: &[Tap],
     batch: usize,
     objective: Objective,
     update: Update,
@@ -82,7 +82,7 @@ pub(crate) fn train_request(
         return Err(Error::Usage("everything is frozen: nothing would learn; freeze less".into()));
     }
     let outputs = vec![("loss".into(), loss), ("hits".into(), hits)];
-    Ok(Request { tape: behind(tape, marks)?, outputs, gradients, update: Some(update), checkpointing })
+    Ok(Request { tape: resumed(tape, taps)?, outputs, gradients, update: Some(update), checkpointing })
 }
 
 pub(crate) fn scaled(tape: &mut Tape, value: ValueId, factor: f32) -> Result<ValueId> {
@@ -90,19 +90,19 @@ pub(crate) fn scaled(tape: &mut Tape, value: ValueId, factor: f32) -> Result<Val
     tape.apply(Mul, &[value, factor])
 }
 
-/// Logits under the present weights. With `marks`, from what is kept.
-pub(crate) fn eval_request(net: &Network, marks: &[Mark], batch: usize) -> Result<Request> {
+/// Logits under the present weights. With `taps`, from what is kept.
+pub(crate) fn eval_request(net: &Network, taps: &[Tap], batch: usize) -> Result<Request> {
     let mut tape = Tape::new();
     let logits = net.record(&mut tape, Recording::new(Mode::Eval, batch))?.logits;
-    Ok(Request::inference(behind(tape, marks)?, &[("logits", logits)]))
+    Ok(Request::inference(resumed(tape, taps)?, &[("logits", logits)]))
 }
 
-fn behind(tape: Tape, marks: &[Mark]) -> Result<Tape> {
-    if marks.is_empty() {
+fn resumed(tape: Tape, taps: &[Tap]) -> Result<Tape> {
+    if taps.is_empty() {
         return Ok(tape);
     }
     let missing = || Error::Shape("the recording lacks a value that was kept".into());
-    tape.behind(marks).ok_or_else(missing)
+    tape.resumed_from(taps).ok_or_else(missing)
 }
 
 fn training(batch: usize, augmented: bool) -> Recording {
@@ -112,40 +112,40 @@ fn training(batch: usize, augmented: bool) -> Recording {
 
 /// Where the frozen front of `net` ends: the values that its learning layers read. None where something learns from
 /// the first layer on.
-pub(crate) fn frontier(net: &Network) -> Result<Vec<Mark>> {
+pub(crate) fn frontier(net: &Network) -> Result<Vec<Tap>> {
     let mut tape = Tape::new();
     net.record(&mut tape, Recording::new(Mode::Train, 2))?;
     // An image is not small: it is never fed again.
-    Ok(tape.frontier(&["image"]).marks)
+    Ok(tape.frontier(&["image"]).taps)
 }
 
-/// The front of `net` up to `marks`, as a recording and its values there; of images that the device varies, or not.
-pub(crate) fn front_tape(
+/// The front of `net` up to `taps`, as a recording and its values there; of images that the device varies, or not.
+pub(crate) fn backbone_tape(
     net: &Network,
-    marks: &[Mark],
+    taps: &[Tap],
     batch: usize,
     augmented: bool,
 ) -> Result<(Tape, Vec<ValueId>)> {
     let mut tape = Tape::new();
     net.record(&mut tape, training(batch, augmented))?;
-    let values = tape.marked(marks);
+    let values = tape.tapped(taps);
     let values =
         values.ok_or_else(|| Error::Shape("the recording lacks a value that is to be kept".into()))?;
     Ok((tape, values))
 }
 
 /// The same, ready to run on the largest fitting batch up to `batch`.
-pub(crate) fn front(
+pub(crate) fn backbone(
     net: &Network,
-    marks: &[Mark],
+    taps: &[Tap],
     device: &Device,
     batch: usize,
     augmented: bool,
 ) -> Result<(usize, Program)> {
     let caps = device.caps();
     let (batch, plan) = fitting_batch(batch, |batch| {
-        let (tape, values) = front_tape(net, marks, batch, augmented)?;
-        let names: Vec<String> = (0..values.len()).map(crate::tape::kept_input).collect();
+        let (tape, values) = backbone_tape(net, taps, batch, augmented)?;
+        let names: Vec<String> = (0..values.len()).map(crate::tape::cached_input).collect();
         let outputs: Vec<(&str, ValueId)> = names.iter().map(String::as_str).zip(values).collect();
         compile(Request::inference(tape, &outputs), &Arc::default(), &caps)
     })?;

@@ -9,7 +9,7 @@ use crate::data::{Skipped, Target};
 use crate::models::Network;
 use crate::nn::NormMode;
 use crate::plan::{Arena, Device, Layout, Plan, Program, Segment, Store, Trainable, Update, compile};
-use crate::tape::Mark;
+use crate::tape::Tap;
 use crate::train::settings::Config;
 use crate::train::settings::config::trainable;
 use crate::train::step::plans::{Objective, eval_request, layout, train_request};
@@ -27,11 +27,11 @@ pub(crate) enum Kind {
 
 /// A batch, of training data or to be evaluated: bytes by input name, rows behind one another.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Fed {
-    /// `image`, or `kept0`, `kept1` and so on; in training also what the loss compares with.
+pub(crate) struct DeviceBatch {
+    /// `image`, or `cached0`, `cached1` and so on; in training also what the loss compares with.
     pub(crate) inputs: Vec<(String, Vec<u8>)>,
     /// Numbers of the images among those that are kept; empty where images are fed.
-    pub(crate) kept: Vec<usize>,
+    pub(crate) cached: Vec<usize>,
     /// One a row.
     pub(crate) targets: Vec<Target>,
     /// Where images are mixed: the rows that have a share in each, and the weight of the own target.
@@ -42,7 +42,7 @@ pub(crate) struct Fed {
     pub(crate) failed: Vec<(usize, Skipped)>,
 }
 
-impl Fed {
+impl DeviceBatch {
     pub(crate) fn rows(&self) -> usize {
         self.targets.len()
     }
@@ -79,7 +79,7 @@ pub(crate) struct Session {
     checkpointing: bool,
     objective: Objective,
     /// Where what is kept of each image is fed in; none where images are.
-    marks: Vec<Mark>,
+    taps: Vec<Tap>,
     weight_decay: f64,
     ema: f64,
     seed: u64,
@@ -103,7 +103,7 @@ impl Session {
         net: &Network,
         config: &Config,
         objective: Objective,
-        marks: Vec<Mark>,
+        taps: Vec<Tap>,
     ) -> Result<Self> {
         let update = config.update();
         let layout = layout(net, &update, &device.caps());
@@ -133,7 +133,7 @@ impl Session {
             update,
             checkpointing: config.grad_checkpointing,
             objective,
-            marks,
+            taps,
             weight_decay: config.weight_decay(),
             ema: config.ema.unwrap_or(0.0),
             seed: config.seed,
@@ -172,12 +172,12 @@ impl Session {
                     (Some(plan), _) => plan,
                     (None, Kind::Train { apply }) => {
                         let update = Update { apply, ..self.update };
-                        let (marks, few) = (&self.marks, self.checkpointing);
-                        let request = train_request(net, marks, batch, self.objective, update, few)?;
+                        let (taps, few) = (&self.taps, self.checkpointing);
+                        let request = train_request(net, taps, batch, self.objective, update, few)?;
                         compile(request, layout, &self.device.caps())?
                     }
                     (None, Kind::Eval) => {
-                        compile(eval_request(net, &self.marks, batch)?, layout, &self.device.caps())?
+                        compile(eval_request(net, &self.taps, batch)?, layout, &self.device.caps())?
                     }
                 };
                 Ok(new.insert(Program::sharing(plan, store, net, &self.arena)?))
@@ -225,7 +225,7 @@ impl Session {
     pub(crate) fn train(
         &mut self,
         net: &Network,
-        fed: &[Fed],
+        fed: &[DeviceBatch],
         batch: usize,
         factor: f64,
         step: u64,
@@ -291,7 +291,7 @@ impl Session {
     }
 
     /// Logits under the present weights, or their moving average where one is kept.
-    pub(crate) fn logits(&mut self, net: &Network, fed: &Fed, batch: usize) -> Result<Vec<f32>> {
+    pub(crate) fn logits(&mut self, net: &Network, fed: &DeviceBatch, batch: usize) -> Result<Vec<f32>> {
         let rows = fed.rows();
         let data: Vec<(&str, Cow<'_, [u8]>)> =
             fed.inputs.iter().map(|(name, bytes)| (name.as_str(), padded(bytes, rows, batch))).collect();

@@ -73,7 +73,7 @@ fn demo_set(seed: u64) -> DrawnSet {
 /// The trainings, by name.
 fn trainings(images: &Path, weights: &Path, seed: u64) -> [(&'static str, Config); 3] {
     let common = Config { data: images.into(), batch: Some(BATCH), seed, ..Config::default() };
-    let taught = |strategy, epochs| Config {
+    let trained = |strategy, epochs| Config {
         model: shipped::MODEL.into(),
         weights: Some(weights.into()),
         strategy,
@@ -91,11 +91,11 @@ fn trainings(images: &Path, weights: &Path, seed: u64) -> [(&'static str, Config
         lr: vec![0.05],
         ..common.clone()
     };
-    let features = Config { head_solver: HeadSolver::Lbfgs, ..taught(FEATURES, None) };
+    let features = Config { head_solver: HeadSolver::Lbfgs, ..trained(FEATURES, None) };
     [
         ("from scratch", scratch),
         ("features", features),
-        ("fine-tuned", taught(Strategy::usual(false), Some(15))),
+        ("fine-tuned", trained(Strategy::usual(false), Some(15))),
     ]
 }
 

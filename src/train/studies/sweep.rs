@@ -8,7 +8,7 @@ use crate::data::{Dataset, Part};
 use crate::models::Network;
 use crate::train::events::Event;
 use crate::train::fit::trainer::Trainer;
-use crate::train::step::session::Fed;
+use crate::train::step::session::DeviceBatch;
 use crate::{Error, Result};
 
 /// Memory of the smoothed loss, fastai's.
@@ -80,11 +80,11 @@ impl Trainer<'_> {
         if let Some(head) = phases.into_iter().next() {
             self.config = head;
             net.freeze(self.config.freeze())?;
-            self = self.taught(&mut net, train, val)?;
+            self = self.trained(&mut net, train, val)?;
         }
         self.config = last;
         net.freeze(self.config.freeze())?;
-        self.hire(&net)?;
+        self.load_teacher(&net)?;
         let proportions = self.config.rates(&net.structure().groups)?;
         let Some(top) = proportions.last().copied().filter(|top| *top > 0.0) else {
             return Err(Error::setting("lr", 0, "there is nothing to sweep; leave it away"));
@@ -131,8 +131,8 @@ impl Trainer<'_> {
         mut factor: f64,
         next: &mut dyn FnMut(usize, Result<f64>) -> Result<Option<f64>>,
     ) -> Result<()> {
-        let (source, marks) = self.source(net, sets[0], sets[1])?;
-        let (mut session, batch) = self.session(net, &source, &marks)?;
+        let (source, taps) = self.source(net, sets[0], sets[1])?;
+        let (mut session, batch) = self.session(net, &source, &taps)?;
         let (config, parts) = (self.config.clone(), self.config.accumulate);
         let weights = source.class_weights(&config);
         let mut done = 0;
@@ -143,7 +143,7 @@ impl Trainer<'_> {
                 if done == steps || self.stopped() {
                     return Ok(());
                 }
-                let mut group: Vec<Fed> = fed.by_ref().take(parts).collect::<Result<_>>()?;
+                let mut group: Vec<DeviceBatch> = fed.by_ref().take(parts).collect::<Result<_>>()?;
                 for part in &mut group {
                     self.miss(source.sets(), Part::Train, std::mem::take(&mut part.failed))?;
                 }
@@ -171,7 +171,7 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    fn taught(mut self, net: &mut Network, train: &Arc<Dataset>, val: &Arc<Dataset>) -> Result<Self> {
+    fn trained(mut self, net: &mut Network, train: &Arc<Dataset>, val: &Arc<Dataset>) -> Result<Self> {
         debug_assert!(self.config.strategy.head_only());
         self.folder = None;
         self.fit(net, train, val)?;

@@ -13,8 +13,8 @@ use crate::data::formats::pixels::{Outcome, cmyk_to_rgb};
 pub(super) fn to_rgb(bytes: &[u8], frame: &Frame) -> Outcome<Vec<u8>> {
     const APP14: u8 = 0xEE;
     let before = segments(bytes).0.into_iter().take_while(|s| s.code != SOS);
-    let marks = before.filter(|s| s.code == APP14 && s.data.starts_with(b"Adobe"));
-    let is_ycck = marks.filter_map(|s| s.data.get(11)).last() == Some(&2);
+    let taps = before.filter(|s| s.code == APP14 && s.data.starts_with(b"Adobe"));
+    let is_ycck = taps.filter_map(|s| s.data.get(11)).last() == Some(&2);
     let mut rgb = Vec::with_capacity(frame.width * frame.height * 3);
     rows(bytes, frame, |[a, b, c, k]| {
         for x in 0..frame.width {

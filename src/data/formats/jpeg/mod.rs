@@ -149,7 +149,7 @@ fn find_orientation(segments: &[Segment]) -> u8 {
 
 /// Decodes a strip or tile of a TIFF, a JPEG whose tables may lie elsewhere: width, height and bytes
 /// `[height, width, components]`. YCbCr becomes RGB, other samples stay as they are: the TIFF says what they mean, so
-/// the marks that would say so to a JPEG's decoder are replaced.
+/// the taps that would say so to a JPEG's decoder are replaced.
 pub(super) fn decode_part(
     tables: &[u8],
     bytes: &[u8],

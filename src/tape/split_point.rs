@@ -8,7 +8,7 @@ use super::{Node, Phase, Role, Tape, ValueId};
 /// Identifies a value at a split point by where it was recorded: the same in every recording of a network, for any
 /// batch size, for training and for evaluation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Mark {
+pub struct Tap {
     /// The layer.
     pub layer: String,
     /// Name of the op.
@@ -23,7 +23,7 @@ pub struct Mark {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Frontier {
     /// The values at the split point, which are computed once; empty where there is no split point.
-    pub marks: Vec<Mark>,
+    pub taps: Vec<Tap>,
     /// Small inputs that are read on both sides of the split point: they are inputs of the part before it, and again
     /// of the part after it.
     pub inputs: Vec<String>,
@@ -33,30 +33,30 @@ pub struct Frontier {
 const SMALL: u64 = 64;
 
 /// The name of the input that replaces value number `i` of the split point.
-pub fn kept_input(i: usize) -> String {
-    format!("kept{i}")
+pub fn cached_input(i: usize) -> String {
+    format!("cached{i}")
 }
 
 impl Tape {
     /// Marks of all outputs of forward nodes.
-    fn marks(&self) -> BTreeMap<Mark, ValueId> {
+    fn taps(&self) -> BTreeMap<Tap, ValueId> {
         let mut seen: HashMap<(String, String), usize> = HashMap::new();
-        let mut marks = BTreeMap::new();
+        let mut taps = BTreeMap::new();
         for node in self.nodes.iter().filter(|n| n.phase == Phase::Forward) {
             let op = node.op.name().to_string();
             let count = seen.entry((node.layer.clone(), op.clone())).or_insert(0);
             for (output, &v) in node.outputs.iter().enumerate() {
-                let mark = Mark { layer: node.layer.clone(), op: op.clone(), occurrence: *count, output };
-                marks.insert(mark, v);
+                let mark = Tap { layer: node.layer.clone(), op: op.clone(), occurrence: *count, output };
+                taps.insert(mark, v);
             }
             *count += 1;
         }
-        marks
+        taps
     }
 
     /// The mark of an output of a forward node.
-    pub fn mark(&self, v: ValueId) -> Option<Mark> {
-        self.marks().into_iter().find(|(_, value)| *value == v).map(|(mark, _)| mark)
+    pub fn mark(&self, v: ValueId) -> Option<Tap> {
+        self.taps().into_iter().find(|(_, value)| *value == v).map(|(tap, _)| tap)
     }
 
     /// Finds the split point of the recording: values that depend only on the inputs `steady` and on frozen
@@ -91,27 +91,27 @@ impl Tape {
         if !passed.iter().all(is_small) {
             return Frontier::default();
         }
-        let marks: Vec<Mark> =
-            self.marks().into_iter().filter(|(_, v)| read.contains(v)).map(|(mark, _)| mark).collect();
-        if marks.is_empty() {
+        let taps: Vec<Tap> =
+            self.taps().into_iter().filter(|(_, v)| read.contains(v)).map(|(tap, _)| tap).collect();
+        if taps.is_empty() {
             return Frontier::default();
         }
-        Frontier { marks, inputs: passed.iter().map(|v| self.values[v.0].name.clone()).collect() }
+        Frontier { taps, inputs: passed.iter().map(|v| self.values[v.0].name.clone()).collect() }
     }
 
-    /// The values at these marks; none where one is missing.
-    pub fn marked(&self, marks: &[Mark]) -> Option<Vec<ValueId>> {
-        let known = self.marks();
-        marks.iter().map(|mark| known.get(mark).copied()).collect()
+    /// The values at these taps; none where one is missing.
+    pub fn tapped(&self, taps: &[Tap]) -> Option<Vec<ValueId>> {
+        let known = self.taps();
+        taps.iter().map(|mark| known.get(mark).copied()).collect()
     }
 
-    /// Resumes the recording from the values at these marks, which become inputs ([`kept_input`]); nodes that only
+    /// Resumes the recording from the values at these taps, which become inputs ([`cached_input`]); nodes that only
     /// computed them are removed. None where a mark is missing.
-    pub fn behind(mut self, marks: &[Mark]) -> Option<Tape> {
-        let values = self.marked(marks)?;
+    pub fn resumed_from(mut self, taps: &[Tap]) -> Option<Tape> {
+        let values = self.tapped(taps)?;
         for (i, v) in values.iter().enumerate() {
             let value = &mut self.values[v.0];
-            (value.name, value.role) = (kept_input(i), Role::Input);
+            (value.name, value.role) = (cached_input(i), Role::Input);
         }
         let given = |node: &Node| node.outputs.iter().any(|v| values.contains(v));
         self.nodes.retain(|node| !given(node));
