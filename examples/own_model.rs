@@ -8,7 +8,7 @@ use std::sync::Arc;
 use defrost::Result;
 use defrost::data::{Augment, DrawnSet, Scenes, Splits};
 use defrost::gpu::{Caps, GpuOptions};
-use defrost::models::{Architecture, Network, Preprocess};
+use defrost::models::{self, Architecture, Model, Network, Preprocess};
 use defrost::nn::init::LinearInit;
 use defrost::nn::{Conv2d, Freeze, Graph, NormMode};
 use defrost::plan::Device;
@@ -101,9 +101,12 @@ fn main() -> Result<()> {
     let device = Device::open(&GpuOptions::default())?;
     let drawn = |train, seed| DrawnSet { side: SIDE, train, seed, ..DrawnSet::new(Scenes::Things) }.splits();
     let things = drawn(100, 0);
-    let tiny = Arc::new(Tiny { channels: [16, 32, 64] });
-    let mut net =
-        Network::custom("tiny", tiny.clone(), Preprocess::whole(SIDE), things.train.classes.clone())?;
+    // From here on it is known by its name: files of it are opened, and runs with it resumed, like all others.
+    models::register(Model::new("tiny", "three stages for 32x32 images", Preprocess::whole(SIDE), |_| {
+        Arc::new(Tiny { channels: [16, 32, 64] })
+    }))?;
+    let mut net = models::create("tiny", things.train.classes.len())?;
+    net.replace_head_for(things.train.classes.clone(), 0)?;
     println!("{} parameters, {:.1} M multiply-adds", net.parameters(), net.mult_adds()? / 1e6);
     println!("{} things, from nothing:", things.train.classes.len());
     net.freeze(Freeze::none().norm(NormMode::Train))?;
@@ -118,11 +121,9 @@ fn main() -> Result<()> {
     teach(&device, &mut net, drawn(100, 1), 4)?;
     assert_eq!(net.tensor("stage0.0.conv.weight")?, frozen, "what is frozen keeps its bytes");
 
-    // A file of it does not say how its layers are built: the program does.
     let file = std::env::temp_dir().join("tiny.safetensors");
     net.save(&file)?;
-    let mut again = Network::custom("tiny", tiny, Preprocess::whole(SIDE), net.classes().to_vec())?;
-    again.load_weights(&file, Default::default())?;
+    let again = Network::open(&file)?;
     assert_eq!(again.tensor("head.weight")?, net.tensor("head.weight")?);
     println!("saved and read back: {}", file.display());
     Ok(())

@@ -31,11 +31,12 @@ impl Models {
         let out = &session.out;
         let wanted = self.filter.as_deref().unwrap_or_default().to_lowercase();
         let fits = |text: &str| text.to_lowercase().contains(&wanted);
-        let found: Vec<_> = (registry::MODELS.iter())
+        let found: Vec<_> = registry::all()
+            .into_iter()
             .filter(|m| fits(m.name) || fits(m.about) || m.aliases.iter().any(|a| fits(a)))
             .collect();
         if found.is_empty() {
-            let hint = did_you_mean(&wanted, registry::MODELS.iter().map(|m| m.name));
+            let hint = did_you_mean(&wanted, registry::all().into_iter().map(|m| m.name));
             return Err(usage_error(format!("no network's name contains '{wanted}'{hint}")));
         }
         let heading = ["model", "parameters", "mult-adds", "input", "top-1", "about"];

@@ -92,6 +92,6 @@ pub(super) fn open_source(source: &Path) -> Result<Network> {
     if source.exists() {
         return Network::open(source);
     }
-    let hint = did_you_mean(&text(source), registry::MODELS.iter().map(|m| m.name));
+    let hint = did_you_mean(&text(source), registry::all().into_iter().map(|m| m.name));
     Err(Error::Weights(format!("{path}: there is no such run folder, checkpoint or model{hint}")))
 }

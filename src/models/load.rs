@@ -273,8 +273,11 @@ impl Network {
 
     /// Whether all tensors but the head's are there with the right shapes.
     fn fits(&self, file: &TensorFile) -> bool {
-        let naming = self.naming_of(file);
         let body = self.specs().iter().filter(|s| !self.is_head(s.layer_path()));
+        if file.tensors().len() < body.clone().count() {
+            return false;
+        }
+        let naming = self.naming_of(file);
         body.map(|s| (s, self.name_in(file, s, naming), self.name_and_shape(s, naming).1)).all(
             |(s, name, shape)| {
                 file.tensors().get(&name).is_some_and(|info| info.shape == shape || info.shape == s.shape)

@@ -48,6 +48,7 @@ pub use network::{Config, Network};
 pub use preprocess::{Filter, Preprocess};
 pub(crate) use record::mult_adds;
 pub use record::{Head, IMAGE_LAYER, InputKind, Recorded, Recording};
+pub use registry::{Model, register};
 pub use resnet::Resnet;
 pub use save::{Naming, Precision};
 pub use squeezenet::SqueezeNet;

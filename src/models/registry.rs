@@ -1,6 +1,6 @@
 //! All networks by name.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::efficientnet::{V2_L, V2_M, V2_S};
 use super::manifest::{self, Weights};
@@ -53,7 +53,7 @@ const BICUBIC: Preprocess = view(256, 224, Filter::Bicubic);
 
 macro_rules! models {
     ($($name:literal $(| $alias:literal)*, $about:literal, $view:expr $(, widths $widths:literal)? => $build:expr;)*) => {
-        /// All networks.
+        /// The library's networks.
         pub static MODELS: &[Model] = &[$(Model {
             name: $name,
             aliases: &[$($alias),*],
@@ -229,6 +229,17 @@ pub fn published(model: &str) -> Vec<Published> {
 }
 
 impl Model {
+    /// A network of the host program: its layers, and what its weights do to an image. `name` is in lower case.
+    pub fn new(
+        name: &'static str,
+        about: &'static str,
+        preprocess: Preprocess,
+        build: fn(f64) -> Arc<dyn Architecture>,
+    ) -> Self {
+        let input = preprocess.crop;
+        Model { name, aliases: &[], about, classes: 2, input, widths: false, preprocess, build }
+    }
+
     /// Its layers, `width` times as wide.
     pub fn build(&self, width: f64) -> Arc<dyn Architecture> {
         (self.build)(width)
@@ -265,13 +276,40 @@ pub struct Choice {
     pub norm: Option<Norm>,
 }
 
+/// Networks of the host program.
+static OWN: RwLock<Vec<&'static Model>> = RwLock::new(Vec::new());
+
+/// Adds a network of the host program: it is created by its name, its checkpoints are opened and its runs resumed like
+/// those of all others.
+///
+/// # Errors
+/// [`Error::Usage`] where another network has its name.
+pub fn register(model: Model) -> Result<()> {
+    let mut own = OWN.write().unwrap_or_else(PoisonError::into_inner);
+    let known = |m: &&Model| m.name == model.name || m.aliases.contains(&model.name);
+    if MODELS.iter().chain(own.iter().copied()).any(|m| known(&m)) {
+        return Err(Error::Usage(format!(
+            "there is a network '{}' already: give yours another name",
+            model.name
+        )));
+    }
+    own.push(Box::leak(Box::new(model)));
+    Ok(())
+}
+
+/// All networks, registered ones last.
+pub fn all() -> Vec<&'static Model> {
+    let own = OWN.read().unwrap_or_else(PoisonError::into_inner);
+    MODELS.iter().chain(own.iter().copied()).collect()
+}
+
 /// The network that `name` stands for: torchvision's name or timm's, with a width
 /// (`mobilenetv2_140`) or a tag of weights (`timm/resnet50.a1_in1k`).
 ///
 /// # Errors
 /// [`Error::Usage`] with the nearest name.
 pub fn find(name: &str) -> Result<Choice> {
-    let all = MODELS.iter().map(|m| m.name);
+    let models = all();
     let plain = name.trim().to_lowercase();
     let plain = plain.strip_prefix("timm/").unwrap_or(&plain);
     let manifest_entry = manifest::all().iter().find(|w| w.name == plain);
@@ -282,8 +320,8 @@ pub fn find(name: &str) -> Result<Choice> {
         .char_indices()
         .find(|&(i, c)| c == '.' && !plain[i + 1..].starts_with(|c: char| c.is_ascii_digit()));
     let (plain, tag) = dot.map_or((plain, None), |(i, _)| (&plain[..i], Some(&plain[i + 1..])));
-    let named = |m: &&Model, name: &str| m.name == name || m.aliases.contains(&name);
-    let (model, width) = match MODELS.iter().find(|m| named(m, plain)) {
+    let named = |m: &Model, name: &str| m.name == name || m.aliases.contains(&name);
+    let (model, width) = match models.iter().copied().find(|m| named(m, plain)) {
         Some(model) => (model, None),
         None => {
             let split = plain.rsplit_once('_').and_then(|(base, digits)| {
@@ -292,10 +330,10 @@ pub fn find(name: &str) -> Result<Choice> {
                 } else {
                     digits.parse::<u32>().ok().filter(|_| digits.len() == 3).map(f64::from)? / 100.0
                 };
-                let model = MODELS.iter().find(|m| m.widths && named(m, base))?;
+                let model = models.iter().copied().find(|m| m.widths && named(m, base))?;
                 (0.05..=4.0).contains(&width).then_some((model, Some(width)))
             });
-            split.ok_or_else(|| unknown("model", name, all))?
+            split.ok_or_else(|| unknown("model", name, models.iter().map(|m| m.name)))?
         }
     };
     let preprocess = match tag {
