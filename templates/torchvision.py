@@ -7,7 +7,7 @@ from torchvision import models, transforms
 
 with safe_open("{{ file }}", "pt") as file:
     weights = {name: file.get_tensor(name) for name in file.keys()}
-    classes = json.loads(file.metadata()["defrost"])["classes"]
+    classes = json.loads(file.metadata()["defrost"])["task"]["classes"]
 
 net = models.{{ architecture }}(num_classes=len(classes){{ arguments }})
 net.load_state_dict(weights)
@@ -19,8 +19,7 @@ for layer in net.modules():
 net.eval()
 
 prepare = transforms.Compose([
-    transforms.Resize({{ resize }}, transforms.InterpolationMode.{{ filter }}),
-    transforms.CenterCrop({{ crop }}),
+    {{ placement }}
     transforms.ToTensor(),
     transforms.Normalize({{ mean }}, {{ std }}),
 ])

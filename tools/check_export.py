@@ -116,6 +116,8 @@ def main():
     except (OSError, SafetensorError, ValueError) as error:
         fail(f"{path}: {error}")
     model = args.model or find(metadata, "model")
+    # Since version 2 of the description.
+    model = model["name"] if isinstance(model, dict) else model
     if not model:
         parser.error("the file does not say which model it is: give --model")
     same = "same" in str(find(metadata, "padding") or "").lower()

@@ -115,7 +115,7 @@ impl Adapt {
         let seconds = began.elapsed().as_secs_f64();
         if out.json {
             let norms = norms.map(|Adapted { images, norms, shift, .. }| {
-                json!({ "images": images, "norms": norms, "shift": shift })
+                json!({ "images": images, "pictures": images, "norms": norms, "shift": shift })
             });
             let head = head.map(|Aligned { source, target, solved, .. }| {
                 json!({ "source": source, "target": target, "penalty": solved.penalty, "loss": solved.loss })

@@ -69,9 +69,10 @@ impl DataCommand {
         out.skipped(&skipped);
         if out.json {
             let part = |(name, part): &(&str, &Dataset)| {
+                // `pictures` is the name of before; it goes with the next release.
                 let counts: serde_json::Map<String, Value> =
                     part.classes.iter().cloned().zip(part.counts().into_iter().map(Value::from)).collect();
-                (name.to_string(), json!({ "images": part.len(), "classes": counts }))
+                (name.to_string(), json!({ "images": part.len(), "pictures": part.len(), "classes": counts }))
             };
             let parts: serde_json::Map<String, Value> = parts.iter().map(part).collect();
             out.event("data", json!({ "task": task::for_targets(train.targets), "drawn": manifest.is_some(), "parts": parts }));
@@ -86,10 +87,12 @@ impl DataCommand {
             report(out, &found);
         }
         if out.json {
+            let images = parts.iter().map(|(_, part)| part.len()).sum::<usize>();
             out.event(
                 "done",
                 json!({
-                    "images": parts.iter().map(|(_, part)| part.len()).sum::<usize>(),
+                    "images": images,
+                    "pictures": images,
                     "skipped": skipped.len(),
                     "across": pairs[0],
                     "contradictions": pairs[1],

@@ -256,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_never_overwrite_a_image_nor_one_another() {
+    fn results_never_overwrite_an_image_nor_one_another() {
         let place = tempfile::tempdir().expect("a folder");
         let at = |name: &str| place.path().join(name);
         std::fs::write(at("cat.png"), "").expect("a file");

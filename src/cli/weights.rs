@@ -92,7 +92,7 @@ fn list(session: &Session) -> Result<()> {
         vec![["weights", "model", "input", "licence", "repository", ""].map(String::from).to_vec()];
     for weights in manifest::all() {
         let path = hub.cached(&weights.repository, &weights.file);
-        let side = weights.preprocess().crop;
+        let side = weights.preprocess().size[0];
         if out.json {
             out.event(
                 "weights",

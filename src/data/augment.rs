@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::affine::Affine;
 use super::transform::Augment;
 use crate::ops::{Draws, GREY};
 use crate::rng::{Stream, key_of};
@@ -47,40 +48,6 @@ impl Preset {
             },
             Preset::Trivial => Augment { trivial: true, ..default },
         }
-    }
-}
-
-/// Where output positions lie in the source: `(x, y) = M . (column, row, 1)`, as [`Draws::source_x`] has it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Affine(pub [[f64; 3]; 2]);
-
-impl Affine {
-    /// Everything stays where it is.
-    pub const IDENTITY: Affine = Affine([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]);
-
-    /// A linear map that leaves the centre of a square where it is.
-    pub fn about_centre(side: f64, [[a, b], [c, d]]: [[f64; 2]; 2]) -> Affine {
-        let centre = side / 2.0;
-        Affine([[a, b, centre - (a + b) * centre], [c, d, centre - (c + d) * centre]])
-    }
-
-    /// By an angle in degrees, counter-clockwise on the screen.
-    pub fn rotation(side: f64, degrees: f64) -> Affine {
-        let (sin, cos) = degrees.to_radians().sin_cos();
-        Affine::about_centre(side, [[cos, -sin], [sin, cos]])
-    }
-
-    /// Into an image's draws.
-    pub fn enter(&self, draws: &mut Draws) {
-        [draws.source_x, draws.source_y] = self.0.map(|row| row.map(|x| x as f32));
-    }
-
-    /// What is seen of the source where this is done first and `next` to its result.
-    #[must_use]
-    pub fn then(self, next: Affine) -> Affine {
-        let Affine(m) = self;
-        let Affine([x, y]) = next;
-        Affine(m.map(|[a, b, c]| std::array::from_fn(|i| a * x[i] + b * y[i] + if i == 2 { c } else { 0.0 })))
     }
 }
 
@@ -163,7 +130,8 @@ impl Levels {
 /// An image on its way through the operations that a matrix can express, and the others.
 struct Drawing<'a> {
     pixels: &'a mut [u8],
-    side: f64,
+    /// Height and width.
+    size: [f64; 2],
     place: Affine,
     colour: Colour,
     draws: Draws,
@@ -196,16 +164,16 @@ impl Drawing<'_> {
         let sign = if stream.unit() < 0.5 { -1.0 } else { 1.0 };
         let share = bin as f64 / 30.0;
         let strength = 0.99 * share * sign;
-        let side = self.side;
+        let size = self.size;
         // Sizes in pixels are for images of 224.
-        let shift = 32.0 * side / 224.0 * share * sign;
+        let [down, across] = size.map(|side| 32.0 * side / 224.0 * share * sign);
         match operation {
             0 => {}
-            1 => self.place = self.place.then(Affine::about_centre(side, [[1.0, strength], [0.0, 1.0]])),
-            2 => self.place = self.place.then(Affine::about_centre(side, [[1.0, 0.0], [strength, 1.0]])),
-            3 => self.place = self.place.then(Affine([[1.0, 0.0, shift], [0.0, 1.0, 0.0]])),
-            4 => self.place = self.place.then(Affine([[1.0, 0.0, 0.0], [0.0, 1.0, shift]])),
-            5 => self.place = self.place.then(Affine::rotation(side, 135.0 * share * sign)),
+            1 => self.place = self.place.then(Affine::about_centre(size, [[1.0, strength], [0.0, 1.0]])),
+            2 => self.place = self.place.then(Affine::about_centre(size, [[1.0, 0.0], [strength, 1.0]])),
+            3 => self.place = self.place.then(Affine([[1.0, 0.0, across], [0.0, 1.0, 0.0]])),
+            4 => self.place = self.place.then(Affine([[1.0, 0.0, 0.0], [0.0, 1.0, down]])),
+            5 => self.place = self.place.then(Affine::rotation(size, 135.0 * share * sign)),
             6 => self.colour = self.colour.then(Colour::brightness(1.0 + strength)),
             7 => self.colour = self.colour.then(Colour::saturation(1.0 + strength)),
             8 => self.contrast(1.0 + strength),
@@ -244,7 +212,7 @@ pub fn equalize(pixels: &mut [u8]) {
 /// contrast, sharpness, posterize, solarize, autocontrast, equalize.
 const TRIVIAL: usize = 14;
 
-/// What is drawn for image `index` of the data set in an epoch. `pixels` are the bytes `[side, side, 3]` that
+/// What is drawn for image `index` of the data set in an epoch. `pixels` are the bytes `[height, width, 3]` that
 /// the draws are for: contrast needs their mean, and where they are to be equalized, that is done to them at once.
 ///
 /// The order: mirrors, rotation; TrivialAugment's operation; brightness, contrast, saturation, hue, grey; blur;
@@ -255,7 +223,7 @@ pub fn draws(
     epoch: u64,
     index: usize,
     pixels: &mut [u8],
-    side: usize,
+    size: [usize; 2],
 ) -> Draws {
     let mut stream = Stream::new(&[seed, key_of("augment"), epoch, index as u64]);
     let mut chance = |probability: f64| stream.unit() < probability;
@@ -275,10 +243,10 @@ pub fn draws(
     let hue = stream.range(-augment.hue, augment.hue);
     let sigma = stream.range(augment.blur_sigma.0, augment.blur_sigma.1);
 
-    let whole = side as f64;
+    let whole = size.map(|side| side as f64);
     let mut drawing = Drawing {
         pixels,
-        side: whole,
+        size: whole,
         place: Affine::IDENTITY,
         colour: Colour::IDENTITY,
         draws: Draws::IDENTITY,
@@ -303,20 +271,21 @@ pub fn draws(
         draws.sigma = sigma as f32;
     }
     if erase {
-        draws.erase = random_rect(side, &mut stream);
+        draws.erase = random_rect(size, &mut stream);
     }
     draws
 }
 
 /// torchvision's `RandomErasing`: 2% to 33% of the image, 3 : 10 to 10 : 3; ten tries, else nothing.
-fn random_rect(side: usize, stream: &mut Stream) -> [f32; 4] {
+fn random_rect([canvas_height, canvas_width]: [usize; 2], stream: &mut Stream) -> [f32; 4] {
     for _ in 0..10 {
-        let area = (side * side) as f64 * stream.range(0.02, 0.33);
+        let area = (canvas_height * canvas_width) as f64 * stream.range(0.02, 0.33);
         let ratio = stream.range(0.3f64.ln(), 3.3f64.ln()).exp();
         let height = (area * ratio).sqrt().round_ties_even() as usize;
         let width = (area / ratio).sqrt().round_ties_even() as usize;
-        if height < side && width < side {
-            let (top, left) = (stream.below(side - height + 1), stream.below(side - width + 1));
+        if height < canvas_height && width < canvas_width {
+            let (top, left) =
+                (stream.below(canvas_height - height + 1), stream.below(canvas_width - width + 1));
             return [left, top, left + width, top + height].map(|x| x as f32);
         }
     }
@@ -349,7 +318,14 @@ impl Mix {
 /// How a batch of `rows` images is mixed: drawn once for all of it, as timm does by default. `batch` tells the
 /// epoch's batches apart: the loader gives the index of the first image, which is the same where a run is
 /// resumed. None where mixing is off or there is nothing to mix with. Where both alphas are given, a coin chooses.
-pub fn mix(augment: &Augment, seed: u64, epoch: u64, batch: u64, rows: usize, side: usize) -> Option<Mix> {
+pub fn mix(
+    augment: &Augment,
+    seed: u64,
+    epoch: u64,
+    batch: u64,
+    rows: usize,
+    [height, width]: [usize; 2],
+) -> Option<Mix> {
     if rows < 2 || !augment.mixes() {
         return None;
     }
@@ -359,32 +335,17 @@ pub fn mix(augment: &Augment, seed: u64, epoch: u64, batch: u64, rows: usize, si
     let lambda = stream.beta(if cut { augment.cutmix } else { augment.mixup });
     let partner = (0..rows).map(|row| (row + rows - 1) % rows).collect();
     if !cut {
-        let whole = [0.0, 0.0, side as f32, side as f32];
+        let whole = [0.0, 0.0, width as f32, height as f32];
         return Some(Mix { partner, lambda: lambda as f32, rect: whole, own: lambda as f32 });
     }
     // torchvision's rectangle: its centre lies anywhere, and what lies outside of the image is cut off.
-    let half = (0.5 * (1.0 - lambda).sqrt() * side as f64) as usize;
-    let (x, y) = (stream.below(side), stream.below(side));
-    let span = |centre: usize| (centre.saturating_sub(half), (centre + half).min(side));
-    let ((left, right), (top, bottom)) = (span(x), span(y));
-    let shown = ((right - left) * (bottom - top)) as f64 / (side * side) as f64;
+    let (x, y) = (stream.below(width), stream.below(height));
+    let span = |centre: usize, side: usize| {
+        let half = (0.5 * (1.0 - lambda).sqrt() * side as f64) as usize;
+        (centre.saturating_sub(half), (centre + half).min(side))
+    };
+    let ((left, right), (top, bottom)) = (span(x, width), span(y, height));
+    let shown = ((right - left) * (bottom - top)) as f64 / (height * width) as f64;
     let rect = [left, top, right, bottom].map(|x| x as f32);
     Some(Mix { partner, lambda: (1.0 - shown) as f32, rect, own: 0.0 })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn maps_are_done_in_order() {
-        // A step to the right, then a quarter turn counter-clockwise about the centre of a square of 10.
-        let seen = Affine([[1.0, 0.0, -1.0], [0.0, 1.0, 0.0]]).then(Affine::rotation(10.0, 90.0));
-        // What was at (3, 5) went to (4, 5), and from there below the centre.
-        let at = |Affine([x, y]): Affine, p: [f64; 3]| {
-            [x, y].map(|row| row.iter().zip(p).map(|(a, b)| a * b).sum::<f64>())
-        };
-        let [x, y] = at(seen, [5.0, 6.0, 1.0]);
-        assert!((x - 3.0).abs() < 1e-12 && (y - 5.0).abs() < 1e-12, "{x} {y}");
-    }
 }

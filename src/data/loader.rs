@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 
 use rayon::prelude::*;
 
+use super::affine::Affine;
 use super::augment::{draws, mix};
 use super::dataset::{Dataset, Skipped};
 use super::decode::{Image, holding};
@@ -20,14 +21,14 @@ use crate::ops::Draws;
 use crate::rng::{Stream, key_of};
 use crate::{Error, Result};
 
-/// How an image becomes the network's square.
+/// How an image becomes the network's input.
 #[derive(Debug, Clone, PartialEq)]
 pub enum View {
     /// Resized and cropped at the centre: the same every time.
     Eval(Preprocess),
     /// A random part, perhaps mirrored, drawn from seed, epoch and the image's index.
     Train {
-        /// The square's side and the filter.
+        /// The input's size and the filter.
         preprocess: Preprocess,
         /// How much to vary.
         augment: Augment,
@@ -39,7 +40,7 @@ pub enum View {
 }
 
 impl View {
-    /// The bytes `[crop, crop, 3]` of image `index` of the data set, before anything that the device does.
+    /// The bytes `[height, width, 3]` of image `index` of the data set, before anything that the device does.
     ///
     /// # Errors
     /// As [`super::Sample::image`].
@@ -63,11 +64,31 @@ impl View {
             View::Eval(preprocess) => transform::eval(image, preprocess),
             View::Train { preprocess, augment, seed, epoch } => {
                 let mut stream = Stream::new(&[*seed, *epoch, index as u64]);
-                // The device mirrors where it does anything.
-                let flip = if augment.on_device() { 0.0 } else { augment.flip };
-                transform::train(image, preprocess, &Augment { flip, ..*augment }, &mut stream)
+                transform::train(image, preprocess, &self.on_host(augment), &mut stream)
             }
         }
+    }
+
+    /// Where positions of the canvas that the network sees lie in image `index` of the data set, whose width and height
+    /// are given: what places boxes and masks of the image on the canvas, and predictions in the image.
+    pub fn map(&self, [width, height]: [usize; 2], index: usize) -> Affine {
+        match self {
+            View::Eval(preprocess) => transform::eval_map(width, height, preprocess),
+            View::Train { preprocess, augment, seed, epoch } => {
+                let mut stream = Stream::new(&[*seed, *epoch, index as u64]);
+                let cut =
+                    transform::train_map(width, height, preprocess, &self.on_host(augment), &mut stream);
+                // Geometry does not depend on colours.
+                let drawn = self.draws(index, &mut []);
+                let device = drawn.map_or(Affine::IDENTITY, |draws| Affine::of(&draws));
+                cut.then(device)
+            }
+        }
+    }
+
+    /// What of an augmentation is done before the device: it mirrors where it does anything.
+    fn on_host(&self, augment: &Augment) -> Augment {
+        Augment { flip: if augment.on_device() { 0.0 } else { augment.flip }, ..*augment }
     }
 
     /// Whether the device varies the images.
@@ -79,7 +100,7 @@ impl View {
     pub(crate) fn draws(&self, index: usize, pixels: &mut [u8]) -> Option<Draws> {
         match self {
             View::Train { preprocess, augment, seed, epoch } if augment.on_device() => {
-                Some(draws(augment, *seed, *epoch, index, pixels, preprocess.crop))
+                Some(draws(augment, *seed, *epoch, index, pixels, preprocess.size))
             }
             _ => None,
         }
@@ -89,7 +110,7 @@ impl View {
     /// of the others.
     fn mix(&self, batch: usize, rows: &mut [Draws]) -> Option<(Vec<usize>, f32)> {
         let View::Train { preprocess, augment, seed, epoch } = self else { return None };
-        let mix = mix(augment, *seed, *epoch, batch as u64, rows.len(), preprocess.crop)?;
+        let mix = mix(augment, *seed, *epoch, batch as u64, rows.len(), preprocess.size)?;
         mix.apply(rows);
         Some((mix.partner, mix.lambda))
     }
@@ -98,7 +119,7 @@ impl View {
 /// Images that go through the network together.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
-    /// Bytes `[N, crop, crop, 3]`. N is the number of targets and may be 0 where every image failed.
+    /// Bytes `[N, height, width, 3]`. N is the number of targets and may be 0 where every image failed.
     pub pixels: Vec<u8>,
     /// What is known of each image.
     pub targets: Vec<Target>,

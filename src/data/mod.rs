@@ -12,6 +12,7 @@
 //! * [`duplicates`](mod@duplicates): images that are there twice; [`balance`]: classes of unequal size.
 //! * [`loader`]: batches, decoded ahead on all cores, the same whatever the number of threads.
 
+pub mod affine;
 pub mod augment;
 pub mod balance;
 pub mod cifar;
@@ -35,6 +36,7 @@ pub mod table;
 pub mod target;
 pub mod transform;
 
+pub use affine::Affine;
 pub use augment::{Mix, Preset, draws, equalize, mix};
 pub use balance::{balanced_order, class_weights};
 pub use dataset::{Dataset, Sample, Skipped, Source, content_key};

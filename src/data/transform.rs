@@ -1,11 +1,12 @@
-//! From an image of any size to the square bytes a network reads: torchvision's transforms on Pillow
+//! From an image of any size to the bytes a network reads: torchvision's transforms on Pillow
 //! images. Normalisation is not done here; the bytes travel to the device and are normalised there.
 
 use serde::{Deserialize, Serialize};
 
+use super::affine::Affine;
 use super::decode::Image;
 use super::resize::{Rect, resize_window};
-use crate::models::preprocess::Preprocess;
+use crate::models::preprocess::{Placement, Preprocess, short};
 use crate::rng::Stream;
 use crate::{Error, Result};
 
@@ -157,57 +158,137 @@ impl Augment {
     }
 }
 
-/// torchvision's `Resize(resize)` then `CenterCrop(crop)`: bytes `[crop, crop, 3]`.
+/// An image as a network takes it for evaluation: bytes `[height, width, 3]`, placed as the preprocessing says.
 ///
-/// The short side becomes `resize`, the long one `int(resize * long / short)`. The crop's offset is half
-/// the difference, rounded half to even; where the resized image is smaller than the crop, zeros surround it.
+/// [`Placement::Crop`] is torchvision's `Resize(resize)` then `CenterCrop(crop)`: the short side becomes `resize`, the
+/// long one `int(resize * long / short)`. The crop's offset is half the difference, rounded half to even; where the
+/// resized image is smaller than the crop, the fill colour surrounds it.
 pub fn eval(image: &Image, preprocess: &Preprocess) -> Vec<u8> {
-    let (w, h) = (image.width, image.height);
-    let short = w.min(h);
-    let size = (preprocess.resize * w / short, preprocess.resize * h / short);
-    let crop = preprocess.crop;
-    let (x, width, left) = centre(size.0, crop);
-    let (y, height, top) = centre(size.1, crop);
-    let source = Rect { x: 0, y: 0, width: w, height: h };
-    let window = resize_window(image, source, size, Rect { x, y, width, height }, preprocess.filter);
-    if (width, height) == (crop, crop) {
+    let [height, width] = preprocess.size;
+    let Placed { size, x, y } = placed(image.width, image.height, preprocess);
+    let source = Rect { x: 0, y: 0, width: image.width, height: image.height };
+    let part = Rect { x: x.first, y: y.first, width: x.count, height: y.count };
+    let window = resize_window(image, source, size, part, preprocess.filter);
+    if (x.count, y.count) == (width, height) {
         return window.rgb;
     }
-    let mut out = vec![0; crop * crop * 3];
-    let rows = out.chunks_exact_mut(crop * 3).skip(top);
-    for (to, from) in rows.zip(window.rgb.chunks_exact(width * 3)) {
-        to[left * 3..][..width * 3].copy_from_slice(from);
+    let mut out = preprocess.fill.repeat(height * width);
+    let rows = out.chunks_exact_mut(width * 3).skip(y.before);
+    for (to, from) in rows.zip(window.rgb.chunks_exact(x.count * 3)) {
+        to[x.before * 3..][..x.count * 3].copy_from_slice(from);
     }
     out
 }
 
-/// For one dimension of a centre crop: first position kept, how many, and the zeros before them.
-fn centre(size: usize, crop: usize) -> (usize, usize, usize) {
+/// One dimension of a placed image.
+struct Span {
+    /// First position of the scaled image that is seen, and how many are.
+    first: usize,
+    count: usize,
+    /// Positions of the canvas before it.
+    before: usize,
+}
+
+/// How an image lies on the canvas.
+struct Placed {
+    /// Width and height of the whole scaled image.
+    size: (usize, usize),
+    x: Span,
+    y: Span,
+}
+
+fn placed(w: usize, h: usize, preprocess: &Preprocess) -> Placed {
+    let [height, width] = preprocess.size;
+    let whole = |count, before| Span { first: 0, count, before };
+    // The side that is scaled to `to`; the other one follows, rounded down as torchvision does.
+    let scaled = |by_width: bool, to: usize| match by_width {
+        true => (to, (to * h / w).max(1)),
+        false => ((to * w / h).max(1), to),
+    };
+    // Whether the image is narrower than the canvas.
+    let narrow = w * height <= h * width;
+    match preprocess.placement {
+        Placement::Crop => {
+            let around = |side: usize| side * preprocess.resize / short(preprocess.size);
+            let size = scaled(narrow, around(if narrow { width } else { height }));
+            Placed { size, x: centre(size.0, width), y: centre(size.1, height) }
+        }
+        Placement::Stretch => Placed { size: (width, height), x: whole(width, 0), y: whole(height, 0) },
+        Placement::Fit | Placement::FitTopLeft => {
+            let size = scaled(!narrow, if narrow { height } else { width });
+            let size = (size.0.min(width), size.1.min(height));
+            let before = |side: usize, own: usize| match preprocess.placement {
+                Placement::Fit => (side - own) / 2,
+                _ => 0,
+            };
+            Placed { size, x: whole(size.0, before(width, size.0)), y: whole(size.1, before(height, size.1)) }
+        }
+    }
+}
+
+/// Where positions of the canvas lie in an image of this width and height, as [`eval`] places it: pixels from the top
+/// left corner. What is beyond the canvas was cut off.
+pub fn eval_map(width: usize, height: usize, preprocess: &Preprocess) -> Affine {
+    let Placed { size, x, y } = placed(width, height, preprocess);
+    let row = |span: Span, own: usize, scaled: usize| {
+        let factor = own as f64 / scaled as f64;
+        (factor, factor * (span.first as f64 - span.before as f64))
+    };
+    let ((across, left), (down, top)) = (row(x, width, size.0), row(y, height, size.1));
+    Affine([[across, 0.0, left], [0.0, down, top]])
+}
+
+/// One dimension of a centre crop.
+fn centre(size: usize, crop: usize) -> Span {
     if size < crop {
-        return (0, size, (crop - size) / 2);
+        return Span { first: 0, count: size, before: (crop - size) / 2 };
     }
     let twice = size - crop;
     let half = twice / 2;
     // Python's round(): n + 1/2 goes to the even neighbour.
-    (half + (twice % 2) * (half % 2), crop, 0)
+    Span { first: half + (twice % 2) * (half % 2), count: crop, before: 0 }
 }
 
-/// torchvision's `RandomResizedCrop(crop)` then `RandomHorizontalFlip`: bytes `[crop, crop, 3]`.
+/// torchvision's `RandomResizedCrop` then `RandomHorizontalFlip`: bytes `[height, width, 3]`.
 ///
 /// Draws from `stream`: area, ratio and position for each of up to ten tries, then the flip.
 pub fn train(image: &Image, preprocess: &Preprocess, augment: &Augment, stream: &mut Stream) -> Vec<u8> {
-    let crop = preprocess.crop;
-    let part = random_part(image.width, image.height, augment, stream);
-    let whole = Rect { x: 0, y: 0, width: crop, height: crop };
-    let mut rgb = resize_window(image, part, (crop, crop), whole, preprocess.filter).rgb;
-    if stream.unit() < augment.flip {
-        for row in rgb.chunks_exact_mut(crop * 3) {
+    let [height, width] = preprocess.size;
+    let (part, flipped) = random_view(image.width, image.height, augment, stream);
+    let whole = Rect { x: 0, y: 0, width, height };
+    let mut rgb = resize_window(image, part, (width, height), whole, preprocess.filter).rgb;
+    if flipped {
+        for row in rgb.chunks_exact_mut(width * 3) {
             // Reversing all bytes also reverses each pixel's channels; put those right again.
             row.reverse();
             row.chunks_exact_mut(3).for_each(<[u8]>::reverse);
         }
     }
     rgb
+}
+
+/// The part of a training image, and whether it is mirrored.
+fn random_view(width: usize, height: usize, augment: &Augment, stream: &mut Stream) -> (Rect, bool) {
+    let part = random_part(width, height, augment, stream);
+    (part, stream.unit() < augment.flip)
+}
+
+/// The same map for an image as [`train`] places it with the same draws.
+pub fn train_map(
+    width: usize,
+    height: usize,
+    preprocess: &Preprocess,
+    augment: &Augment,
+    stream: &mut Stream,
+) -> Affine {
+    let (part, flipped) = random_view(width, height, augment, stream);
+    let [canvas_height, canvas_width] = preprocess.size.map(|side| side as f64);
+    let (across, down) = (part.width as f64 / canvas_width, part.height as f64 / canvas_height);
+    let (left, top) = (part.x as f64, part.y as f64);
+    match flipped {
+        false => Affine([[across, 0.0, left], [0.0, down, top]]),
+        true => Affine([[-across, 0.0, left + part.width as f64], [0.0, down, top]]),
+    }
 }
 
 /// The part that a training image is cut down to: ten tries, then the largest allowed centre crop.

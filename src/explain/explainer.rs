@@ -164,7 +164,7 @@ impl Explainer {
     /// classes and images differ, and where a network with several values is given no value to explain; from the
     /// device.
     pub fn maps(&mut self, images: &[Vec<u8>], classes: &[Option<usize>]) -> Result<Vec<Map>> {
-        let bytes = self.preprocess.crop.pow(2) * 3;
+        let bytes = self.preprocess.bytes();
         if let Some(other) = images.iter().find(|p| p.len() != bytes) {
             return Err(Error::Shape(format!("an image of {} bytes where {bytes} are wanted", other.len())));
         }
@@ -194,7 +194,7 @@ impl Explainer {
     /// Grad-CAM and Grad-CAM++ of at most a batch.
     fn class_maps(&mut self, images: &[Vec<u8>], classes: &[Option<usize>]) -> Result<Vec<Map>> {
         let mut image = images.concat();
-        image.resize(self.batch * self.preprocess.crop.pow(2) * 3, 0);
+        image.resize(self.batch * self.preprocess.bytes(), 0);
         let [logits, maps] = &self.front.run(&[("image", &image)])?[..] else { return Err(lost()) };
         let asked = self.asked(logits, classes);
         let [height, width, channels] = self.shape;
@@ -215,17 +215,16 @@ impl Explainer {
                 Method::GradCamPlusPlus => plus_plus(map, gradient, channels),
                 _ => mean_gradient(gradient, channels),
             };
-            class_map(map, &weights, [height, width], [self.preprocess.crop; 2])
+            class_map(map, &weights, [height, width], self.preprocess.size)
         });
         Ok(asked.into_iter().zip(values).map(|(asked, values)| self.map(asked, values)).collect())
     }
 
     /// SmoothGrad of at most a batch.
     fn smooth_maps(&mut self, images: &[Vec<u8>], classes: &[Option<usize>]) -> Result<Vec<Map>> {
-        let elements = self.preprocess.crop.pow(2) * 3;
-        let (scale, shift) = self.preprocess.scale_shift();
-        let byte = |(i, &v): (usize, &u8)| f32::from(v) * scale[i % 3] + shift[i % 3];
-        let mut image: Vec<f32> = images.iter().flat_map(|p| p.iter().enumerate().map(byte)).collect();
+        let channels = self.preprocess.channels.count();
+        let elements = self.preprocess.bytes() / 3 * channels;
+        let mut image: Vec<f32> = images.iter().flat_map(|bytes| self.preprocess.normalised(bytes)).collect();
         image.resize(self.batch * elements, 0.0);
         let [logits] = &self.front.run(&[("image", bytemuck::cast_slice(&image))])?[..] else {
             return Err(lost());
@@ -234,7 +233,7 @@ impl Explainer {
         let mut maps = Vec::with_capacity(asked.len());
         for (asked, image) in asked.into_iter().zip(image.chunks_exact(elements)) {
             let gradient = self.mean_over_noise(image, asked.class)?;
-            maps.push(self.map(asked, saliency(&gradient, 3)));
+            maps.push(self.map(asked, saliency(&gradient, channels)));
         }
         Ok(maps)
     }
@@ -252,11 +251,11 @@ impl Explainer {
         let mut sum = vec![0.0; image.len()];
         for group in samples.chunks(self.batch) {
             let copies: Vec<Vec<f32>> = group.par_iter().map(|&sample| noisy(sample)).collect();
-            let mut image = copies.concat();
-            image.resize(self.batch * image.len(), 0.0);
+            let mut noisy = copies.concat();
+            noisy.resize(self.batch * image.len(), 0.0);
             let output = self.seed_of(group.iter().map(|_| class));
             let inputs: [(&str, &[u8]); 2] =
-                [("image", bytemuck::cast_slice(&image)), ("seed", bytemuck::cast_slice(&output))];
+                [("image", bytemuck::cast_slice(&noisy)), ("seed", bytemuck::cast_slice(&output))];
             let [gradients] = &self.back.run(&inputs)?[..] else { return Err(lost()) };
             for gradient in gradients.chunks_exact(image.len()).take(group.len()) {
                 sum.iter_mut().zip(gradient).for_each(|(sum, &g)| *sum += f64::from(g));
@@ -287,8 +286,8 @@ impl Explainer {
 
     fn map(&self, asked: Asked, values: Vec<f32>) -> Map {
         let Asked { class, logit, answer } = asked;
-        let side = self.preprocess.crop;
-        Map { width: side, height: side, values, class, logit, answer }
+        let [height, width] = self.preprocess.size;
+        Map { width, height, values, class, logit, answer }
     }
 }
 

@@ -1,8 +1,8 @@
 //! BN-Inception, Inception v2: Ioffe and Szegedy 2015, arXiv:1502.03167, in the layout of the published Caffe model
 //! and of its PyTorch copies (`inception_3a_double_3x3_reduce`; `last_linear`). torchvision and timm have none.
 //!
-//! GoogLeNet with batch norm, whose 5x5 filters are two 3x3. The published weights want blue, green, red from 0 to
-//! 255; Defrost gives red, green, blue, normalised.
+//! GoogLeNet with batch norm, whose 5x5 filters are two 3x3. The published weights take blue, green, red from 0 to 255
+//! less a mean, which the registry's input description says.
 
 use crate::Result;
 use crate::nn::init::LinearInit;

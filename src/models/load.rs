@@ -96,18 +96,10 @@ fn config_of(file: &TensorFile) -> Result<Option<Config>> {
     /// Bytes: a million classes have names of some letters.
     const MOST: usize = 16 << 20;
     let Some(text) = file.metadata().get(DESCRIPTION) else { return Ok(None) };
-    #[derive(serde::Deserialize)]
-    struct Version {
-        version: u32,
-    }
     if text.len() > MOST {
         return Err(file.error(format!("its description has {} bytes; at most {MOST} are read", text.len())));
     }
     let damaged = |e: serde_json::Error| file.error(format!("its description cannot be understood: {e}"));
-    let Version { version } = serde_json::from_str(text).map_err(damaged)?;
-    if version != 1 {
-        return Err(file.error(format!("it was written by a newer Defrost (version {version}, known is 1)")));
-    }
     serde_json::from_str(text).map(Some).map_err(damaged)
 }
 

@@ -9,6 +9,7 @@ use crate::{Error, Result};
 
 mod blocks;
 pub mod bn_inception;
+mod config;
 pub mod densenet;
 pub mod efficientnet;
 pub mod googlenet;
@@ -34,6 +35,7 @@ mod timm;
 pub mod vgg;
 
 pub use bn_inception::BnInception;
+pub use config::Config;
 pub use densenet::DenseNet;
 pub use efficientnet::EfficientNet;
 pub use googlenet::GoogLeNet;
@@ -44,8 +46,8 @@ pub use load::{HeadPolicy, blank, create, load, load_with};
 pub use mobilenet_v1::MobileNetV1;
 pub use mobilenet_v2::MobileNetV2;
 pub use mobilenet_v3::MobileNetV3;
-pub use network::{Config, Network};
-pub use preprocess::{Filter, Preprocess};
+pub use network::Network;
+pub use preprocess::{Channels, Filter, Placement, Preprocess};
 pub(crate) use record::mult_adds;
 pub use record::{Head, IMAGE_LAYER, InputKind, Recorded, Recording};
 pub use registry::{Model, register};

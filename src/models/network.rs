@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
+use super::config::Config;
 use super::registry::{self, Choice};
 use super::{Architecture, Preprocess, imagenet};
 use crate::nn::{
@@ -13,40 +12,6 @@ use crate::nn::{
 };
 use crate::tape::{Tape, Type};
 use crate::{Error, Result};
-
-/// All that is needed to build a network again, and to use it: what travels in a checkpoint.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Config {
-    /// Of this description: 1.
-    pub version: u32,
-    /// The registry's name.
-    pub model: String,
-    /// Factor on the channels.
-    pub width: f64,
-    /// How convolutions pad.
-    pub padding: PaddingStyle,
-    /// Constants of the batch norms.
-    pub norm: Norm,
-    /// What becomes of an image.
-    pub preprocess: Preprocess,
-    /// Names of the classes, in the order of the outputs.
-    pub classes: Vec<String>,
-    /// The name of the task that it is trained for; empty for the usual one.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub task: String,
-    /// Outputs of the last layer, where the task does not take one for each class.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outputs: Option<usize>,
-    /// Whether the auxiliary heads are there, which only training uses.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub auxiliary: bool,
-    /// Features of a layer before the last one, where the head has one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hidden: Option<usize>,
-    /// What logits are divided by for probabilities that mean what they say, where that was found out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub temperature: Option<f64>,
-}
 
 /// A network: layers, numbers in PyTorch's layout, a mask of what learns, classes, preprocessing.
 #[derive(Debug, Clone)]
@@ -92,7 +57,6 @@ impl Network {
     /// allocated for what its description asks for.
     pub(super) fn hollow(choice: &Choice, width: f64, classes: Vec<String>) -> Result<Self> {
         Self::from_config(Config {
-            version: 1,
             model: choice.model.name.into(),
             width,
             padding: choice.padding,
@@ -142,7 +106,6 @@ impl Network {
         }
         let mut net = Self::declared(
             Config {
-                version: 1,
                 model: name.into(),
                 width: 1.0,
                 padding: PaddingStyle::default(),
@@ -207,8 +170,9 @@ impl Network {
             )));
         }
         let mut tape = Tape::new();
-        let side = self.config.preprocess.crop;
-        let image = tape.input("image", Type::f32(&[1, side, side, 3]));
+        let [height, width] = self.config.preprocess.size;
+        let channels = self.config.preprocess.channels.count();
+        let image = tape.input("image", Type::f32(&[1, height, width, channels]));
         let mut g = Graph::new(&mut tape, self.settings(Mode::Eval));
         let features = self.architecture.features(&mut g, image)?;
         self.architecture.head(&mut g, features, self.outputs())?;

@@ -1,9 +1,9 @@
 //! A network onto a tape: whole, up to its features, or its head alone.
 
-use super::Network;
+use super::{Channels, Network};
 use crate::Result;
 use crate::nn::{Graph, Mode, step_of};
-use crate::ops::{AugmentInput, Draws, ImageInput};
+use crate::ops::{Add, AugmentInput, Concat, Draws, ImageInput, Slice};
 use crate::tape::{Io, Node, Tape, Type, ValueId};
 
 /// The layer of what happens to an image before the network.
@@ -18,7 +18,8 @@ pub enum InputKind {
     /// The same bytes and an input `augment`, numbers `[batch, Draws::LEN]`: on the device each image is varied as
     /// its row of [`Draws`] says, and normalised.
     Augmented,
-    /// Numbers `[batch, height, width, 3]`, normalised already.
+    /// Numbers `[batch, height, width, channels]`, normalised already, in the order of the network's channels
+    /// ([`super::Preprocess::normalised`]).
     Normalised,
 }
 
@@ -122,20 +123,23 @@ impl Network {
     }
 
     fn image(&self, tape: &mut Tape, recording: Recording) -> ValueId {
-        let [height, width] = recording.size.unwrap_or([self.config.preprocess.crop; 2]);
-        let shape = [recording.batch, height, width, 3];
-        tape.input(
-            "image",
-            match recording.input {
-                InputKind::Bytes | InputKind::Augmented => Type::u8(&shape),
-                InputKind::Normalised => Type::f32(&shape),
-            },
-        )
+        let [height, width] = recording.size.unwrap_or(self.config.preprocess.size);
+        let channels = self.config.preprocess.channels.count();
+        let ty = match recording.input {
+            InputKind::Bytes | InputKind::Augmented => Type::u8(&[recording.batch, height, width, 3]),
+            InputKind::Normalised => Type::f32(&[recording.batch, height, width, channels]),
+        };
+        tape.input("image", ty)
     }
 
     fn normalise(&self, g: &mut Graph<'_>, image: ValueId, input: InputKind) -> Result<ValueId> {
         let (scale, shift) = self.config.preprocess.scale_shift();
         let above = g.tape.set_layer(IMAGE_LAYER);
+        let channels = match input {
+            // They are in order already.
+            InputKind::Normalised => Channels::Rgb,
+            InputKind::Bytes | InputKind::Augmented => self.config.preprocess.channels,
+        };
         let x = match input {
             InputKind::Normalised => Ok(image),
             InputKind::Bytes => g.tape.apply(ImageInput { scale, shift }, &[image]),
@@ -145,7 +149,26 @@ impl Network {
                 g.tape.apply(AugmentInput { scale, shift, size: [height, width] }, &[image, draws])
             }
         };
+        let x = x.and_then(|x| ordered(g.tape, x, channels));
         g.tape.set_layer(above);
         x
+    }
+}
+
+/// The network's channels from normalised red, green and blue.
+fn ordered(tape: &mut Tape, rgb: ValueId, channels: Channels) -> Result<ValueId> {
+    let channel = |tape: &mut Tape, offset| tape.apply(Slice { offset, channels: 1 }, &[rgb]);
+    match channels {
+        Channels::Rgb => Ok(rgb),
+        Channels::Bgr => {
+            let parts = [2, 1, 0].map(|offset| channel(tape, offset));
+            let parts: Vec<ValueId> = parts.into_iter().collect::<Result<_>>()?;
+            tape.apply(Concat, &parts)
+        }
+        Channels::Grey => {
+            let (red, green, blue) = (channel(tape, 0)?, channel(tape, 1)?, channel(tape, 2)?);
+            let sum = tape.apply(Add::default(), &[red, green])?;
+            tape.apply(Add::default(), &[sum, blue])
+        }
     }
 }

@@ -4,11 +4,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::efficientnet::{V2_L, V2_M, V2_S};
 use super::manifest::{self, Weights};
-use super::preprocess::{IMAGENET_MEAN, IMAGENET_STD};
 use super::resnet::Block;
 use super::vgg::TABLE;
 use super::{
-    Architecture, BnInception, DenseNet, EfficientNet, Filter, GoogLeNet, InceptionV3, MobileNetV1,
+    Architecture, BnInception, Channels, DenseNet, EfficientNet, Filter, GoogLeNet, InceptionV3, MobileNetV1,
     MobileNetV2, MobileNetV3, Preprocess, Resnet, SqueezeNet, Vgg, unknown,
 };
 use crate::nn::{Norm, PaddingStyle};
@@ -36,7 +35,7 @@ pub struct Model {
 
 /// What weights do to an image: short side, crop, filter; ImageNet's statistics.
 const fn view(resize: usize, crop: usize, filter: Filter) -> Preprocess {
-    Preprocess { resize, crop, filter, mean: IMAGENET_MEAN, std: IMAGENET_STD }
+    Preprocess::cropped(resize, crop, filter)
 }
 
 /// The same with a mean and a deviation of 0.5.
@@ -48,6 +47,13 @@ const fn half(view: Preprocess) -> Preprocess {
 const USUAL: Preprocess = view(256, 224, Filter::Bilinear);
 /// Images of 32x32.
 const CIFAR: Preprocess = view(32, 32, Filter::Bilinear);
+/// Blue, green, red from 0 to 255, less Caffe's means: the published BN-Inception.
+const CAFFE: Preprocess = Preprocess {
+    channels: Channels::Bgr,
+    mean: [128.0 / 255.0, 117.0 / 255.0, 104.0 / 255.0],
+    std: [1.0 / 255.0; 3],
+    ..USUAL
+};
 /// timm's of most weights.
 const BICUBIC: Preprocess = view(256, 224, Filter::Bicubic);
 
@@ -58,8 +64,8 @@ macro_rules! models {
             name: $name,
             aliases: &[$($alias),*],
             about: $about,
-            classes: if $view.crop == CIFAR.crop { 10 } else { 1000 },
-            input: $view.crop,
+            classes: if $view.size[0] == CIFAR.size[0] { 10 } else { 1000 },
+            input: $view.size[0],
             widths: false $(|| $widths)?,
             preprocess: $view,
             build: $build,
@@ -140,7 +146,7 @@ models! {
     "densenet169", "DenseNet, 169 layers", USUAL => |_| Arc::new(DenseNet::new(32, [6, 12, 32, 32]));
     "densenet201", "DenseNet, 201 layers", USUAL => |_| Arc::new(DenseNet::new(32, [6, 12, 48, 32]));
     "googlenet" | "inception_v1", "GoogLeNet (Inception v1)", half(USUAL) => |_| Arc::new(GoogLeNet::default());
-    "bn_inception" | "bninception" | "inception_v2", "BN-Inception (Inception v2), in Caffe's layout", USUAL
+    "bn_inception" | "bninception" | "inception_v2", "BN-Inception (Inception v2), in Caffe's layout", CAFFE
         => |_| Arc::new(BnInception);
     "inception_v3", "Inception v3", half(view(342, 299, Filter::Bilinear))
         => |_| Arc::new(InceptionV3::default());
@@ -236,7 +242,7 @@ impl Model {
         preprocess: Preprocess,
         build: fn(f64) -> Arc<dyn Architecture>,
     ) -> Self {
-        let input = preprocess.crop;
+        let input = preprocess.size[0];
         Model { name, aliases: &[], about, classes: 2, input, widths: false, preprocess, build }
     }
 
@@ -373,11 +379,11 @@ const TAGS: &[&str] =
 
 fn tagged(usual: Preprocess, tag: &str) -> Option<Preprocess> {
     // timm: floor(crop / 0.95), floor(crop / 0.875).
-    let wide = |percent: usize| usual.crop * 1000 / percent;
+    let wide = |percent: usize| usual.size[0] * 1000 / percent;
     match tag {
         "imagenet1k_v1" | "tv_in1k" => Some(usual),
         "imagenet1k_v2" | "tv2_in1k" => {
-            let resize = if usual.crop == 240 { 255 } else { 232 };
+            let resize = if usual.size[0] == 240 { 255 } else { 232 };
             Some(Preprocess { resize, filter: Filter::Bilinear, ..usual })
         }
         "a1_in1k" | "a2_in1k" | "a3_in1k" => Some(Preprocess { resize: wide(950), filter: B, ..usual }),

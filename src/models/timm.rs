@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::preprocess::{IMAGENET_MEAN, IMAGENET_STD};
-use super::{Filter, Network, Preprocess, registry};
+use super::preprocess::{IMAGENET_MEAN, IMAGENET_STD, short};
+use super::{Channels, Filter, Network, Placement, Preprocess, registry};
 use crate::nn::{PaddingStyle, write_atomically};
 use crate::{Error, Result};
 
@@ -114,22 +114,24 @@ impl TimmConfig {
             }
         };
         let (mean, std) = (three("mean", IMAGENET_MEAN)?, three("std", IMAGENET_STD)?);
-        let crop = match value("input_size") {
+        let size = match value("input_size") {
             None => {
-                odd.push(format!("input_size is missing ({} pixels are taken)", usual.crop));
-                usual.crop
+                odd.push(format!("input_size is missing ({} pixels are taken)", usual.size[0]));
+                usual.size
             }
             Some(size) => {
                 let sides: Option<Vec<u64>> =
                     size.as_array().and_then(|sides| sides.iter().map(Value::as_u64).collect());
                 match sides.as_deref() {
-                    Some(&[3, height, width]) if height == width && (8..=4096).contains(&width) => {
-                        width as usize
+                    Some(&[3, height, width])
+                        if [height, width].iter().all(|side| (8..=4096).contains(side)) =>
+                    {
+                        [height as usize, width as usize]
                     }
                     _ => {
                         return Err(wrong(format!(
-                            "input_size is {size}, and Defrost's networks see square images of three channels, \
-                             [3, 224, 224] say; mend or remove the file"
+                            "input_size is {size}, and Defrost's networks see images of three channels and 8 to \
+                             4096 pixels a side, [3, 224, 224] say; mend or remove the file"
                         )));
                     }
                 }
@@ -153,11 +155,17 @@ impl TimmConfig {
                 Filter::Bicubic
             }
         };
-        if let Some(mode) = value("crop_mode").filter(|mode| mode.as_str() != Some("center")) {
-            odd.push(format!("crop_mode is {mode} (the centre is taken)"));
-        }
-        let preprocess =
-            Preprocess { resize: (crop as f64 / share).floor() as usize, crop, filter, mean, std };
+        let placement = match value("crop_mode").map(Value::as_str) {
+            None | Some(Some("center")) => Placement::Crop,
+            Some(Some("squash")) => Placement::Stretch,
+            Some(Some("border")) => Placement::Fit,
+            Some(_) => {
+                odd.push(format!("crop_mode is {} (the centre is taken)", text(value("crop_mode"))));
+                Placement::Crop
+            }
+        };
+        let resize = (short(size) as f64 / share).floor() as usize;
+        let preprocess = Preprocess { size, placement, mean, std, ..Preprocess::cropped(resize, 0, filter) };
         preprocess.check().map_err(|e| wrong(e.to_string()))?;
 
         let mut labels = None;
@@ -247,10 +255,25 @@ impl Network {
     /// `timm.create_model("local-dir:FOLDER", pretrained=True)`.
     ///
     /// # Errors
-    /// [`Error::Io`] naming the file; [`Error::Usage`] where a file is there that is not timm's.
+    /// [`Error::Io`] naming the file; [`Error::Usage`] where a file is there that is not timm's, and for an input that
+    /// timm's file cannot describe.
     pub fn save_timm_config(&self, path: impl AsRef<Path>) -> Result<()> {
         refuse_foreign_config(path.as_ref())?;
-        let Preprocess { resize, crop, filter, mean, std } = self.config.preprocess.clone();
+        let Preprocess { size, resize, placement, filter, channels, mean, std, .. } = self.config.preprocess;
+        let mode = match placement {
+            Placement::Crop => Some("center"),
+            Placement::Stretch => Some("squash"),
+            Placement::Fit => Some("border"),
+            Placement::FitTopLeft => None,
+        };
+        let Some(mode) = mode.filter(|_| channels == Channels::Rgb) else {
+            return Err(Error::Usage(format!(
+                "{}: timm's config.json cannot say what the network's input is ({}; {channels:?})",
+                path.as_ref().display(),
+                self.config.preprocess.in_words()
+            )));
+        };
+        let crop = short(size);
         let interpolation = match filter {
             Filter::Bilinear => "bilinear",
             Filter::Bicubic => "bicubic",
@@ -278,11 +301,11 @@ impl Network {
             "num_features": self.features(),
             "label_names": self.classes(),
             "pretrained_cfg": {
-                "input_size": [3, crop, crop],
+                "input_size": [3, size[0], size[1]],
                 "fixed_input_size": false,
                 "interpolation": interpolation,
                 "crop_pct": share,
-                "crop_mode": "center",
+                "crop_mode": mode,
                 "mean": numbers(mean),
                 "std": numbers(std),
                 "num_classes": self.classes().len(),

@@ -9,7 +9,7 @@ use super::exported::Exported;
 use super::python::program;
 use crate::data::GroupBy;
 use crate::models::manifest::{self, Weights};
-use crate::models::{Filter, Naming, Network, Precision, registry};
+use crate::models::{Channels, Filter, Naming, Network, Precision, registry};
 use crate::nn::PaddingStyle;
 use crate::task::{self, Ability, TaskRef};
 use crate::text::grouped;
@@ -279,10 +279,16 @@ fn preprocessing(net: &Network) -> String {
         Filter::Bicubic => "bicubic",
     };
     format!(
-        "It is turned upright (EXIF), its short side resized to {} pixels ({filter}, antialiased), and the middle square \
-         of {} pixels cut out. Of each channel (red, green, blue, from 0 to 1) the mean {:?} is taken away, and what is \
-         left divided by {:?}.",
-        p.resize, p.crop, p.mean, p.std
+        "It is turned upright (EXIF); {} ({filter}, antialiased). Of each channel (red, green, blue, from 0 to 1) the \
+         mean {:?} is taken away, and what is left divided by {:?}{}.",
+        p.in_words(),
+        p.mean,
+        p.std,
+        match p.channels {
+            Channels::Rgb => "",
+            Channels::Bgr => "; the network takes blue, green, red",
+            Channels::Grey => "; the network takes grey (ITU-R 601)",
+        }
     )
 }
 

@@ -143,9 +143,9 @@ fn explainer(device: &Device, net: &Network, batch: usize) -> Result<Option<Expl
 
 /// The preprocessed crop of an image.
 fn crop(net: &Network, set: &Dataset, index: usize) -> Result<Image> {
-    let side = net.preprocess().crop;
+    let [height, width] = net.preprocess().size;
     let rgb = View::Eval(net.preprocess().clone()).image(set, index)?;
-    Ok(Image { width: side, height: side, rgb })
+    Ok(Image { width, height, rgb })
 }
 
 /// A row of the outputs that is wrong.

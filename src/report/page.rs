@@ -170,11 +170,8 @@ impl Page {
         }
         let p = net.preprocess();
         let preprocessing = vec![
-            (
-                "resize".to_string(),
-                format!("short side to {} pixels, {}, antialiased", p.resize, word(&p.filter)),
-            ),
-            ("crop".into(), format!("the middle {0} x {0} pixels", p.crop)),
+            ("placement".to_string(), format!("{}; {}, antialiased", p.in_words(), word(&p.filter))),
+            ("channels".into(), word(&p.channels)),
             ("mean (red, green, blue)".into(), format!("{:?}", p.mean)),
             ("deviation".into(), format!("{:?}", p.std)),
         ];

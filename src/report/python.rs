@@ -3,7 +3,7 @@
 use askama::Template;
 
 use super::exported::Exported;
-use crate::models::{Filter, Naming, Network};
+use crate::models::{Channels, Filter, Naming, Network, Placement, Preprocess};
 use crate::task;
 use crate::{Error, Result};
 
@@ -15,9 +15,8 @@ struct Torchvision<'a> {
     arguments: String,
     /// Epsilon of the batch norms, where it is not the library's own.
     eps: Option<f32>,
-    resize: usize,
-    crop: usize,
-    filter: &'static str,
+    /// Transforms from an image to the network's input's size.
+    placement: String,
     mean: String,
     std: String,
     answer: String,
@@ -56,16 +55,33 @@ fn torchvision<'a>(net: &'a Network, file: &'a str) -> Result<Torchvision<'a>> {
         architecture: &config.model,
         arguments,
         eps: Some(config.norm.eps).filter(|eps| *eps != net.architecture().norm().eps),
-        resize: preprocess.resize,
-        crop: preprocess.crop,
-        filter: match preprocess.filter {
-            Filter::Bilinear => "BILINEAR",
-            Filter::Bicubic => "BICUBIC",
-        },
+        placement: placement(preprocess)?,
         mean: format!("{:?}", preprocess.mean),
         std: format!("{:?}", preprocess.std),
         answer: answer(net)?,
     })
+}
+
+/// torchvision's transforms that place an image as the network wants it.
+fn placement(preprocess: &Preprocess) -> Result<String> {
+    let Preprocess { size: [height, width], resize, placement, .. } = *preprocess;
+    let filter = match preprocess.filter {
+        Filter::Bilinear => "transforms.InterpolationMode.BILINEAR",
+        Filter::Bicubic => "transforms.InterpolationMode.BICUBIC",
+    };
+    match (placement, preprocess.channels) {
+        (Placement::Crop, Channels::Rgb) if height == width => {
+            Ok(format!("transforms.Resize({resize}, {filter}),\n    transforms.CenterCrop({width}),"))
+        }
+        (Placement::Stretch, Channels::Rgb) => {
+            Ok(format!("transforms.Resize(({height}, {width}), {filter}),"))
+        }
+        _ => Err(Error::Usage(format!(
+            "torchvision has no transform for the network's input ({}; {:?})",
+            preprocess.in_words(),
+            preprocess.channels
+        ))),
+    }
 }
 
 /// From an image to its predictions.

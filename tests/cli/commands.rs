@@ -446,15 +446,14 @@ fn data_is_looked_at_before_it_is_learned_from() {
     let place = Place::new();
     place.photos();
     let shown = place.ok(&["data", "photos"]).stdout;
-    for line in ["class     train  val", "blue         10    2", "red          10    2", "images     20    4"]
-    {
+    for line in ["class   train  val", "blue       10    2", "red        10    2", "images     20    4"] {
         assert!(shown.lines().any(|shown| shown == line), "{shown}");
     }
     // A copy on the other side of the split, under another class, and a file that is no image.
     let parts = place.ok(&["data", "photos", "--json"]).named("data");
     assert_eq!(
         parts[0]["parts"]["val"],
-        serde_json::json!({ "images": 4, "classes": { "blue": 2, "red": 2 } })
+        serde_json::json!({ "images": 4, "pictures": 4, "classes": { "blue": 2, "red": 2 } })
     );
     assert_eq!((&parts[0]["task"], &parts[0]["drawn"]), (&"single-label".into(), &true.into()));
     fs::create_dir_all(place.path("parts/val/red")).unwrap();

@@ -86,7 +86,7 @@ fn the_shipped_network_is_that_of_its_record() {
 
     let net = Network::open(root.join("weights/signs.safetensors")).unwrap();
     assert_eq!(net.config().model, "mobilenet_v2");
-    assert_eq!((net.classes().len(), net.preprocess().crop), (108, 64));
+    assert_eq!((net.classes().len(), net.preprocess().size[0]), (108, 64));
     // Images that it has not learned from: those of another seed.
     let set = DrawnSet { val: 4, seed: 99, ..DrawnSet::named(&pretraining().data).unwrap().unwrap() };
     let found = evaluate(&net, &Device::Cpu, Arc::new(set.splits().val), 32, &mut Silent).unwrap();

@@ -115,7 +115,7 @@ fn a_report_can_be_of_other_images_and_can_be_left_away() {
     assert_eq!(written.stdout.trim(), "run/report.html");
     let page = page(&place);
     assert!(page.contains("on 16 images of things/test"));
-    assert!(page.contains("it makes of an image was computed once"));
+    assert!(page.contains("The output of the frozen layers was computed once an image and cached"));
     assert!(!page.contains("id=\"varied\""), "features sees images as they are");
     let missing = place.run(&["report", "elsewhere", "--device", "cpu"]);
     assert_eq!(missing.code, 2);

@@ -103,7 +103,7 @@ fn a_manifest_repeats_the_split() {
 }
 
 #[test]
-fn what_is_not_a_image_is_listed_or_left_alone() {
+fn what_is_not_an_image_is_listed_or_left_alone() {
     let dir = TempDir::new().unwrap();
     write_classes(dir.path(), &[("ants", 4), ("bees", 4)]);
     for name in ["a.JPG", "b.Jpeg", "c.PPM", "d.bmp", "e.pgm", "f.tif", "g.TIFF", "h.webp"] {

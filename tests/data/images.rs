@@ -151,11 +151,102 @@ fn a_window_is_what_a_crop_of_the_whole_would_be() {
 fn evaluation_sees_what_torchvision_sees() {
     for case in expected("eval") {
         let (resize, crop) = (number(&case["resize"]), number(&case["crop"]));
-        let preprocess = Preprocess { resize, crop, filter: filter(&case), ..Preprocess::default() };
+        let preprocess = Preprocess::cropped(resize, crop, filter(&case));
         let ours = eval(&formula(pair(&case["from"])), &preprocess);
         assert_eq!(ours.len(), crop * crop * 3);
         assert_eq!(sha(&ours), case["sha256"], "{case}");
     }
+}
+
+/// Part of an image's rows.
+fn cut(image: &Image, part: Rect) -> Vec<u8> {
+    let rows = image.rgb.chunks_exact(image.width * 3).skip(part.y).take(part.height);
+    rows.flat_map(|row| row[part.x * 3..][..part.width * 3].to_vec()).collect()
+}
+
+#[test]
+fn images_are_placed_as_the_input_says() {
+    let image = formula((120, 90));
+    let fill = [10, 20, 30];
+    let view = |size, placement| Preprocess {
+        size,
+        placement,
+        fill,
+        ..Preprocess::cropped(60, 48, Filter::Bilinear)
+    };
+    let scaled = |width, height| resize(&image, width, height, Filter::Bilinear);
+
+    // Neither height nor width is the other's.
+    let stretched = view([40, 64], Placement::Stretch);
+    assert!(eval(&image, &stretched) == scaled(64, 40).rgb);
+
+    // 120 x 90 fits 64 x 64 as 64 x 48.
+    for (placement, top) in [(Placement::Fit, 8), (Placement::FitTopLeft, 0)] {
+        let seen = eval(&image, &view([64, 64], placement));
+        let seen = Image { width: 64, height: 64, rgb: seen };
+        assert!(
+            cut(&seen, Rect { x: 0, y: top, width: 64, height: 48 }) == scaled(64, 48).rgb,
+            "{placement:?}"
+        );
+        let outside = cut(&seen, Rect { x: 0, y: 56, width: 64, height: 8 });
+        assert!(outside.chunks_exact(3).all(|pixel| pixel == fill), "{placement:?}");
+    }
+    // And 64 x 30 as 40 x 30, in the middle.
+    let seen = Image { width: 64, height: 30, rgb: eval(&image, &view([30, 64], Placement::Fit)) };
+    assert!(cut(&seen, Rect { x: 12, y: 0, width: 40, height: 30 }) == scaled(40, 30).rgb);
+
+    // The short side of the canvas is to the image's as 48 to 60: covered by 80 x 60, or by its height.
+    let wide = eval(&image, &view([48, 64], Placement::Crop));
+    assert!(wide == cut(&scaled(80, 60), Rect { x: 8, y: 6, width: 64, height: 48 }));
+    let tall = eval(&image, &view([96, 48], Placement::Crop));
+    assert!(tall == cut(&scaled(160, 120), Rect { x: 56, y: 12, width: 48, height: 96 }));
+}
+
+#[test]
+fn a_view_maps_the_canvas_to_the_image() {
+    let near = |a: [f64; 2], b: [f64; 2]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
+    let fit = Preprocess { placement: Placement::Fit, ..Preprocess::whole(64) };
+    let map = View::Eval(fit.clone()).map([120, 90], 0);
+    for (canvas, image) in
+        [([0.0, 8.0], [0.0, 0.0]), ([64.0, 56.0], [120.0, 90.0]), ([32.0, 32.0], [60.0, 45.0])]
+    {
+        assert!(near(map.apply(canvas), image), "{canvas:?}: {:?}", map.apply(canvas));
+        assert!(near(map.inverse().unwrap().apply(image), canvas));
+    }
+    let cropped = View::Eval(Preprocess::cropped(60, 48, Filter::Bilinear)).map([120, 90], 0);
+    assert!(near(cropped.apply([0.0, 0.0]), [24.0, 9.0]) && near(cropped.apply([48.0, 48.0]), [96.0, 81.0]));
+
+    // A white dot in a black image is seen where the map says, whatever part is drawn and however it is turned.
+    let (width, height, dot) = (96, 80, [52.5, 37.5]);
+    let mut rgb = vec![0; width * height * 3];
+    for (x, y) in (51..54).flat_map(|x| (36..39).map(move |y| (x, y))) {
+        rgb[(y * width + x) * 3..][..3].fill(255);
+    }
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("dot.ppm");
+    fs::write(&file, [format!("P6\n{width} {height}\n255\n").as_bytes(), &rgb].concat()).unwrap();
+    let samples = vec![Sample { source: Source::file(file), target: Target::Class(0) }];
+    let set = Dataset { samples, classes: vec!["dot".into()], ..Dataset::default() };
+    let mut seen = 0;
+    for epoch in 0..40 {
+        let augment = Augment { scale: (0.5, 1.0), ..Augment::default() };
+        let preprocess = Preprocess { size: [40, 56], ..Preprocess::whole(40) };
+        let view = View::Train { preprocess, augment, seed: 3, epoch };
+        let [x, y] = view.map([width, height], 0).inverse().unwrap().apply(dot);
+        if !(3.0..53.0).contains(&x) || !(3.0..37.0).contains(&y) {
+            continue;
+        }
+        let pixels = view.image(&set, 0).unwrap();
+        let weights: Vec<f64> = pixels.chunks_exact(3).map(|p| f64::from(p[0])).collect();
+        let total: f64 = weights.iter().sum();
+        let mean = |of: fn(usize) -> usize| {
+            weights.iter().enumerate().map(|(i, w)| w * (of(i) as f64 + 0.5)).sum::<f64>() / total
+        };
+        let found = [mean(|i| i % 56), mean(|i| i / 56)];
+        assert!((found[0] - x).abs() < 0.3 && (found[1] - y).abs() < 0.3, "{found:?}, not {x} {y}");
+        seen += 1;
+    }
+    assert!(seen > 15, "{seen}");
 }
 
 #[test]
@@ -193,7 +284,7 @@ fn training_parts_keep_to_scale_and_ratio() {
 #[test]
 fn training_is_a_part_resized_and_perhaps_mirrored() {
     let image = formula((120, 90));
-    let preprocess = Preprocess { resize: 40, crop: 32, ..Preprocess::default() };
+    let preprocess = Preprocess::cropped(40, 32, Filter::Bilinear);
     let whole = Rect { x: 0, y: 0, width: 32, height: 32 };
     let mut mirrored = 0;
     for seed in 0..400 {

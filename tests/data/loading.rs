@@ -10,7 +10,7 @@ fn colours(dir: &Path, count: usize) -> Arc<Dataset> {
 }
 
 fn small() -> Preprocess {
-    Preprocess { resize: 8, crop: 8, ..Preprocess::default() }
+    Preprocess::whole(8)
 }
 
 fn training(seed: u64, epoch: u64) -> View {
@@ -80,7 +80,7 @@ fn augmentation_depends_on_seed_epoch_and_image_alone() {
 }
 
 #[test]
-fn a_image_that_fails_is_reported_and_the_rest_goes_on() {
+fn an_image_that_fails_is_reported_and_the_rest_goes_on() {
     let dir = TempDir::new().unwrap();
     let dataset = colours(dir.path(), 5);
     fs::write(dir.path().join("a/1.png"), "gone bad").unwrap();

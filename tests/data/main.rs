@@ -30,7 +30,7 @@ use defrost::data::{
     class_weights, content_key, decode, difference_hash, duplicates, duplicates_with, epoch_order, eval,
     list_images, load, open, open_labelled, open_labelled_with, resize, train,
 };
-use defrost::models::preprocess::{Filter, Preprocess};
+use defrost::models::preprocess::{Filter, Placement, Preprocess};
 use defrost::rng::Stream;
 use defrost::{Error, Result};
 use serde_json::Value;

@@ -113,7 +113,7 @@ fn the_program_of_a_model_card_says_what_predict_says() {
         let usual = models::registry::find(name).unwrap();
         net.set_padding(usual.padding);
         net.set_norm(usual.norm.unwrap_or(net.config().norm));
-        net.set_preprocess(Preprocess { resize: 72, crop: 64, ..usual.preprocess }).unwrap();
+        net.set_preprocess(Preprocess { resize: 72, size: [64; 2], ..usual.preprocess }).unwrap();
         net.set_temperature(Some(1.7)).unwrap();
         net.save(place.path("net.safetensors")).unwrap();
         for library in libraries {

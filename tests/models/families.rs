@@ -2,23 +2,109 @@
 
 #![allow(clippy::unwrap_used)]
 
-use crate::command;
+use std::sync::Arc;
+
+use crate::{command, common};
 
 use command::{COLOURS, Place};
-use defrost::models::{self, Network, Recording, rule_fill};
+use defrost::data::{Augment, DrawnSet, Preset, Scenes};
+use defrost::models::{self, Channels, Network, Placement, Preprocess, Recording, rule_fill};
 use defrost::nn::{Freeze, Mode, NormMode};
-use defrost::plan::Device;
+use defrost::plan::{Device, Request};
 use defrost::tape::Tape;
-use defrost::train::{Config, Strategy, training_plan};
+use defrost::train::{Config, Strategy, Trainer, training_plan};
 
 /// A network of this name that sees images of `side` pixels, filled by rule.
 fn small(name: &str, side: usize) -> Network {
     let mut net = models::blank(name, 10).unwrap();
     rule_fill(&mut net);
     let mut view = net.preprocess().clone();
-    (view.resize, view.crop) = (side, side);
+    (view.resize, view.size) = (side, [side; 2]);
     net.set_preprocess(view).unwrap();
     net
+}
+
+/// The logits of two images, from bytes.
+fn logits(device: &Device, net: &Network) -> Vec<f32> {
+    let [height, width] = net.preprocess().size;
+    let bytes: Vec<u8> = (0..2 * height * width * 3).map(|i| (i * 31 % 251) as u8).collect();
+    let mut net = net.clone();
+    net.freeze(Freeze::all()).unwrap();
+    let mut tape = Tape::new();
+    let recorded = net.record(&mut tape, Recording::new(Mode::Eval, 2)).unwrap();
+    let request = Request::inference(tape, &[("logits", recorded.logits)]);
+    common::run_once(device, &net, request, &[("image", &bytes)]).remove(0)
+}
+
+/// The order of a network's channels is that of its first layer's weights; a grey network is one whose first layer weighs
+/// the colours so.
+#[test]
+fn channels_are_in_the_order_that_the_input_says() {
+    let with = |channels| {
+        let mut net = models::blank("resnet20", 4).unwrap();
+        rule_fill(&mut net);
+        let statistics = Preprocess { mean: [0.4; 3], std: [0.3; 3], ..Preprocess::whole(24) };
+        net.set_preprocess(Preprocess { channels, ..statistics }).unwrap();
+        net
+    };
+    let first = "conv1.weight";
+    for device in [Device::Cpu, Device::Gpu(common::gpu())] {
+        let rgb = logits(&device, &with(Channels::Rgb));
+        let mut swapped = with(Channels::Bgr);
+        // [16, 3, 3, 3]: of each output three planes of 3 x 3.
+        let weights = swapped.tensor(first).unwrap().to_vec();
+        let planes = weights.chunks_exact(27).flat_map(|w| [&w[18..], &w[9..18], &w[..9]].concat()).collect();
+        let other = logits(&device, &swapped);
+        swapped.set_tensor(first, planes).unwrap();
+        let same = logits(&device, &swapped);
+        assert!(
+            rgb.iter().zip(&same).all(|(a, b)| (a - b).abs() < 1e-4 * a.abs().max(1.0)),
+            "{rgb:?} {same:?}"
+        );
+        assert!(rgb.iter().zip(&other).any(|(a, b)| (a - b).abs() > 1e-2));
+
+        let grey = with(Channels::Grey);
+        let weights = grey.tensor(first).unwrap().to_vec();
+        assert_eq!(weights.len(), 16 * 9);
+        let shares = [0.299f32, 0.587, 0.114];
+        let spread =
+            weights.chunks_exact(9).flat_map(|w| shares.map(|s| w.iter().map(|w| s * w).collect::<Vec<_>>()));
+        let mut of_colours = with(Channels::Rgb);
+        of_colours.set_tensor(first, spread.flatten().collect()).unwrap();
+        for (spec, data) in grey.tensors().filter(|(spec, _)| spec.path != first) {
+            of_colours.set_tensor(&spec.path, data.to_vec()).unwrap();
+        }
+        let (a, b) = (logits(&device, &grey), logits(&device, &of_colours));
+        assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-4 * a.abs().max(1.0)), "{a:?} {b:?}");
+    }
+}
+
+/// A network whose input is no square learns on images that fit into it, augmented on the device and not.
+#[test]
+fn inputs_need_not_be_square() {
+    let set = DrawnSet { side: 40, train: 4, val: 2, ..DrawnSet::new(Scenes::Things) }.splits();
+    let (train, val) = (Arc::new(set.train), Arc::new(set.val));
+    for (placement, preset) in [(Placement::Fit, Preset::Strong), (Placement::Crop, Preset::None)] {
+        let mut net = models::create("resnet20", 8).unwrap();
+        let view = Preprocess { size: [24, 40], placement, ..Preprocess::whole(24) };
+        net.set_preprocess(view.clone()).unwrap();
+        let augment = Augment { mixup: 0.2, cutmix: 0.2, ..preset.augment() };
+        let config = Config {
+            strategy: Strategy::Scratch,
+            epochs: Some(2),
+            batch: Some(8),
+            augment: if preset == Preset::None { Augment::none() } else { augment },
+            ..Config::default()
+        };
+        net.freeze(config.freeze()).unwrap();
+        let report = Trainer::new(&Device::Cpu, config).fit(&mut net, &train, &val).unwrap();
+        assert_eq!((report.epochs, report.val_images), (2, 16));
+        let folder = tempfile::tempdir().unwrap();
+        net.save(folder.path().join("net.safetensors")).unwrap();
+        let read = Network::open(folder.path().join("net.safetensors")).unwrap();
+        assert_eq!(read.preprocess(), &view);
+        assert_eq!(logits(&Device::Cpu, &read), logits(&Device::Cpu, &net));
+    }
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn difference(device: &Device, model: &str, file: &str) -> f64 {
     let reference = material.join("reference").join(file);
     let images = read_bytes(&reference, "image_u8_nhwc");
     let expected = TensorFile::open(&reference).unwrap().read_f32("output").unwrap();
-    let size = net.preprocess().crop;
+    let size = net.preprocess().size[0];
     let batch = images.len() / (size * size * 3);
     let t = std::time::Instant::now();
     let found = logits(device, &net, batch, size, InputKind::Bytes, &images);

@@ -513,13 +513,13 @@ fn dialects_there_and_back_are_the_same_bytes() {
 }
 
 #[test]
-fn timms_config_tells_what_becomes_of_a_image() {
+fn timms_config_tells_what_becomes_of_an_image() {
     let place = tempfile::tempdir().unwrap();
     let weights = place.path().join("model.safetensors");
     let mut net = models::create("mobilenet_v3_small", 3).unwrap();
     net.set_classes(["ant", "bee", "wasp"].map(String::from).into()).unwrap();
     let mut view = net.preprocess().clone();
-    (view.resize, view.crop, view.mean) = (235, 224, [0.5; 3]);
+    (view.resize, view.size, view.mean) = (235, [224; 2], [0.5; 3]);
     net.set_preprocess(view.clone()).unwrap();
     net.save_as(&weights, models::Naming::Timm).unwrap();
     net.save_timm_config(place.path().join("config.json")).unwrap();
@@ -583,7 +583,7 @@ fn warnings_name_values_of_timms_config_that_are_not_taken_over() {
     let load = |text: &[u8]| models::load_with("resnet20", beside(place.path(), text), HeadPolicy::Keep);
     let (net, report) = load(&config(&[])).unwrap();
     let usual = net.preprocess().clone();
-    assert_eq!((usual.resize, usual.crop, usual.mean), (50, 48, [0.1, 0.2, 0.3]));
+    assert_eq!((usual.resize, usual.size, usual.mean), (50, [48; 2], [0.1, 0.2, 0.3]));
     assert!(report.warnings.is_empty() && net.classes()[2] == "wasp", "{:?}", report.warnings);
 
     let about = |key: &str| format!("/pretrained_cfg/{key}");
@@ -672,11 +672,11 @@ fn warnings_name_values_of_timms_config_that_are_not_taken_over() {
     // Other programs' files of this name, and none.
     for text in ["{\"model_type\": \"resnet\", \"architectures\": [\"ResNet\"]}", "[]", "7", "{}"] {
         let (net, report) = load(text.as_bytes()).unwrap();
-        assert_eq!((net.preprocess().crop, report.warnings.len()), (32, 0), "{text}");
+        assert_eq!((net.preprocess().size[0], report.warnings.len()), (32, 0), "{text}");
     }
     let weights = beside(place.path(), b"");
     std::fs::remove_file(place.path().join("w/config.json")).unwrap();
-    assert_eq!(models::load("resnet20", &weights).unwrap().preprocess().crop, 32);
+    assert_eq!(models::load("resnet20", &weights).unwrap().preprocess().size[0], 32);
     std::fs::create_dir(place.path().join("w/config.json")).unwrap();
     let e = models::load("resnet20", &weights).unwrap_err().to_string();
     assert!(e.contains("config.json") && e.contains("cannot read"), "{e}");

@@ -360,16 +360,19 @@ fn numbers_of_a_description_are_compared_with_the_file() {
     let mut net = models::create("resnet20", 10).unwrap();
     net.set_temperature(Some(1.5)).unwrap();
     let whole = [
-        "/hidden",
-        "/width",
         "/version",
-        "/norm/eps",
-        "/norm/momentum",
-        "/preprocess/resize",
-        "/preprocess/crop",
-        "/preprocess/mean/0",
-        "/preprocess/std/2",
-        "/temperature",
+        "/model/width",
+        "/model/norm/eps",
+        "/model/norm/momentum",
+        "/input/resize",
+        "/input/size/0",
+        "/input/size/1",
+        "/input/fill/2",
+        "/input/mean/0",
+        "/input/std/2",
+        "/task/hidden",
+        "/task/outputs",
+        "/task/temperature",
     ];
     let numbers = [
         json!(0),
@@ -396,8 +399,8 @@ fn numbers_of_a_description_are_compared_with_the_file() {
             for number in &numbers {
                 net.save(&path).unwrap();
                 with_description(&path, |about| {
-                    about["model"] = model.into();
-                    about["hidden"] = Value::Null;
+                    about["model"]["name"] = model.into();
+                    (about["task"]["hidden"], about["task"]["outputs"]) = (Value::Null, Value::Null);
                     *about.pointer_mut(key).unwrap() = number.clone();
                 });
                 for outcome in [
@@ -422,13 +425,13 @@ fn numbers_of_a_description_are_compared_with_the_file() {
         let e = load_with("resnet20", &path, HeadPolicy::Replace).unwrap_err().to_string();
         says(&e, &[&["small.safetensors"], signs].concat());
     };
-    refused(|about| about["classes"] = json!(vec!["a"; 1 << 20]), &["a head of"]);
+    refused(|about| about["task"]["classes"] = json!(vec!["a"; 1 << 20]), &["a head of"]);
     refused(
-        |about| about["classes"] = json!(vec!["a"; (1 << 20) + 1]),
+        |about| about["task"]["classes"] = json!(vec!["a"; (1 << 20) + 1]),
         &["1048577 classes", "at most 1048576"],
     );
-    refused(|about| about["classes"] = json!([]), &["at least one class"]);
-    refused(|about| about["classes"] = json!(["x".repeat(17 << 20)]), &["description", "bytes"]);
+    refused(|about| about["task"]["classes"] = json!([]), &["at least one class"]);
+    refused(|about| about["task"]["classes"] = json!(["x".repeat(17 << 20)]), &["description", "bytes"]);
 }
 
 #[test]
@@ -485,7 +488,7 @@ fn real_files_are_loaded() {
 
     for name in ["resnet20", "resnet56"] {
         let (net, report) = load_with(name, file(&format!("{name}_cifar10")), HeadPolicy::Keep).unwrap();
-        assert_eq!((net.preprocess().resize, net.preprocess().crop, net.classes().len()), (32, 32, 10));
+        assert_eq!((net.preprocess().resize, net.preprocess().size[0], net.classes().len()), (32, 32, 10));
         assert_eq!((report.loaded, report.ignored.len()), (net.specs().len(), 0));
         // Option A: zeros and ones.
         let shortcut = net.tensor("layer2.0.downsample.0.weight").unwrap();

@@ -8,7 +8,8 @@ use crate::common;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use defrost::data::augment::{Affine, Colour};
+use defrost::data::Affine;
+use defrost::data::augment::Colour;
 use defrost::data::{
     self, Augment, Batch, Dataset, Image, Loader, OpenOptions, Preset, View, draws, equalize, load, mix,
 };
@@ -121,10 +122,10 @@ fn every_change_is_torchvisions() {
         let (change, argument) = name.rsplit_once(' ').unwrap_or((name, "0"));
         let x: f64 = argument.parse().unwrap_or_default();
         let row = match change {
-            "rotate" => placed(Affine::rotation(side, x)),
-            "rotate mirrored" => Draws { reflect: 1.0, ..placed(Affine::rotation(side, x)) },
-            "hflip" => placed(Affine::about_centre(side, [[-1.0, 0.0], [0.0, 1.0]])),
-            "vflip" => placed(Affine::about_centre(side, [[1.0, 0.0], [0.0, -1.0]])),
+            "rotate" => placed(Affine::rotation([side; 2], x)),
+            "rotate mirrored" => Draws { reflect: 1.0, ..placed(Affine::rotation([side; 2], x)) },
+            "hflip" => placed(Affine::about_centre([side; 2], [[-1.0, 0.0], [0.0, 1.0]])),
+            "vflip" => placed(Affine::about_centre([side; 2], [[1.0, 0.0], [0.0, -1.0]])),
             "brightness" => coloured(Colour::brightness(x)),
             "contrast" => coloured(Colour::contrast(x, grey(&image))),
             "saturation" => coloured(Colour::saturation(x)),
@@ -149,7 +150,7 @@ fn every_change_is_torchvisions() {
 /// What TrivialAugment draws for an image, the first that is wanted.
 fn trivial(image: &[u8], wanted: impl Fn(&Draws) -> bool) -> Draws {
     let augment = Augment { trivial: true, flip: 0.0, ..Augment::default() };
-    (0..4000).map(|index| draws(&augment, 1, 0, index, &mut image.to_vec(), SIDE)).find(wanted).unwrap()
+    (0..4000).map(|index| draws(&augment, 1, 0, index, &mut image.to_vec(), [SIDE; 2])).find(wanted).unwrap()
 }
 
 /// Whether each channel is stretched by itself.
@@ -186,10 +187,10 @@ fn a_partner_looks_as_it_does_in_its_own_row() {
         erase: 1.0,
         ..Augment::default()
     };
-    let mut rows: Vec<Draws> = (0..3).map(|n| draws(&all, 7, 0, n, &mut formula(n), SIDE)).collect();
+    let mut rows: Vec<Draws> = (0..3).map(|n| draws(&all, 7, 0, n, &mut formula(n), [SIDE; 2])).collect();
     rows[2].sigma = 0.8;
     let alone = varied(&images, &rows);
-    let mixed = mix(&Augment { mixup: 1.0, ..all }, 3, 0, 0, 3, SIDE).unwrap();
+    let mixed = mix(&Augment { mixup: 1.0, ..all }, 3, 0, 0, 3, [SIDE; 2]).unwrap();
     mixed.apply(&mut rows);
     let len = SIDE * SIDE * 3;
     let expected: Vec<f32> = (0..3 * len)
@@ -246,7 +247,7 @@ fn a_network_takes_draws() {
     let mut net = any_network();
     models::rule_fill(&mut net);
     net.freeze(Freeze::all()).unwrap();
-    let side = net.preprocess().crop;
+    let side = net.preprocess().size[0];
     let images: Vec<u8> = (0..2 * side * side * 3).map(|i| (i * 7 % 251) as u8).collect();
     let rows = [Draws::IDENTITY; 2];
     let logits = |input: InputKind, inputs: &[(&str, &[u8])]| {
@@ -270,12 +271,12 @@ fn everything() -> Augment {
 #[test]
 fn draws_depend_on_seed_epoch_and_image_alone() {
     let image = formula(0);
-    let of = |seed, epoch, index| draws(&everything(), seed, epoch, index, &mut image.clone(), SIDE);
+    let of = |seed, epoch, index| draws(&everything(), seed, epoch, index, &mut image.clone(), [SIDE; 2]);
     assert_eq!(of(1, 2, 3), of(1, 2, 3));
     for other in [of(2, 2, 3), of(1, 3, 3), of(1, 2, 4)] {
         assert_ne!(of(1, 2, 3), other);
     }
-    let none = draws(&Augment { flip: 0.0, ..Augment::default() }, 1, 2, 3, &mut image.clone(), SIDE);
+    let none = draws(&Augment { flip: 0.0, ..Augment::default() }, 1, 2, 3, &mut image.clone(), [SIDE; 2]);
     assert_eq!(none, Draws::IDENTITY);
 }
 
@@ -292,7 +293,7 @@ fn draws_keep_to_their_ranges() {
         ..Augment::default()
     };
     let rows: Vec<Draws> =
-        (0..4000).map(|index| draws(&augment, 5, 0, index, &mut image.clone(), side)).collect();
+        (0..4000).map(|index| draws(&augment, 5, 0, index, &mut image.clone(), [side; 2])).collect();
     let share =
         |wanted: &dyn Fn(&Draws) -> bool| rows.iter().filter(|row| wanted(row)).count() as f64 / 4000.0;
     for (name, wanted, found) in [
@@ -319,7 +320,7 @@ fn draws_keep_to_their_ranges() {
     }
     let turned = Augment { flip: 0.0, rotate: 20.0, ..Augment::default() };
     let degrees = |index| {
-        let row = draws(&turned, 5, 0, index, &mut image.clone(), side);
+        let row = draws(&turned, 5, 0, index, &mut image.clone(), [side; 2]);
         f64::from(row.source_y[0]).atan2(row.source_x[0].into()).to_degrees()
     };
     let degrees: Vec<f64> = (0..2000).map(degrees).collect();
@@ -332,7 +333,7 @@ fn contrast_turns_about_the_mean_grey() {
     let image = formula(0);
     let augment = Augment { brightness: 0.2, contrast: 0.9, flip: 0.0, ..Augment::default() };
     for index in 0..20 {
-        let row = draws(&augment, 0, 0, index, &mut image.clone(), SIDE);
+        let row = draws(&augment, 0, 0, index, &mut image.clone(), [SIDE; 2]);
         let mean = |c: usize| image.iter().skip(c).step_by(3).map(|&v| f64::from(v)).sum::<f64>() / 81.0;
         let colour = Colour([row.red, row.green, row.blue].map(|row| row.map(f64::from)));
         // Where the mean grey is, contrast does nothing: what is left is brightness, between 0.8 and 1.2.
@@ -349,7 +350,7 @@ fn trivial_draws_one_operation_out_of_fourteen() {
     let mut steps = BTreeSet::new();
     for index in 0..6000 {
         let mut seen = image.clone();
-        let row = draws(&augment, 0, 0, index, &mut seen, 224);
+        let row = draws(&augment, 0, 0, index, &mut seen, [224; 2]);
         let same = Draws::IDENTITY;
         let (x, y) = (row.source_x, row.source_y);
         let place = (x, y) != (same.source_x, same.source_y);
@@ -389,13 +390,13 @@ fn trivial_draws_one_operation_out_of_fourteen() {
 fn batches_are_mixed_as_in_torchvision_and_timm() {
     let side = 64;
     let both = Augment { mixup: 0.2, cutmix: 1.0, ..Augment::default() };
-    assert_eq!(mix(&both, 1, 2, 3, 8, side), mix(&both, 1, 2, 3, 8, side));
-    assert_ne!(mix(&both, 1, 2, 3, 8, side), mix(&both, 1, 2, 4, 8, side));
-    assert_eq!(mix(&both, 1, 2, 3, 1, side), None);
-    assert_eq!(mix(&Preset::Strong.augment(), 1, 2, 3, 8, side), None);
+    assert_eq!(mix(&both, 1, 2, 3, 8, [side; 2]), mix(&both, 1, 2, 3, 8, [side; 2]));
+    assert_ne!(mix(&both, 1, 2, 3, 8, [side; 2]), mix(&both, 1, 2, 4, 8, [side; 2]));
+    assert_eq!(mix(&both, 1, 2, 3, 1, [side; 2]), None);
+    assert_eq!(mix(&Preset::Strong.augment(), 1, 2, 3, 8, [side; 2]), None);
     let (mut cut, mut own) = (0, 0.0);
     for batch in 0..2000 {
-        let mixed = mix(&both, 0, 0, batch, 5, side).unwrap();
+        let mixed = mix(&both, 0, 0, batch, 5, [side; 2]).unwrap();
         assert_eq!(mixed.partner, [4, 0, 1, 2, 3]);
         let [left, top, right, bottom] = mixed.rect;
         if mixed.own == 0.0 && mixed.lambda > 0.0 {
@@ -448,7 +449,7 @@ fn batch(set: &Arc<Dataset>, augment: Augment, epoch: u64, indices: &[usize]) ->
 }
 
 #[test]
-fn a_image_does_not_depend_on_its_batch() {
+fn an_image_does_not_depend_on_its_batch() {
     let (_place, set) = photos();
     let strong = Preset::Strong.augment();
     let two = batch(&set, strong, 1, &[5, 2]);

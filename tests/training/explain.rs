@@ -43,7 +43,7 @@ fn numbers(value: &Value) -> Vec<f64> {
 /// A network filled by rule whose images have `side` pixels a side.
 fn network(model: &str, side: usize) -> Network {
     let mut net = models::blank(model, 10).unwrap();
-    net.set_preprocess(Preprocess { resize: side, crop: side, ..Preprocess::default() }).unwrap();
+    net.set_preprocess(Preprocess::whole(side)).unwrap();
     models::rule_fill(&mut net);
     net
 }
@@ -311,7 +311,7 @@ fn real_maps_are_pytorch_grad_cams() {
 }
 
 #[test]
-fn the_command_writes_a_image_for_each() {
+fn the_command_writes_an_image_for_each() {
     let place = Place::new();
     place.photos();
     place.weights();

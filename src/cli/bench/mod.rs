@@ -103,14 +103,14 @@ impl Bench {
         introduce(out, &device, &limits);
         let mut reports = Vec::new();
         for (model, net) in nets {
-            let side = net.preprocess().crop;
+            let [height, width] = net.preprocess().size;
             if !out.json {
                 out.line("");
                 let images = count(self.batch, "image", "images");
-                let title = format!("{model}, {images} of {side} pixels a step");
+                let title = format!("{model}, {images} of {width} x {height} pixels a step");
                 out.line(out.style(Style::Bold, title));
             }
-            let mut report = Report { model, side, parts: Vec::new() };
+            let mut report = Report { model, side: width, parts: Vec::new() };
             for part in self.parts() {
                 out.note(format_args!("{model}: {}", part.describe()));
                 let measured = bench(&device, &net, &part, self.batch, self.rounds)?;

@@ -12,7 +12,7 @@ use super::output::{Style, amount, grouped, mib, table};
 use super::settings::{Given, Step};
 use super::{Session, positive, usage_error};
 use crate::gpu::Caps;
-use crate::models::{self, HeadPolicy, Network, Preprocess, registry};
+use crate::models::{self, HeadPolicy, Network, registry};
 use crate::nn::FreezeSummary;
 use crate::plan::{Device, Memory, Plan};
 use crate::train::{Config, Strategy, Workload, inference_plan, training_plan};
@@ -87,7 +87,7 @@ impl Inspect {
                 json!({
                     "model": net.config().model,
                     "classes": net.classes().len(),
-                    "input": net.preprocess().crop,
+                    "input": net.preprocess().size[0],
                     "parameters": summary.total.of,
                     "learning": summary.total.parameters,
                     "mult_adds": mult_adds,
@@ -103,15 +103,14 @@ impl Inspect {
             out.line(if i == 0 { out.style(Style::Bold, line) } else { line });
         }
         let preprocess = net.preprocess();
+        let [height, width] = preprocess.size;
         out.line("");
         out.line(format_args!(
-            "{}: {} parameters, {} mult-adds an image, {} classes, images {} -> {} pixels ({:?})",
+            "{}: {} parameters, {} mult-adds an image, {} classes, images of {width} x {height} pixels ({:?})",
             out.style(Style::Bold, &net.config().model),
             grouped(net.parameters()),
             amount(mult_adds),
             net.classes().len(),
-            preprocess.resize,
-            preprocess.crop,
             preprocess.filter
         ));
         out.line(summary);
@@ -158,9 +157,7 @@ impl Inspect {
             net.replace_head(classes, 0)?;
         }
         if let Some(crop) = self.size {
-            let usual = net.preprocess().clone();
-            let resize = crop * usual.resize / usual.crop;
-            net.set_preprocess(Preprocess { resize, crop, ..usual })
+            net.set_preprocess(net.preprocess().at_size([crop; 2]))
                 .map_err(|_| usage_error(format!("--size {crop}: 8 to 4096 pixels are understood")))?;
         }
         Ok(net)

@@ -63,6 +63,6 @@ impl Weights {
             Statistics::ImageNet => (IMAGENET_MEAN, IMAGENET_STD),
             Statistics::Half => ([0.5; 3], [0.5; 3]),
         };
-        Preprocess { resize: self.resize, crop: self.crop, filter: self.filter, mean, std }
+        Preprocess { mean, std, ..Preprocess::cropped(self.resize, self.crop, self.filter) }
     }
 }

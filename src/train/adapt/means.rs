@@ -194,7 +194,7 @@ pub fn adapt(
 
     let total = dataset.len();
     let mut pass = Pass::new(&training, device, batch.min(total), mix)?;
-    let (batch, of_one) = (pass.batch, net.preprocess().crop.pow(2) * 3);
+    let (batch, of_one) = (pass.batch, net.preprocess().bytes());
     let order = batches(&epoch_order(total, seed, 0), batch, 1);
     let loader = Loader::new(dataset, order, View::Eval(net.preprocess().clone()), AHEAD)?;
     let (mut waiting, mut skipped, mut images, mut done) = (Vec::new(), Vec::new(), 0, 0);

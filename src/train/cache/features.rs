@@ -333,7 +333,7 @@ impl Extraction<'_> {
         let batch = BACKBONE_BATCH.min(missing.len());
         let (batch, mut program) = backbone(&split.net, &split.taps, device, batch, augmented)?;
         let decode = |&(s, i, v): &At| wanted[s].views[v].image_and_key(wanted[s].set, i);
-        let bytes = split.net.preprocess().crop.pow(2) * 3;
+        let bytes = split.net.preprocess().bytes();
         let groups: Vec<&[At]> = missing.chunks(batch).collect();
         let mut started: Option<Vec<(At, Key)>> = None;
         for (number, group) in groups.iter().map(|g| Some(*g)).chain([None]).enumerate() {

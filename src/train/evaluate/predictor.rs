@@ -114,14 +114,14 @@ impl Predictor {
     fn logits(&mut self, pixels: &[u8], rows: usize) -> Result<Vec<f32>> {
         let mut logits = self.run(pixels.to_vec(), rows)?;
         if self.flips {
-            let mirrored = self.run(mirrored(pixels, self.preprocess.crop), rows)?;
+            let mirrored = self.run(mirrored(pixels, self.preprocess.size[1]), rows)?;
             logits.iter_mut().zip(mirrored).for_each(|(x, other)| *x = (*x + other) / 2.0);
         }
         Ok(logits)
     }
 
     fn run(&mut self, mut pixels: Vec<u8>, rows: usize) -> Result<Vec<f32>> {
-        pixels.resize(self.batch * self.preprocess.crop.pow(2) * 3, 0);
+        pixels.resize(self.batch * self.preprocess.bytes(), 0);
         let mut logits = self.program.run(&[("image", &pixels)])?.remove(0);
         logits.truncate(rows * self.outputs);
         Ok(logits)
@@ -202,7 +202,7 @@ impl Predictor {
     /// # Errors
     /// As for [`Predictor::predict`], but for such outputs.
     pub fn predict_each(&mut self, images: &[Vec<u8>]) -> Result<Vec<Result<Vec<f32>, String>>> {
-        let bytes = self.preprocess.crop.pow(2) * 3;
+        let bytes = self.preprocess.bytes();
         if let Some(other) = images.iter().find(|p| p.len() != bytes) {
             return Err(Error::Shape(format!("an image of {} bytes where {bytes} are wanted", other.len())));
         }

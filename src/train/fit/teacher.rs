@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::data::Dataset;
-use crate::models::{InputKind, Network, Recording};
+use crate::models::{InputKind, Network, Preprocess, Recording};
 use crate::nn::{Freeze, Mode};
 use crate::plan::{Device, Program, Request, compile};
 use crate::tape::Tape;
@@ -47,8 +47,9 @@ impl Teacher {
         };
         let columns = student.classes().iter().map(column).collect::<Result<_>>()?;
         let own = student.preprocess();
-        let (resize, crop, filter) = (own.resize, own.crop, own.filter);
-        let preprocess = crate::models::Preprocess { resize, crop, filter, ..net.preprocess().clone() };
+        // The student's view, with the teacher's channels and statistics.
+        let Preprocess { channels, mean, std, .. } = *net.preprocess();
+        let preprocess = Preprocess { channels, mean, std, ..own.clone() };
         net.set_preprocess(preprocess)?;
         net.freeze(Freeze::all())?;
         Ok(Teacher { net, device: device.clone(), augmented, columns, program: None, cached: Vec::new() })

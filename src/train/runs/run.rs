@@ -269,7 +269,7 @@ fn open_network(config: &Config, observer: &mut dyn Observer) -> Result<Network>
 /// Lets the network see images of another size, cut out of as much as before.
 fn resize(net: &mut Network, side: Option<usize>) -> Result<()> {
     let Some(side) = side else { return Ok(()) };
-    let preprocess = net.preprocess().at_size(side);
+    let preprocess = net.preprocess().at_size([side; 2]);
     preprocess.check().map_err(|_| Error::setting("size", side, "a side is 8 to 4096 pixels"))?;
     let model = net.config().model.clone();
     net.set_preprocess(preprocess)

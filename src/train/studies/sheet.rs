@@ -57,13 +57,13 @@ pub fn contact_sheet(net: &Network, dataset: &Arc<Dataset>, augment: &Augment, s
 /// The images of a batch as the network gets them, turned back into bytes.
 fn as_seen(net: &Network, batch: &Batch) -> Result<Vec<Image>> {
     let (scale, shift) = net.preprocess().scale_shift();
-    let (side, count) = (net.preprocess().crop, batch.indices.len());
+    let ([height, width], count) = (net.preprocess().size, batch.indices.len());
     let identity = vec![Draws::IDENTITY; count];
     let draws = if batch.draws.is_empty() { bytemuck::cast_slice(&identity) } else { &batch.draws[..] };
     let mut tape = Tape::new();
-    let image = tape.input("image", Type::u8(&[count, side, side, 3]));
+    let image = tape.input("image", Type::u8(&[count, height, width, 3]));
     let rows = tape.input("augment", Type::f32(&[count, Draws::LEN]));
-    let seen = tape.apply(AugmentInput { scale, shift, size: [side, side] }, &[image, rows])?;
+    let seen = tape.apply(AugmentInput { scale, shift, size: [height, width] }, &[image, rows])?;
     let layout = Arc::new(Layout::default());
     let plan = compile(Request::inference(tape, &[("seen", seen)]), &layout, &Device::Cpu.caps())?;
     let store = Device::Cpu.store(&layout, net)?;
@@ -72,9 +72,9 @@ fn as_seen(net: &Network, batch: &Batch) -> Result<Vec<Image>> {
     let byte = |(i, &v): (usize, &f32)| ((v - shift[i % 3]) / scale[i % 3]).round() as u8;
     let image = |seen: &[f32]| {
         let rgb = seen.iter().enumerate().map(byte).collect();
-        Image { width: side, height: side, rgb }
+        Image { width, height, rgb }
     };
-    Ok(seen.chunks_exact(side * side * 3).map(image).collect())
+    Ok(seen.chunks_exact(height * width * 3).map(image).collect())
 }
 
 fn paste(sheet: &mut Image, image: &Image, row: usize, column: usize) {
