@@ -31,6 +31,7 @@ pub mod resnet;
 mod save;
 pub mod shipped;
 pub mod squeezenet;
+mod step;
 mod timm;
 pub mod vgg;
 
@@ -54,6 +55,7 @@ pub use registry::{Model, register};
 pub use resnet::Resnet;
 pub use save::{Naming, Precision};
 pub use squeezenet::SqueezeNet;
+pub use step::TrainingStep;
 pub(crate) use timm::refuse_foreign_config;
 pub use vgg::Vgg;
 

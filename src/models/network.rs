@@ -52,6 +52,14 @@ pub(super) fn numbered_classes(count: usize) -> Result<Vec<String>> {
     Ok((0..count).map(|i| format!("class_{i}")).collect())
 }
 
+/// An input that a parameter's weights do not suit.
+fn unsuited(spec: &ParamSpec, found: usize) -> Error {
+    let (path, shape) = (&spec.path, &spec.shape);
+    Error::Shape(format!(
+        "{path}: for this input it has shape {shape:?}, and the network's has {found} numbers"
+    ))
+}
+
 impl Network {
     /// A network without numbers, which only reading a file or [`Network::zeroed`] gives it: until then nothing is
     /// allocated for what its description asks for.
@@ -240,15 +248,50 @@ impl Network {
         &self.config.preprocess
     }
 
-    /// Changes what becomes of an image.
+    /// Changes what becomes of an image. Where the number of channels changes, the first layer's weights go along as timm
+    /// has it: those of three channels are summed for one, those of one are a third each of three.
     ///
     /// # Errors
-    /// Where the numbers are out of range.
+    /// Where the numbers are out of range; [`Error::Shape`] where weights do not suit the input.
     pub fn set_preprocess(&mut self, preprocess: Preprocess) -> Result<()> {
         preprocess.check()?;
         let before = std::mem::replace(&mut self.config.preprocess, preprocess);
         // What the head sees may have another size.
-        self.declare().inspect_err(|_| self.config.preprocess = before)
+        let outcome = self.declare().and_then(|()| self.fit_channels());
+        if outcome.is_err() {
+            self.config.preprocess = before;
+            self.declare()?;
+        }
+        outcome
+    }
+
+    /// Weights of three input channels from those of one, or the other way round.
+    fn fit_channels(&mut self) -> Result<()> {
+        let mut changed = Vec::new();
+        for (i, (spec, tensor)) in self.structure.specs.iter().zip(&self.tensors).enumerate() {
+            if tensor.is_empty() || tensor.len() == spec.numel() {
+                continue;
+            }
+            let [_, channels, ref kernel @ ..] = spec.shape[..] else {
+                return Err(unsuited(spec, tensor.len()));
+            };
+            let plane = kernel.iter().product::<usize>().max(1);
+            let weights: Vec<f32> = match channels {
+                1 if tensor.len() == 3 * spec.numel() => {
+                    let sum =
+                        |w: &[f32]| (0..plane).map(|k| w[k] + w[plane + k] + w[2 * plane + k]).collect();
+                    tensor.chunks_exact(3 * plane).flat_map(|w| -> Vec<f32> { sum(w) }).collect()
+                }
+                3 if 3 * tensor.len() == spec.numel() => {
+                    let third: Vec<f32> = tensor.iter().map(|w| w / 3.0).collect();
+                    third.chunks_exact(plane).flat_map(|w| w.repeat(3)).collect()
+                }
+                _ => return Err(unsuited(spec, tensor.len())),
+            };
+            changed.push((i, Arc::new(weights)));
+        }
+        changed.into_iter().for_each(|(i, weights)| self.tensors[i] = weights);
+        Ok(())
     }
 
     /// Changes how convolutions pad.

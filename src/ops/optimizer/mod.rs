@@ -57,6 +57,14 @@ macro_rules! optimizers {
                 }
             }
 
+            /// A row of the rates table: learning rate, weight decay and corrections of the moments' bias at update number
+            /// `step`, from 1.
+            pub fn row(&self, lr: f64, weight_decay: f64, step: u64) -> [f32; 4] {
+                let [beta1, beta2] = self.decays();
+                let step = step as f64;
+                [lr, weight_decay, 1.0 - beta1.powf(step), (1.0 - beta2.powf(step)).sqrt()].map(|x| x as f32)
+            }
+
             /// Records the update of a page.
             pub(crate) fn record(self, tape: &mut Tape, operands: &[ValueId]) -> Result<()> {
                 match self {

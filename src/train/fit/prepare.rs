@@ -18,9 +18,7 @@ use crate::train::fit::trainer::Trainer;
 use crate::train::head::solver::{SolverOptions, solve_head};
 use crate::train::runs::images::Images;
 use crate::train::settings::Config;
-use crate::train::step::plans::{
-    Objective, eval_request, fitting_batch, layout, train_request, training_plan,
-};
+use crate::train::step::plans::{Objective, eval_request, fitting_batch, train_request, training_plan};
 use crate::train::step::session::{DeviceBatch, Kind, Session};
 use crate::{Error, Result};
 
@@ -176,7 +174,7 @@ impl Trainer<'_> {
             (batch, self.config.accumulate) = (state.batch, state.parts.max(1));
         } else {
             let update = self.config.update();
-            let layout = layout(net, &update, &caps);
+            let layout = net.layout(&update, &caps);
             let fewer = self.config.grad_checkpointing;
             let request = |batch| train_request(net, taps, batch, objective, update, fewer);
             let plan = |batch| compile(request(batch)?, &layout, &caps);
@@ -288,7 +286,7 @@ impl Trainer<'_> {
             // Some 16 MiB at a time.
             Source::Cached { cached, .. } => ((4 << 20) / cached[1].dims().max(1)).clamp(1, CACHED_BATCH),
         };
-        let layout = layout(net, &Update { average: false, ..self.config.update() }, &caps);
+        let layout = net.layout(&Update { average: false, ..self.config.update() }, &caps);
         let plan = |batch| compile(eval_request(net, taps, batch)?, &layout, &caps);
         fitting_batch(wanted.min(source.val_len().max(1)), plan)
     }

@@ -1,10 +1,8 @@
 //! What the settings of a training mean: phases, rates, what is frozen.
 
 use crate::data::{Augment, Manifest, OpenOptions, TargetKind};
-use crate::models::Network;
-use crate::nn::{Freeze, Kind, NormMode};
-use crate::plan::{Trainable, Update};
-use crate::tape::Shape;
+use crate::nn::{Freeze, NormMode};
+use crate::plan::Update;
 use crate::task::{self, Ability, TaskRef};
 use crate::train::optimizer::schedule::{Schedule, Standing};
 use crate::train::settings::{self, Config, HeadSolver};
@@ -240,22 +238,4 @@ impl Config {
 /// Rates of layer groups: `top` for the last, and of each the share `decay` of the one above.
 fn decayed(top: f64, decay: f64, groups: usize) -> Vec<f64> {
     (0..groups).rev().map(|below| top * decay.powi(below as i32)).collect()
-}
-
-/// Whether a parameter's weight decays: matrices do, norms and biases do not.
-fn decays(kind: Kind) -> bool {
-    kind == Kind::Weight
-}
-
-/// What learns, each parameter in its rate group: twice the layer group, plus one where nothing decays.
-pub(crate) fn trainable(net: &Network) -> Vec<Trainable> {
-    let ranges = net.structure().group_ranges();
-    let specs = net.specs().iter().enumerate().filter(|(_, s)| net.mask().learns(&s.path, s.kind));
-    specs
-        .map(|(i, s)| {
-            let group = ranges.iter().position(|range| range.contains(&i)).unwrap_or(0);
-            let group = 2 * group + usize::from(!decays(s.kind));
-            Trainable { path: s.path.clone(), shape: Shape(s.device_shape()), group: group as u32 }
-        })
-        .collect()
 }

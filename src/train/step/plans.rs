@@ -6,11 +6,10 @@ use crate::gpu::Caps;
 use crate::models::{InputKind, Network, Recording};
 use crate::nn::{Freeze, Mode};
 use crate::ops::{self, Add, LossKind, Mul, TargetLoss};
-use crate::plan::{Device, Layout, Plan, Program, Request, Update, compile};
-use crate::tape::{Shape, Tap, Tape, Type, ValueId};
+use crate::plan::{Device, Plan, Program, Request, Update, compile};
+use crate::tape::{Tap, Tape, Type, ValueId};
 use crate::task::{self, LossOptions, TaskRef};
 use crate::train::settings::Config;
-use crate::train::settings::config::trainable;
 use crate::{Error, Result};
 
 /// What a training step minimises.
@@ -31,14 +30,6 @@ impl Objective {
         let options = LossOptions { smoothing, ..LossOptions::default() };
         Ok(Objective { task: task::of(net)?, options, teacher: None, augmented: false })
     }
-}
-
-/// Pages for what learns in `net`.
-pub(crate) fn layout(net: &Network, update: &Update, caps: &Caps) -> Arc<Layout> {
-    let is_state = |s: &&crate::nn::ParamSpec| !s.kind.is_learnable() && net.mask().changes(s);
-    let state: Vec<(String, Shape)> =
-        net.specs().iter().filter(is_state).map(|s| (s.path.clone(), Shape(s.device_shape()))).collect();
-    Arc::new(Layout::new(&trainable(net), &state, &update.pages(), caps))
 }
 
 /// A training step of `net`: its loss and gradients, and the update behind them. With `taps`, from what is kept. With
@@ -161,7 +152,7 @@ pub fn training_plan(net: &Network, config: &Config, batch: usize, caps: &Caps) 
     let update = config.update();
     let objective = Objective::plain(net, config.smoothing)?;
     let request = train_request(net, &[], batch, objective, update, config.grad_checkpointing)?;
-    compile(request, &layout(net, &update, caps), caps)
+    compile(request, &net.layout(&update, caps), caps)
 }
 
 /// The plan of a prediction with `net`: logits from images; everything counts as frozen.

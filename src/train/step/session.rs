@@ -11,8 +11,7 @@ use crate::nn::NormMode;
 use crate::plan::{Arena, Device, Layout, Plan, Program, Segment, Store, Trainable, Update, compile};
 use crate::tape::Tap;
 use crate::train::settings::Config;
-use crate::train::settings::config::trainable;
-use crate::train::step::plans::{Objective, eval_request, layout, train_request};
+use crate::train::step::plans::{Objective, eval_request, train_request};
 use crate::{Error, Result};
 
 /// Kinds of programs.
@@ -106,15 +105,11 @@ impl Session {
         taps: Vec<Tap>,
     ) -> Result<Self> {
         let update = config.update();
-        let layout = layout(net, &update, &device.caps());
+        let layout = net.layout(&update, &device.caps());
         let store = device.store(&layout, net)?;
         let averaged = match update.average {
             true => {
-                let plain = crate::train::step::plans::layout(
-                    net,
-                    &Update { average: false, ..update },
-                    &device.caps(),
-                );
+                let plain = net.layout(&Update { average: false, ..update }, &device.caps());
                 let store = device.store(&plain, net)?;
                 Some((plain, store))
             }
@@ -126,7 +121,7 @@ impl Session {
             .any(|s| !s.kind.is_learnable() && net.mask().norm_mode(s.layer_path()) == NormMode::Train);
         let session = Session {
             device: device.clone(),
-            trainable: trainable(net),
+            trainable: net.trainable(),
             layout,
             store,
             averaged,
@@ -197,12 +192,11 @@ impl Session {
 
     /// Rows of the rates table: learning rate, decay, corrections of the moments at `step` (from 1).
     fn rate_table(&self, factor: f64, step: u64) -> Vec<f32> {
-        let [beta1, beta2] = self.update.optimizer.decays();
         let group = |g: usize| {
             let rate = self.rates.get(g / 2).copied().unwrap_or(0.0) * factor;
             let decay = if g.is_multiple_of(2) { self.weight_decay } else { 0.0 };
-            let step = (self.updates_before.get(g / 2).unwrap_or(&0) + step) as f64;
-            [rate, decay, 1.0 - beta1.powf(step), (1.0 - beta2.powf(step)).sqrt()].map(|x| x as f32)
+            let step = self.updates_before.get(g / 2).unwrap_or(&0) + step;
+            self.update.optimizer.row(rate, decay, step)
         };
         (0..self.layout.groups.max(1)).flat_map(group).collect()
     }
