@@ -10,7 +10,7 @@ use defrost::gpu::GpuOptions;
 use defrost::models::{self, HeadPolicy};
 use defrost::nn::Freeze;
 use defrost::plan::Device;
-use defrost::train::{Config, Event, Observer, Predictor, Trainer};
+use defrost::train::{Config, Event, Observer, Trainer};
 
 struct Print;
 
@@ -42,12 +42,10 @@ fn main() -> defrost::Result<()> {
     let (train, val) = (Arc::new(splits.train), Arc::new(splits.val));
     let report = Trainer::new(&device, Config::default()).observer(&mut Print).fit(&mut net, &train, &val)?;
     println!("{:.1}% on {} images in {:.1} s", 100.0 * report.val_accuracy, val.len(), report.seconds);
-    net.save("taught.safetensors")?;
+    net.save("flowers.safetensors")?;
 
-    let image = data::eval(&val.samples[0].image()?, net.preprocess());
-    let probabilities = Predictor::new(&device, &net, 1)?.predict(&[image])?.remove(0);
-    for (class, p) in net.classes().iter().zip(probabilities) {
-        println!("{class}: {p:.3}");
+    for (class, probability) in net.predict(&device, &val.samples[0].image()?)?.top(3) {
+        println!("{class}: {probability:.3}");
     }
     Ok(())
 }

@@ -10,7 +10,7 @@
 //! use defrost::models::{self, HeadPolicy};
 //! use defrost::nn::Freeze;
 //! use defrost::plan::Device;
-//! use defrost::train::{Config, Predictor, Trainer};
+//! use defrost::train::{Config, Trainer};
 //!
 //! # fn main() -> defrost::Result<()> {
 //! let device = Device::open(&GpuOptions::default())?;
@@ -25,9 +25,9 @@
 //! println!("{:.1}% of {} images", 100.0 * report.val_accuracy, val.len());
 //! net.save("photos.safetensors")?; // classes and preprocessing travel inside
 //!
-//! let image = data::eval(&data::load(Path::new("image.jpg"))?, net.preprocess());
-//! let probabilities = Predictor::new(&device, &net, 1)?.predict(&[image])?;
-//! # let _ = probabilities;
+//! for (class, probability) in net.predict(&device, &data::load(Path::new("image.jpg"))?)?.top(3) {
+//!     println!("{class}: {probability:.3}");
+//! }
 //! # Ok(())
 //! # }
 //! ```
@@ -112,6 +112,8 @@ mod text;
 pub mod train;
 
 pub use error::{Error, Result, did_you_mean};
+/// The version of wgpu whose devices, buffers and encoders the engine takes.
+pub use wgpu;
 
 /// The Rust of this page compiles.
 #[cfg(all(doctest, feature = "cli"))]

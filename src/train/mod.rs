@@ -17,6 +17,7 @@ pub use adapt::coral::{Aligned, align, align_head};
 pub use adapt::means::{AdaptOptions, Adapted, adapt};
 pub use cache::features::{Features, SplitPoint, Vectors, extract};
 pub use evaluate::calibrate::{Calibrated, calibrate};
+pub use evaluate::prediction::Prediction;
 pub use evaluate::predictor::{Evaluation, Outputs, Predictor, evaluate};
 pub use events::{EpochMetrics, Event, Observer, Silent, Trial};
 pub use fit::score::Best;

@@ -594,7 +594,7 @@ fn warnings_name_values_of_timms_config_that_are_not_taken_over() {
         (about("crop_pct"), json!("0.9"), &["crop_pct is \"0.9\""]),
         (about("interpolation"), json!("lanczos"), &["interpolation is \"lanczos\"", "bicubic"]),
         (about("interpolation"), json!(3), &["interpolation is 3"]),
-        (about("crop_mode"), json!("squash"), &["crop_mode is \"squash\""]),
+        (about("crop_mode"), json!("random"), &["crop_mode is \"random\""]),
         (about("mean"), Value::Null, &["mean is missing", "0.485"]),
         (about("std"), Value::Null, &["std is missing", "0.229"]),
         (about("input_size"), Value::Null, &["input_size is missing", "32"]),
