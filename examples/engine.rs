@@ -80,7 +80,7 @@ fn main() -> Result<()> {
     net.freeze(Freeze::none())?;
     println!("{} parameters on {}", net.parameters(), device.describe());
 
-    let recording = Recording { input: InputKind::Normalised, ..Recording::new(Mode::Train, BATCH) };
+    let recording = Recording::new(Mode::Train, BATCH).with(|c| c.input = InputKind::Normalised);
     let mut step = net.training_step(&device, recording, AdamW::default(), |tape, recorded| {
         let labels = tape.input("labels", Type::u32(&[BATCH]));
         let weights = tape.fill(&[BATCH], 1.0 / BATCH as f32);
@@ -100,7 +100,7 @@ fn main() -> Result<()> {
     // Frozen, it is compiled as an inference program.
     net.freeze(Freeze::all())?;
     let mut tape = Tape::new();
-    let recording = Recording { input: InputKind::Normalised, ..Recording::new(Mode::Eval, BATCH) };
+    let recording = Recording::new(Mode::Eval, BATCH).with(|c| c.input = InputKind::Normalised);
     let logits = net.record(&mut tape, recording)?.logits;
     let layout = Arc::default();
     let plan = compile(Request::inference(tape, &[("logits", logits)]), &layout, &device.caps())?;

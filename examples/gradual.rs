@@ -55,12 +55,12 @@ fn main() -> Result<()> {
         Some("software") => DeviceChoice::Software,
         _ => DeviceChoice::Cpu,
     };
-    let device = Device::open(&GpuOptions { device: choice, ..GpuOptions::default() })?;
+    let device = Device::open(&GpuOptions::default().with(|c| c.device = choice))?;
     println!("{}", device.describe());
     let splits = data::open(Path::new(folder), &OpenOptions::default())?;
     let (mut net, _) = models::load_with(model, weights, HeadPolicy::Replace)?;
     net.replace_head_for(splits.train.classes.clone(), 0)?;
-    let config = Config { strategy: Strategy::Gradual, ..Config::default() };
+    let config = Config::default().with(|c| c.strategy = Strategy::Gradual);
     let mut steps = Steps::default();
     let (train, val) = (Arc::new(splits.train), Arc::new(splits.val));
     Trainer::new(&device, config).observer(&mut steps).fit(&mut net, &train, &val)?;

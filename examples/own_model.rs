@@ -84,14 +84,13 @@ impl Observer for Print {
 }
 
 fn teach(device: &Device, net: &mut Network, splits: Splits, epochs: usize) -> Result<()> {
-    let config = Config {
-        strategy: Strategy::Finetune,
-        epochs: Some(epochs),
-        batch: Some(BATCH),
-        lr: vec![5e-3],
-        augment: Augment { scale: (0.8, 1.0), ..Augment::default() },
-        ..Config::default()
-    };
+    let config = Config::default().with(|c| {
+        c.strategy = Strategy::Finetune;
+        c.epochs = Some(epochs);
+        c.batch = Some(BATCH);
+        c.lr = vec![5e-3];
+        c.augment = Augment::default().with(|c| c.scale = (0.8, 1.0));
+    });
     let (train, val) = (Arc::new(splits.train), Arc::new(splits.val));
     Trainer::new(device, config).observer(&mut Print).fit(net, &train, &val)?;
     Ok(())
@@ -99,7 +98,15 @@ fn teach(device: &Device, net: &mut Network, splits: Splits, epochs: usize) -> R
 
 fn main() -> Result<()> {
     let device = Device::open(&GpuOptions::default())?;
-    let drawn = |train, seed| DrawnSet { side: SIDE, train, seed, ..DrawnSet::new(Scenes::Things) }.splits();
+    let drawn = |train, seed| {
+        DrawnSet::new(Scenes::Things)
+            .with(|c| {
+                c.side = SIDE;
+                c.train = train;
+                c.seed = seed;
+            })
+            .splits()
+    };
     let things = drawn(100, 0);
     // From here on it is known by its name: files of it are opened, and runs with it resumed, like all others.
     models::register(Model::new("tiny", "three stages for 32x32 images", Preprocess::whole(SIDE), |_| {

@@ -230,7 +230,13 @@ fn main() -> Result<()> {
     task::register(&Ordinal)?;
 
     let device = Device::open(&GpuOptions::default())?;
-    let set = DrawnSet { side: 64, train: 12, val: 12, ..DrawnSet::new(Scenes::Things) }.splits();
+    let set = DrawnSet::new(Scenes::Things)
+        .with(|c| {
+            c.side = 64;
+            c.train = 12;
+            c.val = 12;
+        })
+        .splits();
     let (train, val): (Arc<Dataset>, Arc<Dataset>) = (Arc::new(set.train), Arc::new(set.val));
 
     let folder = tempfile::tempdir().map_err(|e| Error::io("the temporary folder", "create", e))?;
@@ -240,7 +246,10 @@ fn main() -> Result<()> {
     task::replace_head(&mut net, &Ordinal, train.classes.clone(), None, 0)?;
     println!("{} outputs for {} ordered classes", net.outputs(), net.classes().len());
 
-    let config = Config { strategy: Strategy::Features, task: Some("ordinal".into()), ..Config::default() };
+    let config = Config::default().with(|c| {
+        c.strategy = Strategy::Features;
+        c.task = Some("ordinal".into());
+    });
     let report = Trainer::new(&device, config).fit(&mut net, &train, &val)?;
     println!("{}", report.task.metric().val_text(report.val_accuracy));
 

@@ -69,7 +69,7 @@ impl Arguments {
     }
 
     fn workload(&self, net: &Network, device: &Device) -> Result<Workload> {
-        let config = Config { optimizer: OptimizerKind::Sgd, ..Config::default() };
+        let config = Config::default().with(|c| c.optimizer = OptimizerKind::Sgd);
         match self.case {
             Case::Forward => Workload::inference(device, net, self.batch),
             Case::Step => Workload::training(device, net, &config, self.batch, 1e-3),

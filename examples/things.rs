@@ -15,7 +15,14 @@ use defrost::train::{Config, Predictor, Silent, Strategy, Trainer, evaluate};
 
 fn main() -> defrost::Result<()> {
     let device = Device::open(&GpuOptions::default())?;
-    let set = DrawnSet { side: 64, train: 25, val: 5, test: 25, ..DrawnSet::new(Scenes::Things) }.splits();
+    let set = DrawnSet::new(Scenes::Things)
+        .with(|c| {
+            c.side = 64;
+            c.train = 25;
+            c.val = 5;
+            c.test = 25;
+        })
+        .splits();
     let (train, val, test) = (Arc::new(set.train), Arc::new(set.val), Arc::new(set.test.unwrap_or_default()));
 
     let weights = std::env::temp_dir().join(shipped::FILE);
@@ -24,7 +31,7 @@ fn main() -> defrost::Result<()> {
     net.replace_head_for(train.classes.clone(), 0)?;
     println!("{}", net.freeze(Freeze::all_but_head())?);
 
-    let config = Config { strategy: Strategy::Features, ..Config::default() };
+    let config = Config::default().with(|c| c.strategy = Strategy::Features);
     let report = Trainer::new(&device, config).fit(&mut net, &train, &val)?;
     println!("{} epochs of the head in {:.1} s on {}", report.epochs, report.seconds, device.describe());
 

@@ -86,7 +86,9 @@
 
 mod error;
 
-// First, because its macro is used in `ops`.
+// First, because their macros are used in the others.
+#[macro_use]
+mod options;
 #[macro_use]
 pub mod tape;
 

@@ -41,6 +41,7 @@ use crate::{Error, Result, did_you_mean};
 
 /// How to open a folder or table for training.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct OpenOptions {
     /// The share of each class that validates where the folder has no validation set; between 0 and 1.
     pub val_fraction: f64,
@@ -51,6 +52,8 @@ pub struct OpenOptions {
     /// What the data is.
     pub data: DataOptions,
 }
+
+options!(OpenOptions);
 
 impl Default for OpenOptions {
     fn default() -> Self {

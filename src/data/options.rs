@@ -11,6 +11,7 @@ use crate::{Error, Result};
 /// How to read a data set: kept with a run, so that it is read again in the same way.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct DataOptions {
     /// The table that names images and labels; its relative paths begin at the data folder.
     pub labels: Option<PathBuf>,
@@ -26,6 +27,8 @@ pub struct DataOptions {
     /// Which images a random split keeps together.
     pub group_by: Option<GroupBy>,
 }
+
+options!(DataOptions);
 
 /// A table of labels and the folder where its relative paths begin.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,6 +15,7 @@ use crate::{Error, Result};
 /// [`crate::ops::AugmentInput`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Augment {
     /// Least and greatest share of the image's area that is kept, within 0 to 1.
     pub scale: (f64, f64),
@@ -52,6 +53,8 @@ pub struct Augment {
     /// CutMix: the same. Where both are on, a coin chooses for each batch.
     pub cutmix: f64,
 }
+
+options!(Augment);
 
 impl Default for Augment {
     /// At least 35% of the area, mirrored or not. torchvision keeps as little as 8%, which suits training from nothing

@@ -43,6 +43,7 @@ impl DeviceChoice {
 
 /// How to open a device. The environment has no influence.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct GpuOptions {
     /// Which adapter.
     pub device: DeviceChoice,
@@ -57,6 +58,8 @@ pub struct GpuOptions {
     /// The backends, of Vulkan, Metal and DX12, that are asked for adapters: all by default.
     pub backends: wgpu::Backends,
 }
+
+options!(GpuOptions);
 
 /// The limits and features that kernels may use.
 #[derive(Debug, Clone, PartialEq)]

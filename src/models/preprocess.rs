@@ -61,6 +61,7 @@ impl Channels {
 /// `(u8 / 255 - mean) / std`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Preprocess {
     /// Height and width of the network's input, pixels.
     pub size: [usize; 2],
@@ -83,6 +84,8 @@ pub struct Preprocess {
     /// Their standard deviations. A network that takes bytes as they are, from 0 to 255, has 1/255.
     pub std: [f32; 3],
 }
+
+options!(Preprocess);
 
 /// ImageNet's channel means.
 pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];

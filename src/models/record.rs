@@ -25,6 +25,7 @@ pub enum InputKind {
 
 /// What to record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Recording {
     /// What it is for.
     pub mode: Mode,
@@ -35,6 +36,8 @@ pub struct Recording {
     /// What images are given as.
     pub input: InputKind,
 }
+
+options!(Recording);
 
 impl Recording {
     /// For images as bytes, of the size that the preprocessing gives.

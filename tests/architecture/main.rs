@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use defrost::train::{OptimizerKind, Strategy};
 
-/// The floors, lowest first. `error.rs`, `panics.rs`, `rng.rs` and `text.rs` lie below all of them, `lib.rs` and `main.rs` above.
+/// The floors, lowest first. `error.rs`, `options.rs`, `panics.rs`, `rng.rs` and `text.rs` lie below all of them, `lib.rs` and `main.rs` above.
 const FLOORS: &[&str] =
     &["gpu", "tape", "ops", "plan", "nn", "models", "data", "task", "train", "explain", "report", "cli"];
-const BELOW: &[&str] = &["error.rs", "panics.rs", "rng.rs", "text.rs"];
+const BELOW: &[&str] = &["error.rs", "options.rs", "panics.rs", "rng.rs", "text.rs"];
 const ABOVE: &[&str] = &["lib.rs", "main.rs"];
 
 fn root() -> &'static Path {

@@ -88,7 +88,10 @@ fn the_shipped_network_is_that_of_its_record() {
     assert_eq!(net.config().model, "mobilenet_v2");
     assert_eq!((net.classes().len(), net.preprocess().size[0]), (108, 64));
     // Images that it has not learned from: those of another seed.
-    let set = DrawnSet { val: 4, seed: 99, ..DrawnSet::named(&pretraining().data).unwrap().unwrap() };
+    let set = DrawnSet::named(&pretraining().data).unwrap().unwrap().with(|c| {
+        c.val = 4;
+        c.seed = 99;
+    });
     let found = evaluate(&net, &Device::Cpu, Arc::new(set.splits().val), 32, &mut Silent).unwrap();
     let measures = found.metrics_of::<SingleLabel>().expect("it has classes");
     assert_eq!(measures.count, 432);
@@ -157,12 +160,11 @@ fn drawn_images_have_names() {
 #[test]
 fn a_folder_one_level_too_high_is_recognised() {
     let place = Place::new();
-    let set = DrawnSet {
-        side: 32,
-        train: 2,
-        val: 2,
-        ..DrawnSet::named(Path::new("drawn:things")).unwrap().unwrap()
-    };
+    let set = DrawnSet::named(Path::new("drawn:things")).unwrap().unwrap().with(|c| {
+        c.side = 32;
+        c.train = 2;
+        c.val = 2;
+    });
     set.write(&place.path("up/things")).unwrap();
     place.run(&["data", "up"]).failed(1, &["up", "did you mean", "up/things"]);
 }

@@ -14,7 +14,12 @@ use serde_json::Value;
 /// Things drawn small, and the shipped weights.
 fn place() -> Place {
     let place = Place::new();
-    let set = DrawnSet { side: 64, train: 4, val: 4, test: 2, ..DrawnSet::new(Scenes::Things) };
+    let set = DrawnSet::new(Scenes::Things).with(|c| {
+        c.side = 64;
+        c.train = 4;
+        c.val = 4;
+        c.test = 2;
+    });
     set.write(&place.path("things")).unwrap();
     shipped::write(&place.path("signs.safetensors")).unwrap();
     place

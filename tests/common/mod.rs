@@ -41,7 +41,10 @@ pub fn logits(
     net.freeze(Freeze::all()).unwrap();
     let net = &net;
     let mut tape = Tape::new();
-    let recording = Recording { size: Some([size, size]), input, ..Recording::new(Mode::Eval, batch) };
+    let recording = Recording::new(Mode::Eval, batch).with(|c| {
+        c.size = Some([size, size]);
+        c.input = input;
+    });
     let recorded = net.record(&mut tape, recording).unwrap();
     let request = Request::inference(tape, &[("logits", recorded.logits)]);
     run_once(device, net, request, &[("image", data)]).remove(0)

@@ -43,7 +43,14 @@ fn flat_folders_are_split_by_class_and_seed() {
     let dir = TempDir::new().unwrap();
     write_classes(dir.path(), &[("cat", 50), ("dog", 21), ("eel", 2)]);
     let with = |seed, val_fraction| {
-        open(dir.path(), &OpenOptions { seed, val_fraction, ..Default::default() }).unwrap()
+        open(
+            dir.path(),
+            &OpenOptions::default().with(|c| {
+                c.seed = seed;
+                c.val_fraction = val_fraction;
+            }),
+        )
+        .unwrap()
     };
     let first = with(7, 0.2);
     assert_eq!(first.train.counts(), [40, 17, 1]);
@@ -62,12 +69,12 @@ fn flat_folders_are_split_by_class_and_seed() {
     // The place does not matter, nor do images that come later, but for the one they may displace.
     let elsewhere = TempDir::new().unwrap();
     write_classes(elsewhere.path(), &[("cat", 51), ("dog", 21), ("eel", 2)]);
-    let moved = open(elsewhere.path(), &OpenOptions { seed: 7, ..OpenOptions::default() }).unwrap();
+    let moved = open(elsewhere.path(), &OpenOptions::default().with(|c| c.seed = 7)).unwrap();
     let (old, new) = (first.manifest.unwrap().files, moved.manifest.unwrap().files);
     assert!(old.iter().filter(|(name, part)| new[*name] != **part).count() <= 1);
 
     for fraction in [0.0, 1.0, -0.5, f64::NAN] {
-        let options = OpenOptions { val_fraction: fraction, ..OpenOptions::default() };
+        let options = OpenOptions::default().with(|c| c.val_fraction = fraction);
         assert!(matches!(open(dir.path(), &options), Err(Error::Usage(_))));
     }
 }
@@ -77,7 +84,7 @@ fn a_manifest_repeats_the_split() {
     let dir = TempDir::new().unwrap();
     write_classes(dir.path(), &[("cat", 20), ("dog", 20)]);
     write_image(&dir.path().join("dog/deep/er/x.png"), [1, 2, 3]);
-    let first = open(dir.path(), &OpenOptions { seed: 5, ..OpenOptions::default() }).unwrap();
+    let first = open(dir.path(), &OpenOptions::default().with(|c| c.seed = 5)).unwrap();
     let manifest = first.manifest.unwrap();
     assert_eq!(manifest.files.len(), 41);
     assert!(manifest.files.contains_key("dog/deep/er/x.png"));
@@ -92,7 +99,11 @@ fn a_manifest_repeats_the_split() {
 
     // Other options do not matter, nor do new images; a lost one does.
     write_image(&dir.path().join("cat/new.png"), [0, 0, 0]);
-    let reuse = OpenOptions { seed: 99, val_fraction: 0.5, manifest: Some(manifest), ..Default::default() };
+    let reuse = OpenOptions::default().with(|c| {
+        c.seed = 99;
+        c.val_fraction = 0.5;
+        c.manifest = Some(manifest);
+    });
     let second = open(dir.path(), &reuse).unwrap();
     assert_eq!((names(&first.train), names(&first.val)), (names(&second.train), names(&second.val)));
     assert_eq!(second.train.skipped.len(), 1);
@@ -176,7 +187,7 @@ fn folders_that_cannot_teach_are_refused_with_the_way_out() {
     write_classes(&at("grown/train"), &[("a", 5), ("b", 5)]);
     let manifest = open(&at("grown"), &OpenOptions::default()).unwrap().manifest;
     write_classes(&at("grown/val"), &[("a", 1), ("b", 1)]);
-    let text = error_of(open(&at("grown"), &OpenOptions { manifest, ..OpenOptions::default() }));
+    let text = error_of(open(&at("grown"), &OpenOptions::default().with(|c| c.manifest = manifest)));
     assert!(text.contains("now it has a validation part"), "{text}");
 }
 
@@ -525,7 +536,7 @@ fn idx_files_give_train_val_and_test() {
         );
         assert!(second.name().to_string_lossy().ends_with("#1"), "{:?}", second.name());
         assert_ne!(content_key(second).unwrap(), content_key(&test.samples[2]).unwrap());
-        let again = OpenOptions { manifest: splits.manifest, ..OpenOptions::default() };
+        let again = OpenOptions::default().with(|c| c.manifest = splits.manifest);
         assert_eq!(names(&open(dir.path(), &again).unwrap().val), names(&splits.val));
 
         let known = splits.train.classes;
@@ -617,8 +628,8 @@ fn cifar_files_give_train_val_and_test() {
         strange[record + usize::from(coarse)] = 100;
         with(&strange, &["image 1 has label 100", &format!("0 to {}", classes - 1)]);
         fs::write(dir.path().join(test), &good).unwrap();
-        let grouped = DataOptions { group_by: Some(GroupBy::Parent), ..DataOptions::default() };
-        let refused = open(dir.path(), &OpenOptions { data: grouped, ..OpenOptions::default() });
+        let grouped = DataOptions::default().with(|c| c.group_by = Some(GroupBy::Parent));
+        let refused = open(dir.path(), &OpenOptions::default().with(|c| c.data = grouped));
         assert!(error_of(refused).contains("no file of its own"));
         write_cifar(&dir.path().join(if coarse { "test_batch.bin" } else { "test.bin" }), 3, !coarse);
         assert_refused(dir.path(), &["CIFAR-10 and CIFAR-100 in one folder"]);

@@ -3,8 +3,11 @@
 use super::*;
 
 fn options(by: &str, seed: u64) -> OpenOptions {
-    let data = DataOptions { group_by: Some(by.parse().unwrap()), ..DataOptions::default() };
-    OpenOptions { seed, data, ..OpenOptions::default() }
+    let data = DataOptions::default().with(|c| c.group_by = Some(by.parse().unwrap()));
+    OpenOptions::default().with(|c| {
+        c.seed = seed;
+        c.data = data;
+    })
 }
 
 /// The groups of both parts, by `group` of an image's path; none may be in both.
@@ -96,15 +99,14 @@ fn a_column_of_a_table_may_name_the_group() {
     for seed in 0..10 {
         parts(&open(&table, &options("column:Film", seed)).unwrap(), film);
     }
-    let numbers = DataOptions {
-        targets: TargetKind::Values,
-        label_columns: vec!["n".into()],
-        group_by: Some(GroupBy::Column("film".into())),
-        ..DataOptions::default()
-    };
+    let numbers = DataOptions::default().with(|c| {
+        c.targets = TargetKind::Values;
+        c.label_columns = vec!["n".into()];
+        c.group_by = Some(GroupBy::Column("film".into()));
+    });
     let plain: String = (0..40).map(|i| format!("{i}.png,{i},film {}\n", i / 5)).collect();
     fs::write(&table, format!("image,n,film\n{plain}")).unwrap();
-    let splits = open(&table, &OpenOptions { data: numbers, ..OpenOptions::default() }).unwrap();
+    let splits = open(&table, &OpenOptions::default().with(|c| c.data = numbers)).unwrap();
     parts(&splits, film);
     assert_eq!((splits.train.len(), splits.val.len()), (30, 10));
 
@@ -167,9 +169,12 @@ fn rare_labels_are_divided_too() {
         );
     }
     fs::write(dir.path().join("labels.csv"), text).unwrap();
-    let data = DataOptions { targets: TargetKind::Labels, ..DataOptions::default() };
+    let data = DataOptions::default().with(|c| c.targets = TargetKind::Labels);
     for seed in 0..5 {
-        let options = OpenOptions { seed, data: data.clone(), ..OpenOptions::default() };
+        let options = OpenOptions::default().with(|c| {
+            c.seed = seed;
+            c.data = data.clone();
+        });
         let splits = open(&dir.path().join("labels.csv"), &options).unwrap();
         assert_eq!(splits.val.counts(), [12, 0, 1], "common, once, rare: seed {seed}");
     }

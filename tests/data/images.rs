@@ -168,11 +168,12 @@ fn cut(image: &Image, part: Rect) -> Vec<u8> {
 fn images_are_placed_as_the_input_says() {
     let image = formula((120, 90));
     let fill = [10, 20, 30];
-    let view = |size, placement| Preprocess {
-        size,
-        placement,
-        fill,
-        ..Preprocess::cropped(60, 48, Filter::Bilinear)
+    let view = |size, placement| {
+        Preprocess::cropped(60, 48, Filter::Bilinear).with(|c| {
+            c.size = size;
+            c.placement = placement;
+            c.fill = fill;
+        })
     };
     let scaled = |width, height| resize(&image, width, height, Filter::Bilinear);
 
@@ -205,7 +206,7 @@ fn images_are_placed_as_the_input_says() {
 #[test]
 fn a_view_maps_the_canvas_to_the_image() {
     let near = |a: [f64; 2], b: [f64; 2]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
-    let fit = Preprocess { placement: Placement::Fit, ..Preprocess::whole(64) };
+    let fit = Preprocess::whole(64).with(|c| c.placement = Placement::Fit);
     let map = View::Eval(fit.clone()).map([120, 90], 0);
     for (canvas, image) in
         [([0.0, 8.0], [0.0, 0.0]), ([64.0, 56.0], [120.0, 90.0]), ([32.0, 32.0], [60.0, 45.0])]
@@ -229,8 +230,8 @@ fn a_view_maps_the_canvas_to_the_image() {
     let set = Dataset { samples, classes: vec!["dot".into()], ..Dataset::default() };
     let mut seen = 0;
     for epoch in 0..40 {
-        let augment = Augment { scale: (0.5, 1.0), ..Augment::default() };
-        let preprocess = Preprocess { size: [40, 56], ..Preprocess::whole(40) };
+        let augment = Augment::default().with(|c| c.scale = (0.5, 1.0));
+        let preprocess = Preprocess::whole(40).with(|c| c.size = [40, 56]);
         let view = View::Train { preprocess, augment, seed: 3, epoch };
         let [x, y] = view.map([width, height], 0).inverse().unwrap().apply(dot);
         if !(3.0..53.0).contains(&x) || !(3.0..37.0).contains(&y) {
@@ -260,7 +261,10 @@ fn training_falls_back_to_torchvisions_centre_crop() {
 
 #[test]
 fn training_parts_keep_to_scale_and_ratio() {
-    let augment = Augment { scale: (0.2, 0.7), ratio: (0.5, 2.0), ..Augment::default() };
+    let augment = Augment::default().with(|c| {
+        c.scale = (0.2, 0.7);
+        c.ratio = (0.5, 2.0);
+    });
     let (width, height) = (640, 480);
     let (mut areas, mut wide, mut lefts) = (Vec::new(), 0, BTreeSet::new());
     for seed in 0..4000 {
@@ -310,16 +314,16 @@ fn augmentation_out_of_range_is_refused() {
     let good = Augment::default();
     assert!(good.check().is_ok());
     for bad in [
-        Augment { scale: (0.0, 1.0), ..good },
-        Augment { scale: (0.5, 1.5), ..good },
-        Augment { scale: (0.9, 0.5), ..good },
-        Augment { ratio: (-1.0, 1.0), ..good },
-        Augment { ratio: (1.0, f64::INFINITY), ..good },
-        Augment { flip: 1.1, ..good },
-        Augment { flip: f64::NAN, ..good },
+        good.with(|c| c.scale = (0.0, 1.0)),
+        good.with(|c| c.scale = (0.5, 1.5)),
+        good.with(|c| c.scale = (0.9, 0.5)),
+        good.with(|c| c.ratio = (-1.0, 1.0)),
+        good.with(|c| c.ratio = (1.0, f64::INFINITY)),
+        good.with(|c| c.flip = 1.1),
+        good.with(|c| c.flip = f64::NAN),
     ] {
         assert!(matches!(bad.check(), Err(Error::Setting { .. })), "{bad:?}");
     }
-    assert_eq!(serde_json::from_str::<Augment>(r#"{"flip": 0.0}"#).unwrap(), Augment { flip: 0.0, ..good });
+    assert_eq!(serde_json::from_str::<Augment>(r#"{"flip": 0.0}"#).unwrap(), good.with(|c| c.flip = 0.0));
     assert!(serde_json::from_str::<Augment>(r#"{"flop": 0.0}"#).is_err());
 }

@@ -159,7 +159,7 @@ fn the_loader_refuses_what_it_cannot_load() {
     let dataset = colours(dir.path(), 2);
     let beyond = Loader::new(Arc::clone(&dataset), vec![vec![0, 3]], View::Eval(small()), 1);
     assert!(error_of(beyond).contains("image 3 of a set of 3"));
-    let augment = Augment { flip: 2.0, ..Augment::default() };
+    let augment = Augment::default().with(|c| c.flip = 2.0);
     let view = View::Train { preprocess: small(), augment, seed: 0, epoch: 0 };
     let loader = Loader::new(Arc::clone(&dataset), vec![], view, 1);
     assert!(matches!(loader, Err(Error::Setting { field: "flip", .. })));

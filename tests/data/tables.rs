@@ -17,7 +17,10 @@ fn table(dir: &TempDir) -> PathBuf {
 }
 
 fn with(data: DataOptions) -> OpenOptions {
-    OpenOptions { val_fraction: 0.5, data, ..OpenOptions::default() }
+    OpenOptions::default().with(|c| {
+        c.val_fraction = 0.5;
+        c.data = data;
+    })
 }
 
 /// What an opened table says, whichever part it went to: name to label or targets.
@@ -59,7 +62,7 @@ fn tables_are_read_as_their_writers_meant_them() {
     for (i, text) in tables.into_iter().enumerate() {
         let dir = place(&FOUR, text);
         let image_column = (i == 6).then(|| "photo".to_string());
-        let options = with(DataOptions { image_column, ..DataOptions::default() });
+        let options = with(DataOptions::default().with(|c| c.image_column = image_column));
         let splits = open(&table(&dir), &options).unwrap_or_else(|e| panic!("table {i}: {e}"));
         assert_eq!(splits.train.classes, ["big dog", "cat"]);
         assert_eq!(said(&splits), want, "table {i}");
@@ -101,7 +104,7 @@ fn tables_of_spreadsheets_are_read() {
     assert_refused(&table(&dir), &["labels.csv:3", "3 cells", "2 columns"]);
 
     // Decimal commas where commas divide no columns.
-    let numbers = DataOptions { targets: TargetKind::Values, ..DataOptions::default() };
+    let numbers = DataOptions::default().with(|c| c.targets = TargetKind::Values);
     let dir = place(&FOUR, b"image;x\na.png;1,5\nb.png;-0,25\ndeep/c.png;3\nd.JPG;4.5\n");
     let splits = open(&table(&dir), &with(numbers.clone())).unwrap();
     let want = ["a.png [1.5]", "b.png [-0.25]", "c.png [3.0]", "d.JPG [4.5]"];
@@ -141,7 +144,7 @@ fn columns_of_ones_and_zeros_are_classes() {
         &table(&dir),
         &["labels.csv:4", "several classes", "'cat' and 'dog'", "`targets = labels`"],
     );
-    let several = DataOptions { targets: TargetKind::Labels, ..DataOptions::default() };
+    let several = DataOptions::default().with(|c| c.targets = TargetKind::Labels);
     let splits = open(&table(&dir), &with(several)).unwrap();
     assert_eq!(splits.train.classes, ["cat", "dog"]);
     assert!(said(&splits).contains("c.png [1.0, 1.0]"));
@@ -184,16 +187,19 @@ fn a_table_may_lie_elsewhere() {
     let text = "file,label\na.png,x\nb.png,y\ndeep/c.png,x\nd.JPG,y\n";
     let file = elsewhere.path().join("anything.txt");
     fs::write(&file, text).unwrap();
-    let options = with(DataOptions { labels: Some(file.clone()), ..DataOptions::default() });
+    let options = with(DataOptions::default().with(|c| c.labels = Some(file.clone())));
     let first = open(dir.path(), &options).unwrap();
     assert_eq!(first.train.len() + first.val.len(), 4);
     // In the data folder it needs no path.
     fs::write(dir.path().join("labels.csv"), text).unwrap();
-    let inside = DataOptions { labels: Some("labels.csv".into()), ..DataOptions::default() };
+    let inside = DataOptions::default().with(|c| c.labels = Some("labels.csv".into()));
     assert_eq!(names(&open(dir.path(), &with(inside.clone())).unwrap().val), names(&first.val));
     assert_eq!(inside.absolute(dir.path()).labels, Some(table(&dir)));
     // A run goes on with its split.
-    let again = OpenOptions { manifest: first.manifest, seed: 77, ..options };
+    let again = options.with(|c| {
+        c.manifest = first.manifest;
+        c.seed = 77;
+    });
     assert_eq!(names(&open(dir.path(), &again).unwrap().val), names(&first.val));
 
     let both = open(&table(&dir), &with(inside));
@@ -201,11 +207,11 @@ fn a_table_may_lie_elsewhere() {
         matches!(&both, Err(Error::Setting { field: "labels", .. })) && error_of(both).contains("two tables")
     );
     for (options, option) in [
-        (DataOptions { image_column: Some("x".into()), ..Default::default() }, "image_column x"),
-        (DataOptions { label_columns: vec!["x".into()], ..Default::default() }, "label_columns x"),
-        (DataOptions { label_separator: Some(";".into()), ..Default::default() }, "label_separator ';'"),
-        (DataOptions { targets: TargetKind::Labels, ..Default::default() }, "targets = labels"),
-        (DataOptions { targets: TargetKind::Values, ..Default::default() }, "targets = values"),
+        (DataOptions::default().with(|c| c.image_column = Some("x".into())), "image_column x"),
+        (DataOptions::default().with(|c| c.label_columns = vec!["x".into()]), "label_columns x"),
+        (DataOptions::default().with(|c| c.label_separator = Some(";".into())), "label_separator ';'"),
+        (DataOptions::default().with(|c| c.targets = TargetKind::Labels), "targets = labels"),
+        (DataOptions::default().with(|c| c.targets = TargetKind::Values), "targets = values"),
     ] {
         let refused = open(dir.path(), &with(options));
         assert!(matches!(&refused, Err(Error::Setting { .. })), "{refused:?}");
@@ -246,18 +252,17 @@ fn a_table_may_say_what_each_image_is_for() {
     let first = place(&FOUR, b"image,label\na,x\nb,y\ndeep/c,x\nd,y\n");
     let manifest = open(&table(&first), &with(DataOptions::default())).unwrap().manifest;
     fs::write(table(&first), "image,label,is_valid\na,x,0\nb,y,0\ndeep/c,x,1\nd,y,1\n").unwrap();
-    let text = error_of(open(&table(&first), &OpenOptions { manifest, ..OpenOptions::default() }));
+    let text = error_of(open(&table(&first), &OpenOptions::default().with(|c| c.manifest = manifest)));
     assert!(text.contains("validation part"), "{text}");
 }
 
 #[test]
 fn several_labels_have_a_separator() {
     let options = |separator: Option<&str>| {
-        with(DataOptions {
-            targets: TargetKind::Labels,
-            label_separator: separator.map(String::from),
-            ..DataOptions::default()
-        })
+        with(DataOptions::default().with(|c| {
+            c.targets = TargetKind::Labels;
+            c.label_separator = separator.map(String::from);
+        }))
     };
     let want =
         ["a.png [1.0, 0.0, 1.0]", "b.png [0.0, 1.0, 0.0]", "c.png [0.0, 0.0, 0.0]", "d.JPG [1.0, 1.0, 1.0]"];
@@ -308,11 +313,10 @@ fn values_are_numbers() {
     let text = b"image,x,y,note\na.png,1,-2.5e-1,\nb.png,0.5,7,\ndeep/c.png,3,+1,\nd.JPG,4,0,\n";
     let dir = place(&FOUR, text);
     let options = |columns: &[&str]| {
-        with(DataOptions {
-            targets: TargetKind::Values,
-            label_columns: columns.iter().map(|c| c.to_string()).collect(),
-            ..DataOptions::default()
-        })
+        with(DataOptions::default().with(|c| {
+            c.targets = TargetKind::Values;
+            c.label_columns = columns.iter().map(|c| c.to_string()).collect();
+        }))
     };
     let splits = open(&table(&dir), &options(&["y", "x"])).unwrap();
     assert_eq!(
@@ -376,16 +380,17 @@ fn mistakes_in_tables_are_named_with_line_and_column() {
     let text = b"image,label\na,x\nb,y\n";
     let column = |name: &str| Some(name.to_string());
     let parts = ["image_column imag", "no such column", "did you mean 'image'?", "image, label"];
-    refused(text, DataOptions { image_column: column("imag"), ..Default::default() }, &parts);
+    refused(text, DataOptions::default().with(|c| c.image_column = column("imag")), &parts);
     let parts = ["`label_columns`", "'image' would serve twice"];
-    refused(text, DataOptions { label_columns: vec!["image".into()], ..Default::default() }, &parts);
+    refused(text, DataOptions::default().with(|c| c.label_columns = vec!["image".into()]), &parts);
     let parts = ["2 label columns", "`targets = values`"];
     let two = vec!["label".into(), "other".into()];
-    refused(b"image,label,other\na,x,y\n", DataOptions { label_columns: two, ..Default::default() }, &parts);
+    refused(b"image,label,other\na,x,y\n", DataOptions::default().with(|c| c.label_columns = two), &parts);
 
     assert_refused(&dir.path().join("none.csv"), &["none.csv", "no such file"]);
     let labels = Some(table(&dir));
-    let nowhere = open(&dir.path().join("nowhere"), &with(DataOptions { labels, ..Default::default() }));
+    let nowhere =
+        open(&dir.path().join("nowhere"), &with(DataOptions::default().with(|c| c.labels = labels)));
     assert!(error_of(nowhere).contains("nowhere: there is no such folder"));
     fs::write(table(&dir), text).unwrap();
     let known = ["x".to_string(), "why".to_string()];

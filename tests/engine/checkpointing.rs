@@ -24,7 +24,7 @@ fn network(name: &str, side: usize, freeze: Freeze) -> Network {
 }
 
 fn plan(net: &Network, device: &Device, batch: usize, grad_checkpointing: bool) -> Plan {
-    let config = Config { grad_checkpointing, ..Config::default() };
+    let config = Config::default().with(|c| c.grad_checkpointing = grad_checkpointing);
     training_plan(net, &config, batch, &device.caps()).unwrap()
 }
 

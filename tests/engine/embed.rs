@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use defrost::Error;
-use defrost::gpu::{DeviceChoice, Gpu, GpuOptions, adapters};
+use defrost::gpu::{DeviceChoice, Gpu, adapters};
 use defrost::models::{self, InputKind, Network, Recording};
 use defrost::nn::{Freeze, Mode};
 use defrost::plan::{Device, GpuProgram, GpuStore, Layout, Plan, Request, compile};
@@ -119,7 +119,7 @@ fn network() -> Network {
 
 fn plan_for(net: &Network, gpu: &Gpu) -> Plan {
     let mut tape = Tape::new();
-    let recording = Recording { input: InputKind::Bytes, ..Recording::new(Mode::Eval, BATCH) };
+    let recording = Recording::new(Mode::Eval, BATCH).with(|c| c.input = InputKind::Bytes);
     let logits = net.record(&mut tape, recording).unwrap().logits;
     compile(Request::inference(tape, &[("logits", logits)]), &Arc::default(), gpu.caps()).unwrap()
 }
@@ -247,7 +247,7 @@ fn the_host_keeps_its_error_handler() {
 /// Who wants to do with less matches a variant: no text need be searched.
 #[test]
 fn memory_that_does_not_suffice_is_an_error_of_its_own() {
-    let options = GpuOptions { memory_budget: Some(1 << 20), ..common::options() };
+    let options = common::options().with(|c| c.memory_budget = Some(1 << 20));
     let gpu = Gpu::with_options(&options).unwrap();
     let half = gpu.storage("half", 1 << 19).unwrap();
     let outcome = gpu.storage("the other half and more", (1 << 19) + 16).map(drop);
@@ -284,7 +284,7 @@ fn steps_are_timed() {
 /// Who leaves the choice to Defrost gets no software Vulkan; who asks for a GPU gets whatever there is.
 #[test]
 fn auto_is_a_real_gpu_or_the_cpu() {
-    let options = GpuOptions { device: DeviceChoice::Auto, ..common::options() };
+    let options = common::options().with(|c| c.device = DeviceChoice::Auto);
     let real = |info: &wgpu::AdapterInfo| info.device_type != wgpu::DeviceType::Cpu;
     let chosen = Device::choose(&options).unwrap();
     match &chosen.device {

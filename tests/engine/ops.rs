@@ -89,12 +89,15 @@ fn check_kernels(gpu: &Gpu, thorough: bool) {
 
 #[test]
 fn kernels_match_the_reference() {
-    check_kernels(&open(GpuOptions { checked: false, ..options() }), true);
+    check_kernels(&open(options().with(|c| c.checked = false)), true);
 }
 
 #[test]
 fn kernels_match_within_webgpu_limits() {
-    let options = GpuOptions { webgpu_limits: true, checked: false, ..options() };
+    let options = options().with(|c| {
+        c.webgpu_limits = true;
+        c.checked = false;
+    });
     check_kernels(&open(options), false);
 }
 
@@ -102,7 +105,7 @@ fn kernels_match_within_webgpu_limits() {
 /// an access differs from the unchecked one.
 #[test]
 fn kernels_match_with_bounds_checks() {
-    check_kernels(&open(GpuOptions { checked: true, ..options() }), false);
+    check_kernels(&open(options().with(|c| c.checked = true)), false);
 }
 
 #[test]
@@ -123,7 +126,7 @@ fn cpu_in_f32_matches_the_reference() {
 /// reference: what went wrong stays visible.
 #[test]
 fn no_kernel_hides_a_nan() {
-    let gpu = open(GpuOptions { checked: false, ..options() });
+    let gpu = open(options().with(|c| c.checked = false));
     let (mut bad, mut checked) = (Vec::new(), 0);
     let wide = |data: &Data<f32>| match data {
         Data::Real(values) => Data::Real(values.iter().map(|&x| f64::from(x)).collect()),

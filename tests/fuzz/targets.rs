@@ -179,7 +179,7 @@ fn tables(bytes: &[u8]) {
     let path = written("table/labels.csv", bytes);
     for targets in [data::TargetKind::Class, data::TargetKind::Labels, data::TargetKind::Values] {
         let options =
-            OpenOptions { data: DataOptions { targets, ..DataOptions::default() }, ..OpenOptions::default() };
+            OpenOptions::default().with(|c| c.data = DataOptions::default().with(|c| c.targets = targets));
         let _ = data::open(&path, &options);
     }
 }
@@ -260,7 +260,14 @@ fn cached() -> &'static (Network, Dataset) {
         let tiny = Model::new("tiny", "one convolution", Preprocess::whole(8), |_| Arc::new(Tiny));
         models::register(tiny).expect("a new name");
         let net = models::create("tiny", 2).expect("it is known");
-        let set = DrawnSet { side: 8, train: 1, val: 1, ..DrawnSet::new(Scenes::Things) }.splits().train;
+        let set = DrawnSet::new(Scenes::Things)
+            .with(|c| {
+                c.side = 8;
+                c.train = 1;
+                c.val = 1;
+            })
+            .splits()
+            .train;
         let samples = set.samples[..2].to_vec();
         let classes = set.classes[..2].to_vec();
         (net, Dataset { samples, classes, ..set })
@@ -319,16 +326,15 @@ fn run_folder() -> &'static Path {
         let (run, weights) = (folder().join("run"), folder().join("pretrained.safetensors"));
         cached().0.save(&weights).expect("room");
         // The head alone: the files are small, and a run that goes on is soon over.
-        let config = defrost::train::Config {
-            data: "drawn:things,side=8,train=1,val=1".into(),
-            model: "tiny".into(),
-            weights: Some(weights),
-            size: Some(8),
-            strategy: defrost::train::Strategy::Features,
-            epochs: Some(2),
-            stop_after: Some(1),
-            ..Default::default()
-        };
+        let config = defrost::train::Config::default().with(|c| {
+            c.data = "drawn:things,side=8,train=1,val=1".into();
+            c.model = "tiny".into();
+            c.weights = Some(weights);
+            c.size = Some(8);
+            c.strategy = defrost::train::Strategy::Features;
+            c.epochs = Some(2);
+            c.stop_after = Some(1);
+        });
         let stop = AtomicBool::new(false);
         let context = Context {
             device: &Device::Cpu,

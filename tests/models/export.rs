@@ -13,7 +13,7 @@ use std::process::Command;
 
 use command::Place;
 use common::logits;
-use defrost::models::{self, InputKind, Naming, Preprocess};
+use defrost::models::{self, InputKind, Naming};
 use defrost::nn::{PaddingStyle, SavedTensor, save_tensors};
 use defrost::plan::Device;
 use defrost::rng;
@@ -113,7 +113,11 @@ fn the_program_of_a_model_card_says_what_predict_says() {
         let usual = models::registry::find(name).unwrap();
         net.set_padding(usual.padding);
         net.set_norm(usual.norm.unwrap_or(net.config().norm));
-        net.set_preprocess(Preprocess { resize: 72, size: [64; 2], ..usual.preprocess }).unwrap();
+        net.set_preprocess(usual.preprocess.with(|c| {
+            c.resize = 72;
+            c.size = [64; 2];
+        }))
+        .unwrap();
         net.set_temperature(Some(1.7)).unwrap();
         net.save(place.path("net.safetensors")).unwrap();
         for library in libraries {

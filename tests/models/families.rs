@@ -43,8 +43,11 @@ fn channels_are_in_the_order_that_the_input_says() {
     let with = |channels| {
         let mut net = models::blank("resnet20", 4).unwrap();
         rule_fill(&mut net);
-        let statistics = Preprocess { mean: [0.4; 3], std: [0.3; 3], ..Preprocess::whole(24) };
-        net.set_preprocess(Preprocess { channels, ..statistics }).unwrap();
+        let statistics = Preprocess::whole(24).with(|c| {
+            c.mean = [0.4; 3];
+            c.std = [0.3; 3];
+        });
+        net.set_preprocess(statistics.with(|c| c.channels = channels)).unwrap();
         net
     };
     let first = "conv1.weight";
@@ -82,20 +85,31 @@ fn channels_are_in_the_order_that_the_input_says() {
 /// A network whose input is no square learns on images that fit into it, augmented on the device and not.
 #[test]
 fn inputs_need_not_be_square() {
-    let set = DrawnSet { side: 40, train: 4, val: 2, ..DrawnSet::new(Scenes::Things) }.splits();
+    let set = DrawnSet::new(Scenes::Things)
+        .with(|c| {
+            c.side = 40;
+            c.train = 4;
+            c.val = 2;
+        })
+        .splits();
     let (train, val) = (Arc::new(set.train), Arc::new(set.val));
     for (placement, preset) in [(Placement::Fit, Preset::Strong), (Placement::Crop, Preset::None)] {
         let mut net = models::create("resnet20", 8).unwrap();
-        let view = Preprocess { size: [24, 40], placement, ..Preprocess::whole(24) };
+        let view = Preprocess::whole(24).with(|c| {
+            c.size = [24, 40];
+            c.placement = placement;
+        });
         net.set_preprocess(view.clone()).unwrap();
-        let augment = Augment { mixup: 0.2, cutmix: 0.2, ..preset.augment() };
-        let config = Config {
-            strategy: Strategy::Scratch,
-            epochs: Some(2),
-            batch: Some(8),
-            augment: if preset == Preset::None { Augment::none() } else { augment },
-            ..Config::default()
-        };
+        let augment = preset.augment().with(|c| {
+            c.mixup = 0.2;
+            c.cutmix = 0.2;
+        });
+        let config = Config::default().with(|c| {
+            c.strategy = Strategy::Scratch;
+            c.epochs = Some(2);
+            c.batch = Some(8);
+            c.augment = if preset == Preset::None { Augment::none() } else { augment };
+        });
         net.freeze(config.freeze()).unwrap();
         let report = Trainer::new(&Device::Cpu, config).fit(&mut net, &train, &val).unwrap();
         assert_eq!((report.epochs, report.val_images), (2, 16));
@@ -218,7 +232,7 @@ fn auxiliary_heads_learn_where_they_are_wanted() {
         };
         net.freeze(Freeze::none().norm(NormMode::FrozenStats)).unwrap();
         assert_eq!((logits(&net, Mode::Train), logits(&net, Mode::Eval)), (heads, 0), "{name}");
-        let config = Config { strategy: Strategy::Finetune, ..Config::default() };
+        let config = Config::default().with(|c| c.strategy = Strategy::Finetune);
         let plan = training_plan(&net, &config, 2, &Device::Cpu.caps()).unwrap().to_string();
         let layers = net.architecture().auxiliary().unwrap().layers;
         assert!(layers.iter().all(|layer| plan.contains(&format!("{layer}."))), "{name}");
@@ -242,7 +256,7 @@ fn a_densenet_keeps_each_channel_once() {
         net.freeze(Freeze::none()).unwrap();
         net
     };
-    let config = Config { strategy: Strategy::Finetune, ..Config::default() };
+    let config = Config::default().with(|c| c.strategy = Strategy::Finetune);
     let plan = training_plan(&net, &config, 4, &Device::Cpu.caps()).unwrap();
     let saved = plan.saved();
     let of = |layer: &str, op: &str| {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use common::{gpu, over_range};
-use defrost::gpu::{Gpu, GpuOptions};
+use defrost::gpu::Gpu;
 use defrost::models::{self, InputKind, Network, Recording};
 use defrost::nn::{Freeze, Kind, Mode, NormMode, PaddingStyle, ParamSpec};
 use defrost::ops::{self, CrossEntropy};
@@ -90,7 +90,10 @@ impl Fixture {
 
     fn recording(&self, mode: Mode) -> Recording {
         let input = InputKind::Normalised;
-        Recording { size: Some(self.size), input, ..Recording::new(mode, self.labels.len()) }
+        Recording::new(mode, self.labels.len()).with(|c| {
+            c.size = Some(self.size);
+            c.input = input;
+        })
     }
 
     /// The logits that PyTorch found in a mode.
@@ -411,7 +414,7 @@ fn small_mistakes_are_found() {
 #[test]
 fn vgg16_within_webgpus_limits() {
     let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let options = GpuOptions { webgpu_limits: true, ..common::options() };
+    let options = common::options().with(|c| c.webgpu_limits = true);
     let device = Device::Gpu(Gpu::with_options(&options).expect("a device of default limits"));
     assert_eq!(device.caps().max_binding, 128 << 20);
     let mut fixture = Fixture::open("vgg16");

@@ -192,7 +192,7 @@ fn every_model_records_whole_and_in_parts() {
 #[test]
 fn a_batch_of_one_value_has_no_variance() {
     let net = models::blank("mobilenet_v2_035", 2).unwrap();
-    let recording = Recording { size: Some([32, 32]), ..Recording::new(Mode::Train, 1) };
+    let recording = Recording::new(Mode::Train, 1).with(|c| c.size = Some([32, 32]));
     let e = net.record(&mut Tape::new(), recording).unwrap_err().to_string();
     assert!(e.contains("features.1") && e.contains("variance"), "{e}");
 }

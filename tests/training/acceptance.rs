@@ -38,13 +38,12 @@ fn teach(config: &Config, out: &Path, cache: &Path) -> (Report, Vec<String>) {
 }
 
 fn settings(material: &Path, data: &str) -> Config {
-    Config {
-        data: material.join("data").join(data),
-        strategy: Strategy::Features,
-        model: "mobilenet_v2".into(),
-        weights: Some(material.join("weights/mobilenet_v2.safetensors")),
-        ..Config::default()
-    }
+    Config::default().with(|c| {
+        c.data = material.join("data").join(data);
+        c.strategy = Strategy::Features;
+        c.model = "mobilenet_v2".into();
+        c.weights = Some(material.join("weights/mobilenet_v2.safetensors"));
+    })
 }
 
 #[test]
@@ -64,12 +63,11 @@ fn ants_and_bees() {
     let bytes = |run: &str| std::fs::read(place(run).join("model.safetensors")).unwrap();
     assert!(bytes("first") == bytes("second"), "the same run gave other bytes");
 
-    let finetune = Config {
-        strategy: Strategy::Finetune,
-        freeze_through: Some("features.13".into()),
-        epochs: Some(2),
-        ..features
-    };
+    let finetune = features.with(|c| {
+        c.strategy = Strategy::Finetune;
+        c.freeze_through = Some("features.13".into());
+        c.epochs = Some(2);
+    });
     let (tuned, _) = teach(&finetune, &place("tuned"), &place("cache"));
     assert!(tuned.val_accuracy >= first.val_accuracy - 0.01, "{tuned:?}");
 }

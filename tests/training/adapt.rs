@@ -34,7 +34,11 @@ const BLURRED_NEGATIVE: Look = [1.5, -1.0, 0.0];
 fn resnet20(classes: usize) -> Network {
     let mut net = models::blank("resnet20", classes).unwrap();
     models::rule_fill(&mut net);
-    net.set_preprocess(Preprocess { mean: [0.5; 3], std: [0.25; 3], ..Preprocess::whole(32) }).unwrap();
+    net.set_preprocess(Preprocess::whole(32).with(|c| {
+        c.mean = [0.5; 3];
+        c.std = [0.25; 3];
+    }))
+    .unwrap();
     net
 }
 
@@ -59,7 +63,11 @@ fn statistics_are_pytorchs() {
     let images = Arc::new(twelve(folder.path()));
     for (name, case) in cases {
         let batch = case["batch"].as_u64().unwrap() as usize;
-        let options = AdaptOptions { mix: case["mix"].as_f64().unwrap(), batch, seed: 0 };
+        let options = AdaptOptions::default().with(|c| {
+            c.mix = case["mix"].as_f64().unwrap();
+            c.batch = batch;
+            c.seed = 0;
+        });
         let devices = if name == "mixed" { vec![Device::Cpu, Device::Gpu(gpu())] } else { vec![Device::Cpu] };
         for device in devices {
             let mut net = resnet20(4);
@@ -94,7 +102,7 @@ fn a_share_of_one_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut net = resnet20(4);
     let before: Vec<Vec<f32>> = net.tensors().map(|(_, numbers)| numbers.to_vec()).collect();
-    let options = AdaptOptions { mix: 1.0, ..AdaptOptions::default() };
+    let options = AdaptOptions::default().with(|c| c.mix = 1.0);
     adapt(&mut net, &Device::Cpu, Arc::new(twelve(folder.path())), &options, &mut Silent).unwrap();
     net.tensors().zip(before).for_each(|((spec, after), before)| assert_eq!(after, before, "{}", spec.path));
 }
@@ -105,7 +113,7 @@ fn what_cannot_be_adapted_is_told() {
     let broken = folder.path().join("broken.png");
     fs::write(&broken, "no image").unwrap();
     let tried = |net: &mut Network, images: Dataset, mix: f64| {
-        let options = AdaptOptions { mix, ..AdaptOptions::default() };
+        let options = AdaptOptions::default().with(|c| c.mix = mix);
         adapt(net, &Device::Cpu, Arc::new(images), &options, &mut Silent)
     };
     let without =
@@ -223,7 +231,7 @@ fn accuracy(net: &Network, set: &Dataset, cache: Option<&Path>) -> f64 {
 
 /// `net` as each method brings it from `source` to `target`: batch norm, CORAL, both.
 fn adapted(net: &Network, [source, target]: [&Dataset; 2], seed: u64, cache: Option<&Path>) -> [Network; 3] {
-    let options = AdaptOptions { seed, ..AdaptOptions::default() };
+    let options = AdaptOptions::default().with(|c| c.seed = seed);
     let norms = |images: &Dataset| {
         let mut net = net.clone();
         adapt(&mut net, &Device::Cpu, Arc::new(images.clone()), &options, &mut Silent).unwrap();
@@ -231,7 +239,7 @@ fn adapted(net: &Network, [source, target]: [&Dataset; 2], seed: u64, cache: Opt
     };
     let head = |net: &Network, home: &Network, target: Option<&Dataset>| {
         let mut net = net.clone();
-        let options = SolverOptions { seed, ..SolverOptions::default() };
+        let options = SolverOptions::default().with(|c| c.seed = seed);
         align_head(&mut net, home, &Device::Cpu, (source, target), cache, &options, &mut Silent).unwrap();
         net
     };
@@ -358,14 +366,13 @@ fn real_images_in_negative_are_told_apart_again() {
     let cache = folder.path().join("cache");
     let mut means = [0.0; 4];
     for seed in 0..3 {
-        let config = Config {
-            data: data.clone(),
-            model: "mobilenet_v2".into(),
-            weights: Some(material.join("weights/mobilenet_v2.safetensors")),
-            strategy: Strategy::Features,
-            seed,
-            ..Config::default()
-        };
+        let config = Config::default().with(|c| {
+            c.data = data.clone();
+            c.model = "mobilenet_v2".into();
+            c.weights = Some(material.join("weights/mobilenet_v2.safetensors"));
+            c.strategy = Strategy::Features;
+            c.seed = seed;
+        });
         let (out, stop) = (folder.path().join(format!("run{seed}")), AtomicBool::new(false));
         let context =
             Context { device: &Device::Cpu, cache: cache.clone(), observer: &mut Silent, stop: &stop };

@@ -149,7 +149,10 @@ fn every_change_is_torchvisions() {
 
 /// What TrivialAugment draws for an image, the first that is wanted.
 fn trivial(image: &[u8], wanted: impl Fn(&Draws) -> bool) -> Draws {
-    let augment = Augment { trivial: true, flip: 0.0, ..Augment::default() };
+    let augment = Augment::default().with(|c| {
+        c.trivial = true;
+        c.flip = 0.0;
+    });
     (0..4000).map(|index| draws(&augment, 1, 0, index, &mut image.to_vec(), [SIDE; 2])).find(wanted).unwrap()
 }
 
@@ -179,18 +182,17 @@ fn erasing_and_mixing_are_torchvisions() {
 #[test]
 fn a_partner_looks_as_it_does_in_its_own_row() {
     let images: Vec<u8> = (0..3).flat_map(formula).collect();
-    let all = Augment {
-        trivial: true,
-        vertical_flip: 0.5,
-        rotate: 30.0,
-        hue: 0.2,
-        erase: 1.0,
-        ..Augment::default()
-    };
+    let all = Augment::default().with(|c| {
+        c.trivial = true;
+        c.vertical_flip = 0.5;
+        c.rotate = 30.0;
+        c.hue = 0.2;
+        c.erase = 1.0;
+    });
     let mut rows: Vec<Draws> = (0..3).map(|n| draws(&all, 7, 0, n, &mut formula(n), [SIDE; 2])).collect();
     rows[2].sigma = 0.8;
     let alone = varied(&images, &rows);
-    let mixed = mix(&Augment { mixup: 1.0, ..all }, 3, 0, 0, 3, [SIDE; 2]).unwrap();
+    let mixed = mix(&all.with(|c| c.mixup = 1.0), 3, 0, 0, 3, [SIDE; 2]).unwrap();
     mixed.apply(&mut rows);
     let len = SIDE * SIDE * 3;
     let expected: Vec<f32> = (0..3 * len)
@@ -252,7 +254,7 @@ fn a_network_takes_draws() {
     let rows = [Draws::IDENTITY; 2];
     let logits = |input: InputKind, inputs: &[(&str, &[u8])]| {
         let mut tape = Tape::new();
-        let recording = Recording { input, ..Recording::new(Mode::Eval, 2) };
+        let recording = Recording::new(Mode::Eval, 2).with(|c| c.input = input);
         let recorded = net.record(&mut tape, recording).unwrap();
         run_once(&Device::Cpu, &net, Request::inference(tape, &[("logits", recorded.logits)]), inputs)
             .remove(0)
@@ -265,7 +267,11 @@ fn a_network_takes_draws() {
 // ---------------------------------------------------------------------------------------------- what is drawn
 
 fn everything() -> Augment {
-    Augment { vertical_flip: 0.3, mixup: 0.2, cutmix: 1.0, ..Preset::Strong.augment() }
+    Preset::Strong.augment().with(|c| {
+        c.vertical_flip = 0.3;
+        c.mixup = 0.2;
+        c.cutmix = 1.0;
+    })
 }
 
 #[test]
@@ -276,22 +282,21 @@ fn draws_depend_on_seed_epoch_and_image_alone() {
     for other in [of(2, 2, 3), of(1, 3, 3), of(1, 2, 4)] {
         assert_ne!(of(1, 2, 3), other);
     }
-    let none = draws(&Augment { flip: 0.0, ..Augment::default() }, 1, 2, 3, &mut image.clone(), [SIDE; 2]);
+    let none = draws(&Augment::default().with(|c| c.flip = 0.0), 1, 2, 3, &mut image.clone(), [SIDE; 2]);
     assert_eq!(none, Draws::IDENTITY);
 }
 
 #[test]
 fn draws_keep_to_their_ranges() {
     let (image, side) = (formula(0), 32);
-    let augment = Augment {
-        flip: 0.5,
-        brightness: 0.4,
-        hue: 0.1,
-        grey: 0.25,
-        blur: 0.4,
-        erase: 0.5,
-        ..Augment::default()
-    };
+    let augment = Augment::default().with(|c| {
+        c.flip = 0.5;
+        c.brightness = 0.4;
+        c.hue = 0.1;
+        c.grey = 0.25;
+        c.blur = 0.4;
+        c.erase = 0.5;
+    });
     let rows: Vec<Draws> =
         (0..4000).map(|index| draws(&augment, 5, 0, index, &mut image.clone(), [side; 2])).collect();
     let share =
@@ -318,7 +323,10 @@ fn draws_keep_to_their_ranges() {
         let area = (right - left) * (bottom - top) / (side * side) as f32;
         assert!(area == 0.0 || (0.01..0.36).contains(&area), "{area}");
     }
-    let turned = Augment { flip: 0.0, rotate: 20.0, ..Augment::default() };
+    let turned = Augment::default().with(|c| {
+        c.flip = 0.0;
+        c.rotate = 20.0;
+    });
     let degrees = |index| {
         let row = draws(&turned, 5, 0, index, &mut image.clone(), [side; 2]);
         f64::from(row.source_y[0]).atan2(row.source_x[0].into()).to_degrees()
@@ -331,7 +339,11 @@ fn draws_keep_to_their_ranges() {
 #[test]
 fn contrast_turns_about_the_mean_grey() {
     let image = formula(0);
-    let augment = Augment { brightness: 0.2, contrast: 0.9, flip: 0.0, ..Augment::default() };
+    let augment = Augment::default().with(|c| {
+        c.brightness = 0.2;
+        c.contrast = 0.9;
+        c.flip = 0.0;
+    });
     for index in 0..20 {
         let row = draws(&augment, 0, 0, index, &mut image.clone(), [SIDE; 2]);
         let mean = |c: usize| image.iter().skip(c).step_by(3).map(|&v| f64::from(v)).sum::<f64>() / 81.0;
@@ -345,7 +357,10 @@ fn contrast_turns_about_the_mean_grey() {
 #[test]
 fn trivial_draws_one_operation_out_of_fourteen() {
     let image = dark();
-    let augment = Augment { trivial: true, flip: 0.0, ..Augment::default() };
+    let augment = Augment::default().with(|c| {
+        c.trivial = true;
+        c.flip = 0.0;
+    });
     let mut kinds = std::collections::BTreeMap::<&str, usize>::new();
     let mut steps = BTreeSet::new();
     for index in 0..6000 {
@@ -389,7 +404,10 @@ fn trivial_draws_one_operation_out_of_fourteen() {
 #[test]
 fn batches_are_mixed_as_in_torchvision_and_timm() {
     let side = 64;
-    let both = Augment { mixup: 0.2, cutmix: 1.0, ..Augment::default() };
+    let both = Augment::default().with(|c| {
+        c.mixup = 0.2;
+        c.cutmix = 1.0;
+    });
     assert_eq!(mix(&both, 1, 2, 3, 8, [side; 2]), mix(&both, 1, 2, 3, 8, [side; 2]));
     assert_ne!(mix(&both, 1, 2, 3, 8, [side; 2]), mix(&both, 1, 2, 4, 8, [side; 2]));
     assert_eq!(mix(&both, 1, 2, 3, 1, [side; 2]), None);
@@ -463,7 +481,7 @@ fn an_image_does_not_depend_on_its_batch() {
     assert_eq!(of(&two, 1), of(&three, 1));
     assert_ne!(of(&two, 0), of(&batch(&set, strong, 2, &[5, 2]), 0));
     // Mixing depends on the batch, which its first image names.
-    let mixing = Augment { cutmix: 1.0, ..strong };
+    let mixing = strong.with(|c| c.cutmix = 1.0);
     let mixed = batch(&set, mixing, 1, &[5, 2, 3]);
     let (partners, weight) = mixed.mix.clone().unwrap();
     assert_eq!(partners, [2, 0, 1]);
@@ -489,9 +507,9 @@ fn the_plain_path_draws_nothing() {
         assert_eq!(plain.pixels[row * expected.len()..][..expected.len()], expected);
     }
     // A change that draws as good as nothing: the same parts, and the mirror is drawn as a matrix.
-    let varied = batch(&set, Augment { rotate: 1e-9, ..Augment::default() }, 1, &[0, 1, 2, 3]);
+    let varied = batch(&set, Augment::default().with(|c| c.rotate = 1e-9), 1, &[0, 1, 2, 3]);
     assert_eq!(varied.draws.len(), 4 * Draws::LEN);
-    let upright = batch(&set, Augment { flip: 0.0, ..Augment::default() }, 1, &[0, 1, 2, 3]);
+    let upright = batch(&set, Augment::default().with(|c| c.flip = 0.0), 1, &[0, 1, 2, 3]);
     assert_eq!(varied.pixels, upright.pixels);
 }
 

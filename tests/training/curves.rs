@@ -59,19 +59,22 @@ fn curves_are_those_of_pytorch() {
     models::rule_fill(&mut net);
     net.set_classes((0..CLASSES).map(|c| format!("class{c}")).collect()).unwrap();
     let side = SIDE as usize;
-    net.set_preprocess(Preprocess { mean: [0.5; 3], std: [0.25; 3], ..Preprocess::whole(side) }).unwrap();
+    net.set_preprocess(Preprocess::whole(side).with(|c| {
+        c.mean = [0.5; 3];
+        c.std = [0.25; 3];
+    }))
+    .unwrap();
     net.save(&weights).unwrap();
 
     for (name, case) in cases {
         let settings: Config = serde_json::from_value(case["config"].clone()).unwrap();
-        let config = Config {
-            data: data.clone(),
-            model: "resnet20".into(),
-            weights: Some(weights.clone()),
-            strategy: Strategy::Finetune,
-            augment: Augment { mixup: settings.augment.mixup, ..Augment::none() },
-            ..settings
-        };
+        let config = settings.with(|c| {
+            c.data = data.clone();
+            c.model = "resnet20".into();
+            c.weights = Some(weights.clone());
+            c.strategy = Strategy::Finetune;
+            c.augment = Augment::none().with(|a| a.mixup = c.augment.mixup);
+        });
         let (mut curve, stop, device) = (Curve::default(), AtomicBool::new(false), Device::Cpu);
         let cache = folder.path().join("cache");
         let context = Context { device: &device, cache, observer: &mut curve, stop: &stop };

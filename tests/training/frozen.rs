@@ -66,18 +66,17 @@ fn small(folder: &Path) -> Config {
     net.save(&weights).unwrap();
     let data = folder.join("data");
     images(&data);
-    Config {
-        data,
-        model: "resnet20".into(),
-        weights: Some(weights),
-        strategy: Strategy::Finetune,
-        freeze_through: Some("layer2".into()),
-        batch_norm: Some(NormMode::Train),
-        epochs: Some(2),
-        batch: Some(8),
-        seed: 3,
-        ..Config::default()
-    }
+    Config::default().with(|c| {
+        c.data = data;
+        c.model = "resnet20".into();
+        c.weights = Some(weights);
+        c.strategy = Strategy::Finetune;
+        c.freeze_through = Some("layer2".into());
+        c.batch_norm = Some(NormMode::Train);
+        c.epochs = Some(2);
+        c.batch = Some(8);
+        c.seed = 3;
+    })
 }
 
 /// The network as training begins with it: loaded, the head new, frozen.
@@ -156,10 +155,13 @@ fn frozen_tensors_stay_byte_for_byte() {
 #[test]
 fn a_changed_frozen_tensor_is_found() {
     let folder = TempDir::new().unwrap();
-    let config = Config { epochs: Some(1), freeze_through: Some("layer1".into()), ..small(folder.path()) };
+    let config = small(folder.path()).with(|c| {
+        c.epochs = Some(1);
+        c.freeze_through = Some("layer1".into());
+    });
     let out = folder.path().join("run");
     train(&config, &out, folder.path());
-    let wrong = compare(&Config { freeze_through: Some("layer2".into()), ..config }, &out).unwrap_err();
+    let wrong = compare(&config.with(|c| c.freeze_through = Some("layer2".into())), &out).unwrap_err();
     for name in ["layer2.0.conv1.weight", "layer2.2.bn2.running_var", "layer2.1.bn1.num_batches_tracked"] {
         assert!(wrong.contains(&format!("{name} is frozen, and changed")), "{wrong}");
     }
@@ -171,7 +173,7 @@ fn the_seed_decides_all() {
     let config = small(folder.path());
     let checkpoint = |name: &str, seed: u64| {
         let out = folder.path().join(name);
-        train(&Config { seed, ..config.clone() }, &out, folder.path());
+        train(&config.clone().with(|c| c.seed = seed), &out, folder.path());
         std::fs::read(out.join("model.safetensors")).unwrap()
     };
     let (first, second, other) = (checkpoint("a", 3), checkpoint("b", 3), checkpoint("c", 4));
@@ -201,17 +203,16 @@ fn frozen_mobilenet_stays_byte_for_byte() {
             }
         }
     }
-    let config = Config {
-        data,
-        model: "mobilenet_v2".into(),
-        batch_norm: Some(NormMode::Train),
-        weights: Some(material.join("weights/mobilenet_v2.safetensors")),
-        strategy: Strategy::Finetune,
-        freeze_through: Some("features.13".into()),
-        epochs: Some(1),
-        batch: Some(4),
-        ..Config::default()
-    };
+    let config = Config::default().with(|c| {
+        c.data = data;
+        c.model = "mobilenet_v2".into();
+        c.batch_norm = Some(NormMode::Train);
+        c.weights = Some(material.join("weights/mobilenet_v2.safetensors"));
+        c.strategy = Strategy::Finetune;
+        c.freeze_through = Some("features.13".into());
+        c.epochs = Some(1);
+        c.batch = Some(4);
+    });
     assert_eq!(config.freeze(), Freeze::none().and(Freeze::through("features.13")));
     let out = folder.path().join("run");
     let report = train(&config, &out, folder.path());

@@ -17,7 +17,7 @@ const RUN: [&str; 8] =
 #[test]
 fn the_phases_of_a_strategy() {
     let groups: Vec<String> = ["conv1", "layer2", "fc"].map(String::from).into();
-    let of = |strategy| Config { strategy, ..Config::default() }.phases(&groups);
+    let of = |strategy| Config::default().with(|c| c.strategy = strategy).phases(&groups);
     let two = of(Strategy::TwoPhase);
     assert_eq!((two.len(), two[0].epochs(), two[1].epochs()), (2, 40, 6));
     assert_eq!((two[0].strategy, two[1].strategy), (Strategy::Features, Strategy::Finetune));
@@ -27,7 +27,11 @@ fn the_phases_of_a_strategy() {
     assert_eq!(frozen, [&[][..], &[0], &[]]);
     assert_eq!(of(Strategy::Finetune).len(), 1);
     // What was asked for goes to the phases behind the head's.
-    let asked = Config { lr: vec![0.1], epochs: Some(7), strategy: Strategy::Gradual, ..Config::default() };
+    let asked = Config::default().with(|c| {
+        c.lr = vec![0.1];
+        c.epochs = Some(7);
+        c.strategy = Strategy::Gradual;
+    });
     let phases = asked.phases(&groups);
     assert!(phases[0].lr.is_empty() && phases[0].epochs() == 40);
     assert!(phases[1..].iter().all(|phase| phase.lr == [0.1] && phase.epochs() == 7));

@@ -29,7 +29,7 @@ fn clouds(dims: usize, classes: usize, each: usize) -> Vectors {
 fn the_gpu_finds_what_the_cpu_finds() {
     let net = models::create("resnet20", 3).unwrap();
     let features = clouds(64, 3, 20);
-    let options = SolverOptions { penalty: Some(0.05), ..SolverOptions::default() };
+    let options = SolverOptions::default().with(|c| c.penalty = Some(0.05));
     let solve = |device: &Device| solve_head(&net, device, &features, &options, &mut Silent).unwrap();
     let (cpu, gpu) = (solve(&Device::Cpu), solve(&Device::Gpu(gpu())));
     assert!((cpu.loss - gpu.loss).abs() < 1e-5, "{} {}", cpu.loss, gpu.loss);

@@ -25,7 +25,10 @@ struct Step {
 
 impl Step {
     fn new(device: &Device, net: &Network, batch: usize) -> Self {
-        let config = Config { optimizer: OptimizerKind::Sgd, momentum: 0.9, ..Config::default() };
+        let config = Config::default().with(|c| {
+            c.optimizer = OptimizerKind::Sgd;
+            c.momentum = 0.9;
+        });
         let plan = training_plan(net, &config, batch, &device.caps()).unwrap();
         let groups = plan.layout.groups;
         let store = device.store(&plan.layout, net).unwrap();

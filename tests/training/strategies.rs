@@ -61,19 +61,20 @@ impl Observer for Front {
 fn the_output_of_a_frozen_front_is_kept_wherever_the_boundary_is() {
     let place = place();
     let weights = place.path("resnet20.safetensors");
-    let config = |layer: &str, augment| Config {
-        data: place.path("photos"),
-        model: "resnet20".into(),
-        weights: Some(weights.clone()),
-        strategy: Strategy::Finetune,
-        freeze_through: Some(layer.into()),
-        augment,
-        epochs: Some(3),
-        batch: Some(8),
-        ..Config::default()
+    let config = |layer: &str, augment| {
+        Config::default().with(|c| {
+            c.data = place.path("photos");
+            c.model = "resnet20".into();
+            c.weights = Some(weights.clone());
+            c.strategy = Strategy::Finetune;
+            c.freeze_through = Some(layer.into());
+            c.augment = augment;
+            c.epochs = Some(3);
+            c.batch = Some(8);
+        })
     };
     // The same view of square images of the network's size, by the way that nothing is kept on.
-    let varied = Augment { ratio: (1.0, 1.0 + 1e-9), ..Augment::none() };
+    let varied = Augment::none().with(|c| c.ratio = (1.0, 1.0 + 1e-9));
     let teach = |config: &Config, out: &str| {
         let (mut front, stop, device) = (Front::default(), AtomicBool::new(false), Device::Cpu);
         let cache = place.path("cache");

@@ -18,7 +18,9 @@ const PREFIX: &str = "drawn:";
 /// use defrost::data::{DrawnSet, Scenes};
 ///
 /// # fn main() -> defrost::Result<()> {
-/// let set = DrawnSet { side: 64, train: 9, val: 3, test: 50, ..DrawnSet::new(Scenes::Things) };
+/// let set = DrawnSet::new(Scenes::Things).with(|set| {
+///     (set.side, set.train, set.val, set.test) = (64, 9, 3, 50);
+/// });
 /// assert_eq!(set.to_string(), "drawn:things,side=64,train=9,val=3,test=50,seed=0");
 ///
 /// let splits = set.splits(); // drawn whenever they are looked at: no disk, no memory
@@ -29,6 +31,7 @@ const PREFIX: &str = "drawn:";
 /// # }
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DrawnSet {
     /// What is drawn.
     pub scenes: Scenes,
@@ -43,6 +46,8 @@ pub struct DrawnSet {
     /// Of all images.
     pub seed: u64,
 }
+
+options!(DrawnSet);
 
 impl Scenes {
     /// Images `numbers` of every class, drawn whenever they are looked at.

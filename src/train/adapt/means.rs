@@ -25,6 +25,7 @@ pub(crate) const FEW: usize = 32;
 
 /// How batch norms are brought to another domain.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct AdaptOptions {
     /// Share of the statistics that the network has, 0 to 1: 0 takes the new ones as they are, 1 changes nothing. A
     /// few images alone say too little: for n of them Schneider et al. (2020, arXiv:2006.16971) take N / (N + n),
@@ -35,6 +36,8 @@ pub struct AdaptOptions {
     /// Of their order.
     pub seed: u64,
 }
+
+options!(AdaptOptions);
 
 impl Default for AdaptOptions {
     fn default() -> Self {

@@ -26,12 +26,15 @@ use crate::train::settings::Config;
 /// use defrost::train::{Config, Strategy, Trainer};
 ///
 /// # fn main() -> defrost::Result<()> {
-/// let set = DrawnSet { side: 32, train: 2, val: 1, ..DrawnSet::new(Scenes::Things) }.splits();
+/// let set = DrawnSet::new(Scenes::Things).with(|set| (set.side, set.train, set.val) = (32, 2, 1)).splits();
 /// let mut net = models::create("resnet20", 8)?;
 /// net.freeze(Freeze::through("layer2"))?;
 /// let frozen = net.tensor("conv1.weight")?.to_vec();
 ///
-/// let config = Config { strategy: Strategy::Finetune, epochs: Some(1), ..Config::default() };
+/// let config = Config::default().with(|c| {
+///     c.strategy = Strategy::Finetune;
+///     c.epochs = Some(1);
+/// });
 /// let report = Trainer::new(&Device::Cpu, config).fit(&mut net, &Arc::new(set.train), &Arc::new(set.val))?;
 /// assert_eq!(report.epochs, 1);
 /// assert_eq!(net.tensor("conv1.weight")?, frozen);

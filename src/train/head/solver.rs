@@ -23,6 +23,7 @@ const PENALTY: f64 = 0.1;
 
 /// How a head is solved for.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct SolverOptions {
     /// Of the squared weights; by cross-validation where absent.
     pub penalty: Option<f64>,
@@ -35,6 +36,8 @@ pub struct SolverOptions {
     /// Of the random division.
     pub seed: u64,
 }
+
+options!(SolverOptions);
 
 impl Default for SolverOptions {
     fn default() -> Self {

@@ -51,9 +51,12 @@ macro_rules! settings {
         /// All settings of a training: what `config.json` keeps and a resumed run reads back.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(default)]
+        #[non_exhaustive]
         pub struct Config {
             $($(#[doc = $doc])* pub $name: $ty,)*
         }
+
+        options!(Config);
 
         impl Default for Config {
             fn default() -> Self {

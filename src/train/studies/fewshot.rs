@@ -13,6 +13,7 @@ use crate::{Error, Result};
 
 /// What is tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FewshotOptions {
     /// Images a class.
     pub shots: Vec<usize>,
@@ -21,6 +22,8 @@ pub struct FewshotOptions {
     /// Of the draws.
     pub seed: u64,
 }
+
+options!(FewshotOptions);
 
 /// How classes are learned from a few features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
