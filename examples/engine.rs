@@ -66,7 +66,7 @@ fn batch(stream: &mut Stream) -> (Vec<f32>, Vec<u32>) {
         let (width, shift) = (2.0 + 2.0 * stream.unit(), 6.0 * stream.unit());
         for (row, column) in (0..SIDE).flat_map(|row| (0..SIDE).map(move |column| (row, column))) {
             let along = if label == 0 { row } else { column } as f64 + shift;
-            let stripe = if (along / width) as usize % 2 == 0 { 1.0 } else { -1.0 };
+            let stripe = if ((along / width) as usize).is_multiple_of(2) { 1.0 } else { -1.0 };
             images.extend((0..3).map(|_| (stripe + 0.5 * stream.normal()) as f32));
         }
     }

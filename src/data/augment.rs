@@ -10,45 +10,53 @@ use super::transform::Augment;
 use crate::ops::{Draws, GREY};
 use crate::rng::{Stream, key_of};
 
-/// Settings that go well together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Preset {
-    /// The largest square in the middle, always the same.
-    None,
-    /// Parts of at least 70% of the image, mirrored or not.
-    Light,
-    /// [`Augment::default`].
-    #[default]
-    Default,
-    /// Also turned a little, in other colours, sometimes grey, blurred or with a part missing.
-    Strong,
-    /// TrivialAugment on top of the default.
-    Trivial,
+macro_rules! presets {
+    ($($(#[$about:meta])* $name:ident = $text:literal, $help:literal => $augment:expr;)*) => {
+        /// Augmentations that go well together. One more is one more entry of this list.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+        pub enum Preset {
+            $($(#[$about])* #[serde(rename = $text)] $name,)*
+        }
+
+        impl Preset {
+            /// Their names.
+            pub const NAMES: &[&str] = &[$($text),*];
+            /// What the help says of them.
+            pub(crate) const HELP: &[&str] = &[$(concat!($text, ": ", $help)),*];
+
+            /// Its settings.
+            pub fn augment(self) -> Augment {
+                match self {
+                    $(Preset::$name => $augment,)*
+                }
+            }
+        }
+    };
 }
 
-impl Preset {
-    /// Its settings.
-    pub fn augment(self) -> Augment {
-        let default = Augment::default();
-        match self {
-            Preset::None => Augment::none(),
-            Preset::Light => Augment { scale: (0.7, 1.0), ..default },
-            Preset::Default => default,
-            Preset::Strong => Augment {
-                rotate: 15.0,
-                brightness: 0.3,
-                contrast: 0.3,
-                saturation: 0.3,
-                hue: 0.05,
-                grey: 0.05,
-                blur: 0.1,
-                erase: 0.25,
-                ..default
-            },
-            Preset::Trivial => Augment { trivial: true, ..default },
-        }
-    }
+presets! {
+    /// The largest square in the middle, always the same.
+    None = "none", "the middle square;" => Augment::none();
+    /// Parts of at least 70% of the image, mirrored or not.
+    Light = "light", "parts from 70% of the image on, mirrored or not;"
+        => Augment { scale: (0.7, 1.0), ..Augment::default() };
+    /// [`Augment::default`].
+    #[default]
+    Default = "default", "from 35%;" => Augment::default();
+    /// Also turned a little, in other colours, sometimes grey, blurred or with a part missing.
+    Strong = "strong", "also turned, in other colours, blurred, partly erased;" => Augment {
+        rotate: 15.0,
+        brightness: 0.3,
+        contrast: 0.3,
+        saturation: 0.3,
+        hue: 0.05,
+        grey: 0.05,
+        blur: 0.1,
+        erase: 0.25,
+        ..Augment::default()
+    };
+    /// TrivialAugment on top of the default.
+    Trivial = "trivial", "the default and TrivialAugment." => Augment { trivial: true, ..Augment::default() };
 }
 
 /// Colours on a scale of 0 to 255: each channel's row, times `(r, g, b, 1)`, as [`Draws::red`] has it.

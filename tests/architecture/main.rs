@@ -195,6 +195,26 @@ fn tasks_are_known_by_their_registry() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// Every op has cases: what the registry does not name is compared with no reference.
+#[test]
+fn every_op_is_registered_with_cases() {
+    let families = defrost::ops::REGISTRY;
+    for family in families {
+        assert!(!(family.cases)().is_empty(), "{} has no cases", family.name);
+    }
+    let of_ops = sources()
+        .into_iter()
+        .filter(|(file, text)| file.starts_with("ops/") && text.contains("\nimpl Op for"));
+    let unknown: Vec<String> = of_ops
+        .map(|(file, _)| file)
+        .filter(|file| {
+            let name = file.trim_start_matches("ops/").split('/').next().unwrap_or_default();
+            !families.iter().any(|family| family.name == name.trim_end_matches(".rs"))
+        })
+        .collect();
+    assert!(unknown.is_empty(), "no line in REGISTRY of src/ops/mod.rs: {unknown:?}");
+}
+
 #[test]
 fn files_are_short() {
     const MOST: usize = 600;

@@ -7,8 +7,9 @@ use crate::command;
 use std::fs;
 
 use command::{Outcome, Place};
-use defrost::data::{DrawnSet, Scenes};
+use defrost::data::{DrawnSet, Scenes, TargetKind};
 use defrost::models::shipped;
+use defrost::task::TASKS;
 use serde_json::Value;
 
 /// Things drawn small, and the shipped weights.
@@ -142,6 +143,37 @@ fn names_of_classes_are_text_and_nothing_else() {
     assert!(!page.contains("<script>alert"));
     assert_eq!(page.matches("<script>").count(), 1);
     assert!(page.contains("&#60;script&#62;alert(1)") || page.contains("&lt;script&gt;alert(1)"));
+}
+
+/// Whatever task is registered: its data is found out, trained, evaluated, predicted and reported.
+#[test]
+fn every_task_has_a_run() {
+    for task in TASKS {
+        let place = place();
+        let mut table = String::from("image,value,split\n");
+        for (i, class) in ["boat", "cup", "fish"].iter().cycle().take(18).enumerate() {
+            let part = if i < 12 { "train" } else { "val" };
+            let value = match task.targets() {
+                TargetKind::Class => class.to_string(),
+                TargetKind::Labels => format!("{class};{}", if i % 2 == 0 { "even" } else { "odd" }),
+                TargetKind::Values => i.to_string(),
+            };
+            table += &format!(
+                "things/{part}/{class}/{:04}.png,{value},{part}\n",
+                i / 3 % 4 + if i < 12 { 6 } else { 2 }
+            );
+        }
+        fs::write(place.path("table.csv"), table).unwrap();
+        let trained =
+            train(&place, "table.csv", &["--task", task.name(), "--strategy", "features", "--epochs", "1"]);
+        let done = &trained.named("done")[0];
+        assert_eq!(done["task"], task.name(), "{done}");
+        assert!(done["val_accuracy"].is_number() && done["val_loss"].is_number(), "{done}");
+        assert!(page(&place).contains("<h2>"), "{}", task.name());
+        let images = ["things/val/cup/0002.png", "--device", "cpu"];
+        place.ok(&[&["predict", "run"], &images[..]].concat());
+        place.ok(&["eval", "run", "--device", "cpu"]);
+    }
 }
 
 #[test]

@@ -240,15 +240,14 @@ settings! {
 
     /// Augmentation.
     augment: Augment = Augment::default() => [
-        AUGMENTING.option("augment").value("PRESET").choices(&["none", "light", "default", "strong", "trivial"])
+        AUGMENTING.option("augment").value("PRESET").choices(Preset::NAMES)
             .otherwise("default")
             .fields(&["augment", "augment.trivial"], |config, texts| {
                 config.augment = Preset::parse(texts)?.augment();
                 Ok(())
             })
-            .help(&["none: the middle square; light: parts from 70% of the image on, mirrored or not; default: from 35%;",
-                "strong: also turned, in other colours, blurred, partly erased; trivial: the default and TrivialAugment.",
-                "What follows changes single settings of it"]),
+            .help(&["How training images are varied; what follows changes single settings of it:"])
+            .and(Preset::HELP),
         nested!(augment.scale, "Least and greatest share of the image's area that is kept",
             AUGMENTING.option("crop-scale").value("MIN,MAX")
                 .within(Limits::above(0.0, "it needs 0 < least <= greatest <= 1").most(1.0))),
