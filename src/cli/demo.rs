@@ -58,7 +58,9 @@ impl DemoCommand {
         }
         let number = |share: f64| format!("{:.1}%", 100.0 * share);
         let mut rows = vec![
-            ["", "test right", "95% interval", "training", "memory", "learns"].map(String::from).to_vec(),
+            ["", "test accuracy", "95% interval", "training", "memory", "trainable"]
+                .map(String::from)
+                .to_vec(),
         ];
         rows.extend(shown.rows.iter().map(|row| {
             vec![
