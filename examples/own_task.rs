@@ -13,12 +13,10 @@ use std::sync::Arc;
 use defrost::data::{Dataset, DrawnSet, Scenes, Target, TargetKind};
 use defrost::gpu::GpuOptions;
 use defrost::models::{Network, shipped};
-use defrost::ops::{Agreement, LossKind, TargetLoss};
 use defrost::plan::Device;
-use defrost::tape::{Tape, Type, ValueId};
 use defrost::task::{
-    self, Ability, Card, Collated, Figure, LossOptions, MetricNames, Metrics, Mistake, Raw, Row, Score,
-    Table, Targets, Task, Unit,
+    self, Card, Collated, Figure, LossOptions, MetricNames, Metrics, Mistake, Raw, Row, Score, Table,
+    Targets, Task, Unit,
 };
 use defrost::train::{Config, Silent, Strategy, Trainer, evaluate};
 use defrost::{Error, Result};
@@ -68,36 +66,6 @@ impl Task for Ordinal {
 
     fn outputs(&self, classes: usize) -> usize {
         classes.saturating_sub(1)
-    }
-
-    fn can(&self, _: Ability) -> bool {
-        false
-    }
-
-    fn inputs(&self, _: LossOptions, batch: usize, outputs: usize) -> Vec<(&'static str, Type)> {
-        vec![("targets", Type::f32(&[batch, outputs]))]
-    }
-
-    fn loss(
-        &self,
-        tape: &mut Tape,
-        outputs: ValueId,
-        inputs: &[ValueId],
-        weights: ValueId,
-        _: LossOptions,
-    ) -> Result<ValueId> {
-        tape.apply(TargetLoss { kind: LossKind::Sigmoid, temperature: 1.0 }, &[outputs, inputs[0], weights])
-    }
-
-    fn hits(
-        &self,
-        tape: &mut Tape,
-        outputs: ValueId,
-        inputs: &[ValueId],
-        weights: ValueId,
-        _: LossOptions,
-    ) -> Result<ValueId> {
-        tape.apply(Agreement(LossKind::Sigmoid), &[outputs, inputs[0], weights])
     }
 
     fn collate(&self, targets: Targets<'_>, _: LossOptions) -> Result<Collated> {

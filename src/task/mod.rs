@@ -37,6 +37,7 @@ use serde::{Serialize, Serializer};
 
 use crate::data::{Dataset, Target, TargetKind};
 use crate::models::Network;
+use crate::ops::{Agreement, LossKind, TargetLoss};
 use crate::tape::{Tape, Type, ValueId};
 use crate::{Error, Result, did_you_mean};
 
@@ -192,8 +193,17 @@ pub trait Task: fmt::Debug + Send + Sync {
         classes
     }
 
-    /// Whether the task has this ability.
-    fn can(&self, ability: Ability) -> bool;
+    /// Whether the task has this ability: none by default.
+    fn can(&self, ability: Ability) -> bool {
+        let _ = ability;
+        false
+    }
+
+    /// The loss between outputs and numbers of the same shape, the input `targets`, from which the default [`Task::inputs`],
+    /// [`Task::loss`], [`Task::hits`] and [`Task::collate`] follow. A task with another loss has its own of these four.
+    fn target_loss(&self) -> LossKind {
+        LossKind::Sigmoid
+    }
 
     /// The initial bias of a new head, `[outputs]`. None for PyTorch's initial weights.
     fn initial_outputs(&self, set: &Dataset) -> Option<Vec<f32>> {
@@ -202,7 +212,10 @@ pub trait Task: fmt::Debug + Send + Sync {
     }
 
     /// Inputs of a training step besides the images and the weights of the rows.
-    fn inputs(&self, options: LossOptions, batch: usize, outputs: usize) -> Vec<(&'static str, Type)>;
+    fn inputs(&self, options: LossOptions, batch: usize, outputs: usize) -> Vec<(&'static str, Type)> {
+        let _ = options;
+        vec![("targets", Type::f32(&[batch, outputs]))]
+    }
 
     /// Records the loss `[1]` of the outputs `[batch, outputs]`; `inputs` are those of [`Task::inputs`], `weights` are
     /// `[batch]`.
@@ -216,7 +229,11 @@ pub trait Task: fmt::Debug + Send + Sync {
         inputs: &[ValueId],
         weights: ValueId,
         options: LossOptions,
-    ) -> Result<ValueId>;
+    ) -> Result<ValueId> {
+        let _ = options;
+        let kind = self.target_loss();
+        tape.apply(TargetLoss { kind, temperature: 1.0 }, &[outputs, inputs[0], weights])
+    }
 
     /// Records the sum `[1]` over the rows that [`Task::training_metric`] uses: a row counts where its weight is not
     /// 0.
@@ -230,13 +247,19 @@ pub trait Task: fmt::Debug + Send + Sync {
         inputs: &[ValueId],
         weights: ValueId,
         options: LossOptions,
-    ) -> Result<ValueId>;
+    ) -> Result<ValueId> {
+        let _ = options;
+        tape.apply(Agreement(self.target_loss()), &[outputs, inputs[0], weights])
+    }
 
     /// The data of [`Task::inputs`] for a batch.
     ///
     /// # Errors
     /// [`Error::Data`] where a target has another form.
-    fn collate(&self, targets: Targets<'_>, options: LossOptions) -> Result<Collated>;
+    fn collate(&self, targets: Targets<'_>, options: LossOptions) -> Result<Collated> {
+        let _ = options;
+        Ok(Collated::numbers(targets.rows))
+    }
 
     /// The metric on training examples, from the mean of [`Task::hits`] over the rows.
     fn training_metric(&self, hits: f64, set: &Dataset) -> f64 {

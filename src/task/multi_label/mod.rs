@@ -5,13 +5,9 @@ mod metrics;
 pub use metrics::{LabelScores, MultiLabel};
 
 use super::scores::binary_cross_entropy;
-use super::{
-    Ability, Card, Collated, LossOptions, MetricNames, Metrics, Mistake, Raw, Score, Targets, Task, Unit,
-};
+use super::{Card, MetricNames, Metrics, Mistake, Raw, Score, Task, Unit};
 use crate::Result;
 use crate::data::{Target, TargetKind};
-use crate::ops::{Agreement, LossKind, TargetLoss};
-use crate::tape::{Tape, Type, ValueId};
 use crate::text::grouped;
 
 pub(super) const NAME: &str = "multi-label";
@@ -32,40 +28,6 @@ impl Task for MultiLabelTask {
 
     fn targets(&self) -> TargetKind {
         TargetKind::Labels
-    }
-
-    fn can(&self, _: Ability) -> bool {
-        false
-    }
-
-    fn inputs(&self, _: LossOptions, batch: usize, outputs: usize) -> Vec<(&'static str, Type)> {
-        vec![("targets", Type::f32(&[batch, outputs]))]
-    }
-
-    fn loss(
-        &self,
-        tape: &mut Tape,
-        outputs: ValueId,
-        inputs: &[ValueId],
-        weights: ValueId,
-        _: LossOptions,
-    ) -> Result<ValueId> {
-        tape.apply(TargetLoss { kind: LossKind::Sigmoid, temperature: 1.0 }, &[outputs, inputs[0], weights])
-    }
-
-    fn hits(
-        &self,
-        tape: &mut Tape,
-        outputs: ValueId,
-        inputs: &[ValueId],
-        weights: ValueId,
-        _: LossOptions,
-    ) -> Result<ValueId> {
-        tape.apply(Agreement(LossKind::Sigmoid), &[outputs, inputs[0], weights])
-    }
-
-    fn collate(&self, targets: Targets<'_>, _: LossOptions) -> Result<Collated> {
-        Ok(Collated::numbers(targets.rows))
     }
 
     fn metric(&self) -> MetricNames {

@@ -4,13 +4,10 @@ mod metrics;
 
 pub use metrics::{OutputErrors, Regression};
 
-use super::{
-    Ability, Card, Collated, LossOptions, MetricNames, Metrics, Mistake, Raw, Score, Targets, Task, Unit,
-};
+use super::{Card, MetricNames, Metrics, Mistake, Raw, Score, Task, Unit};
 use crate::Result;
 use crate::data::{Dataset, Target, TargetKind};
-use crate::ops::{Agreement, LossKind, TargetLoss};
-use crate::tape::{Tape, Type, ValueId};
+use crate::ops::LossKind;
 use crate::text::count;
 
 pub(super) const NAME: &str = "regression";
@@ -41,44 +38,13 @@ impl Task for RegressionTask {
         TargetKind::Values
     }
 
-    fn can(&self, _: Ability) -> bool {
-        false
+    fn target_loss(&self) -> LossKind {
+        LossKind::Squares
     }
 
     /// The means of the values.
     fn initial_outputs(&self, set: &Dataset) -> Option<Vec<f32>> {
         Some((0..set.classes.len()).map(|c| moments(set, c)[0] as f32).collect())
-    }
-
-    fn inputs(&self, _: LossOptions, batch: usize, outputs: usize) -> Vec<(&'static str, Type)> {
-        vec![("targets", Type::f32(&[batch, outputs]))]
-    }
-
-    fn loss(
-        &self,
-        tape: &mut Tape,
-        outputs: ValueId,
-        inputs: &[ValueId],
-        weights: ValueId,
-        _: LossOptions,
-    ) -> Result<ValueId> {
-        tape.apply(TargetLoss { kind: LossKind::Squares, temperature: 1.0 }, &[outputs, inputs[0], weights])
-    }
-
-    /// Squared errors.
-    fn hits(
-        &self,
-        tape: &mut Tape,
-        outputs: ValueId,
-        inputs: &[ValueId],
-        weights: ValueId,
-        _: LossOptions,
-    ) -> Result<ValueId> {
-        tape.apply(Agreement(LossKind::Squares), &[outputs, inputs[0], weights])
-    }
-
-    fn collate(&self, targets: Targets<'_>, _: LossOptions) -> Result<Collated> {
-        Ok(Collated::numbers(targets.rows))
     }
 
     fn training_metric(&self, squares: f64, set: &Dataset) -> f64 {
