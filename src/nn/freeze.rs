@@ -242,7 +242,7 @@ impl fmt::Display for FreezeSummary {
         if tensors == 0 {
             return write!(f, "nothing learns: all {} parameters are frozen", grouped(of));
         }
-        write!(f, "{} of {} parameters learn, in {tensors} tensors", grouped(parameters), grouped(of))?;
+        write!(f, "{} of {} parameters are trained, in {tensors} tensors", grouped(parameters), grouped(of))?;
         let width = self.layers.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         let learning = |l: &Learning| l.tensors > 0;
         let frozen: Vec<&str> =
