@@ -80,6 +80,10 @@
 //! [`plan::GpuProgram::encode`] then records a step into the encoder of the host. It never submits and never waits.
 
 #![cfg_attr(
+    not(feature = "unstable"),
+    allow(dead_code, unreachable_pub, reason = "parts are for tests alone")
+)]
+#![cfg_attr(
     not(feature = "cli"),
     allow(dead_code, unused_imports, reason = "parts of a floor are for floors above it alone")
 )]

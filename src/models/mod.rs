@@ -28,6 +28,7 @@ pub mod preprocess;
 mod record;
 pub mod registry;
 pub mod resnet;
+mod rule;
 mod save;
 pub mod shipped;
 pub mod squeezenet;
@@ -53,6 +54,10 @@ pub(crate) use record::mult_adds;
 pub use record::{Head, IMAGE_LAYER, InputKind, Recorded, Recording};
 pub use registry::{Model, register};
 pub use resnet::Resnet;
+#[cfg(not(feature = "unstable"))]
+pub(crate) use rule::rule_fill;
+#[cfg(feature = "unstable")]
+pub use rule::rule_fill;
 pub use save::{Naming, Precision};
 pub use squeezenet::SqueezeNet;
 pub use step::TrainingStep;
@@ -130,12 +135,6 @@ pub struct Auxiliary {
     pub heads: &'static [&'static str],
     /// Weight of each head's loss beside the main one.
     pub weight: f32,
-}
-
-/// Fills all tensors by the rule of `tools/fixtures.py`, so that PyTorch and Defrost can be compared
-/// on any architecture without its weights.
-pub fn rule_fill(net: &mut Network) {
-    net.fill(crate::nn::init::by_rule);
 }
 
 /// A usage error about a name.

@@ -13,6 +13,9 @@ mod layout;
 pub mod measure;
 mod memory;
 mod passes;
+#[cfg(not(feature = "unstable"))]
+pub(crate) mod probe;
+#[cfg(feature = "unstable")]
 pub mod probe;
 mod program;
 pub mod rates;

@@ -36,6 +36,9 @@ pub use settings::{
 };
 pub(crate) use step::plans::fitting_batch;
 pub use step::plans::{inference_plan, training_plan};
+#[cfg(not(feature = "unstable"))]
+pub(crate) use step::workload::Workload;
+#[cfg(feature = "unstable")]
 pub use step::workload::{Workload, noise};
 pub use studies::bench::{Checkpoint, Measured, Part, Row, Span, bench, checkpoint};
 pub use studies::certify::{CERTIFIED, Figure, ModelVerdict, certify};
