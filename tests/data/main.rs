@@ -11,6 +11,8 @@ mod forms;
 mod groups;
 mod images;
 mod loading;
+mod records;
+mod splits;
 mod tables;
 
 use std::collections::BTreeSet;

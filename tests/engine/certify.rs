@@ -8,52 +8,29 @@ use crate::toy;
 
 use command::{ADAPTER, Place};
 use common::{gpu, options};
-use defrost::gpu::{Caps, Gpu, Source};
+use defrost::gpu::{Gpu, Source};
 use defrost::ops::{Case, REGISTRY};
 use defrost::plan::Device;
 use defrost::plan::certify::{Certifier, Selection, Tally};
-use defrost::tape::{Cost, CpuCall, Io, Op, Real, Type, Variant};
-use defrost::{Result, op_boilerplate, train};
-use toy::{double, variant};
+use defrost::tape::{Io, Op, Variant};
+use defrost::train;
+use toy::{Double, variant};
 
 /// `y = 2 x`, by kernels of which one is right and each other wrong in its own way.
-#[derive(Debug)]
-struct Double;
+const DOUBLE: Double = Double(right_and_wrong);
 
-impl Double {
-    fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        double(call);
-    }
-}
-
-impl Op for Double {
-    op_boilerplate!();
-
-    fn name(&self) -> &'static str {
-        "double.forward"
-    }
-
-    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>> {
-        Ok(vec![inputs[0].clone()])
-    }
-
-    fn kernels(&self, io: &Io<'_>, _caps: &Caps) -> Vec<Variant> {
-        let mut all = vec![
-            variant("right", source!("right", "y[i] = 2.0 * x[i];"), io),
-            variant("imprecise", source!("imprecise", "y[i] = 2.002 * x[i];"), io),
-            variant("too_far", source!("too_far", "y[i] = 2.0 * x[i]; if i == 0u { y[n + 7u] = 1.0; }"), io),
-            variant("too_early", source!("too_early", "if i > 0u { y[i] = 2.0 * x[i]; }"), io),
-            variant("no_number", source!("no_number", "y[i] = 2.0 * x[i] + sqrt(-1.0 - x[i] * x[i]);"), io),
-            variant("no_wgsl", source!("no_wgsl", "y[i] = 2.0 ** x[i];"), io),
-            variant("too_many", source!("too_many", "y[i] = 2.0 * x[i];"), io),
-        ];
-        all[6].launches[0].groups = [70_000, 1, 1];
-        all
-    }
-
-    fn cost(&self, io: &Io<'_>) -> Cost {
-        Cost::streaming(io, 1.0)
-    }
+fn right_and_wrong(io: &Io<'_>) -> Vec<Variant> {
+    let mut all = vec![
+        variant("right", source!("right", "y[i] = 2.0 * x[i];"), io),
+        variant("imprecise", source!("imprecise", "y[i] = 2.002 * x[i];"), io),
+        variant("too_far", source!("too_far", "y[i] = 2.0 * x[i]; if i == 0u { y[n + 7u] = 1.0; }"), io),
+        variant("too_early", source!("too_early", "if i > 0u { y[i] = 2.0 * x[i]; }"), io),
+        variant("no_number", source!("no_number", "y[i] = 2.0 * x[i] + sqrt(-1.0 - x[i] * x[i]);"), io),
+        variant("no_wgsl", source!("no_wgsl", "y[i] = 2.0 ** x[i];"), io),
+        variant("too_many", source!("too_many", "y[i] = 2.0 * x[i];"), io),
+    ];
+    all[6].launches[0].groups = [70_000, 1, 1];
+    all
 }
 
 fn tally<'a>(all: &'a [Tally], op: &str, variant: &str) -> &'a Tally {
@@ -67,7 +44,7 @@ fn each_broken_kernel_is_named_with_what_is_wrong() {
     // A device of its own: the command that it refuses would be an error of whoever uses it at that time.
     let device = Device::Gpu(Gpu::with_options(&options()).unwrap());
     let mut certifier = Certifier::new(&device);
-    let case = Case::new(Double, &[&[3, 5]]).grads(&[]);
+    let case = Case::new(DOUBLE, &[&[3, 5]]).grads(&[]);
     let stopped = certifier.case(&case, |_| true);
     let all = certifier.finish();
     let right = tally(&all, "double.forward", "right");

@@ -15,44 +15,20 @@ use common::gpu;
 use defrost::gpu::{Caps, Choices, Kernel};
 use defrost::plan::tune::{Candidate, Tuner};
 use defrost::plan::{Layout, Request, choice_key, compile};
-use defrost::tape::{Cost, CpuCall, Io, Op, Real, Tape, Type, Variant};
-use defrost::{Result, op_boilerplate};
-use toy::{double, variant};
+use defrost::tape::{Io, Tape, Type, Variant};
+use toy::{Double, variant};
 
 /// `y = 2 x`, by a kernel that dawdles, and by one that does not.
-#[derive(Debug)]
-struct Double;
+const DOUBLE: Double = Double(slow_and_plain);
 
 const SLOW: &str = "slow";
 
-impl Double {
-    fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
-        double(call);
-    }
-}
-
-impl Op for Double {
-    op_boilerplate!();
-
-    fn name(&self) -> &'static str {
-        "double.forward"
-    }
-
-    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>> {
-        Ok(vec![inputs[0].clone()])
-    }
-
-    fn kernels(&self, io: &Io<'_>, _caps: &Caps) -> Vec<Variant> {
-        let slow = source!(
-            "slow",
-            "var s = 0.0; for (var k = 0u; k < 512u; k++) { s += select(0.0, 1.0, x[(i + k) % params.count] > 1e30); } y[i] = 2.0 * x[i] + s;"
-        );
-        vec![variant(SLOW, slow, io), variant("plain", source!("plain", "y[i] = 2.0 * x[i];"), io)]
-    }
-
-    fn cost(&self, io: &Io<'_>) -> Cost {
-        Cost::streaming(io, io.output(0).numel() as f64)
-    }
+fn slow_and_plain(io: &Io<'_>) -> Vec<Variant> {
+    let slow = source!(
+        "slow",
+        "var s = 0.0; for (var k = 0u; k < 512u; k++) { s += select(0.0, 1.0, x[(i + k) % params.count] > 1e30); } y[i] = 2.0 * x[i] + s;"
+    );
+    vec![variant(SLOW, slow, io), variant("plain", source!("plain", "y[i] = 2.0 * x[i];"), io)]
 }
 
 /// Faster than anything, and wrong.
@@ -89,7 +65,7 @@ fn the_fastest_right_kernel_is_taken_and_the_wrong_and_the_flaky_are_refused() {
             "broken" => variant.launches[0].groups = [0, 1, 1],
             _ => {}
         });
-    let tuned = tuner.op(&Double, &types()).unwrap();
+    let tuned = tuner.op(&DOUBLE, &types()).unwrap();
     let refused = |name| find(&tuned.candidates, name).refused.clone().unwrap_or_default();
     assert!(refused("wrong").starts_with("wrong: output 0[1] is NaN"), "{tuned:?}");
     assert!(refused("flaky").starts_with("flaky"), "{tuned:?}");
@@ -110,7 +86,7 @@ fn where_the_usual_kernel_is_wrong_the_plainest_right_one_is_taken() {
             variant.launches[0].groups = [0, 1, 1];
         }
     });
-    let tuned = tuner.op(&Double, &types()).unwrap();
+    let tuned = tuner.op(&DOUBLE, &types()).unwrap();
     assert!(find(&tuned.candidates, SLOW).refused.is_some());
     assert_eq!(tuned.best, "plain");
 }
@@ -119,11 +95,11 @@ fn where_the_usual_kernel_is_wrong_the_plainest_right_one_is_taken() {
 fn plans_take_what_was_chosen_and_nothing_that_is_not_offered() {
     let types = types();
     let io = Io::whole(&[&types[0]], &[&types[0]]);
-    let key = choice_key(&Double, &io);
+    let key = choice_key(&DOUBLE, &io);
     let kernel_with = |choices: Choices| {
         let mut tape = Tape::new();
         let x = tape.input("x", types[0].clone());
-        let y = tape.record_arc(Arc::new(Double), &[x]).unwrap()[0];
+        let y = tape.record_arc(Arc::new(DOUBLE), &[x]).unwrap()[0];
         let request = Request {
             tape,
             outputs: vec![("y".into(), y)],

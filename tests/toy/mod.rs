@@ -1,8 +1,11 @@
-//! Kernels of a few lines for `y = 2 x`, right ones and wrong ones, for tests of what judges kernels.
+//! The op `y = 2 x` and kernels of a few lines for it, right ones and wrong ones, for tests of what judges kernels.
+
+use std::fmt::{self, Debug, Formatter};
 
 use bytemuck::{Pod, Zeroable};
-use defrost::gpu::{Kernel, Source};
-use defrost::tape::{CpuCall, Io, Launch, Real, Variant};
+use defrost::gpu::{Caps, Kernel, Source};
+use defrost::tape::{Cost, CpuCall, Io, Launch, Op, Real, Type, Variant};
+use defrost::{Result, op_boilerplate};
 
 /// `Params` of the kernels.
 #[repr(C)]
@@ -41,8 +44,39 @@ pub(crate) fn variant(name: &'static str, source: &'static Source, io: &Io<'_>) 
     Variant::single(name, launch.inputs([0]).output(0))
 }
 
-/// What they should compute.
-pub(crate) fn double<T: Real>(call: &mut CpuCall<'_, T>) {
-    let y: Vec<T> = call.real(0).iter().map(|&x| x + x).collect();
-    call.set(0, y);
+/// `y = 2 x`, by the kernels that a test gives it.
+pub(crate) struct Double(pub(crate) fn(&Io<'_>) -> Vec<Variant>);
+
+impl Double {
+    fn cpu<T: Real>(&self, call: &mut CpuCall<'_, T>) {
+        let y: Vec<T> = call.real(0).iter().map(|&x| x + x).collect();
+        call.set(0, y);
+    }
+}
+
+/// Not where its kernels lie in memory.
+impl Debug for Double {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("Double")
+    }
+}
+
+impl Op for Double {
+    op_boilerplate!();
+
+    fn name(&self) -> &'static str {
+        "double.forward"
+    }
+
+    fn infer(&self, inputs: &[&Type]) -> Result<Vec<Type>> {
+        Ok(vec![inputs[0].clone()])
+    }
+
+    fn kernels(&self, io: &Io<'_>, _caps: &Caps) -> Vec<Variant> {
+        (self.0)(io)
+    }
+
+    fn cost(&self, io: &Io<'_>) -> Cost {
+        Cost::streaming(io, io.output(0).numel() as f64)
+    }
 }
