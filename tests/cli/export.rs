@@ -101,7 +101,7 @@ fn an_exported_folder_has_a_card() {
         &kept,
         &accuracy,
         "95% interval",
-        "resized to 32 pixels",
+        "the short side becomes 32 pixels",
         "timm.create_model(\"local-dir:.\"",
         "defrost predict model.safetensors image.jpg",
         env!("CARGO_PKG_VERSION"),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use command::Place;
 use command::torch::{Tensor, safetensors};
-use defrost::models::{self, HeadPolicy, Network};
+use defrost::models::{self, HeadPolicy, Network, Placement};
 use defrost::nn::TensorFile;
 use serde_json::{Value, json};
 
@@ -141,6 +141,20 @@ fn warnings_name_values_of_timms_config_that_are_not_taken_over() {
             assert!(warning.contains(sign), "{sign}: {warning}");
         }
     }
+    // timm's other ways to place an image are understood, and inputs that are no squares.
+    for (mode, placement) in [("squash", Placement::Stretch), ("border", Placement::Fit)] {
+        let (mode_at, size_at) = (about("crop_mode"), about("input_size"));
+        let changed = [(&mode_at[..], json!(mode)), (&size_at[..], json!([3, 40, 64]))];
+        let (net, report) = load(&config(&changed)).unwrap();
+        assert!(report.warnings.is_empty(), "{:?}", report.warnings);
+        assert_eq!((net.preprocess().placement, net.preprocess().size), (placement, [40, 64]));
+        let written = place.path().join("again/config.json");
+        std::fs::create_dir_all(place.path().join("again")).unwrap();
+        net.save_timm_config(&written).unwrap();
+        let again: Value = serde_json::from_slice(&std::fs::read(&written).unwrap()).unwrap();
+        assert_eq!(again["pretrained_cfg"]["crop_mode"], mode);
+        assert_eq!(again["pretrained_cfg"]["input_size"], json!([3, 40, 64]));
+    }
     for (arguments, signs) in [
         (json!({"bn_eps": 5.0}), &["model_args.bn_eps is 5.0"][..]),
         (json!({"pad_type": "reflect"}), &["model_args.pad_type is \"reflect\""]),
@@ -161,7 +175,6 @@ fn warnings_name_values_of_timms_config_that_are_not_taken_over() {
 
     // What asks for other images than a network here sees, or cannot be understood.
     for (path, value) in [
-        (about("input_size"), json!([3, 32, 48])),
         (about("input_size"), json!([1, 48, 48])),
         (about("input_size"), json!([3, 1u64 << 40, 1u64 << 40])),
         (about("input_size"), json!([48, 48])),
