@@ -13,8 +13,8 @@
 //! let mut explainer = Explainer::new(&Device::Cpu, &net, Method::GradCam, None, 1)?;
 //! let crop = data::eval(&data::load(Path::new("image.jpg"))?, net.preprocess());
 //! let map = explainer.maps(&[crop.clone()], &[None])?.remove(0); // of the class that it takes it for
-//! let side = net.preprocess().crop;
-//! let crop = Image { width: side, height: side, rgb: crop };
+//! let [height, width] = net.preprocess().size;
+//! let crop = Image { width, height, rgb: crop };
 //! overlay(&crop, &map)?.write_png(Path::new("why.png"))?;
 //! println!("{}: {:.1}%", net.classes()[map.class], 100.0 * map.answer);
 //! # Ok(())

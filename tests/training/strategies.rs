@@ -142,7 +142,7 @@ fn auto_tries_tells_and_goes_on_with_the_best() {
         serde_json::from_str(&fs::read_to_string(place.path("run/config.json")).unwrap()).unwrap();
     let strategy = config["arguments"]["strategy"].as_str().unwrap().to_string();
     assert!(trials.iter().any(|trial| trial["strategy"] == strategy.as_str()), "{strategy}");
-    let rank = |trial: &Value| trial["score"]["rank"].as_f64().unwrap();
+    let rank = |trial: &Value| trial["score"]["selection_loss"].as_f64().unwrap();
     let least = trials.iter().map(rank).fold(f64::INFINITY, f64::min);
     assert!(trials.iter().any(|t| t["strategy"] == strategy.as_str() && rank(t) <= 1.01 * least));
 }
