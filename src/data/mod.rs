@@ -1,4 +1,4 @@
-//! Folders and files become images, images become batches.
+//! Data: from folders and files to images, from images to batches.
 //!
 //! * [`decode`](mod@decode): the bytes of a file to 8-bit RGB, upright, or an error that names file and reason.
 //! * [`resize`](mod@resize): the antialiased resize the pretrained networks were trained with, Pillow's, byte for byte.

@@ -18,7 +18,7 @@
 //!
 //! The name of a [`DrawnSet`] stands for images that Defrost draws itself.
 //!
-//! `test/` never stands in for a missing validation set: what chooses the best epoch cannot also judge it.
+//! `test/` never replaces a missing validation set: the set that selects the best epoch cannot also evaluate it.
 
 use std::path::{Path, PathBuf};
 
@@ -43,13 +43,13 @@ use crate::{Error, Result, did_you_mean};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct OpenOptions {
-    /// The share of each class that validates where the folder has no validation set; between 0 and 1.
+    /// Share of each class for validation where the folder has no validation set; between 0 and 1.
     pub val_fraction: f64,
-    /// Draws the split.
+    /// Seed of the split.
     pub seed: u64,
-    /// The split of an earlier run, to be used again instead of drawing one.
+    /// The split of an earlier run, used instead of a new one.
     pub manifest: Option<Manifest>,
-    /// What the data is.
+    /// The form of the data.
     pub data: DataOptions,
 }
 
@@ -61,17 +61,17 @@ impl Default for OpenOptions {
     }
 }
 
-/// What a path holds, before images for validation are drawn.
+/// Content of a path, before the validation images are drawn.
 struct Opened {
     all: Dataset,
     val: Option<Dataset>,
     test: Option<Dataset>,
-    /// Of each image of `all`, where images belong together.
+    /// Group of each image of `all`, where images belong together.
     groups: Option<Vec<String>>,
     warnings: Vec<String>,
 }
 
-/// Opens a folder or a table for training; see above.
+/// Opens a folder or a table for training; see the module's documentation.
 ///
 /// # Errors
 /// [`Error::Data`] with the way out: no folder, no class folders, a class without images, a single class,
@@ -271,7 +271,7 @@ pub fn open_labelled_with(
     Ok(dataset)
 }
 
-/// The folder is one level, or several, above the one that was meant.
+/// The error for a folder one or several levels above the intended one.
 fn too_high(path: &Path, meant: &Path) -> Error {
     let inside = meant.strip_prefix(path).unwrap_or(meant);
     let has_parts = meant.join("train").is_dir();
@@ -284,7 +284,7 @@ fn too_high(path: &Path, meant: &Path) -> Error {
     ))
 }
 
-/// Lists a data folder, with errors for people who gave something else.
+/// Lists a data folder, with helpful errors for paths that are not folders.
 fn list_root(path: &Path) -> Result<Listing> {
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_dir() => list(path),
@@ -362,7 +362,7 @@ fn class_folders(folder: &Path, folders: Vec<PathBuf>) -> Result<Vec<(String, Pa
     Ok(named)
 }
 
-/// As [`scan`], and every class has an image.
+/// As [`scan`]; every class must have an image.
 fn scan_training(folder: &Path) -> Result<Dataset> {
     let dataset = scan(folder)?;
     if let Some(empty) = dataset.counts().iter().position(|&n| n == 0) {
@@ -374,7 +374,7 @@ fn scan_training(folder: &Path) -> Result<Dataset> {
     Ok(dataset)
 }
 
-/// A validation or test folder with the classes of training; a class it lacks is a warning.
+/// A validation or test folder with the classes of training. A missing class is a warning.
 fn scan_like(folder: &Path, classes: &[String], warnings: &mut Vec<String>) -> Result<Dataset> {
     let dataset = relabel(scan(folder)?, folder, classes, &by_name(classes))?;
     if dataset.is_empty() {
@@ -387,7 +387,7 @@ fn scan_like(folder: &Path, classes: &[String], warnings: &mut Vec<String>) -> R
     Ok(dataset)
 }
 
-/// The same images labelled by `classes`. Classes without an image need not be known.
+/// The same images with labels that index `classes`. Classes without an image need not be known.
 fn relabel(
     mut dataset: Dataset,
     path: &Path,

@@ -1,4 +1,4 @@
-//! Tables that name images and labels: CSV files as fastai, Kaggle and AutoGluon have them.
+//! Tables that name images and labels: CSV files in the style of fastai, Kaggle and AutoGluon.
 //!
 //! The first line names the columns, whatever their case.
 //!
@@ -32,17 +32,17 @@ use crate::{Error, Result, did_you_mean};
 /// A table's images.
 #[derive(Debug)]
 pub(crate) struct Table {
-    /// All of them, but those that are missing, which are skipped.
+    /// All images but the missing ones, which are in `skipped`.
     pub(crate) all: Dataset,
-    /// What each is for, where the table says.
+    /// Part of each image, where the table has a column for it.
     pub(crate) parts: Option<Vec<Part>>,
-    /// The group of each, where a column says it.
+    /// Group of each image, where the table has a column for it.
     pub(crate) groups: Option<Vec<String>>,
-    /// What is odd, yet no error.
+    /// Warnings.
     pub(crate) warnings: Vec<String>,
 }
 
-/// Reads a table. Without `known` classes they are what its labels name.
+/// Reads a table. Where no classes are `known`, the labels in the table define them.
 ///
 /// # Errors
 /// [`Error::Data`] names file, line and column, and what to do; [`Error::Usage`] for a column that was asked for
@@ -109,14 +109,14 @@ pub(crate) fn read(table: &TableFile, options: &DataOptions, known: Option<&Know
     Ok(Table { all, parts: part.map(|_| parts), groups: group.map(|_| groups), warnings })
 }
 
-/// What the rows' labels mean.
+/// Interprets the rows' labels.
 struct Reader<'a> {
     file: &'a Path,
     columns: Columns,
 }
 
 impl Reader<'_> {
-    /// Rows of images that were named before are left out, with a warning.
+    /// Leaves out rows whose image was already named, with a warning.
     fn without_repeats(&self, rows: Vec<Row>, warnings: &mut Vec<String>) -> Result<Vec<Row>> {
         let mut first: HashMap<PathBuf, usize> = HashMap::with_capacity(rows.len());
         let mut kept: Vec<Row> = Vec::with_capacity(rows.len());
@@ -161,7 +161,7 @@ impl Reader<'_> {
         self.columns.wrong(self.file, row.line, self.columns.labels[column], what)
     }
 
-    /// The classes that there are, or those known, and the position of each name among them.
+    /// The table's classes, or the known ones, and the position of each name among them.
     fn positions<'r>(
         &self,
         named: impl Iterator<Item = (&'r Row, &'r str)>,
@@ -318,7 +318,7 @@ impl Reader<'_> {
     }
 }
 
-/// The image at this path, or at one with an extension that it lacks; the Unicode form of names does not matter.
+/// The image at this path, or at this path plus an image extension; the Unicode form of names does not matter.
 fn find(path: &Path) -> Option<PathBuf> {
     if let Some(found) = existing(path).filter(|found| found.is_file()) {
         return Some(found);
