@@ -11,8 +11,8 @@
 //! | a table, with a column `is_valid` or `split` | its lines for it | its lines for it | its lines for it |
 //! | a table without, or without lines for validation | part of it | the rest of it | its lines for it |
 //!
-//! Parts may have other names, such as `Training/`, `seg_test/` or `val_images/`: see `layout.rs`. Names are compared in
-//! Unicode's composed form.
+//! Parts may have other names, such as `Training/`, `seg_test/` or `val_images/`: see `layout.rs`. Names are compared
+//! in Unicode's composed form.
 //!
 //! A table is a CSV file, given instead of the folder or with it: see [`super::table`].
 //!
@@ -207,10 +207,10 @@ pub fn by_name(classes: &[String]) -> impl Fn(&str) -> Option<u32> + '_ {
     |name| classes.iter().position(|class| class == name || nfc(class) == nfc(name)).map(|at| at as u32)
 }
 
-/// Opens a folder whose classes are known already, for evaluation: it holds folders of all or some of the
-/// classes, matched by `lookup` ([`by_name`], or a table of wnids). Where none of its folders is a class and
-/// there is a `val/` (`valid/`, `validation/`, ...) or else a `test/`, that one is opened. Of IDX files and tables the test part is
-/// preferred, then the validation part, and so of drawn sets; of CIFAR's, the test part.
+/// Opens a folder with known classes for evaluation. The folder holds folders of all or some of the classes, matched
+/// by `lookup` ([`by_name`], or a table of wnids). Where none of its folders is a class and there is a `val/`
+/// (`valid/`, `validation/`, ...) or else a `test/`, that folder is opened. Of IDX files, tables and drawn sets the
+/// test part is preferred, then the validation part; of CIFAR's files, the test part.
 ///
 /// # Errors
 /// [`Error::Data`] names a folder or label that is no class (and a similar class), or says that there is no image.
@@ -222,11 +222,11 @@ pub fn open_labelled(
     open_labelled_with(path, &DataOptions::default(), classes, lookup)
 }
 
-/// As [`open_labelled`], for data that needs telling what it is. For [`TargetKind::Values`] the table's columns are
-/// those named as the classes, unless others are asked for.
+/// As [`open_labelled`], for data whose form the options describe. For [`TargetKind::Values`] the table's columns are
+/// those with the names of the classes, unless the options name others.
 ///
 /// # Errors
-/// As there; of a table also its lines that cannot be.
+/// As for [`open_labelled`]; also for invalid lines of a table.
 pub fn open_labelled_with(
     path: &Path,
     options: &DataOptions,

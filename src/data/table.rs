@@ -8,13 +8,13 @@
 //! | the label | `label labels class category target tag tags` | the second |
 //! | what it is for | `is_valid` (true, false, 1, 0), `split` (train, val, valid, validation, test) | drawn at random |
 //!
-//! Columns are divided by commas, or where the first line has none by `;` or tabs, or as a line `sep=;` above it says.
-//! Rows without content are passed over. Names are compared in Unicode's composed form. The labels of a cell are
-//! divided by the separator that was asked for, or else by the first of `;`, `|`, `,` that any label cell
-//! contains, or else by blanks. An image's name may lack its extension, and have `\` between folders. Several
-//! label columns are the values of [`TargetKind::Values`] (`2,5` is 2.5 where commas divide no columns), or of
-//! [`TargetKind::Labels`] a class each, with 0 or 1 in their cells. Where no column has one of the labels' names and the
-//! columns beside the image's hold 0 and 1, each is a class: for [`TargetKind::Class`] every row has a single 1.
+//! Columns are separated by commas; where the first line has none, by `;` or tabs, or by the delimiter in a line
+//! `sep=;` above it. Empty rows are skipped. Names are compared in Unicode's composed form. The labels of a cell are
+//! separated by the requested separator; else by the first of `;`, `|`, `,` that any label cell contains; else by
+//! blanks. An image's name may lack its extension, and may have `\` between folders. Several label columns are the
+//! values of [`TargetKind::Values`] (`2,5` is 2.5 where commas separate no columns), or one class each of
+//! [`TargetKind::Labels`], with 0 or 1 in their cells. Where no column has a label's name and the other columns
+//! besides the image's hold 0 and 1, each is a class: for [`TargetKind::Class`] every row has a single 1.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Component, Path, PathBuf};

@@ -58,8 +58,8 @@ impl Network {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Usage`] where everything is frozen; [`Error::Shape`] from `loss` and where a value fits no binding; from
-    /// the device.
+    /// [`Error::Usage`] where everything is frozen; [`Error::Shape`] from `loss` and where a value fits no binding;
+    /// from the device.
     pub fn training_step(
         &self,
         device: &Device,
