@@ -109,7 +109,7 @@ impl DataOptions {
         })
     }
 
-    /// The same with absolute paths, for a file that is read from elsewhere.
+    /// The same options with absolute paths, for a file that is read from elsewhere.
     pub fn absolute(&self, data: &Path) -> DataOptions {
         let labels = self.labels.as_ref().map(|labels| {
             let file = self.table(data).ok().flatten().map_or_else(|| labels.clone(), |table| table.file);

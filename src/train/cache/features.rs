@@ -172,7 +172,7 @@ impl Features {
         self.rows.read(images.iter().map(|i| i * self.copies + copy % self.copies))
     }
 
-    /// The same features as inputs of a program behind the split point: bytes by input name.
+    /// The same features as inputs of a program that starts at the split point: bytes by input name.
     pub(crate) fn inputs(&self, images: &[usize], copy: usize) -> Result<Vec<(String, Vec<u8>)>> {
         let (rows, dims) = (self.read(images, copy)?, self.dims());
         let mut first = 0;
