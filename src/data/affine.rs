@@ -1,22 +1,22 @@
-//! Affine maps of the plane: where the positions of one image lie in another.
+//! Affine maps of the plane: from positions in one image to positions in another.
 
 use crate::ops::Draws;
 
-/// Where output positions lie in the source: `(x, y) = M . (column, row, 1)`, as [`Draws::source_x`] has it.
+/// From output positions to source positions: `(x, y) = M . (column, row, 1)`, as in [`Draws::source_x`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Affine(pub [[f64; 3]; 2]);
 
 impl Affine {
-    /// Everything stays where it is.
+    /// The identity map.
     pub const IDENTITY: Affine = Affine([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]);
 
-    /// A linear map that leaves the centre of a canvas of this height and width where it is.
+    /// A linear map about the fixed centre of a canvas of this height and width.
     pub fn about_centre(size: [f64; 2], [[a, b], [c, d]]: [[f64; 2]; 2]) -> Affine {
         let [y, x] = size.map(|side| side / 2.0);
         Affine([[a, b, x - (a * x + b * y)], [c, d, y - (c * x + d * y)]])
     }
 
-    /// By an angle in degrees, counter-clockwise on the screen.
+    /// A rotation by an angle in degrees, counter-clockwise on the screen.
     pub fn rotation(size: [f64; 2], degrees: f64) -> Affine {
         let (sin, cos) = degrees.to_radians().sin_cos();
         Affine::about_centre(size, [[cos, -sin], [sin, cos]])
@@ -27,7 +27,7 @@ impl Affine {
         self.0.map(|[a, b, c]| a * x + b * y + c)
     }
 
-    /// Where positions of the source lie in the output; none where the map has no inverse.
+    /// The inverse, from source to output positions; none where the map has no inverse.
     pub fn inverse(&self) -> Option<Affine> {
         let Affine([[a, b, x], [c, d, y]]) = *self;
         let by = a * d - b * c;
@@ -37,17 +37,17 @@ impl Affine {
         })
     }
 
-    /// Of an image's draws.
+    /// The map in an image's draws.
     pub fn of(draws: &Draws) -> Affine {
         Affine([draws.source_x, draws.source_y].map(|row| row.map(f64::from)))
     }
 
-    /// Into an image's draws.
+    /// Writes the map into an image's draws.
     pub fn enter(&self, draws: &mut Draws) {
         [draws.source_x, draws.source_y] = self.0.map(|row| row.map(|x| x as f32));
     }
 
-    /// What is seen of the source where this is done first and `next` to its result.
+    /// The composition: this transform first, then `next` on its result.
     #[must_use]
     pub fn then(self, next: Affine) -> Affine {
         let Affine(m) = self;
@@ -64,7 +64,7 @@ mod tests {
     fn maps_are_done_in_order() {
         // A step to the right, then a quarter turn counter-clockwise about the centre of a square of 10.
         let seen = Affine([[1.0, 0.0, -1.0], [0.0, 1.0, 0.0]]).then(Affine::rotation([10.0; 2], 90.0));
-        // What was at (3, 5) went to (4, 5), and from there below the centre.
+        // The point at (3, 5) moved to (4, 5), and from there to below the centre.
         let [x, y] = seen.apply([5.0, 6.0]);
         assert!((x - 3.0).abs() < 1e-12 && (y - 5.0).abs() < 1e-12, "{x} {y}");
     }

@@ -1,7 +1,7 @@
-//! What is drawn for training images: presets, one row of [`Draws`] an image, one [`Mix`] a batch.
+//! Random augmentation of training images: presets, one row of [`Draws`] per image, one [`Mix`] per batch.
 //!
-//! Every draw is a function of seed, epoch and the image's index, so a run can be repeated and resumed. What a
-//! image becomes does not depend on the others of its batch; only mixing does.
+//! Every draw is a function of seed, epoch and the image's index, so a run can be repeated and resumed. The
+//! augmentation of an image does not depend on the other images of its batch; only mixing does.
 
 use serde::{Deserialize, Serialize};
 
@@ -59,12 +59,12 @@ presets! {
     Trivial = "trivial", "the default and TrivialAugment." => Augment { trivial: true, ..Augment::default() };
 }
 
-/// Colours on a scale of 0 to 255: each channel's row, times `(r, g, b, 1)`, as [`Draws::red`] has it.
+/// A linear map of colours on a scale of 0 to 255: each channel's row times `(r, g, b, 1)`, as in [`Draws::red`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Colour(pub [[f64; 4]; 3]);
 
 impl Colour {
-    /// Every colour stays as it is.
+    /// The identity map.
     pub const IDENTITY: Colour = Colour([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]);
 
     /// `factor * v + (1 - factor) * other`, where `other` is a row that gives one grey for all channels.
@@ -89,12 +89,12 @@ impl Colour {
         Colour::blend(factor, [r, g, b, 0.0])
     }
 
-    /// Into an image's draws.
+    /// Writes the map into an image's draws.
     pub fn enter(&self, draws: &mut Draws) {
         [draws.red, draws.green, draws.blue] = self.0.map(|row| row.map(|x| x as f32));
     }
 
-    /// This, and then `next`, nothing clamped between them.
+    /// The composition: this map, then `next`, without clamping between them.
     #[must_use]
     pub fn then(self, next: Colour) -> Colour {
         let Colour(first) = self;
@@ -106,13 +106,13 @@ impl Colour {
         }))
     }
 
-    /// The grey of a colour after this, by ITU-R 601.
+    /// The grey level of a colour after this map, by ITU-R 601.
     pub fn grey_of(&self, [r, g, b]: [f64; 3]) -> f64 {
         self.0.iter().zip(GREY).map(|(row, w)| w * (row[0] * r + row[1] * g + row[2] * b + row[3])).sum()
     }
 }
 
-/// What contrast needs to know of an image.
+/// The levels of an image that contrast and autocontrast need.
 struct Levels {
     mean: [f64; 3],
     low: [u8; 3],
@@ -120,7 +120,7 @@ struct Levels {
 }
 
 impl Levels {
-    /// Of bytes `[.., 3]`.
+    /// The levels of bytes `[.., 3]`.
     fn of(pixels: &[u8]) -> Levels {
         let (mut sum, mut low, mut high) = ([0u64; 3], [u8::MAX; 3], [0; 3]);
         for pixel in pixels.chunks_exact(3) {
@@ -135,7 +135,7 @@ impl Levels {
     }
 }
 
-/// An image on its way through the operations that a matrix can express, and the others.
+/// An image's draws under construction: the operations that a matrix can express, and the others.
 struct Drawing<'a> {
     pixels: &'a mut [u8],
     /// Height and width.
@@ -153,7 +153,7 @@ impl Drawing<'_> {
         }
     }
 
-    /// Each channel is stretched to 0..255.
+    /// Stretches each channel to 0..255.
     fn autocontrast(&mut self) {
         let Levels { low, high, .. } = Levels::of(self.pixels);
         let mut rows = Colour::IDENTITY;
@@ -166,14 +166,14 @@ impl Drawing<'_> {
     }
 
     /// TrivialAugmentWide (Mueller and Hutter 2021, arXiv:2103.10158) with torchvision's strengths: one operation
-    /// out of its list, with one of 31 strengths.
+    /// from the list, with one of 31 strengths.
     fn trivial(&mut self, stream: &mut Stream) {
         let (operation, bin) = (stream.below(TRIVIAL), stream.below(31));
         let sign = if stream.unit() < 0.5 { -1.0 } else { 1.0 };
         let share = bin as f64 / 30.0;
         let strength = 0.99 * share * sign;
         let size = self.size;
-        // Sizes in pixels are for images of 224.
+        // Sizes in pixels refer to images of side 224.
         let [down, across] = size.map(|side| 32.0 * side / 224.0 * share * sign);
         match operation {
             0 => {}
@@ -195,7 +195,7 @@ impl Drawing<'_> {
     }
 }
 
-/// Pillow's `ImageOps.equalize`, torchvision's `equalize`: each channel of RGB pixels is spread so that all levels are
+/// Pillow's `ImageOps.equalize`, torchvision's `equalize`: spreads each channel of RGB pixels so that all levels are
 /// about equally frequent.
 pub fn equalize(pixels: &mut [u8]) {
     for c in 0..3 {
@@ -216,15 +216,15 @@ pub fn equalize(pixels: &mut [u8]) {
     }
 }
 
-/// Operations of [`Augment::trivial`]: nothing, shear x and y, translate x and y, rotate, brightness, saturation,
-/// contrast, sharpness, posterize, solarize, autocontrast, equalize.
+/// Number of operations of [`Augment::trivial`]: identity, shear x and y, translate x and y, rotate, brightness,
+/// saturation, contrast, sharpness, posterize, solarize, autocontrast, equalize.
 const TRIVIAL: usize = 14;
 
-/// What is drawn for image `index` of the data set in an epoch. `pixels` are the bytes `[height, width, 3]` that
-/// the draws are for: contrast needs their mean, and where they are to be equalized, that is done to them at once.
+/// The draws for image `index` of the data set in an epoch. `pixels` are the image's bytes `[height, width, 3]`:
+/// contrast needs their mean, and equalization changes them at once.
 ///
 /// The order: mirrors, rotation; TrivialAugment's operation; brightness, contrast, saturation, hue, grey; blur;
-/// erasing. Colours are clamped before the hue and behind the last of them.
+/// erasing. Colours are clamped before the hue and after the last operation on colours.
 pub fn draws(
     augment: &Augment,
     seed: u64,
@@ -244,7 +244,7 @@ pub fn draws(
     );
     let mut within = |strength: f64| stream.range(-strength, strength);
     let degrees = within(augment.rotate);
-    // torchvision draws factors from max(0, 1 - strength) on.
+    // torchvision draws factors from max(0, 1 - strength) upwards.
     let mut factor = |strength: f64| stream.range((1.0 - strength).max(0.0), 1.0 + strength);
     let (brightness, contrast, saturation) =
         (factor(augment.brightness), factor(augment.contrast), factor(augment.saturation));
@@ -284,7 +284,8 @@ pub fn draws(
     draws
 }
 
-/// torchvision's `RandomErasing`: 2% to 33% of the image, 3 : 10 to 10 : 3; ten tries, else nothing.
+/// torchvision's `RandomErasing`: 2% to 33% of the image's area, ratio 3:10 to 10:3; at most ten tries, else nothing
+/// is erased.
 fn random_rect([canvas_height, canvas_width]: [usize; 2], stream: &mut Stream) -> [f32; 4] {
     for _ in 0..10 {
         let area = (canvas_height * canvas_width) as f64 * stream.range(0.02, 0.33);
@@ -300,22 +301,21 @@ fn random_rect([canvas_height, canvas_width]: [usize; 2], stream: &mut Stream) -
     [0.0; 4]
 }
 
-/// How the images of a batch are mixed: MixUp (Zhang et al. 2018, arXiv:1710.09412) or CutMix (Yun et al. 2019,
-/// arXiv:1905.04899).
+/// The mixing of a batch: MixUp (Zhang et al. 2018, arXiv:1710.09412) or CutMix (Yun et al. 2019, arXiv:1905.04899).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mix {
-    /// For each row of the batch the row that is mixed in: the one before it, as torchvision has it.
+    /// For each row of the batch, its partner row: the row before, as in torchvision.
     pub partner: Vec<usize>,
-    /// Weight of the own label; `1 - lambda` is the partner's.
+    /// Weight of the image's own label; the partner's weight is `1 - lambda`.
     pub lambda: f32,
-    /// Where the partner shows: left, top, right, bottom in pixels. MixUp: everywhere.
+    /// Rectangle of the partner: left, top, right, bottom in pixels. MixUp: the whole image.
     pub rect: [f32; 4],
-    /// Weight of the own image there: `lambda` for MixUp, 0 for CutMix.
+    /// Weight of the own image in the rectangle: `lambda` for MixUp, 0 for CutMix.
     pub own: f32,
 }
 
 impl Mix {
-    /// Enters it into the rows of the batch.
+    /// Writes the mixing into the batch's rows.
     pub fn apply(&self, rows: &mut [Draws]) {
         for (row, &partner) in rows.iter_mut().zip(&self.partner) {
             (row.partner, row.own, row.mix) = (partner as f32, self.own, self.rect);
@@ -323,9 +323,10 @@ impl Mix {
     }
 }
 
-/// How a batch of `rows` images is mixed: drawn once for all of it, as timm does by default. `batch` tells the
-/// epoch's batches apart: the loader gives the index of the first image, which is the same where a run is
-/// resumed. None where mixing is off or there is nothing to mix with. Where both alphas are given, a coin chooses.
+/// Draws the mixing of a batch of `rows` images: one draw for the whole batch, as in timm by default. `batch`
+/// identifies the batch within the epoch: the loader passes the index of its first image, which stays the same in a
+/// resumed run. None where mixing is off or the batch has a single image. Where both alphas are set, a coin decides
+/// between MixUp and CutMix.
 pub fn mix(
     augment: &Augment,
     seed: u64,
@@ -346,7 +347,7 @@ pub fn mix(
         let whole = [0.0, 0.0, width as f32, height as f32];
         return Some(Mix { partner, lambda: lambda as f32, rect: whole, own: lambda as f32 });
     }
-    // torchvision's rectangle: its centre lies anywhere, and what lies outside of the image is cut off.
+    // torchvision's rectangle: its centre is anywhere in the image, and the part outside the image is cut off.
     let (x, y) = (stream.below(width), stream.below(height));
     let span = |centre: usize, side: usize| {
         let half = (0.5 * (1.0 - lambda).sqrt() * side as f64) as usize;

@@ -1,4 +1,4 @@
-//! Classes of unequal size: weights for the loss, and epochs in which each class is drawn equally often.
+//! Class imbalance: class weights for the loss, and epochs that draw each class equally often.
 
 use super::dataset::Dataset;
 use super::loader::epoch_order;
@@ -18,12 +18,13 @@ pub fn class_weights(dataset: &Dataset) -> Vec<f32> {
     counts.into_iter().map(weight).collect()
 }
 
-/// An epoch's images, as many as there are, each class equally often (but for a remainder), in random order.
+/// The images of a balanced epoch in random order: as many as the set has, each class equally often (up to a
+/// remainder).
 ///
-/// Every image of a class is drawn once before one of them is drawn again, and the next epoch goes on where this one
-/// ends: draw `g` of the training, counted over all epochs, is the `g / classes`-th of class `g % classes`, and a
-/// class's draws are one permutation of its images after the other. So an epoch is a function of seed and number.
-/// An image of several classes is drawn for each of them; for [`TargetKind::Values`] it is [`epoch_order`].
+/// Every image of a class is drawn once before any is drawn again, and the next epoch continues where this one ends.
+/// Draw `g` of the training, counted over all epochs, is number `g / classes` of class `g % classes`; a class's draws
+/// are successive permutations of its images. So an epoch is a function of seed and number. An image of several
+/// classes is drawn for each of them; for [`TargetKind::Values`] the order is [`epoch_order`].
 pub fn balanced_order(dataset: &Dataset, seed: u64, epoch: u64) -> Vec<usize> {
     let n = dataset.len();
     let mut members = vec![Vec::new(); dataset.classes.len()];
@@ -39,7 +40,7 @@ pub fn balanced_order(dataset: &Dataset, seed: u64, epoch: u64) -> Vec<usize> {
     let (classes, first) = (members.len() as u64, epoch * n as u64);
     let mut order = vec![0; n];
     for (class, images) in members.iter().enumerate() {
-        // This class's draws of the epoch: those of 0.. that are `class` modulo `classes`.
+        // This class's draws before draw `g`: those that are `class` modulo `classes`.
         let before = |g: u64| (g + classes - 1 - class as u64) / classes;
         let size = images.len() as u64;
         let mut round = (u64::MAX, Vec::new());

@@ -28,14 +28,14 @@ pub struct CifarFiles {
 }
 
 impl CifarFiles {
-    /// A warning where training files are not there.
+    /// A warning if training files are missing.
     pub(crate) fn missing(&self) -> Option<String> {
         let first = self.train.first().filter(|_| self.classes == 10 && self.train.len() != 5)?;
         let folder = first.parent().unwrap_or(Path::new("")).display();
         Some(format!("{folder}: {} of CIFAR-10's five files data_batch_*.bin", self.train.len()))
     }
 
-    /// Bytes before the pixels, of which the last is the label.
+    /// Bytes before the pixels; the last of them is the label.
     fn before(&self) -> usize {
         if self.classes == 10 { 1 } else { 2 }
     }
@@ -76,7 +76,7 @@ pub fn find(files: &[PathBuf]) -> Result<Option<CifarFiles>> {
     }
 }
 
-/// Training images and test images; where there are only the latter, they are the first.
+/// Training images and test images; where there are only test files, they are returned as the training images.
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Data`] for a file of another length, a label beyond the classes, too few names.

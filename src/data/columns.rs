@@ -1,4 +1,4 @@
-//! The lines and columns of a table of labels; what its columns may be called is told in [`super::table`].
+//! The lines and columns of a table of labels; [`super::table`] lists the names that columns may have.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ const IMAGE: [&str; 7] = ["image", "file", "filename", "path", "name", "fname", 
 const LABEL: [&str; 7] = ["label", "labels", "class", "category", "target", "tag", "tags"];
 const PART: [&str; 2] = ["is_valid", "split"];
 
-/// Classes that are known already, and how a table's names are looked up among them.
+/// Known classes, and the function that looks up a table's names among them.
 pub(crate) struct Known<'a> {
     pub(crate) classes: &'a [String],
     pub(crate) lookup: &'a dyn Fn(&str) -> Option<u32>,
@@ -26,7 +26,7 @@ pub(crate) struct Known<'a> {
 pub(super) struct Row {
     pub(super) line: u64,
     pub(super) name: String,
-    /// Where the image lies, or would lie.
+    /// Path of the image, whether the file exists or not.
     pub(super) path: PathBuf,
     pub(super) is_there: bool,
     pub(super) labels: Vec<String>,
@@ -34,7 +34,7 @@ pub(super) struct Row {
     pub(super) group: Option<String>,
 }
 
-/// Which columns hold what, by position.
+/// Positions of the columns.
 pub(super) struct Columns {
     pub(super) names: Vec<String>,
     pub(super) image: usize,
@@ -43,7 +43,7 @@ pub(super) struct Columns {
     pub(super) group: Option<usize>,
 }
 
-/// Lines and columns of the table.
+/// Reads the lines and columns of the table.
 pub(super) fn read_rows(
     file: &Path,
     options: &DataOptions,
@@ -63,7 +63,7 @@ pub(super) fn read_rows(
         told.or_else(|| [b',', b';', b'\t'].into_iter().find(|d| first.contains(d))).unwrap_or(b',');
     let mut reader =
         csv::ReaderBuilder::new().delimiter(delimiter).trim(csv::Trim::All).flexible(true).from_reader(bytes);
-    // Lines are counted from the file's first one.
+    // Lines are counted from the file's first line.
     let before = u64::from(told.is_some());
     let header = reader.headers().map_err(|e| damaged(file, &e, before))?;
     let names: Vec<String> = header.iter().map(nfc).collect();
@@ -71,7 +71,7 @@ pub(super) fn read_rows(
     for record in reader.records() {
         let record = record.map_err(|e| damaged(file, &e, before))?;
         let line = record.position().map_or(0, csv::Position::line) + before;
-        // Spreadsheets write empty rows behind the last one, and cells without a column.
+        // Spreadsheets append empty rows, and cells without a column.
         let length =
             (1..).zip(record.iter()).filter(|(_, cell)| !cell.is_empty()).last().map_or(0, |(n, _)| n);
         if length == 0 {
@@ -124,7 +124,7 @@ pub(super) fn read_rows(
     Ok((columns, rows))
 }
 
-/// The delimiter that Excel names in a first line of its own, `sep=;`, and what follows that line.
+/// The delimiter in Excel's first line `sep=;`, and the bytes after that line.
 fn told_delimiter(bytes: &[u8]) -> (Option<u8>, &[u8]) {
     let end = bytes.iter().position(|b| matches!(b, b'\n' | b'\r')).unwrap_or(bytes.len());
     let (line, rest) = bytes.split_at(end);
@@ -143,7 +143,7 @@ fn with_point(cell: String) -> String {
     if cell.contains('.') || cell.matches(',').count() != 1 { cell } else { cell.replace(',', ".") }
 }
 
-/// What a cell of a flag says: 0 or 1.
+/// The value of a flag's cell: 0 or 1.
 pub(super) fn flag(cell: &str) -> Option<bool> {
     match cell.to_lowercase().as_str() {
         "1" | "true" | "yes" | "1.0" => Some(true),
@@ -152,7 +152,7 @@ pub(super) fn flag(cell: &str) -> Option<bool> {
     }
 }
 
-/// An error of the CSV reader, in our words.
+/// Converts an error of the CSV reader.
 fn damaged(file: &Path, error: &csv::Error, before: u64) -> Error {
     let line = error.position().map_or(1, csv::Position::line) + before;
     let reason = match error.kind() {
@@ -185,7 +185,7 @@ impl Columns {
             None => usual(&IMAGE).unwrap_or(0),
         };
         let part = usual(&PART).filter(|&column| column != image);
-        // The values that a network was taught are looked for by their names.
+        // The columns of the values that a network was trained on are found by name.
         let wanted = match known {
             Some(known) if options.targets == TargetKind::Values && options.label_columns.is_empty() => {
                 known.classes
@@ -205,7 +205,7 @@ impl Columns {
             let free = |&column: &usize| column != image && Some(column) != part && Some(column) != group;
             let first_free = || [1].into_iter().chain(0..names.len()).find(|c| free(c) && *c < names.len());
             let found = usual(&LABEL).filter(free);
-            // Without a column of labels, columns of 0 and 1 are classes.
+            // Without a label column, columns of 0 and 1 are classes.
             let is_flag = |&c: &usize| {
                 !names[c].is_empty() && lines.iter().all(|(_, r)| r.get(c).and_then(flag).is_some())
             };
@@ -256,12 +256,12 @@ impl Columns {
         Ok(Columns { names, image, labels, part, group })
     }
 
-    /// What is wrong in a cell.
+    /// The error for a cell.
     pub(super) fn wrong(&self, file: &Path, line: u64, column: usize, what: impl std::fmt::Display) -> Error {
         Error::Data(format!("{}:{line}: column '{}' {what}", file.display(), self.names[column]))
     }
 
-    /// What an image is for.
+    /// The part of the data that an image belongs to.
     fn part_of(&self, file: &Path, line: u64, column: usize, cell: &str) -> Result<Part> {
         let is_valid = self.names[column].eq_ignore_ascii_case("is_valid");
         match cell.to_lowercase().as_str() {
@@ -284,7 +284,7 @@ fn lines_are_flags(lines: &[(u64, StringRecord)], columns: &[usize]) -> bool {
         && lines.iter().all(|(_, record)| columns.iter().all(|&c| record.get(c).and_then(flag).is_some()))
 }
 
-/// The column of this name, whatever its case.
+/// The column of this name, ignoring case.
 fn like(names: &[String], wanted: &str) -> Option<usize> {
     names.iter().position(|name| name.eq_ignore_ascii_case(wanted) || *name == nfc(wanted))
 }

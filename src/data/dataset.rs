@@ -14,32 +14,32 @@ use super::scenes::Scenes;
 use super::target::{Target, TargetKind};
 use crate::{Error, Result};
 
-/// Where an image comes from.
+/// The source of an image.
 #[derive(Debug, Clone)]
 pub enum Source {
-    /// An image file. Those of one folder share its path, which matters where there are a million.
+    /// An image file. Files of one folder share its path, which saves memory for a million files.
     File {
-        /// Where it lies.
+        /// Folder of the file.
         folder: Arc<Path>,
-        /// Its name there.
+        /// Name of the file in its folder.
         name: Box<OsStr>,
     },
-    /// One of the images of a file of many.
+    /// An image in a file of many images.
     Record {
         /// All images of the file, held in memory.
         records: Arc<Records>,
-        /// Which of them.
+        /// Index of the image.
         index: usize,
     },
     /// An image that Defrost draws itself.
     Drawn {
-        /// Of which set.
+        /// The set of classes.
         scenes: Scenes,
-        /// Of all its images.
+        /// Seed of the set.
         seed: u64,
-        /// What it shows.
+        /// Class of the image.
         class: u32,
-        /// Which of the class.
+        /// Number of the image within its class.
         number: u32,
         /// Width and height, pixels.
         side: u32,
@@ -53,7 +53,7 @@ impl Source {
         Source::File { folder: folder.into(), name }
     }
 
-    /// Image files in this order, of which neighbours in one folder share its path.
+    /// Sources of image files in this order; neighbours in one folder share its path.
     pub(crate) fn files(paths: impl IntoIterator<Item = PathBuf>) -> impl Iterator<Item = Source> {
         let mut shared: Option<Arc<Path>> = None;
         paths.into_iter().map(move |path| {
@@ -65,7 +65,7 @@ impl Source {
     }
 }
 
-/// A file's folder and name.
+/// Splits a path into folder and name.
 fn divide(path: &Path) -> (&Path, Box<OsStr>) {
     match path.file_name() {
         Some(name) => (path.parent().unwrap_or(Path::new("")), name.into()),
@@ -73,12 +73,12 @@ fn divide(path: &Path) -> (&Path, Box<OsStr>) {
     }
 }
 
-/// One image and what is known of it.
+/// One image and its target.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    /// Where the image comes from.
+    /// The image's source.
     pub source: Source,
-    /// What is known of it.
+    /// The image's target.
     pub target: Target,
 }
 
@@ -88,7 +88,7 @@ impl Sample {
         Sample { source, target: Target::Class(class) }
     }
 
-    /// What to call the image: its path, or `file#index` for one of an IDX file.
+    /// Name of the image for messages: its path, or `file#index` for an image in an IDX file.
     pub fn name(&self) -> PathBuf {
         match &self.source {
             Source::File { folder, name } => folder.join(&**name),
@@ -130,14 +130,15 @@ impl Sample {
     }
 }
 
-/// The key of an image that lies nowhere.
+/// The key of an image that has no file.
 fn image_key(image: &Image) -> [u8; 32] {
     let size = format!("drawn {} x {}:", image.width, image.height);
     Sha256::new().chain_update(size).chain_update(&image.rgb).finalize().into()
 }
 
-/// SHA-256 of what the image is made of: a file's bytes, or kind, size and pixels of a record. It names
-/// the image in the feature cache, so that a changed file is computed anew and a moved one is found again.
+/// SHA-256 of the image's content: a file's bytes, or kind, size and pixels of a record. The key identifies the image
+/// in the feature cache: the features of a changed file are computed again, and those of a moved file are found
+/// again.
 ///
 /// # Errors
 /// [`Error::Io`] when the file cannot be read.
@@ -153,7 +154,7 @@ pub fn content_key(sample: &Sample) -> Result<[u8; 32]> {
     }
 }
 
-/// A file that was left out, and why.
+/// A file that was skipped, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
     /// The file.
@@ -167,7 +168,7 @@ impl Skipped {
         Skipped { path: path.into(), reason: reason.into() }
     }
 
-    /// From an error about `path`, whose message starts with that path.
+    /// From an error about `path`, whose message begins with that path.
     pub(crate) fn from_error(path: &Path, error: &Error) -> Self {
         let text = error.to_string();
         let reason = text.strip_prefix(&format!("{}: ", path.display())).unwrap_or(&text);
@@ -175,23 +176,23 @@ impl Skipped {
     }
 }
 
-/// Images with their classes.
+/// Images with their targets.
 #[derive(Debug, Clone, Default)]
 pub struct Dataset {
-    /// The form of what is known of the images.
+    /// Form of the images' targets.
     pub targets: TargetKind,
-    /// Class names; a sample's label is an index into them. They are sorted as Python's `sorted()` and
-    /// torchvision do, by code point: `1, 10, 2`, and capitals before small letters. For
-    /// [`TargetKind::Values`] the names of the values, in the order in which they were asked for.
+    /// Class names; a sample's label is an index into them. They are sorted by code point, as by Python's `sorted()`
+    /// and torchvision: `1, 10, 2`, and capitals before small letters. For [`TargetKind::Values`] the names of the
+    /// values, in the order in which they were requested.
     pub classes: Vec<String>,
     /// The images: from folders class by class, within a class by path; from a table by its lines.
     pub samples: Vec<Sample>,
-    /// What lay among them and is not used.
+    /// Skipped files.
     pub skipped: Vec<Skipped>,
 }
 
 impl Dataset {
-    /// Image files of which nothing is known: all of one class, `images`.
+    /// Image files without labels: all of one class, `images`.
     pub fn unlabelled(files: Vec<PathBuf>) -> Dataset {
         let samples = files.into_iter().map(|file| Sample::new(Source::file(file), 0)).collect();
         Dataset { classes: vec!["images".into()], samples, ..Dataset::default() }
@@ -202,18 +203,18 @@ impl Dataset {
         self.samples.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.samples.is_empty()
     }
 
-    /// An empty set of the same form and classes.
+    /// An empty set with the same targets' form and classes.
     pub(crate) fn like(&self) -> Dataset {
         Dataset { targets: self.targets, classes: self.classes.clone(), ..Dataset::default() }
     }
 
-    /// Images of each class, in class order. An image counts for each class that it shows; for
-    /// [`TargetKind::Values`] all count for each value.
+    /// Number of images of each class, in class order. An image of several classes counts for each of them; for
+    /// [`TargetKind::Values`] every image counts for each value.
     pub fn counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.classes.len()];
         for sample in &self.samples {
@@ -231,7 +232,7 @@ impl Dataset {
         self.verify_with_keys(on_progress).map(|(dataset, _)| dataset)
     }
 
-    /// The same, with the [`content_key`] of each image that is left.
+    /// As [`Dataset::verify`]; also returns the [`content_key`] of each remaining image.
     ///
     /// # Errors
     /// As for [`Dataset::verify`].

@@ -1,8 +1,8 @@
-//! Bytes to images. The content decides the format, not the file's extension.
+//! Decodes files to images. The content decides the format, not the file's extension.
 //!
-//! The result is what Pillow's `ImageOps.exif_transpose(Image.open(f)).convert("RGB")` gives, byte for byte: EXIF
-//! orientation applied, alpha dropped (not blended), grey repeated, CMYK converted. One difference is meant: 16-bit
-//! grey keeps its high byte, where Pillow clips everything above 255 to white.
+//! The result equals Pillow's `ImageOps.exif_transpose(Image.open(f)).convert("RGB")` byte for byte: EXIF orientation
+//! applied, alpha dropped (not blended), grey repeated, CMYK converted. One difference is intended: 16-bit grey keeps
+//! its high byte, whereas Pillow clips everything above 255 to white.
 //!
 //! | format | read | refused by name |
 //! |---|---|---|
@@ -15,7 +15,7 @@
 //! Files of other known formats (HEIC, AVIF, JPEG 2000, JPEG XL, PSD, SVG, raw files of cameras, ...) are refused by
 //! name.
 //!
-//! A decode needs at most 1 GiB, the file included, and all that run at once together need no more: see
+//! A decode needs at most 1 GiB, the file included, and all concurrent decodes together need no more: see
 //! [`MAX_PIXELS`] and `formats/budget.rs`. Panics of decoders are caught.
 
 use std::fs::File;
@@ -43,7 +43,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// Writes it as a PNG, and the folder where there is none.
+    /// Writes the image as a PNG, and creates the folder where it is missing.
     ///
     /// # Errors
     /// [`Error::Io`] naming the file.
@@ -73,7 +73,7 @@ pub fn load(path: &Path) -> Result<Image> {
 /// # Errors
 /// As [`load`].
 pub(crate) fn load_and<T>(path: &Path, look: impl FnOnce(&[u8]) -> T) -> Result<(Image, T)> {
-    /// A larger file is read and decoded alone.
+    /// A file of more bytes is read and decoded alone.
     const LARGE: u64 = 32 << 20;
     let io = |e| Error::io(path, "read", e);
     let file = File::open(path).map_err(io)?;
@@ -91,8 +91,8 @@ pub(crate) fn load_and<T>(path: &Path, look: impl FnOnce(&[u8]) -> T) -> Result<
     Ok((image, looked))
 }
 
-/// Decodes the content of a file; `path` only names it in errors. Waits while other decoders use the memory that
-/// this one needs.
+/// Decodes the content of a file; `path` is only used in errors. Waits while other decoders use the memory that this
+/// one needs.
 ///
 /// # Errors
 /// [`Error::Data`] `"{path}: {reason}"` for anything that is not a whole image of a supported format

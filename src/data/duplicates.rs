@@ -1,12 +1,12 @@
-//! The same image twice: in training and validation, where it makes the accuracy look better than it is, or in two
-//! classes, where one of the labels is wrong.
+//! Duplicate images: in training and validation, where they inflate the accuracy, or in two classes, where one of the
+//! labels is wrong.
 //!
-//! A copy has the same bytes ([`super::content_key`]). A near-duplicate, the same image at another size, quality or
-//! with a sliver cut off, agrees in two things. Its difference hash ([`difference_hash`]) differs in at most 4 of 64
-//! bits, and its thumbnail of 9 x 8 pixels by at most 6 of 255 levels in the mean. Of images saved again in a
-//! third of their size and at JPEG quality 50, that finds 98%, with 2% of each side cut off 70%. Either alone would
-//! not do: among 1,143 images of clothes on plain ground, 136 pairs of different ones are within 4 bits, the
-//! nearest of them 9.2 levels apart.
+//! An exact copy has the same bytes ([`super::content_key`]). A near-duplicate is the same image at another size or
+//! quality, or slightly cropped. Near-duplicates agree in two ways: their difference hashes ([`difference_hash`])
+//! differ in at most 4 of 64 bits, and their thumbnails of 9 x 8 pixels differ by at most 6 of 255 levels on average.
+//! Among images saved again at a third of their size and at JPEG quality 50, these rules find 98%; with 2% of each
+//! side cropped, 70%. Neither rule suffices alone: among 1,143 images of clothes on plain ground, 136 pairs of
+//! different images are within 4 bits, the nearest of them 9.2 levels apart.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -22,44 +22,44 @@ use crate::models::preprocess::Filter;
 use crate::text::count;
 use crate::{Error, Result};
 
-/// Bits of the hash in which near-duplicates may differ.
+/// Most bits in which the hashes of near-duplicates differ.
 pub const MOST_BITS: u32 = 4;
-/// Levels (of 255) by which their thumbnails may differ in the mean.
+/// Largest mean difference of their thumbnails, in levels of 255.
 pub const MOST_LEVELS: f64 = 6.0;
-/// Images with a shorter side are too alike at 9 x 8: of them only copies are found.
+/// Images with a shorter side are too similar at 9 x 8: only exact copies of them are found.
 pub const LEAST_SIDE: usize = 32;
 
 const WIDTH: usize = 9;
 const HEIGHT: usize = 8;
 
-/// Two images that are the same.
+/// Two images that are duplicates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
-    /// The first, of training where the other validates.
+    /// The first image; the training image where the other one is for validation.
     pub first: PathBuf,
-    /// Its class, or the empty string where images have no single class.
+    /// Class of the first image, or the empty string where images have no single class.
     pub first_class: String,
-    /// The other.
+    /// The second image.
     pub second: PathBuf,
-    /// Its class.
+    /// Class of the second image.
     pub second_class: String,
     /// Whether the files are the same, byte for byte.
     pub exact: bool,
 }
 
-/// What there is twice.
+/// Duplicates in a data set.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Duplicates {
-    /// In training and validation; each validation image once.
+    /// Pairs in training and validation; each validation image once.
     pub across: Vec<Pair>,
-    /// In two classes, whichever the part; each image once, with the first that contradicts it.
+    /// Pairs in two classes, in any part; each image once, with the first image that contradicts it.
     pub contradictions: Vec<Pair>,
     /// Images that could not be read and were not compared.
     pub unreadable: Vec<Skipped>,
 }
 
 impl Duplicates {
-    /// One line for each kind that was found, with an example.
+    /// One line for each kind of duplicate that was found, with an example.
     pub fn warnings(&self) -> Vec<String> {
         let example = |pair: &Pair| {
             let how = if pair.exact { "is" } else { "is nearly" };
@@ -86,8 +86,8 @@ impl Duplicates {
     }
 }
 
-/// Which of two neighbouring pixels is brighter, for 8 x 8 places of the image resized to 9 x 8: bit `8 y + x` from
-/// the top is set where the right one is brighter (Krawetz's dHash). Grey is ITU-R 601's, as Pillow has it.
+/// Difference hash (Krawetz's dHash): the image is resized to 9 x 8, and bit `8 y + x` from the top is set where the
+/// right one of two neighbouring pixels is brighter. Grey is ITU-R 601's, as in Pillow.
 pub fn difference_hash(image: &Image) -> u64 {
     hash_of(&resize(image, WIDTH, HEIGHT, Filter::Bilinear))
 }
@@ -101,10 +101,10 @@ fn hash_of(thumbnail: &Image) -> u64 {
     rows.fold(0, |hash, pair| hash << 1 | u64::from(pair[1] > pair[0]))
 }
 
-/// What is kept of an image.
+/// The data kept of an image.
 struct Seen {
     key: [u8; 32],
-    /// But of the smallest images.
+    /// None for images smaller than [`LEAST_SIDE`].
     look: Option<Look>,
 }
 
@@ -124,7 +124,7 @@ impl Look {
     }
 }
 
-/// Finds what there is twice in and between two sets with the same classes.
+/// Finds duplicates within and between two sets with the same classes.
 ///
 /// # Errors
 /// [`Error::Data`] where the classes differ. Images that cannot be read are listed.
@@ -133,10 +133,10 @@ pub fn duplicates(train: &Dataset, val: &Dataset) -> Result<Duplicates> {
 }
 
 /// As [`duplicates`]; `on_progress(done, total)` is called after each image, from many threads. Every image is
-/// decoded once, and two are compared only where they share a fifth of the hash.
+/// decoded once. Two images are only compared where a fifth of their hashes is equal.
 ///
 /// # Errors
-/// As there.
+/// As for [`duplicates`].
 pub fn duplicates_with(
     train: &Dataset,
     val: &Dataset,
@@ -167,7 +167,7 @@ pub fn duplicates_with(
     let contradict = |a: usize, b: usize| sample(a).target != sample(b).target;
     let matters = |a: usize, b: usize| of_both(a, b) || contradict(a, b);
 
-    // By index of both images, whether they are copies.
+    // Key: indices of both images; value: whether they are exact copies.
     let mut found: BTreeMap<(usize, usize), bool> = BTreeMap::new();
     let mut firsts: HashMap<[u8; 32], usize> = HashMap::new();
     let (mut looks, mut unreadable) = (Vec::new(), Vec::new());

@@ -9,16 +9,16 @@ use unicode_normalization::UnicodeNormalization;
 use super::dataset::Skipped;
 use crate::{Error, Result};
 
-/// Extensions of files taken for images, whatever their case: all that Pillow knows for the formats that are read.
+/// Extensions of image files, in any case: all that Pillow knows for the supported formats.
 pub const EXTENSIONS: [&str; 16] = [
     "jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp", "jfif", "jpe", "mpo", "apng", "dib",
     "pbm", "pnm",
 ];
 
-/// Left behind by file managers and archives; passed over like names that start with a dot.
+/// Files left by file managers and archives; skipped like names that start with a dot.
 const CLUTTER: [&str; 3] = ["Thumbs.db", "desktop.ini", "__MACOSX"];
 
-/// What lies directly in one folder, each list sorted, hidden names left out. Links are followed.
+/// Content of one folder: each list sorted, hidden names left out. Links are followed.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     pub(crate) folders: Vec<PathBuf>,
@@ -28,7 +28,7 @@ pub(crate) struct Listing {
     pub(crate) others: Vec<PathBuf>,
 }
 
-/// Lists one folder. What the system says of an entry while listing is enough; only links are looked at one by one.
+/// Lists one folder. The directory entry is enough for most files; only links need a further look.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -61,18 +61,18 @@ pub(crate) fn list(folder: &Path) -> Result<Listing> {
     Ok(listing)
 }
 
-/// Whether a name is hidden or one of those that programs leave behind.
+/// Whether a name is hidden or in [`CLUTTER`].
 pub(crate) fn is_clutter(name: &str) -> bool {
     name.starts_with('.') || CLUTTER.contains(&name)
 }
 
 /// A name in Unicode's composed form (NFC). macOS and some archives write `é` as `e` and an accent (NFD), which looks
-/// the same and differs in its bytes.
+/// the same but has other bytes.
 pub(crate) fn nfc(name: &str) -> String {
     name.nfc().collect()
 }
 
-/// The file or folder at this path, or at the one whose names are the same but for their Unicode form.
+/// The file or folder at this path, or at a path that differs only in its Unicode form.
 pub(crate) fn existing(path: &Path) -> Option<PathBuf> {
     if path.exists() {
         return Some(path.to_path_buf());
@@ -91,7 +91,7 @@ pub(crate) fn existing(path: &Path) -> Option<PathBuf> {
     Some(found).filter(|found| found.exists())
 }
 
-/// A path's last component, for matching and for people.
+/// A path's last component, for matching and messages.
 pub(crate) fn name_of(path: &Path) -> String {
     path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned())
 }
@@ -101,10 +101,10 @@ pub(crate) fn has_image_extension(path: &Path) -> bool {
     path.extension().is_some_and(|own| EXTENSIONS.iter().any(|e| own.eq_ignore_ascii_case(e)))
 }
 
-/// All images in a folder and its subfolders, sorted by path, and the files that are none.
+/// All images in a folder and its subfolders, sorted by path, and the other files.
 ///
-/// A folder is entered once, and none that the walk comes from, so links that form a loop end. `inside` is
-/// the folder in which this one was found, where the caller knows it.
+/// Each folder is entered once, and never one of its own parents, so that loops of links end. `inside` is the parent
+/// of this folder, where the caller knows it.
 ///
 /// # Errors
 /// [`Error::Io`] for a folder that cannot be listed.
@@ -137,8 +137,8 @@ pub(crate) fn walk(folder: &Path, inside: Option<&Path>) -> Result<(Vec<PathBuf>
     Ok((images, skipped))
 }
 
-/// The images that a command line names: files as they are, whatever their extension, and of folders all
-/// images within, sorted by path.
+/// The images that a command line names: files in any case, whatever their extension, and for a folder all images
+/// within, sorted by path.
 ///
 /// # Errors
 /// [`Error::Io`] for a path that is not there, [`Error::Data`] for a folder without an image.

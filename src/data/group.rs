@@ -1,5 +1,5 @@
-//! Images that belong together: of one patient, one place, one film. A split that divides them measures what the
-//! network remembers, not what it has learned.
+//! Groups of images that belong together: of one patient, one place, one film. A split that divides a group measures
+//! what the network memorised, not how it generalises.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,7 +12,7 @@ use super::dataset::{Dataset, Source};
 use super::split::relative;
 use crate::{Error, Result};
 
-/// How an image's group is found. Groups go beyond classes: the same one may hold images of several.
+/// The rule that gives an image's group. A group may contain images of several classes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum GroupBy {
@@ -67,10 +67,10 @@ impl fmt::Display for GroupBy {
     }
 }
 
-/// The group of each image by its path below `root`, of which the first `depth` folders are the class's.
+/// The group of each image by its path below `root`; the first `depth` folders of the path are the class's.
 ///
 /// # Errors
-/// [`Error::Usage`] for images that are no files of their own.
+/// [`Error::Usage`] for images that are not files of their own.
 pub(crate) fn by_path(by: &GroupBy, images: &Dataset, root: &Path, depth: usize) -> Result<Vec<String>> {
     let group = |sample: &super::Sample| {
         if !matches!(sample.source, Source::File { .. }) {
@@ -94,7 +94,7 @@ pub(crate) fn by_path(by: &GroupBy, images: &Dataset, root: &Path, depth: usize)
     images.samples.iter().map(group).collect()
 }
 
-/// A warning where groups lie in both parts of a split that the data brings along.
+/// A warning where a group is in both parts of the data's own split.
 pub(crate) fn divided(train: &[String], val: &[String]) -> Option<String> {
     let train: BTreeSet<&String> = train.iter().collect();
     let both: BTreeSet<&String> = val.iter().filter(|group| train.contains(group)).collect();

@@ -13,7 +13,7 @@ use super::records::{Planes, Records};
 use super::split::Part;
 use crate::{Error, Result};
 
-/// More than any known set (EMNIST holds 640 MB) and less than would hurt.
+/// More than any known set (EMNIST has 640 MB), and little enough to hold in memory.
 const MAX_BYTES: u64 = 4 << 30;
 
 /// A file of images and the file of their labels.
@@ -31,7 +31,7 @@ pub struct IdxPair {
 /// the labels file has the same name with `labels` and `idx1`, and may differ in being gzipped.
 ///
 /// # Errors
-/// [`Error::Data`] when images have no labels file, or two files would serve the same part.
+/// [`Error::Data`] when images have no labels file, or two files are of the same part.
 pub fn find_pairs(files: &[PathBuf]) -> Result<Vec<IdxPair>> {
     let name = |path: &Path| path.file_name().map_or(String::new(), |n| n.to_string_lossy().into_owned());
     let stem = |path: &Path| name(path).trim_end_matches(".gz").to_string();

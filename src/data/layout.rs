@@ -1,12 +1,12 @@
-//! Which folder of a data set serves what: its parts, and what looks like parts.
+//! The roles of a data set's folders: its parts, and folders that look like parts.
 //!
 //! A folder that holds folders and no images is a part where its name says so, in any case: `train`, `training`,
-//! `trn`; `val`, `valid`, `validation`, `dev`, `eval`; `test`, `testing`, `tst`. Where there is none for training, a
-//! name that contains such a word counts, too (`seg_train`, `train_images`, `TestSet`), if it is the only one of its
-//! kind and training and another part are there.
+//! `trn`; `val`, `valid`, `validation`, `dev`, `eval`; `test`, `testing`, `tst`. Where no folder has a training name,
+//! names that contain such a word count, too (`seg_train`, `train_images`, `TestSet`), if each is the only one of its
+//! kind and there are training and another part.
 //!
-//! Folders that all hold folders of the same names are parts whatever they are called, or so it seems: an error where
-//! the names speak of training and test, else a warning.
+//! Folders that all hold subfolders of the same names look like parts, whatever they are called: an error where their
+//! names mention training and test, else a warning.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -18,13 +18,13 @@ use crate::{Error, Result};
 const TRAIN: [&str; 3] = ["train", "training", "trn"];
 const VAL: [&str; 6] = ["val", "valid", "validation", "dev", "eval", "evaluation"];
 const TEST: [&str; 3] = ["test", "testing", "tst"];
-/// What may stand in a part's name, or be the name of the one folder within it.
+/// Words that may be added to a part's name, or be the name of the only folder within it.
 const NEUTRAL: [&str; 12] = [
     "set", "data", "dataset", "images", "image", "img", "imgs", "pictures", "photos", "classes", "split",
     "seg",
 ];
 
-/// Which folder serves what.
+/// The roles of the folders.
 #[derive(Debug)]
 pub(super) struct Layout {
     pub(super) train: PathBuf,
@@ -34,12 +34,12 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Of a folder that was listed.
+    /// Determines the layout of a folder from its listing.
     ///
     /// # Errors
     /// [`Error::Data`]: two folders for one part, none for training, or folders that look like parts.
     pub(super) fn of(path: &Path, listing: &Listing) -> Result<Layout> {
-        // A class may well be called `train`: it holds images.
+        // A class may be called `train`: its folder holds images.
         let nested: Vec<&PathBuf> =
             listing.folders.iter().filter(|folder| holds_folders_only(folder)).collect();
         let parts = Parts::exact(path, &nested)?;
@@ -85,7 +85,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// By names that say nothing else.
+    /// Parts by names that are exactly a part's name.
     fn exact(path: &Path, nested: &[&'a PathBuf]) -> Result<Parts<'a>> {
         let mut parts = Parts::default();
         for folder in nested {
@@ -102,7 +102,7 @@ impl<'a> Parts<'a> {
         Ok(parts)
     }
 
-    /// By names that contain a part's word: training and another part, each once.
+    /// Parts by names that contain a part's word: training and another part, each once.
     fn by_words(nested: &[&'a PathBuf]) -> Option<Parts<'a>> {
         let mut parts = Parts::default();
         for folder in nested {
@@ -116,7 +116,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Folders with one of these names that hold folders and no images, for evaluation: validation, else test.
+/// The folder to evaluate on: a validation folder, else a test folder, that holds folders and no images.
 ///
 /// # Errors
 /// [`Error::Data`] for two folders of one part.
@@ -130,7 +130,7 @@ pub(super) fn to_evaluate(path: &Path, listing: &Listing) -> Result<Option<PathB
     parts.val.or(parts.test).map(|part| inner(part)).transpose()
 }
 
-/// The part that a word means.
+/// The part that a word denotes.
 fn word(word: &str) -> Option<Part> {
     let means = |words: &[&str]| words.contains(&word);
     match () {
@@ -141,8 +141,8 @@ fn word(word: &str) -> Option<Part> {
     }
 }
 
-/// The one part that a name speaks of: words are divided by anything but letters, or by a capital; `set` and the like
-/// may be joined to them.
+/// The one part that a name mentions. Words are separated by non-letters or by a capital; `set` and similar words may
+/// be appended to them.
 fn part_of(name: &str) -> Option<Part> {
     let mut words = vec![String::new()];
     let mut before = ' ';
@@ -163,7 +163,8 @@ fn part_of(name: &str) -> Option<Part> {
     parts.next().filter(|_| parts.next().is_none())
 }
 
-/// Whether there are folders in it and no images. It ends at the first image, so that large class folders cost nothing.
+/// Whether a folder holds folders and no images. The search ends at the first image, so that large class folders take
+/// no time.
 fn holds_folders_only(folder: &Path) -> bool {
     let Ok(entries) = std::fs::read_dir(folder) else { return false };
     let mut folders = false;
@@ -212,7 +213,7 @@ fn alike(path: &Path, folders: &[&PathBuf]) -> Result<Option<String>> {
     let shared = rest.iter().fold(first[0].clone(), |shared, own| &shared & own);
     let most = names.iter().map(BTreeSet::len).max().unwrap_or(0);
     let parts: BTreeSet<Part> = folders.iter().filter_map(|folder| part_of(&name_of(folder))).collect();
-    // Half of them at least: a part may lack a class.
+    // At least half of the names: a part may lack a class.
     if shared.len() < 2 || 2 * shared.len() < most {
         return Ok(None);
     }
@@ -239,8 +240,8 @@ fn alike(path: &Path, folders: &[&PathBuf]) -> Result<Option<String>> {
     )))
 }
 
-/// The folder that was meant where this one holds a data set one or more levels below: it has parts, or it is the only
-/// folder and holds class folders.
+/// The intended folder, where a data set is one or more levels below this folder: a folder with parts, or the only
+/// folder, if it holds class folders.
 ///
 /// # Errors
 /// [`Error::Io`].

@@ -1,4 +1,4 @@
-//! Batches of images, decoded ahead of their use.
+//! Batches of images, decoded ahead of use.
 //!
 //! One thread walks through the batches and has each decoded on rayon's workers; a bounded channel holds
 //! the next few. What a batch contains depends on seed, epoch and indices alone, never on timing.
@@ -21,26 +21,26 @@ use crate::ops::Draws;
 use crate::rng::{Stream, key_of};
 use crate::{Error, Result};
 
-/// How an image becomes the network's input.
+/// The view of an image: how it becomes the network's input.
 #[derive(Debug, Clone, PartialEq)]
 pub enum View {
-    /// Resized and cropped at the centre: the same every time.
+    /// Evaluation: resized and cropped at the centre, always alike.
     Eval(Preprocess),
-    /// A random part, perhaps mirrored, drawn from seed, epoch and the image's index.
+    /// Training: a random part, perhaps mirrored, drawn from seed, epoch and the image's index.
     Train {
         /// The input's size and the filter.
         preprocess: Preprocess,
-        /// How much to vary.
+        /// The augmentation.
         augment: Augment,
         /// The run's seed.
         seed: u64,
-        /// The epoch, so that each shows other parts.
+        /// The epoch: each epoch draws another view.
         epoch: u64,
     },
 }
 
 impl View {
-    /// The bytes `[height, width, 3]` of image `index` of the data set, before anything that the device does.
+    /// The bytes `[height, width, 3]` of image `index` of the data set, before the device's part of the augmentation.
     ///
     /// # Errors
     /// As [`super::Sample::image`].
@@ -48,7 +48,7 @@ impl View {
         holding(|| Ok(self.crop(&dataset.samples[index].image()?, index)))
     }
 
-    /// The same, with the [`super::content_key`] of the very bytes that were decoded.
+    /// As [`View::image`], with the [`super::content_key`] of the bytes that were decoded.
     ///
     /// # Errors
     /// As [`super::Sample::image`].
@@ -69,8 +69,8 @@ impl View {
         }
     }
 
-    /// Where positions of the canvas that the network sees lie in image `index` of the data set, whose width and height
-    /// are given: what places boxes and masks of the image on the canvas, and predictions in the image.
+    /// The map from positions on the network's canvas to positions in image `index` of the data set, whose width and
+    /// height are given. The map places the image's boxes and masks on the canvas, and predictions in the image.
     pub fn map(&self, [width, height]: [usize; 2], index: usize) -> Affine {
         match self {
             View::Eval(preprocess) => transform::eval_map(width, height, preprocess),
@@ -86,17 +86,18 @@ impl View {
         }
     }
 
-    /// What of an augmentation is done before the device: it mirrors where it does anything.
+    /// The host's part of an augmentation. Where the device augments, it also mirrors.
     fn on_host(&self, augment: &Augment) -> Augment {
         Augment { flip: if augment.on_device() { 0.0 } else { augment.flip }, ..*augment }
     }
 
-    /// Whether the device varies the images.
+    /// Whether the device augments the images.
     pub(crate) fn on_device(&self) -> bool {
         matches!(self, View::Train { augment, .. } if augment.on_device())
     }
 
-    /// What the device is to do with the `pixels` of image `index`, as [`draws`]; none where it only normalises.
+    /// The device's augmentation of the `pixels` of image `index`, as [`draws`]; none where the device only
+    /// normalises.
     pub(crate) fn draws(&self, index: usize, pixels: &mut [u8]) -> Option<Draws> {
         match self {
             View::Train { preprocess, augment, seed, epoch } if augment.on_device() => {
@@ -106,8 +107,8 @@ impl View {
         }
     }
 
-    /// Mixes a batch, named by the index of its first image; the weight of each image's own label and the rows
-    /// of the others.
+    /// Mixes a batch, identified by the index of its first image. Returns the partner rows and the weight of each
+    /// image's own label.
     fn mix(&self, batch: usize, rows: &mut [Draws]) -> Option<(Vec<usize>, f32)> {
         let View::Train { preprocess, augment, seed, epoch } = self else { return None };
         let mix = mix(augment, *seed, *epoch, batch as u64, rows.len(), preprocess.size)?;
@@ -116,21 +117,21 @@ impl View {
     }
 }
 
-/// Images that go through the network together.
+/// A batch of images.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
-    /// Bytes `[N, height, width, 3]`. N is the number of targets and may be 0 where every image failed.
+    /// Bytes `[N, height, width, 3]`. N is the number of targets, and 0 where no image could be read.
     pub pixels: Vec<u8>,
-    /// What is known of each image.
+    /// Target of each image.
     pub targets: Vec<Target>,
     /// Each image's index in the data set.
     pub indices: Vec<usize>,
-    /// What the device does with each image, `[N, Draws::LEN]` as [`crate::ops::Draws`]; empty where it only
-    /// normalises.
+    /// The device's augmentation of each image, `[N, Draws::LEN]` as in [`crate::ops::Draws`]; empty where the device
+    /// only normalises.
     pub draws: Vec<f32>,
-    /// Where images are mixed: for each row the row whose label has a share, and the weight of the own label.
+    /// Where images are mixed: the partner row of each row, and the weight of the row's own label.
     pub mix: Option<(Vec<usize>, f32)>,
-    /// Images of the batch that could not be read and are not in it, with their indices in the data set.
+    /// Unreadable images of the batch, which have no row, with their indices in the data set.
     pub failed: Vec<(usize, Skipped)>,
 }
 
@@ -164,7 +165,7 @@ impl Loader {
         let stopped = Arc::clone(&stop);
         let work = move || {
             for indices in batches {
-                // Fails when the loader was dropped: nobody wants the rest.
+                // Fails when the loader was dropped: nobody needs the rest.
                 let Some(batch) = assemble(&dataset, &indices, &view, &stopped) else { return };
                 if sender.send(batch).is_err() {
                     return;
@@ -179,7 +180,7 @@ impl Loader {
     }
 }
 
-/// Decodes one batch on rayon's workers; nothing when told to stop meanwhile.
+/// Decodes one batch on rayon's workers; none where `stop` became true meanwhile.
 fn assemble(dataset: &Dataset, indices: &[usize], view: &View, stop: &AtomicBool) -> Option<Batch> {
     type Varied = (Vec<u8>, Option<Draws>);
     let varied = |index: usize| {
@@ -257,10 +258,10 @@ pub fn epoch_order(n: usize, seed: u64, epoch: u64) -> Vec<usize> {
 
 /// Cuts an order into batches of `batch_size` (at least 1 is used) without losing an image.
 ///
-/// The last batch holds what remains. Where that is fewer than `min_last`, it shares evenly with the one
-/// before (33 by 32 gives 17 and 16); where even half would be too few, the two become one, larger than
-/// `batch_size` by less than `min_last`. Training with batch statistics needs `min_last` 2, since the
-/// variance of one value says nothing; evaluation takes 1. A single batch stays as it is.
+/// The last batch holds the remaining images. Where these are fewer than `min_last`, the last two batches share their
+/// images evenly (33 by 32 gives 17 and 16); where even half would be too few, the two are joined into one, larger
+/// than `batch_size` by less than `min_last`. Training with batch statistics needs `min_last` 2, since a single value
+/// has no variance; evaluation needs 1. A single batch stays as it is.
 pub fn batches(order: &[usize], batch_size: usize, min_last: usize) -> Vec<Vec<usize>> {
     let batch_size = batch_size.max(1);
     let mut batches: Vec<Vec<usize>> = order.chunks(batch_size).map(<[usize]>::to_vec).collect();

@@ -1,15 +1,15 @@
-//! Folders and files become images, images become batches.
+//! Data: from folders and files to images, from images to batches.
 //!
 //! * [`decode`](mod@decode): the bytes of a file to 8-bit RGB, upright, or an error that names file and reason.
 //! * [`resize`](mod@resize): the antialiased resize the pretrained networks were trained with, Pillow's, byte for byte.
-//! * [`transform`]: torchvision's evaluation and training transforms; [`augment`]: what the device varies further.
-//! * [`target`]: what is known of an image: a class, labels, numbers.
-//! * [`dataset`], [`folder`], [`idx`], [`cifar`], [`records`], [`split`], [`group`]: what is on disk, which class it has,
-//!   what it is used for, and what must stay together.
-//! * [`table`], [`options`]: images and labels named in a CSV file; what the data is where its folders do not tell.
+//! * [`transform`]: torchvision's evaluation and training transforms; [`augment`]: the device's augmentation.
+//! * [`target`]: the target of an image: a class, labels, numbers.
+//! * [`dataset`], [`folder`], [`idx`], [`cifar`], [`records`], [`split`], [`group`]: the images on disk, their
+//!   classes, the part of the data they belong to, and the groups that a split keeps together.
+//! * [`table`], [`options`]: images and labels in a CSV file; the form of the data where folders do not show it.
 //! * [`scenes`]: images that Defrost draws itself.
 //! * [`open`](mod@open): one call from a path to training, validation and test sets.
-//! * [`duplicates`](mod@duplicates): images that are there twice; [`balance`]: classes of unequal size.
+//! * [`duplicates`](mod@duplicates): duplicate images; [`balance`]: class imbalance.
 //! * [`loader`]: batches, decoded ahead on all cores, the same whatever the number of threads.
 
 pub mod affine;

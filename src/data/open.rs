@@ -11,14 +11,14 @@
 //! | a table, with a column `is_valid` or `split` | its lines for it | its lines for it | its lines for it |
 //! | a table without, or without lines for validation | part of it | the rest of it | its lines for it |
 //!
-//! Parts may have other names, such as `Training/`, `seg_test/` or `val_images/`: see `layout.rs`. Names are compared in
-//! Unicode's composed form.
+//! Parts may have other names, such as `Training/`, `seg_test/` or `val_images/`: see `layout.rs`. Names are compared
+//! in Unicode's composed form.
 //!
 //! A table is a CSV file, given instead of the folder or with it: see [`super::table`].
 //!
 //! The name of a [`DrawnSet`] stands for images that Defrost draws itself.
 //!
-//! `test/` never stands in for a missing validation set: what chooses the best epoch cannot also judge it.
+//! `test/` never replaces a missing validation set: the set that selects the best epoch cannot also evaluate it.
 
 use std::path::{Path, PathBuf};
 
@@ -43,13 +43,13 @@ use crate::{Error, Result, did_you_mean};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct OpenOptions {
-    /// The share of each class that validates where the folder has no validation set; between 0 and 1.
+    /// Share of each class for validation where the folder has no validation set; between 0 and 1.
     pub val_fraction: f64,
-    /// Draws the split.
+    /// Seed of the split.
     pub seed: u64,
-    /// The split of an earlier run, to be used again instead of drawing one.
+    /// The split of an earlier run, used instead of a new one.
     pub manifest: Option<Manifest>,
-    /// What the data is.
+    /// The form of the data.
     pub data: DataOptions,
 }
 
@@ -61,17 +61,17 @@ impl Default for OpenOptions {
     }
 }
 
-/// What a path holds, before images for validation are drawn.
+/// Content of a path, before the validation images are drawn.
 struct Opened {
     all: Dataset,
     val: Option<Dataset>,
     test: Option<Dataset>,
-    /// Of each image of `all`, where images belong together.
+    /// Group of each image of `all`, where images belong together.
     groups: Option<Vec<String>>,
     warnings: Vec<String>,
 }
 
-/// Opens a folder or a table for training; see above.
+/// Opens a folder or a table for training; see the module's documentation.
 ///
 /// # Errors
 /// [`Error::Data`] with the way out: no folder, no class folders, a class without images, a single class,
@@ -207,10 +207,10 @@ pub fn by_name(classes: &[String]) -> impl Fn(&str) -> Option<u32> + '_ {
     |name| classes.iter().position(|class| class == name || nfc(class) == nfc(name)).map(|at| at as u32)
 }
 
-/// Opens a folder whose classes are known already, for evaluation: it holds folders of all or some of the
-/// classes, matched by `lookup` ([`by_name`], or a table of wnids). Where none of its folders is a class and
-/// there is a `val/` (`valid/`, `validation/`, ...) or else a `test/`, that one is opened. Of IDX files and tables the test part is
-/// preferred, then the validation part, and so of drawn sets; of CIFAR's, the test part.
+/// Opens a folder with known classes for evaluation. The folder holds folders of all or some of the classes, matched
+/// by `lookup` ([`by_name`], or a table of wnids). Where none of its folders is a class and there is a `val/`
+/// (`valid/`, `validation/`, ...) or else a `test/`, that folder is opened. Of IDX files, tables and drawn sets the
+/// test part is preferred, then the validation part; of CIFAR's files, the test part.
 ///
 /// # Errors
 /// [`Error::Data`] names a folder or label that is no class (and a similar class), or says that there is no image.
@@ -222,11 +222,11 @@ pub fn open_labelled(
     open_labelled_with(path, &DataOptions::default(), classes, lookup)
 }
 
-/// As [`open_labelled`], for data that needs telling what it is. For [`TargetKind::Values`] the table's columns are
-/// those named as the classes, unless others are asked for.
+/// As [`open_labelled`], for data whose form the options describe. For [`TargetKind::Values`] the table's columns are
+/// those with the names of the classes, unless the options name others.
 ///
 /// # Errors
-/// As there; of a table also its lines that cannot be.
+/// As for [`open_labelled`]; also for invalid lines of a table.
 pub fn open_labelled_with(
     path: &Path,
     options: &DataOptions,
@@ -271,7 +271,7 @@ pub fn open_labelled_with(
     Ok(dataset)
 }
 
-/// The folder is one level, or several, above the one that was meant.
+/// The error for a folder one or several levels above the intended one.
 fn too_high(path: &Path, meant: &Path) -> Error {
     let inside = meant.strip_prefix(path).unwrap_or(meant);
     let has_parts = meant.join("train").is_dir();
@@ -284,7 +284,7 @@ fn too_high(path: &Path, meant: &Path) -> Error {
     ))
 }
 
-/// Lists a data folder, with errors for people who gave something else.
+/// Lists a data folder, with helpful errors for paths that are not folders.
 fn list_root(path: &Path) -> Result<Listing> {
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_dir() => list(path),
@@ -362,7 +362,7 @@ fn class_folders(folder: &Path, folders: Vec<PathBuf>) -> Result<Vec<(String, Pa
     Ok(named)
 }
 
-/// As [`scan`], and every class has an image.
+/// As [`scan`]; every class must have an image.
 fn scan_training(folder: &Path) -> Result<Dataset> {
     let dataset = scan(folder)?;
     if let Some(empty) = dataset.counts().iter().position(|&n| n == 0) {
@@ -374,7 +374,7 @@ fn scan_training(folder: &Path) -> Result<Dataset> {
     Ok(dataset)
 }
 
-/// A validation or test folder with the classes of training; a class it lacks is a warning.
+/// A validation or test folder with the classes of training. A missing class is a warning.
 fn scan_like(folder: &Path, classes: &[String], warnings: &mut Vec<String>) -> Result<Dataset> {
     let dataset = relabel(scan(folder)?, folder, classes, &by_name(classes))?;
     if dataset.is_empty() {
@@ -387,7 +387,7 @@ fn scan_like(folder: &Path, classes: &[String], warnings: &mut Vec<String>) -> R
     Ok(dataset)
 }
 
-/// The same images labelled by `classes`. Classes without an image need not be known.
+/// The same images with labels that index `classes`. Classes without an image need not be known.
 fn relabel(
     mut dataset: Dataset,
     path: &Path,

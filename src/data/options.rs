@@ -1,4 +1,4 @@
-//! What a data set is, where its folders do not tell.
+//! The form of a data set, where its folders do not show it.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use super::group::GroupBy;
 use super::target::TargetKind;
 use crate::{Error, Result};
 
-/// How to read a data set: kept with a run, so that it is read again in the same way.
+/// How to read a data set. Stored with a run, so that the data is read the same way again.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -19,12 +19,12 @@ pub struct DataOptions {
     pub image_column: Option<String>,
     /// The table's columns of labels or values; found by name where empty.
     pub label_columns: Vec<String>,
-    /// What stands between the labels of a cell; found where absent.
+    /// Separator of the labels in a cell; detected where absent.
     pub label_separator: Option<String>,
-    /// The form of what is known of the images.
+    /// The form of the images' targets.
     #[serde(alias = "task")]
     pub targets: TargetKind,
-    /// Which images a random split keeps together.
+    /// The groups that a random split keeps together.
     pub group_by: Option<GroupBy>,
 }
 
@@ -38,8 +38,8 @@ pub(crate) struct TableFile {
 }
 
 impl DataOptions {
-    /// The table where there is one: `data` itself when it is a `.csv` file, or the one of `labels`, which may
-    /// lie in `data`.
+    /// The table where there is one: `data` itself if it is a `.csv` file, or the file in `labels`, which may be in
+    /// `data`.
     ///
     /// # Errors
     /// [`Error::Usage`] for options that need a table where there is none, and for two tables.
@@ -74,7 +74,7 @@ impl DataOptions {
         }
     }
 
-    /// Drawn images are what they are: settings that say otherwise are wrong.
+    /// Checks that no option contradicts drawn images, whose form is fixed.
     ///
     /// # Errors
     /// [`Error::Usage`] naming such an option.
@@ -94,7 +94,7 @@ impl DataOptions {
         }
     }
 
-    /// A setting that means nothing without a table, and its value.
+    /// An option that requires a table, and its value.
     fn needs_table(&self) -> Option<(&'static str, String)> {
         Some(match self {
             DataOptions { image_column: Some(name), .. } => ("image_column", name.clone()),
@@ -109,7 +109,7 @@ impl DataOptions {
         })
     }
 
-    /// The same with absolute paths, for a file that is read from elsewhere.
+    /// The same options with absolute paths, for a file that is read from elsewhere.
     pub fn absolute(&self, data: &Path) -> DataOptions {
         let labels = self.labels.as_ref().map(|labels| {
             let file = self.table(data).ok().flatten().map_or_else(|| labels.clone(), |table| table.file);

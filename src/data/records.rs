@@ -1,4 +1,4 @@
-//! Images of one size, one behind the other in a file that is held in memory.
+//! Images of one size, concatenated in a file that is held in memory.
 
 use std::path::{Path, PathBuf};
 
@@ -6,12 +6,12 @@ use sha2::{Digest, Sha256};
 
 use super::decode::Image;
 
-/// How the bytes of an image lie.
+/// Layout of an image's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Planes {
     /// Grey levels `[height, width]`.
     Grey,
-    /// Red, green and blue one after the other: `[3, height, width]`.
+    /// Planes of red, green and blue: `[3, height, width]`.
     Rgb,
 }
 
@@ -22,7 +22,7 @@ pub struct Records {
     width: usize,
     height: usize,
     planes: Planes,
-    /// Bytes before each image that are not its pixels.
+    /// Bytes before each image's pixels.
     before: usize,
     bytes: Vec<u8>,
 }
@@ -39,7 +39,7 @@ impl Records {
         Records { path: path.to_path_buf(), width, height, planes, before, bytes }
     }
 
-    /// The file they come from.
+    /// The file of the images.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -49,7 +49,7 @@ impl Records {
         (self.width, self.height)
     }
 
-    /// Bytes of one image, as [`Planes`] says.
+    /// Bytes of one image, laid out as in [`Planes`].
     pub fn pixels(&self, index: usize) -> &[u8] {
         let length = match self.planes {
             Planes::Grey => self.width * self.height,

@@ -11,26 +11,26 @@ use super::target::{Target, TargetKind};
 use crate::rng::{Stream, key_of};
 use crate::{Error, Result};
 
-/// What an image is used for.
+/// The part of the data that an image belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
-    /// The network learns from it.
+    /// Training: the network is trained on the image.
     Train,
-    /// It measures the network while it learns.
+    /// Validation: the image evaluates the network during training.
     Val,
-    /// It is looked at once, at the end.
+    /// Test: the image evaluates the network once, at the end.
     Test,
 }
 
-/// Which image went where. Written into the run's folder and read back on resuming; files are never moved.
+/// The part of each image. Written into the run's folder and read when the run resumes; files are never moved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The seed of the split.
     pub seed: u64,
-    /// The share of each class that was asked for.
+    /// The requested share of each class for validation.
     pub val_fraction: f64,
-    /// Path relative to the data folder, with `/` between folders, to what the image is used for.
+    /// From path relative to the data folder, with `/` between folders, to the image's part.
     pub files: BTreeMap<String, Part>,
 }
 
@@ -58,15 +58,15 @@ impl Manifest {
 /// The sets of a training run, with the same classes in the same order.
 #[derive(Debug, Clone)]
 pub struct Splits {
-    /// To learn from. Its `skipped` also lists what was passed over in a folder that was split.
+    /// Training set. Its `skipped` also lists the files skipped in a folder that was split.
     pub train: Dataset,
-    /// To measure with while learning.
+    /// Validation set, evaluated during training.
     pub val: Dataset,
-    /// To measure with once, at the end.
+    /// Test set, evaluated once, at the end.
     pub test: Option<Dataset>,
-    /// Which image went where, when the split was drawn (or read back) and is not the folder's own.
+    /// The part of each image, where the split was drawn or read back and is not the folder's own.
     pub manifest: Option<Manifest>,
-    /// What is odd, yet no error: a class without validation images, a folder that is not used.
+    /// Warnings: a class without validation images, a folder that is not used.
     pub warnings: Vec<String>,
 }
 
@@ -95,7 +95,7 @@ pub(crate) fn draw(
     let groups = groups.unwrap_or(&names);
     let strata = Strata::of(all, val_fraction)?;
 
-    // Members of each group, groups by rank.
+    // Members of each group, groups in order of rank.
     let mut order: Vec<usize> = (0..groups.len()).collect();
     let ranks: Vec<u64> = groups.par_iter().map(|g| Stream::new(&[seed, key_of(g)]).next_u64()).collect();
     order.par_sort_by(|&a, &b| (ranks[a], &groups[a], a).cmp(&(ranks[b], &groups[b], b)));
@@ -110,7 +110,7 @@ pub(crate) fn draw(
             *is_val = true;
         }
     }
-    // A class that got none takes the group that harms the shares least.
+    // A class without validation images gets the group that harms the shares least.
     for stratum in 0..have.len() {
         if have[stratum] > 0 || strata.wanted[stratum] == 0 {
             continue;
@@ -134,12 +134,12 @@ pub(crate) fn draw(
     Ok(Manifest { seed, val_fraction, files: names.into_iter().zip(parts).collect() })
 }
 
-/// What a split divides evenly: the images of each class, or all of them where there are none.
+/// The strata that a split divides evenly: the images of each class, or all images where there are no classes.
 struct Strata {
-    /// Of each image.
+    /// Stratum of each image.
     of: Vec<usize>,
     total: Vec<usize>,
-    /// How many of each should validate.
+    /// Number of validation images wanted in each stratum.
     wanted: Vec<usize>,
 }
 
@@ -182,12 +182,13 @@ impl Strata {
         counts
     }
 
-    /// Whether each stratum keeps an image to learn from when these go to validation, too.
+    /// Whether each stratum keeps a training image when these images also go to validation.
     fn leaves_some(&self, have: &[usize], counts: &BTreeMap<usize, usize>) -> bool {
         counts.iter().all(|(&stratum, n)| have[stratum] + n < self.total[stratum])
     }
 
-    /// By how much these would change the distance from what is wanted, summed over strata as shares of each.
+    /// The change in the distance from the wanted numbers if these images went to validation, summed over strata as
+    /// shares of each.
     fn change(&self, have: &[usize], counts: &BTreeMap<usize, usize>) -> f64 {
         let share = |(&stratum, n): (&usize, &usize)| {
             let distance = |have: usize| have.abs_diff(self.wanted[stratum]) as f64;
@@ -213,7 +214,8 @@ fn too_few_groups(all: &Dataset, strata: &Strata, stratum: usize, groups: &[Stri
     ))
 }
 
-/// Deals the images out as the manifest says. Images that it does not know are skipped, with a reason.
+/// Assigns the images to their parts in the manifest. Images that the manifest does not contain are skipped, with a
+/// reason.
 ///
 /// # Errors
 /// [`Error::Data`] when an image of the manifest is gone, or a part would be empty.
@@ -249,7 +251,7 @@ pub(crate) fn apply(manifest: &Manifest, all: Dataset, root: &Path) -> Result<(D
     Ok((train, val))
 }
 
-/// Training, validation and test images, as `parts` says of each. What was skipped goes with the first.
+/// Training, validation and test images, according to `parts`. Skipped files go with the training set.
 pub(crate) fn deal(all: Dataset, parts: &[Part]) -> [Dataset; 3] {
     let mut dealt = [all.like(), all.like(), all.like()];
     dealt[0].skipped = all.skipped;

@@ -1,4 +1,4 @@
-//! Tables that name images and labels: CSV files as fastai, Kaggle and AutoGluon have them.
+//! Tables that name images and labels: CSV files in the style of fastai, Kaggle and AutoGluon.
 //!
 //! The first line names the columns, whatever their case.
 //!
@@ -8,13 +8,13 @@
 //! | the label | `label labels class category target tag tags` | the second |
 //! | what it is for | `is_valid` (true, false, 1, 0), `split` (train, val, valid, validation, test) | drawn at random |
 //!
-//! Columns are divided by commas, or where the first line has none by `;` or tabs, or as a line `sep=;` above it says.
-//! Rows without content are passed over. Names are compared in Unicode's composed form. The labels of a cell are
-//! divided by the separator that was asked for, or else by the first of `;`, `|`, `,` that any label cell
-//! contains, or else by blanks. An image's name may lack its extension, and have `\` between folders. Several
-//! label columns are the values of [`TargetKind::Values`] (`2,5` is 2.5 where commas divide no columns), or of
-//! [`TargetKind::Labels`] a class each, with 0 or 1 in their cells. Where no column has one of the labels' names and the
-//! columns beside the image's hold 0 and 1, each is a class: for [`TargetKind::Class`] every row has a single 1.
+//! Columns are separated by commas; where the first line has none, by `;` or tabs, or by the delimiter in a line
+//! `sep=;` above it. Empty rows are skipped. Names are compared in Unicode's composed form. The labels of a cell are
+//! separated by the requested separator; else by the first of `;`, `|`, `,` that any label cell contains; else by
+//! blanks. An image's name may lack its extension, and may have `\` between folders. Several label columns are the
+//! values of [`TargetKind::Values`] (`2,5` is 2.5 where commas separate no columns), or one class each of
+//! [`TargetKind::Labels`], with 0 or 1 in their cells. Where no column has a label's name and the other columns
+//! besides the image's hold 0 and 1, each is a class: for [`TargetKind::Class`] every row has a single 1.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Component, Path, PathBuf};
@@ -32,17 +32,17 @@ use crate::{Error, Result, did_you_mean};
 /// A table's images.
 #[derive(Debug)]
 pub(crate) struct Table {
-    /// All of them, but those that are missing, which are skipped.
+    /// All images but the missing ones, which are in `skipped`.
     pub(crate) all: Dataset,
-    /// What each is for, where the table says.
+    /// Part of each image, where the table has a column for it.
     pub(crate) parts: Option<Vec<Part>>,
-    /// The group of each, where a column says it.
+    /// Group of each image, where the table has a column for it.
     pub(crate) groups: Option<Vec<String>>,
-    /// What is odd, yet no error.
+    /// Warnings.
     pub(crate) warnings: Vec<String>,
 }
 
-/// Reads a table. Without `known` classes they are what its labels name.
+/// Reads a table. Where no classes are `known`, the labels in the table define them.
 ///
 /// # Errors
 /// [`Error::Data`] names file, line and column, and what to do; [`Error::Usage`] for a column that was asked for
@@ -109,14 +109,14 @@ pub(crate) fn read(table: &TableFile, options: &DataOptions, known: Option<&Know
     Ok(Table { all, parts: part.map(|_| parts), groups: group.map(|_| groups), warnings })
 }
 
-/// What the rows' labels mean.
+/// Interprets the rows' labels.
 struct Reader<'a> {
     file: &'a Path,
     columns: Columns,
 }
 
 impl Reader<'_> {
-    /// Rows of images that were named before are left out, with a warning.
+    /// Leaves out rows whose image was already named, with a warning.
     fn without_repeats(&self, rows: Vec<Row>, warnings: &mut Vec<String>) -> Result<Vec<Row>> {
         let mut first: HashMap<PathBuf, usize> = HashMap::with_capacity(rows.len());
         let mut kept: Vec<Row> = Vec::with_capacity(rows.len());
@@ -161,7 +161,7 @@ impl Reader<'_> {
         self.columns.wrong(self.file, row.line, self.columns.labels[column], what)
     }
 
-    /// The classes that there are, or those known, and the position of each name among them.
+    /// The table's classes, or the known ones, and the position of each name among them.
     fn positions<'r>(
         &self,
         named: impl Iterator<Item = (&'r Row, &'r str)>,
@@ -318,7 +318,7 @@ impl Reader<'_> {
     }
 }
 
-/// The image at this path, or at one with an extension that it lacks; the Unicode form of names does not matter.
+/// The image at this path, or at this path plus an image extension; the Unicode form of names does not matter.
 fn find(path: &Path) -> Option<PathBuf> {
     if let Some(found) = existing(path).filter(|found| found.is_file()) {
         return Some(found);

@@ -1,24 +1,24 @@
-//! What is known of an example, in the forms in which data sets hold it.
+//! Targets: the labels or values of an image, in the forms in which data sets store them.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// What is known of one example. These are forms of storage, not tasks: a task names the form that it reads, and several
-/// tasks may read the same one.
+/// The target of one image. The variants are forms of storage, not tasks: a task names the form that it reads, and
+/// several tasks may read the same form.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Target {
-    /// Its class: an index into [`super::Dataset::classes`].
+    /// A single class: an index into [`super::Dataset::classes`].
     Class(u32),
-    /// 1 for each of [`super::Dataset::classes`] that it shows, else 0.
+    /// Multi-label: 1 for each of [`super::Dataset::classes`] in the image, else 0.
     Labels(Arc<[f32]>),
     /// A number for each of [`super::Dataset::classes`], which are the names of the numbers.
     Values(Arc<[f32]>),
 }
 
 impl Target {
-    /// Its form.
+    /// The target's form.
     pub fn kind(&self) -> TargetKind {
         match self {
             Target::Class(_) => TargetKind::Class,
@@ -43,7 +43,7 @@ impl Target {
         }
     }
 
-    /// The classes that it counts for, ascending: its own, those that it shows, or all values.
+    /// The classes that the image counts for, ascending: its single class, its labels, or all values.
     pub fn classes(&self) -> impl Iterator<Item = usize> + '_ {
         let (range, shown) = match self {
             Target::Class(class) => (*class as usize..*class as usize + 1, None),
@@ -53,7 +53,7 @@ impl Target {
         range.filter(move |&class| shown.is_none_or(|labels| labels[class] > 0.0))
     }
 
-    /// For people: `rose`; `rose, tulip` or `none`; `height 2.500, width 7.000`.
+    /// Text for messages: `rose`; `rose, tulip` or `none`; `height 2.500, width 7.000`.
     pub fn describe(&self, classes: &[String]) -> String {
         let name = |class: usize| classes.get(class).map_or("", String::as_str);
         let parts: Vec<String> = match self {
@@ -65,7 +65,7 @@ impl Target {
         if parts.is_empty() { "none".into() } else { parts.join(", ") }
     }
 
-    /// For tables: `rose`, `rose;tulip`, `2.5;7`.
+    /// Text for tables: `rose`, `rose;tulip`, `2.5;7`.
     pub fn text(&self, classes: &[String]) -> String {
         let name = |class: usize| classes.get(class).map_or_else(String::new, Clone::clone);
         let parts: Vec<String> = match self {

@@ -1,5 +1,5 @@
-//! From an image of any size to the bytes a network reads: torchvision's transforms on Pillow
-//! images. Normalisation is not done here; the bytes travel to the device and are normalised there.
+//! From an image of any size to the bytes of the network's input: torchvision's transforms on Pillow images. The
+//! bytes are normalised on the device, not here.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,8 +10,8 @@ use crate::models::preprocess::{Placement, Preprocess, short};
 use crate::rng::Stream;
 use crate::{Error, Result};
 
-/// How training images are varied. A random part of the image is resized to the crop here; where anything
-/// beyond [`Augment::flip`] is on, the rest is drawn by [`super::draws`] and done on the device, by
+/// Augmentation of training images. The host resizes a random part of the image to the crop. Where anything beyond
+/// [`Augment::flip`] is on, [`super::draws`] draws the rest, and the device applies it in
 /// [`crate::ops::AugmentInput`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -57,8 +57,8 @@ pub struct Augment {
 options!(Augment);
 
 impl Default for Augment {
-    /// At least 35% of the area, mirrored or not. torchvision keeps as little as 8%, which suits training from nothing
-    /// on a million images; in a few hundred, such a part often misses what the image shows.
+    /// At least 35% of the area, mirrored or not. torchvision goes down to 8%, which suits training from scratch on a
+    /// million images; among a few hundred, such a small part often misses the object.
     fn default() -> Self {
         Augment {
             scale: (0.35, 1.0),
@@ -94,13 +94,13 @@ impl Augment {
     /// The greatest alpha of MixUp and CutMix.
     pub const ALPHA: f64 = 1000.0;
 
-    /// No change at all: training images are resized and cut as those for evaluation are.
+    /// No augmentation: training images are resized and cropped like evaluation images.
     pub fn none() -> Self {
         Augment { scale: (1.0, 1.0), ratio: (1.0, 1.0), flip: 0.0, ..Augment::default() }
     }
 
-    /// Whether the device varies images: anything beyond part and left-right mirror is on. Then it mirrors them,
-    /// too.
+    /// Whether the device augments images: anything beyond the random part and the left-right mirror is on. The
+    /// device then also mirrors.
     pub fn on_device(&self) -> bool {
         let Augment {
             vertical_flip, rotate, brightness, contrast, saturation, hue, grey, blur, erase, ..
@@ -109,15 +109,15 @@ impl Augment {
         self.trivial || self.mixes() || strengths.iter().any(|&strength| strength > 0.0)
     }
 
-    /// Whether images of a batch are mixed, and so must be their targets.
+    /// Whether images of a batch are mixed, so that their targets must be mixed, too.
     pub fn mixes(&self) -> bool {
         self.mixup > 0.0 || self.cutmix > 0.0
     }
 
-    /// Whether every number lies where it means something.
+    /// Checks that every number is within its limits.
     ///
     /// # Errors
-    /// [`Error::Usage`] names the option that does not.
+    /// [`Error::Usage`] names the option that is not.
     pub fn check(&self) -> Result<()> {
         let refuse = |field, value: String, reason: String| Err(Error::setting(field, value, reason));
         let ordered = |(low, high): (f64, f64)| 0.0 < low && low <= high && high.is_finite();
@@ -161,7 +161,7 @@ impl Augment {
     }
 }
 
-/// An image as a network takes it for evaluation: bytes `[height, width, 3]`, placed as the preprocessing says.
+/// The evaluation view of an image: bytes `[height, width, 3]`, placed according to the preprocessing.
 ///
 /// [`Placement::Crop`] is torchvision's `Resize(resize)` then `CenterCrop(crop)`: the short side becomes `resize`, the
 /// long one `int(resize * long / short)`. The crop's offset is half the difference, rounded half to even; where the
@@ -185,14 +185,14 @@ pub fn eval(image: &Image, preprocess: &Preprocess) -> Vec<u8> {
 
 /// One dimension of a placed image.
 struct Span {
-    /// First position of the scaled image that is seen, and how many are.
+    /// First visible position of the scaled image, and the number of visible positions.
     first: usize,
     count: usize,
     /// Positions of the canvas before it.
     before: usize,
 }
 
-/// How an image lies on the canvas.
+/// Placement of an image on the canvas.
 struct Placed {
     /// Width and height of the whole scaled image.
     size: (usize, usize),
@@ -203,7 +203,7 @@ struct Placed {
 fn placed(w: usize, h: usize, preprocess: &Preprocess) -> Placed {
     let [height, width] = preprocess.size;
     let whole = |count, before| Span { first: 0, count, before };
-    // The side that is scaled to `to`; the other one follows, rounded down as torchvision does.
+    // Scales the given side to `to`; the other side follows, rounded down as in torchvision.
     let scaled = |by_width: bool, to: usize| match by_width {
         true => (to, (to * h / w).max(1)),
         false => ((to * w / h).max(1), to),
@@ -229,8 +229,8 @@ fn placed(w: usize, h: usize, preprocess: &Preprocess) -> Placed {
     }
 }
 
-/// Where positions of the canvas lie in an image of this width and height, as [`eval`] places it: pixels from the top
-/// left corner. What is beyond the canvas was cut off.
+/// The map from positions of the canvas to positions in an image of this width and height, as [`eval`] places it:
+/// pixels from the top left corner. Positions beyond the canvas were cut off.
 pub fn eval_map(width: usize, height: usize, preprocess: &Preprocess) -> Affine {
     let Placed { size, x, y } = placed(width, height, preprocess);
     let row = |span: Span, own: usize, scaled: usize| {
@@ -270,13 +270,13 @@ pub fn train(image: &Image, preprocess: &Preprocess, augment: &Augment, stream: 
     rgb
 }
 
-/// The part of a training image, and whether it is mirrored.
+/// The random part of a training image, and whether the image is mirrored.
 fn random_view(width: usize, height: usize, augment: &Augment, stream: &mut Stream) -> (Rect, bool) {
     let part = random_part(width, height, augment, stream);
     (part, stream.unit() < augment.flip)
 }
 
-/// The same map for an image as [`train`] places it with the same draws.
+/// As [`eval_map`], for an image that [`train`] places with the same draws.
 pub fn train_map(
     width: usize,
     height: usize,
@@ -294,7 +294,7 @@ pub fn train_map(
     }
 }
 
-/// The part that a training image is cut down to: ten tries, then the largest allowed centre crop.
+/// The random part of a training image: ten tries, then the largest allowed centre crop.
 pub fn random_part(width: usize, height: usize, augment: &Augment, stream: &mut Stream) -> Rect {
     let (w, h) = (width as f64, height as f64);
     let (least, greatest) = augment.ratio;

@@ -1,4 +1,4 @@
-//! What several families are built of, under torchvision's names.
+//! Building blocks of several families, under torchvision's names.
 
 use std::fmt::Display;
 
@@ -68,13 +68,13 @@ pub(super) fn pool(kernel: usize, stride: usize) -> PoolWindow {
     PoolWindow { kernel: [kernel; 2], stride: [stride; 2], ..PoolWindow::default() }
 }
 
-/// The same that keeps the size, but for the stride.
+/// A square pooling window with padding that keeps the image's size at stride 1.
 pub(super) fn pool_same(kernel: usize, stride: usize) -> PoolWindow {
     PoolWindow { padding: [kernel / 2; 2], ..pool(kernel, stride) }
 }
 
-/// timm's name of a tensor of an inverted residual block (also fused, also without expansion), given what follows
-/// `features.S.B.block.`: `1.0.weight` of a block that widens is `conv_dw.weight`.
+/// timm's name of a tensor of an inverted residual block (also fused, also without expansion). `rest` is the path
+/// after `features.S.B.block.`: `1.0.weight` of a block that widens is `conv_dw.weight`.
 pub(super) fn timm_block(rest: &str, widens: bool, fused: bool, squeezes: bool) -> String {
     let (layer, rest) = rest.split_once('.').unwrap_or((rest, ""));
     let (part, leaf) = rest.split_once('.').unwrap_or(("", rest));

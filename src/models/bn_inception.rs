@@ -1,8 +1,9 @@
-//! BN-Inception, Inception v2: Ioffe and Szegedy 2015, arXiv:1502.03167, in the layout of the published Caffe model
-//! and of its PyTorch copies (`inception_3a_double_3x3_reduce`; `last_linear`). torchvision and timm have none.
+//! BN-Inception, Inception v2: Ioffe and Szegedy 2015, arXiv:1502.03167. Layers and names are those of the published
+//! Caffe model and its PyTorch ports (`inception_3a_double_3x3_reduce`; `last_linear`). torchvision and timm do not
+//! have this network.
 //!
-//! GoogLeNet with batch norm, whose 5x5 filters are two 3x3. The published weights take blue, green, red from 0 to 255
-//! less a mean, which the registry's input description says.
+//! GoogLeNet with batch norm, where two 3x3 filters replace each 5x5 filter. The published weights expect channels in
+//! the order blue, green, red, from 0 to 255, minus a mean; the registry's input description says so.
 
 use crate::Result;
 use crate::nn::init::LinearInit;
@@ -13,18 +14,18 @@ use crate::tape::ValueId;
 use super::Architecture;
 use super::blocks::{mean_vector, pool, pool_same};
 
-/// What the last branch of a module pools by.
+/// The pooling in the last branch of a module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pooled {
-    /// The mean of 3x3 pixels, then 1x1 to this many channels.
+    /// Average pool 3x3, then 1x1 to this many channels.
     Mean(usize),
-    /// The largest, likewise.
+    /// Max pool 3x3, then 1x1 to this many channels.
     Max(usize),
-    /// The module halves the image, and the largest of 3x3 pixels with stride 2 is taken as it is.
+    /// The module halves the image: max pool 3x3 with stride 2, without a convolution.
     Halved,
 }
 
-/// A module: name; 1x1 (none where 0); 1x1 then 3x3; 1x1 then 3x3 then 3x3; pool.
+/// A module: name; channels of 1x1 (0: no branch); of 1x1 then 3x3; of 1x1 then 3x3 then 3x3; pool.
 pub type Module = (&'static str, usize, [usize; 2], [usize; 2], Pooled);
 
 use Pooled::{Halved, Max, Mean};
@@ -48,7 +49,7 @@ pub const TABLE: [Module; 10] = [
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct BnInception;
 
-/// Convolution with bias, norm, ReLU: three layers side by side under one name.
+/// Convolution with bias, norm, ReLU: three layers under one name.
 fn conv(g: &mut Graph<'_>, name: &str, x: ValueId, conv: Conv2d) -> Result<ValueId> {
     let x = g.conv2d(name, x, Conv2d { bias: true, ..conv })?;
     let x = g.batch_norm(format_args!("{name}_bn"), x)?;

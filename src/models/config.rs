@@ -1,7 +1,7 @@
-//! What a checkpoint says of its network: `config.json` of a run and the metadata `defrost` of a file of weights.
+//! The description of a network in a checkpoint: `config.json` of a run and the metadata `defrost` of a weights file.
 //!
-//! Version 2 has three parts, each described where it is understood: `model`, `input`, `task`. Version 1, one flat object,
-//! is read.
+//! Version 2 has three parts, each documented at its type: `model`, `input`, `task`. Version 1, one flat object, can
+//! still be read.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,31 +10,32 @@ use super::Preprocess;
 use super::preprocess::Filter;
 use crate::nn::{Norm, PaddingStyle};
 
-/// All that is needed to build a network again, and to use it: what travels in a checkpoint.
+/// The description of a network: everything needed to build and use it again. Stored in every checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(into = "Described", try_from = "Value")]
 pub struct Config {
-    /// The registry's name.
+    /// The model's name in the registry.
     pub model: String,
-    /// Factor on the channels.
+    /// Width multiplier of the channels.
     pub width: f64,
     /// How convolutions pad.
     pub padding: PaddingStyle,
     /// Constants of the batch norms.
     pub norm: Norm,
-    /// Whether the auxiliary heads are there, which only training uses.
+    /// Whether the network has auxiliary heads, which are used only in training.
     pub auxiliary: bool,
-    /// What becomes of an image.
+    /// Preprocessing of images.
     pub preprocess: Preprocess,
-    /// The name of the task that it is trained for; empty for the usual one.
+    /// Name of the task; empty for the usual one.
     pub task: String,
     /// Names of the classes, in the order of the outputs.
     pub classes: Vec<String>,
-    /// Outputs of the last layer, where the task does not take one for each class.
+    /// Outputs of the last layer, where the task does not use one output per class.
     pub outputs: Option<usize>,
-    /// Features of a layer before the last one, where the head has one.
+    /// Features of the head's hidden layer, where the head has one.
     pub hidden: Option<usize>,
-    /// What logits are divided by for calibrated probabilities, where it was fitted.
+    /// Temperature: calibrated probabilities are the softmax of logits / temperature. None where no temperature was
+    /// fitted.
     pub temperature: Option<f64>,
 }
 
@@ -60,7 +61,7 @@ struct Model {
     auxiliary: bool,
 }
 
-/// What a network takes.
+/// The input of a network.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 enum Input {

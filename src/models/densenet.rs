@@ -1,9 +1,9 @@
 //! DenseNet: Huang, Liu, van der Maaten, Weinberger 2016, arXiv:1608.06993, in the form DenseNet-BC.
 //!
-//! Every layer of a block sees the channels of all layers before it, side by side, and adds `growth` new ones.
-//! Between blocks a 1x1 convolution halves the channels and a mean halves the image.
+//! Every layer of a block sees the concatenated channels of all layers before it, and adds `growth` new ones. Between
+//! blocks, a 1x1 convolution halves the channels and an average pool halves the image.
 //!
-//! Table 1 of the paper; the growth is 32, in the 161-layer network 48:
+//! Table 1 of the paper. The growth rate is 32; in the 161-layer network it is 48:
 //!
 //! | block | output | 121 | 161 | 169 | 201 |
 //! |-------|--------|-----|-----|-----|-----|
@@ -24,16 +24,16 @@ use super::blocks::{mean_vector, pool, pool_same};
 /// A densely connected network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DenseNet {
-    /// Channels that a layer adds: k.
+    /// Growth rate k: channels that each layer adds.
     pub growth: usize,
-    /// Channels behind the stem.
+    /// Output channels of the stem.
     pub stem: usize,
-    /// Layers of each block.
+    /// Number of layers in each block.
     pub blocks: [usize; 4],
 }
 
 impl DenseNet {
-    /// A column of the table.
+    /// A column of table 1.
     pub fn new(growth: usize, blocks: [usize; 4]) -> Self {
         DenseNet { growth, stem: 2 * growth, blocks }
     }
@@ -105,7 +105,7 @@ impl Architecture for DenseNet {
         LinearInit::Uniform
     }
 
-    /// torchvision's published files say `norm.1`, `conv.2` where its module says `norm1`, `conv2`.
+    /// torchvision's published files use `norm.1`, `conv.2` where its module uses `norm1`, `conv2`.
     fn former_name(&self, path: &str) -> Option<String> {
         let (layer, leaf) = path.rsplit_once('.')?;
         let at = layer.contains(".denselayer").then(|| layer.len().checked_sub(1))??;

@@ -1,8 +1,9 @@
 //! EfficientNet: Tan and Le 2019, arXiv:1905.11946; its Lite form for phones; and EfficientNetV2: Tan and Le 2021,
 //! arXiv:2104.00298.
 //!
-//! One table of blocks, made wider and deeper together. The Lite form has no squeeze-and-excite, ReLU6 for SiLU, and
-//! its first and last stages do not grow. V2 has fused blocks in front, in which the 3x3 filters see all channels.
+//! One table of blocks, scaled in width and depth together. The Lite form has no squeeze-and-excite, uses ReLU6 in
+//! place of SiLU, and does not scale its first and last stages. V2 begins with fused blocks, whose 3x3 filters see
+//! all channels.
 
 use crate::Result;
 use crate::nn::init::LinearInit;
@@ -16,9 +17,9 @@ use super::blocks::{conv_norm, divisible_by_8, mean_vector, squeeze_excite, timm
 /// A stage: a row of table 1 of the first paper, or of table 4 of the second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stage {
-    /// Whether filters see all channels, not each its own.
+    /// Whether the filters see all channels (fused block) or each filter only its own channel (depthwise).
     pub fused: bool,
-    /// How much wider the inside of a block is than its input.
+    /// Expansion: channels inside a block over input channels.
     pub expansion: usize,
     /// Side of the filters.
     pub kernel: usize,
@@ -26,7 +27,7 @@ pub struct Stage {
     pub stride: usize,
     /// Output channels.
     pub channels: usize,
-    /// Blocks.
+    /// Number of blocks.
     pub blocks: usize,
 }
 
@@ -38,7 +39,7 @@ const fn fused(expansion: usize, stride: usize, channels: usize, blocks: usize) 
     Stage { fused: true, expansion, kernel: 3, stride, channels, blocks }
 }
 
-/// EfficientNet-B0, behind a 3x3 convolution to 32 channels with stride 2.
+/// EfficientNet-B0. The stem is a 3x3 convolution to 32 channels with stride 2.
 #[rustfmt::skip]
 pub const B0: [Stage; 7] = [
     row(1, 3, 1,  16, 1), // 112 x 112
@@ -50,7 +51,7 @@ pub const B0: [Stage; 7] = [
     row(6, 3, 1, 320, 1),
 ];
 
-/// EfficientNetV2-S, behind 24 channels.
+/// EfficientNetV2-S. The stem has 24 channels.
 #[rustfmt::skip]
 pub const V2_S: [Stage; 6] = [
     fused(1,    1,  24,  2),
@@ -61,7 +62,7 @@ pub const V2_S: [Stage; 6] = [
     row(  6, 3, 2, 256, 15),
 ];
 
-/// EfficientNetV2-M, behind 24 channels.
+/// EfficientNetV2-M. The stem has 24 channels.
 #[rustfmt::skip]
 pub const V2_M: [Stage; 7] = [
     fused(1,    1,  24,  3),
@@ -73,7 +74,7 @@ pub const V2_M: [Stage; 7] = [
     row(  6, 3, 1, 512,  5),
 ];
 
-/// EfficientNetV2-L, behind 32 channels.
+/// EfficientNetV2-L. The stem has 32 channels.
 #[rustfmt::skip]
 pub const V2_L: [Stage; 7] = [
     fused(1,    1,  32,  4),
@@ -90,24 +91,25 @@ pub const V2_L: [Stage; 7] = [
 pub struct EfficientNet {
     /// Channels of the first convolution.
     pub stem: usize,
-    /// The stages, at their final width and depth.
+    /// The stages, with their scaled widths and depths.
     pub stages: Vec<Stage>,
     /// Channels of the last convolution.
     pub last: usize,
-    /// Between layers.
+    /// Activation between layers.
     pub activation: Activation,
-    /// Whether blocks squeeze and excite.
+    /// Whether blocks have squeeze-and-excite.
     pub squeezes: bool,
     /// Dropout before the last layer.
     pub dropout: f32,
-    /// Probability that the last block is left away for an image; it grows from 0 at the first one.
+    /// Stochastic depth: the probability that the last block is skipped for an image. The probability grows linearly
+    /// from 0 at the first block.
     pub stochastic_depth: f32,
-    /// Constants of torchvision's weights.
+    /// Batch norm constants of torchvision's weights.
     norm: Norm,
 }
 
 impl EfficientNet {
-    /// B0, `width` times as wide and `depth` times as deep: the paper's compound scaling.
+    /// B0 with `width` times the channels and `depth` times the blocks: the paper's compound scaling.
     pub fn scaled(width: f64, depth: f64, dropout: f32) -> Self {
         let wide = |channels: usize| divisible_by_8(channels as f64 * width);
         let deep = |blocks: usize| (blocks as f64 * depth).ceil() as usize;
@@ -125,26 +127,26 @@ impl EfficientNet {
         }
     }
 
-    /// With the constants of the batch norms of torchvision's larger networks.
+    /// Sets the batch norm constants of torchvision's larger networks.
     #[must_use]
     pub fn norm_of_large(mut self) -> Self {
         self.norm = Norm { eps: 1e-3, momentum: 0.01 };
         self
     }
 
-    /// The Lite form of the same scaling.
+    /// The Lite form with the same scaling.
     pub fn lite(width: f64, depth: f64, dropout: f32) -> Self {
         let mut lite = Self::scaled(width, depth, dropout);
         let ends = [0, lite.stages.len() - 1];
         for end in ends {
             lite.stages[end].blocks = B0[end].blocks;
         }
-        // timm's, which has no drop path unless asked for.
+        // As in timm, which has no drop path by default.
         let (activation, stochastic_depth) = (Activation::Relu6, 0.0);
         EfficientNet { stem: 32, last: 1280, activation, squeezes: false, stochastic_depth, ..lite }
     }
 
-    /// A table of the second paper.
+    /// A network from a table of the second paper.
     pub fn v2(stages: &[Stage], dropout: f32) -> Self {
         let stem = stages[0].channels;
         let plain = Self::scaled(1.0, 1.0, dropout);
@@ -157,7 +159,7 @@ impl EfficientNet {
         }
     }
 
-    /// A block that is left away for an image with probability `p`, where it has a way round.
+    /// A block. Where it has a shortcut, the block is skipped for an image with probability `p` (stochastic depth).
     fn block(&self, g: &mut Graph<'_>, x: ValueId, stage: &Stage, stride: usize, p: f32) -> Result<ValueId> {
         let channels = g.tape.shape(x).channels();
         let inside = divisible_by_8((channels * stage.expansion) as f64);

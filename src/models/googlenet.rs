@@ -1,5 +1,5 @@
-//! GoogLeNet, Inception v1: Szegedy et al. 2014, arXiv:1409.4842, as torchvision has it: with batch norm, and 3x3
-//! filters in the branch that the paper draws as 5x5.
+//! GoogLeNet, Inception v1: Szegedy et al. 2014, arXiv:1409.4842, in torchvision's form: with batch norm, and with
+//! 3x3 filters in the branch that has 5x5 filters in the paper.
 
 use crate::Result;
 use crate::nn::init::LinearInit;
@@ -13,7 +13,7 @@ use super::{Architecture, Auxiliary};
 /// Channels of a module's branches: 1x1; 1x1 then 3x3; 1x1 then 3x3; 3x3 max pool then 1x1.
 type Branches = (usize, [usize; 2], [usize; 2], usize);
 
-/// A step behind the stem.
+/// A module or a pool after the stem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Module(&'static str, Branches),
@@ -51,7 +51,7 @@ impl Default for GoogLeNet {
     }
 }
 
-/// A max pool whose last window may reach over the edge.
+/// A max pool whose last window may extend past the edge (`ceil_mode`).
 fn ceil(kernel: usize) -> PoolWindow {
     PoolWindow { ceil_mode: true, ..pool(kernel, 2) }
 }
@@ -72,7 +72,7 @@ fn module(g: &mut Graph<'_>, x: ValueId, (one, three, five, pooled): Branches) -
     g.concat("cat", &[a, b, c, d])
 }
 
-/// An auxiliary head: the mean over 4x4 tiles, 1x1 to 128 channels, two linear layers.
+/// An auxiliary head: adaptive average pool to 4x4, 1x1 to 128 channels, two linear layers.
 fn auxiliary(g: &mut Graph<'_>, x: ValueId, classes: usize) -> Result<ValueId> {
     let x = g.adaptive_avg_pool("avgpool", x, [4, 4])?;
     let x = basic_conv(g, "conv", x, Conv2d::same(128, 1, 1))?;

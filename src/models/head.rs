@@ -1,4 +1,4 @@
-//! What of a network is replaced for a new task: the last layer, with or without a hidden one, and the auxiliary heads.
+//! Replacement of a network's head for a new task: the last layer, an optional hidden layer, and the auxiliary heads.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,16 +10,16 @@ use crate::nn::{Kind, ParamSpec, TensorFile, init, lies_in};
 use crate::{Error, Result};
 
 impl Network {
-    /// Whether a layer is replaced for a new task: the last one, and the last of each auxiliary head.
+    /// Whether a new task replaces this layer: the last layer, and the last layer of each auxiliary head.
     pub fn is_head(&self, layer: &str) -> bool {
         lies_in(layer, &self.structure.head)
             || self.architecture.auxiliary().is_some_and(|a| a.heads.contains(&layer))
     }
 
-    /// Adds the auxiliary heads, with first weights, or takes them away. Only training uses them.
+    /// Adds the auxiliary heads with initial weights, or removes them. Only training uses them.
     ///
     /// # Errors
-    /// [`Error::Usage`] where the network can have none.
+    /// [`Error::Usage`] where the architecture has no auxiliary heads.
     pub fn set_auxiliary(&mut self, wanted: bool, seed: u64) -> Result<()> {
         if wanted == self.config.auxiliary {
             return Ok(());
@@ -38,8 +38,8 @@ impl Network {
         Ok(())
     }
 
-    /// Declares the network as its changed description has it. Tensors that are the same stay; the others are empty.
-    /// On an error everything is as `before` described it.
+    /// Declares the network again after its description changed. Tensors of unchanged name and shape stay; the others
+    /// are empty. After an error the network is as `before` described it.
     fn rebuild(&mut self, before: Config) -> Result<()> {
         let paths: Vec<String> = self.specs().iter().map(|s| s.path.clone()).collect();
         if let Err(e) = self.declare() {
@@ -55,8 +55,8 @@ impl Network {
         Ok(())
     }
 
-    /// Replaces the last layer by one for `classes` classes, with PyTorch's first weights. What is
-    /// frozen stays frozen.
+    /// Replaces the last layer by one for `classes` classes, with PyTorch's initial weights. Frozen layers stay
+    /// frozen.
     ///
     /// # Errors
     /// [`Error::Usage`] for no class.
@@ -64,8 +64,8 @@ impl Network {
         self.replace_head_for(numbered_classes(classes)?, seed)
     }
 
-    /// The same for classes with names. What the head knows of a class that it has learned to tell before stays: its
-    /// row is kept under the same name. (ImageNet's classes do not count; their names are no user's.)
+    /// As [`Network::replace_head`], for classes with names. A class that the old head was trained on keeps its row
+    /// of weights under the same name. (ImageNet's classes do not count; their names are not the user's.)
     ///
     /// # Errors
     /// [`Error::Usage`] for no class.
@@ -73,7 +73,8 @@ impl Network {
         self.replace_head_with(classes, self.config.hidden, seed)
     }
 
-    /// The same with a hidden layer of so many features before the last one, or without.
+    /// As [`Network::replace_head_for`], with a hidden layer of this many features before the last layer, or without
+    /// one.
     ///
     /// # Errors
     /// [`Error::Usage`] for no class.
@@ -86,7 +87,7 @@ impl Network {
         self.replace_head_for_task("", classes.len(), classes, hidden, seed)
     }
 
-    /// The same for a task with so many outputs; see [`crate::models::Config::task`].
+    /// As [`Network::replace_head_with`], for a task with this many outputs; see [`crate::models::Config::task`].
     ///
     /// # Errors
     /// [`Error::Usage`] for no class, and for no output.
@@ -116,21 +117,21 @@ impl Network {
         (self.config.classes, self.config.hidden, self.config.temperature) = (classes, hidden, None);
         self.rebuild(before)?;
         self.init_head(seed);
-        // Outputs that are not the classes' have no names to be known by.
+        // Outputs that are not one per class have no names to match.
         if own && self.config.outputs.is_none() {
             self.keep_rows(&names, &specs, &old);
         }
         Ok(())
     }
 
-    /// Puts what a head held of classes into the rows of the same names.
+    /// Copies the old head's rows into the rows of the same class names.
     fn keep_rows(&mut self, names: &[String], specs: &[ParamSpec], old: &[Arc<Vec<f32>>]) {
         let rows: Vec<Option<usize>> =
             self.classes().iter().map(|class| names.iter().position(|name| name == class)).collect();
         for (spec, old) in specs.iter().zip(old) {
             let Ok(i) = self.position(&spec.path) else { continue };
             let now = &self.structure.specs[i];
-            // A hidden layer is kept whole.
+            // A hidden layer is copied whole.
             if now.shape == spec.shape && now.shape[0] != rows.len() {
                 self.tensors[i].clone_from(old);
             }
@@ -146,10 +147,10 @@ impl Network {
         self.fresh_head &= specs.is_empty() || rows.iter().all(Option::is_none);
     }
 
-    /// Lets the last layer begin with these outputs: its bias.
+    /// Sets the bias of the last layer, so that the network's initial outputs are near these values.
     ///
     /// # Errors
-    /// [`Error::Usage`] where it has no bias, or another number of outputs.
+    /// [`Error::Usage`] where the last layer has no bias, or another number of outputs.
     pub fn centre_head(&mut self, outputs: &[f32]) -> Result<()> {
         let bias = |s: &&ParamSpec| {
             s.kind == Kind::Bias && self.is_head(s.layer_path()) && s.shape == [outputs.len()]
@@ -165,7 +166,7 @@ impl Network {
         self.set_tensor(&path, outputs.to_vec())
     }
 
-    /// Adds the auxiliary heads with what a file of weights holds of them.
+    /// Adds the auxiliary heads, with weights from a file where the file has them.
     ///
     /// # Errors
     /// As for [`Network::set_auxiliary`], and about the file.

@@ -1,9 +1,9 @@
-//! Weights from the Hugging Face hub, in the cache folder that Python's `huggingface_hub` uses too:
+//! Weights from the Hugging Face hub, in the cache folder that Python's `huggingface_hub` also uses:
 //! `models--timm--resnet50.tv_in1k/{refs/main, blobs/<etag>, snapshots/<commit>/model.safetensors}`.
 //!
-//! Only what is needed of the hub's protocol, over a plain HTTP client: a HEAD request tells commit, hash and size, a
-//! GET with a range fetches what is missing. (The hub's own crate brings an asynchronous runtime and a second
-//! storage protocol: ten times as many crates as the rest of the program.)
+//! Implements only the necessary part of the hub's protocol, over a plain HTTP client: a HEAD request returns commit,
+//! hash and size; a GET request with a range fetches the missing bytes. (The hub's own crate brings an asynchronous
+//! runtime and a second storage protocol: ten times as many crates as the rest of the program.)
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -15,31 +15,31 @@ use ureq::http;
 
 use crate::{Error, Result};
 
-/// How often a connection that breaks off is taken up again.
+/// Attempts for a connection that breaks.
 const TRIES: usize = 5;
 
-/// Bytes that are asked for at a time.
+/// Bytes per read.
 const PIECE: usize = 1 << 16;
 
-/// Where the hub is, and where its files are kept.
+/// Address of the hub, and the local cache of its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hub {
-    /// [`Hub::ENDPOINT`], or a mirror; without a slash at its end.
+    /// [`Hub::ENDPOINT`], or a mirror; without a trailing slash.
     pub endpoint: String,
     /// The folder of all repositories.
     pub cache: PathBuf,
-    /// Whether only what is in the cache may be used.
+    /// Whether only cached files may be used.
     pub offline: bool,
-    /// For repositories that are not open to everybody.
+    /// Access token for private and gated repositories.
     pub token: Option<String>,
 }
 
-/// What the server says of a file.
+/// The server's information on a file.
 struct About {
     commit: String,
     etag: String,
     size: u64,
-    /// Where the bytes are.
+    /// Address of the bytes.
     url: String,
 }
 
@@ -51,7 +51,7 @@ impl Hub {
         self.cache.join(format!("models--{}", repo.replace('/', "--")))
     }
 
-    /// The file, where it is in the cache.
+    /// Path of the file, if the cache holds it.
     pub fn cached(&self, repo: &str, file: &str) -> Option<PathBuf> {
         let folder = self.folder(repo);
         let commit = fs::read_to_string(folder.join("refs/main")).ok()?;
@@ -60,12 +60,13 @@ impl Hub {
         path.is_file().then_some(path)
     }
 
-    /// Removes the file from the cache where its bytes no longer have the hash that is its blob's name: something
-    /// changed it on the disk. Returns the blob's path then. Blobs whose names are other hashes, and copies where the
-    /// system has no links, cannot be checked.
+    /// Removes the file from the cache if its bytes no longer match the hash that is its blob's name, because
+    /// something changed it on disk. Returns the blob's path in that case. Blobs whose names are other hashes, and
+    /// copies on systems without links, cannot be checked.
     ///
     /// # Errors
-    /// [`Error::Io`] where the blob cannot be read or removed; [`Error::Weights`] where it is damaged and offline.
+    /// [`Error::Io`] where the blob cannot be read or removed; [`Error::Weights`] where the blob is damaged and the
+    /// hub is offline.
     pub fn discard_damaged(&self, repo: &str, file: &str) -> Result<Option<PathBuf>> {
         let Some(path) = self.cached(repo, file) else { return Ok(None) };
         let blob = path.canonicalize().map_err(|e| Error::io(&path, "read", e))?;
@@ -89,13 +90,13 @@ impl Hub {
         Ok(Some(blob))
     }
 
-    /// The file, fetched where it is not in the cache; `progress` is told how many bytes there are, and of how many.
-    /// What was fetched before a connection broke is kept and not fetched again; what does not have the hash that the
-    /// server promised is thrown away.
+    /// Path of the file in the cache; fetches the file where it is missing. `progress` receives the number of bytes
+    /// so far and in all. Bytes fetched before a connection broke are kept and not fetched again; a file whose hash
+    /// differs from the server's is deleted.
     ///
     /// # Errors
-    /// [`Error::Weights`] where the server has no such file, does not give it to us, cannot be reached, or gives
-    /// other bytes than it promised; [`Error::Io`] where the cache cannot be written; whatever `progress` returns.
+    /// [`Error::Weights`] where the server does not have the file, denies access, cannot be reached, or sends other
+    /// bytes than announced; [`Error::Io`] where the cache cannot be written; any error that `progress` returns.
     pub fn fetch(
         &self,
         repo: &str,
@@ -137,12 +138,12 @@ impl Hub {
         url: &str,
         head: bool,
     ) -> ureq::RequestBuilder<ureq::typestate::WithoutBody> {
-        // The headers of a file stand in the first answer; its bytes may lie several redirections away.
+        // The first response holds the file's headers; the bytes may be several redirections away.
         let request = match head {
             true => agent.head(url),
             false => agent.get(url).config().max_redirects(8).build(),
         };
-        // The token is for the hub, not for those it sends us to. (The client sends it to no redirection.)
+        // The token is for the hub, not for hosts it redirects to. (The client does not send it to redirections.)
         match &self.token {
             Some(token) if same_host(url, &self.endpoint) => {
                 request.header("authorization", format!("Bearer {token}"))
@@ -191,7 +192,7 @@ impl Hub {
             let size = header("x-linked-size").or_else(|| header("content-length"));
             let size = size.and_then(|size| size.parse().ok());
             let target = header("location").map(|location| resolved(&url, location));
-            // A repository that was renamed.
+            // The repository was renamed.
             if let (300.., None, Some(target)) = (status, &commit, &target)
                 && same_host(target, &self.endpoint)
             {
@@ -207,7 +208,7 @@ impl Hub {
         Err(wrong(format!("it cannot be reached ({last}); `offline` and `weights` need no network")))
     }
 
-    /// Fetches the bytes into a file beside the blob, from where an earlier attempt ended.
+    /// Fetches the bytes into a file beside the blob, resuming an earlier attempt.
     fn download(
         &self,
         agent: &ureq::Agent,
@@ -223,7 +224,7 @@ impl Hub {
             move |e: io::Error| Error::io(&part, action, e)
         };
         let mut out = open_part(&part)?;
-        // Another process that fetches the same goes first; then the blob is there.
+        // Another process that fetches the same file goes first; then the blob exists.
         out.lock().map_err(failed("lock"))?;
         if blob.is_file() {
             return Ok(());
@@ -261,8 +262,8 @@ impl Hub {
                     continue;
                 }
             };
-            // A server that knows no ranges begins at the beginning: what is there already is passed over. So nothing
-            // but new bytes counts as progress, and a server that never gives any comes to an end.
+            // A server without range support starts from the beginning: the bytes already on disk are skipped. So
+            // only new bytes count as progress, and a server that never sends any cannot loop forever.
             let begins = match response.status().as_u16() {
                 200 => 0,
                 206 => begin_of(&response).unwrap_or(done),
@@ -297,14 +298,14 @@ impl Hub {
                 progress(done, about.size)?;
             };
             last = ended;
-            // New bytes are a new beginning.
+            // New bytes reset the number of attempts.
             if done > before {
                 attempt = 1;
             }
         }
         out.sync_all().map_err(failed("write"))?;
         let found = hexadecimal(hash);
-        // Files that are not kept in the large store have another kind of hash.
+        // Files outside the large file store have another kind of hash.
         if is_sha256(&about.etag) && found != about.etag {
             return thrown_away(format!(
                 "{done} bytes with the hash {found} came, but {} with {} were promised",
@@ -315,8 +316,8 @@ impl Hub {
     }
 }
 
-/// Opens the file that what is fetched goes into. In a cache that others can write to, a link may lie there, to a file
-/// that is not theirs to write: it is not followed.
+/// Opens the file for the fetched bytes. In a cache that others can write to, there may be a symbolic link to a file
+/// that they may not write themselves: the link is not followed.
 fn open_part(part: &Path) -> Result<File> {
     let is_link = || {
         Error::Weights(format!(
@@ -335,7 +336,7 @@ fn open_part(part: &Path) -> Result<File> {
         return Err(is_link());
     }
     let file = OpenOptions::new().read(true).append(true).open(part).map_err(failed)?;
-    // What the name stands for now is what was opened, and has no other name: nobody put a link there in between.
+    // The open file is still the one at this path, and it has no other name: nobody put a link there in between.
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;
@@ -347,7 +348,7 @@ fn open_part(part: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Reads to the end, and returns how many bytes those are.
+/// Reads to the end into the hash; returns the number of bytes.
 fn digest(from: &mut impl Read, hash: &mut Sha256) -> io::Result<u64> {
     let (mut piece, mut done) = (vec![0; PIECE], 0);
     loop {
@@ -369,12 +370,12 @@ fn is_sha256(name: &str) -> bool {
     name.len() == 64 && name.chars().all(|c| c.is_ascii_hexdigit())
 }
 
-/// Whether a word from outside can be a part of a path.
+/// Whether a string from outside is safe as a path component.
 fn is_plain(word: &str) -> bool {
     !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
 }
 
-/// Where the bytes of a part begin: `content-range: bytes 1000-1999/2000`.
+/// First byte of a partial response: `content-range: bytes 1000-1999/2000`.
 fn begin_of(response: &http::Response<ureq::Body>) -> Option<u64> {
     let range = response.headers().get("content-range")?.to_str().ok()?;
     range.trim().strip_prefix("bytes")?.trim_start().split('-').next()?.parse().ok()
@@ -388,12 +389,12 @@ fn host(url: &str) -> Option<(String, String, u16)> {
     Some((scheme, url.host()?.to_lowercase(), port))
 }
 
-/// Whether two addresses are of one server, whatever else stands in them.
+/// Whether two addresses have the same scheme, host and port.
 fn same_host(one: &str, other: &str) -> bool {
     host(one).is_some_and(|one| host(other) == Some(one))
 }
 
-/// The address that a server's answer to `url` leads on to.
+/// The absolute address of a redirection from `url`.
 fn resolved(url: &str, location: &str) -> String {
     let scheme = url.split("//").next().unwrap_or_default();
     let root = url.match_indices('/').nth(2).map_or(url, |(at, _)| &url[..at]);
@@ -415,14 +416,14 @@ fn agent() -> ureq::Agent {
     config.build().into()
 }
 
-/// Before another attempt: longer each time.
+/// Waits before the next attempt, longer each time.
 fn pause(attempt: usize) {
     if attempt > 0 {
         std::thread::sleep(Duration::from_millis(100 << attempt.min(6)));
     }
 }
 
-/// Makes the snapshot's file a link to the blob, or a copy where links are not to be had.
+/// Makes the snapshot's file a link to the blob, or a copy where the system has no links.
 fn link(blob: &Path, snapshot: &Path) -> Result<()> {
     if snapshot.exists() {
         return Ok(());
@@ -430,7 +431,7 @@ fn link(blob: &Path, snapshot: &Path) -> Result<()> {
     let failed = |e| Error::io(snapshot, "link", e);
     #[cfg(unix)]
     {
-        // Out of snapshots/COMMIT and what folders the file's name has.
+        // One `..` for snapshots, one for COMMIT, and one for each folder in the file's name.
         let depth = snapshot.components().count() - blob.components().count();
         let mut target: PathBuf = std::iter::repeat_n("..", depth + 1).collect();
         target.push("blobs");

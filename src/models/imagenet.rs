@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 pub struct Class {
     /// WordNet id: `n01440764`, the name of its folder.
     pub wnid: &'static str,
-    /// What people call it; a few names occur twice.
+    /// Common name; a few names occur twice.
     pub name: &'static str,
 }
 

@@ -1,7 +1,7 @@
-//! Inception v3: Szegedy, Vanhoucke, Ioffe, Shlens, Wojna 2015, arXiv:1512.00567, as torchvision has it.
+//! Inception v3: Szegedy, Vanhoucke, Ioffe, Shlens, Wojna 2015, arXiv:1512.00567, in torchvision's form.
 //!
-//! Large filters are made of small ones: 5x5 of two 3x3 (figure 5, modules 5b to 5d), 7x7 of 1x7 and 7x1 (figure 6,
-//! modules 6b to 6e), and in the last modules 1x3 and 3x1 stand side by side (figure 7).
+//! Small filters replace large ones: two 3x3 for 5x5 (figure 5, modules 5b to 5d), 1x7 and 7x1 for 7x7 (figure 6,
+//! modules 6b to 6e). In the last modules, 1x3 and 3x1 are parallel (figure 7).
 
 use crate::Result;
 use crate::nn::init::LinearInit;
@@ -24,8 +24,8 @@ impl Default for InceptionV3 {
     }
 }
 
-/// Convolutions one behind the other: name, channels, height and width of the filters, stride. Filters with stride
-/// 1 keep the size, those with stride 2 have no padding.
+/// Convolutions in sequence: name, channels, height and width of the filters, stride. Filters with stride 1 are
+/// padded to keep the size, those with stride 2 have no padding.
 fn chain(g: &mut Graph<'_>, x: ValueId, convs: &[(&str, usize, [usize; 2], usize)]) -> Result<ValueId> {
     convs.iter().try_fold(x, |x, &(name, out_channels, kernel, stride)| {
         let padding = if stride == 1 { kernel.map(|k| k / 2) } else { [0, 0] };
@@ -38,7 +38,7 @@ fn chain(g: &mut Graph<'_>, x: ValueId, convs: &[(&str, usize, [usize; 2], usize
     })
 }
 
-/// The mean over 3x3 pixels, then 1x1.
+/// Average pool 3x3, then 1x1.
 fn branch_pool(g: &mut Graph<'_>, x: ValueId, channels: usize) -> Result<ValueId> {
     let x = g.avg_pool("pool", x, pool_same(3, 1), true)?;
     basic_conv(g, "branch_pool", x, Conv2d::same(channels, 1, 1))
@@ -117,7 +117,7 @@ fn module_d(g: &mut Graph<'_>, x: ValueId) -> Result<ValueId> {
     g.concat("cat", &[a, b, c])
 }
 
-/// 1x3 and 3x1 side by side.
+/// 1x3 and 3x1 in parallel.
 fn both(g: &mut Graph<'_>, x: ValueId, names: [&str; 2]) -> Result<[ValueId; 2]> {
     let a = chain(g, x, &[(names[0], 384, [1, 3], 1)])?;
     Ok([a, chain(g, x, &[(names[1], 384, [3, 1], 1)])?])
@@ -134,7 +134,7 @@ fn module_e(g: &mut Graph<'_>, x: ValueId) -> Result<ValueId> {
     g.concat("cat", &[a, b, c, d, e, f])
 }
 
-/// The auxiliary head: the mean of 5x5 pixels every 3, two convolutions, a linear layer.
+/// The auxiliary head: average pool 5x5 with stride 3, two convolutions, a linear layer.
 fn auxiliary(g: &mut Graph<'_>, x: ValueId, classes: usize) -> Result<ValueId> {
     let x = g.avg_pool("pool", x, pool(5, 3), true)?;
     let x = basic_conv(g, "conv0", x, Conv2d::same(128, 1, 1))?;

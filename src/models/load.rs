@@ -1,4 +1,4 @@
-//! Networks from files: a checkpoint of Defrost's, or torchvision's or timm's weights.
+//! Loads networks from files: Defrost's checkpoints, and torchvision's or timm's weights.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,18 +10,17 @@ use super::{Config, Naming, Network, imagenet};
 use crate::nn::{Kind, LoadReport, PaddingStyle, ParamSpec, TensorFile, is_counter, lies_in, prefix_of};
 use crate::{Error, Result, did_you_mean};
 
-/// What is expected of a file's last layer.
+/// Requirements on a file's last layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum HeadPolicy {
-    /// It is used: it must be there.
+    /// The layer is used: the file must hold it.
     #[default]
     Keep,
-    /// It will be replaced: it may be missing or have another size.
+    /// The layer will be replaced: it may be missing or have another size.
     Replace,
 }
 
-/// A network with first weights, to be trained from nothing. The name may hold a width:
-/// `mobilenet_v2_035`.
+/// A network with initial weights, to be trained from scratch. The name may hold a width: `mobilenet_v2_035`.
 ///
 /// # Errors
 /// [`Error::Usage`] for an unknown name or no class.
@@ -31,7 +30,7 @@ pub fn create(name: &str, classes: usize) -> Result<Network> {
     Ok(net)
 }
 
-/// A network whose numbers are all zero, to be looked at or filled: it costs no time.
+/// A network whose numbers are all zero, for inspection or to be filled; its creation takes no time.
 ///
 /// # Errors
 /// As for [`create`].
@@ -40,8 +39,8 @@ pub fn blank(name: &str, classes: usize) -> Result<Network> {
     Ok(Network::hollow(&choice, choice.width.unwrap_or(1.0), numbered_classes(classes)?)?.zeroed())
 }
 
-/// A network with weights from a file, torchvision's, timm's or Defrost's own. Width, number of
-/// classes, preprocessing and padding follow the file.
+/// A network with weights from a file of torchvision's, timm's or Defrost's. Width, number of classes, preprocessing
+/// and padding follow the file.
 ///
 /// # Errors
 /// [`Error::Usage`] for an unknown name, [`Error::Io`] and [`Error::Weights`] about the file.
@@ -49,7 +48,7 @@ pub fn load(name: &str, path: impl AsRef<Path>) -> Result<Network> {
     Ok(load_with(name, path, HeadPolicy::Keep)?.0)
 }
 
-/// The same for a network whose last layer will be replaced; also tells what was loaded.
+/// As [`load`], for a network whose last layer will be replaced; also returns a report of the loading.
 ///
 /// # Errors
 /// As for [`load`].
@@ -64,7 +63,7 @@ pub fn load_with(name: &str, path: impl AsRef<Path>, head: HeadPolicy) -> Result
     Ok((net, LoadReport { warnings, ..report }))
 }
 
-/// The network that a file describes, without its numbers, and what is not as one would expect.
+/// The network that a file describes, without its numbers, and warnings.
 fn described(name: &str, path: impl AsRef<Path>) -> Result<(Network, TensorFile, Vec<String>)> {
     let choice = registry::find(name)?;
     let file = TensorFile::open(path)?;
@@ -85,15 +84,16 @@ fn described(name: &str, path: impl AsRef<Path>) -> Result<(Network, TensorFile,
     Ok((net, file, warnings))
 }
 
-/// The metadata of a checkpoint of Defrost's that describes its network.
+/// Key of the metadata of Defrost's checkpoints that holds the description.
 const DESCRIPTION: &str = "defrost";
 
-/// Numbers of a head that a file does not hold: more are not allocated because a description asks for them.
+/// Limit on the numbers of a head that a file does not hold, so that a description alone cannot cause a large
+/// allocation.
 const MOST_FRESH: usize = 1 << 24;
 
-/// The description in a checkpoint of Defrost's.
+/// Reads the description from a checkpoint of Defrost's.
 fn config_of(file: &TensorFile) -> Result<Option<Config>> {
-    /// Bytes: a million classes have names of some letters.
+    /// In bytes: enough for the names of a million classes.
     const MOST: usize = 16 << 20;
     let Some(text) = file.metadata().get(DESCRIPTION) else { return Ok(None) };
     if text.len() > MOST {
@@ -103,7 +103,7 @@ fn config_of(file: &TensorFile) -> Result<Option<Config>> {
     serde_json::from_str(text).map(Some).map_err(damaged)
 }
 
-/// Names of the classes that weights of this model were trained on, where the number fits.
+/// Names of the classes that this model's usual weights were trained on, where their number matches.
 fn usual_classes(model: &Model, count: usize) -> Result<Vec<String>> {
     const CIFAR10: [&str; 10] =
         ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
@@ -114,7 +114,7 @@ fn usual_classes(model: &Model, count: usize) -> Result<Vec<String>> {
     }
 }
 
-/// A network without numbers of the width and the number of classes that the file's tensors have.
+/// A network without numbers. Its width and number of classes follow the shapes of the file's tensors.
 fn shaped_like(file: &TensorFile, choice: &Choice) -> Result<Network> {
     let model = choice.model;
     let build = |width, classes| Network::hollow(choice, width, usual_classes(model, classes)?);
@@ -142,9 +142,9 @@ fn shaped_like(file: &TensorFile, choice: &Choice) -> Result<Network> {
     Ok(net)
 }
 
-/// Another network that the file's tensors fit.
+/// Another model that the file's tensors fit.
 fn fitting(file: &TensorFile, but: &str) -> Option<&'static str> {
-    // Without numbers: what each declares is made once.
+    // All models without numbers, declared once.
     static KNOWN: OnceLock<Vec<(&'static str, Network)>> = OnceLock::new();
     let known = KNOWN.get_or_init(|| {
         let hollow = |name| {
@@ -157,7 +157,7 @@ fn fitting(file: &TensorFile, but: &str) -> Option<&'static str> {
 }
 
 impl Network {
-    /// The network that a checkpoint of Defrost's describes, with its numbers.
+    /// Opens a checkpoint of Defrost's: the network that it describes, with its numbers.
     ///
     /// # Errors
     /// [`Error::Io`] and [`Error::Weights`] about the file.
@@ -171,8 +171,8 @@ impl Network {
         Ok(net)
     }
 
-    /// Replaces all numbers by a file's, and preprocessing and padding by what it says of itself.
-    /// Where anything is wrong, nothing is changed.
+    /// Replaces all numbers by a file's, and preprocessing and padding by those in the file's metadata. After an
+    /// error the network is unchanged.
     ///
     /// # Errors
     /// [`Error::Io`] and [`Error::Weights`] about the file.
@@ -189,7 +189,7 @@ impl Network {
         outcome
     }
 
-    /// Takes over preprocessing, padding and batch norm from a file, whoever wrote it.
+    /// Applies preprocessing, padding and batch norm from a file, whatever library wrote it.
     fn describe(&mut self, file: &TensorFile) -> Result<Option<String>> {
         let about = config_of(file)?;
         self.config.temperature = about.as_ref().and_then(|config| config.temperature);
@@ -201,7 +201,8 @@ impl Network {
         Ok(None)
     }
 
-    /// Takes over what a file says of padding, preprocessing, batch norm and classes; returns what of it does not fit.
+    /// Applies padding, preprocessing, batch norm and classes from a file's metadata; returns a warning for values
+    /// that do not fit.
     fn apply_metadata(&mut self, file: &TensorFile) -> Result<Option<String>> {
         let about = file.metadata();
         self.config.padding = match about.get("padding").map(String::as_str) {
@@ -232,7 +233,7 @@ impl Network {
         Ok(None)
     }
 
-    /// Whose names the file's tensors bear.
+    /// The library whose naming the file's tensors have.
     fn naming_of(&self, file: &TensorFile) -> Naming {
         let matches = |naming| {
             self.specs()
@@ -243,8 +244,8 @@ impl Network {
         if matches(Naming::Timm) > matches(Naming::Torchvision) { Naming::Timm } else { Naming::Torchvision }
     }
 
-    /// A tensor's name in a file: an older one, where that is there. From a name that looks wrapped (`backbone.conv1`, and
-    /// so all others of this architecture) the file's prefix was taken away, too.
+    /// A tensor's name in a file; the former name where the file has that. If the name itself starts like a wrapper
+    /// (`backbone.conv1`, as all names of this architecture do), the reader removed the prefix from the file's names.
     fn name_in(&self, file: &TensorFile, spec: &ParamSpec, naming: Naming) -> String {
         let (name, _) = self.name_and_shape(spec, naming);
         if file.tensors().contains_key(&name) {
@@ -257,13 +258,13 @@ impl Network {
         others.find(|other| file.tensors().contains_key(other)).unwrap_or(name)
     }
 
-    /// Whether a file's tensor belongs to an auxiliary head that this network does without.
+    /// Whether a file's tensor belongs to an auxiliary head that this network does not have.
     fn is_left_out(&self, name: &str) -> bool {
         let layers = self.architecture.auxiliary().map_or(&[][..], |a| a.layers);
         !self.config.auxiliary && layers.iter().any(|layer| lies_in(name, layer))
     }
 
-    /// Whether all tensors but the head's are there with the right shapes.
+    /// Whether the file holds all tensors but the head's with the right shapes.
     fn fits(&self, file: &TensorFile) -> bool {
         let body = self.specs().iter().filter(|s| !self.is_head(s.layer_path()));
         if file.tensors().len() < body.clone().count() {
@@ -277,7 +278,7 @@ impl Network {
         )
     }
 
-    /// Reads all tensors of a file; where anything is wrong, nothing is changed.
+    /// Reads all tensors of a file; after an error the network is unchanged.
     fn read(&mut self, file: &TensorFile, head: HeadPolicy) -> Result<LoadReport> {
         let naming = self.naming_of(file);
         let mut report = LoadReport { timm: naming == Naming::Timm, ..LoadReport::default() };

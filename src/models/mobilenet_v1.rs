@@ -1,6 +1,6 @@
-//! MobileNet v1: Howard et al. 2017, arXiv:1704.04861. torchvision has none; names are timm's.
+//! MobileNet v1: Howard et al. 2017, arXiv:1704.04861. torchvision does not have this network; the names are timm's.
 //!
-//! Every block filters each channel on its own, then mixes channels by a 1x1 convolution.
+//! Every block is a depthwise convolution followed by a 1x1 convolution.
 
 use crate::Result;
 use crate::nn::init::LinearInit;
@@ -11,7 +11,7 @@ use crate::tape::ValueId;
 use super::Architecture;
 use super::blocks::{divisible_by_8, mean_vector};
 
-/// Table 1 of the paper: channels times the width, blocks, stride of the first. Before it a 3x3 convolution to 32
+/// Table 1 of the paper: channels at width 1, blocks, stride of the first block. The stem is a 3x3 convolution to 32
 /// channels with stride 2.
 #[rustfmt::skip]
 pub const TABLE: [(usize, usize, usize); 5] = [
@@ -25,14 +25,14 @@ pub const TABLE: [(usize, usize, usize); 5] = [
 /// MobileNet v1 of any width.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MobileNetV1 {
-    /// Factor on all channels: the paper's alpha.
+    /// Width multiplier of all channels: the paper's alpha.
     pub width: f64,
     /// Dropout before the last layer.
     pub dropout: f32,
 }
 
 impl MobileNetV1 {
-    /// The paper's network, `width` times as wide.
+    /// The paper's network, with `width` times the channels.
     pub fn new(width: f64) -> Self {
         MobileNetV1 { width, dropout: 0.2 }
     }
@@ -42,7 +42,7 @@ impl MobileNetV1 {
     }
 }
 
-/// A convolution and its norm, ReLU6.
+/// Convolution, batch norm, ReLU6.
 fn conv_norm(g: &mut Graph<'_>, [conv_name, norm]: [&str; 2], x: ValueId, conv: Conv2d) -> Result<ValueId> {
     let x = g.conv2d(conv_name, x, conv)?;
     let x = g.batch_norm(norm, x)?;

@@ -1,7 +1,7 @@
 //! MobileNetV2: Sandler, Howard, Zhu, Zhmoginov, Chen 2018, arXiv:1801.04381.
 //!
-//! A block widens its input by a 1x1 convolution, filters every channel on its own, and narrows
-//! without activation; where neither size nor channels change, the input is added.
+//! A block widens its input by a 1x1 convolution, applies a depthwise convolution, and narrows the result by a 1x1
+//! convolution without activation. Where neither size nor channels change, the block adds its input to the result.
 
 use crate::Result;
 use crate::nn::init::LinearInit;
@@ -17,17 +17,17 @@ const RELU6: Activation = Activation::Relu6;
 /// A row of table 2: `blocks` inverted residuals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
-    /// How much wider the inside of a block is than its input: the paper's t.
+    /// Expansion t: channels inside a block over input channels.
     pub expansion: usize,
-    /// Output channels, times the width multiplier: c.
+    /// Output channels c, before the width multiplier.
     pub channels: usize,
-    /// Repetitions: n.
+    /// Number of blocks n.
     pub blocks: usize,
-    /// Stride of the first: s.
+    /// Stride s of the first block.
     pub stride: usize,
 }
 
-/// Table 2 of the paper. Before it a 3x3 convolution to 32 channels with stride 2, behind it a 1x1
+/// Table 2 of the paper. Before the rows comes a 3x3 convolution to 32 channels with stride 2; after them a 1x1
 /// convolution to 1280 channels, the mean over the image, dropout and a linear layer.
 #[rustfmt::skip]
 pub const TABLE: [Row; 7] = [
@@ -43,7 +43,7 @@ pub const TABLE: [Row; 7] = [
 /// MobileNetV2 of any width.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MobileNetV2 {
-    /// Factor on all channels; the last layer never has fewer than 1280.
+    /// Width multiplier of all channels; the last layer never has fewer than 1280.
     pub width: f64,
     /// The rows of blocks.
     pub table: [Row; 7],
@@ -52,7 +52,7 @@ pub struct MobileNetV2 {
 }
 
 impl MobileNetV2 {
-    /// The paper's network, `width` times as wide.
+    /// The paper's network, with `width` times the channels.
     pub fn new(width: f64) -> Self {
         MobileNetV2 { width, table: TABLE, dropout: 0.2 }
     }
@@ -148,7 +148,8 @@ impl Architecture for MobileNetV2 {
                     row += 1;
                 }
                 let leaf = rest.last().copied().unwrap_or_default();
-                // Inside a block: which layer of `conv`, and whether its convolution or its norm.
+                // Inside a block: the index of the layer in `conv`, and whether the tensor belongs to the convolution
+                // or the norm.
                 let layer = rest.get(1..rest.len().saturating_sub(1)).unwrap_or_default().join(".");
                 let name = match (self.table[row].expansion, layer.as_str()) {
                     (1, "0.0") => "conv_dw",

@@ -1,7 +1,7 @@
 //! MobileNetV3: Howard et al. 2019, arXiv:1905.02244.
 //!
-//! MobileNetV2's blocks with squeeze-and-excite, hard swish where the network is deep, and a cheaper end: the last
-//! widening comes behind the mean over the image.
+//! MobileNetV2's blocks with squeeze-and-excite, hard swish in the deeper layers, and a cheaper end: the last
+//! widening layer comes after the mean over the image.
 
 use crate::Result;
 use crate::nn::init::LinearInit;
@@ -17,15 +17,15 @@ use super::blocks::{conv_norm, divisible_by_8, mean_vector, squeeze_excite, timm
 pub struct Row {
     /// Side of the filters.
     pub kernel: usize,
-    /// Channels inside.
+    /// Channels inside the block.
     pub expanded: usize,
     /// Output channels.
     pub channels: usize,
-    /// Whether it squeezes and excites.
+    /// Whether the block has squeeze-and-excite.
     pub squeezes: bool,
     /// ReLU or hard swish.
     pub activation: Activation,
-    /// Stride.
+    /// Stride of the block.
     pub stride: usize,
 }
 
@@ -43,7 +43,7 @@ const fn row(
 const RE: Activation = Activation::Relu;
 const HS: Activation = Activation::HardSwish;
 
-/// Table 1.
+/// Table 1 of the paper: the large network.
 #[rustfmt::skip]
 pub const LARGE: [Row; 15] = [
     row(3,  16,  16, false, RE, 1), // 112 x 112
@@ -63,7 +63,7 @@ pub const LARGE: [Row; 15] = [
     row(5, 960, 160, true,  HS, 1),
 ];
 
-/// Table 2.
+/// Table 2 of the paper: the small network.
 #[rustfmt::skip]
 pub const SMALL: [Row; 11] = [
     row(3,  16,  16, true,  RE, 2), //  56 x  56
@@ -82,20 +82,20 @@ pub const SMALL: [Row; 11] = [
 /// MobileNetV3.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MobileNetV3 {
-    /// Factor on all channels.
+    /// Width multiplier of all channels.
     pub width: f64,
     /// The blocks.
     pub table: &'static [Row],
-    /// Blocks of each of timm's stages.
+    /// Number of blocks in each of timm's stages.
     stages: &'static [usize],
-    /// Features that the last layer sees.
+    /// Input features of the last layer.
     pub last: usize,
-    /// Dropout before it.
+    /// Dropout before the last layer.
     pub dropout: f32,
 }
 
 impl MobileNetV3 {
-    /// Table 1, `width` times as wide.
+    /// Table 1 with `width` times the channels.
     pub fn large(width: f64) -> Self {
         MobileNetV3 {
             width,
@@ -106,7 +106,7 @@ impl MobileNetV3 {
         }
     }
 
-    /// Table 2, `width` times as wide.
+    /// Table 2 with `width` times the channels.
     pub fn small(width: f64) -> Self {
         MobileNetV3 {
             width,
@@ -190,8 +190,8 @@ impl Architecture for MobileNetV3 {
         Norm { eps: 1e-3, momentum: 0.01 }
     }
 
-    /// `features.4.block.1.0.weight` is timm's `blocks.2.0.conv_dw.weight`; the layer behind the mean is a 1x1
-    /// convolution there.
+    /// `features.4.block.1.0.weight` is timm's `blocks.2.0.conv_dw.weight`. The layer after the mean is a 1x1
+    /// convolution in timm.
     fn timm_name(&self, path: &str) -> String {
         if let Some(leaf) = path.strip_prefix("classifier.0.") {
             return format!("conv_head.{leaf}");
@@ -202,7 +202,7 @@ impl Architecture for MobileNetV3 {
         let mut parts = path.splitn(3, '.').skip(1);
         let Some(index) = parts.next().and_then(|i| i.parse::<usize>().ok()) else { return path.into() };
         let rest = parts.next().unwrap_or_default();
-        // Convolution or norm of the layers that are no blocks.
+        // Convolution or norm of the layers outside blocks.
         let leaf = |names: [&str; 2]| match rest.split_once('.') {
             Some((part, leaf)) => format!("{}.{leaf}", names[usize::from(part == "1")]),
             None => path.into(),

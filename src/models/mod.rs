@@ -1,4 +1,4 @@
-//! The networks: one file a family, written as the paper's table, on layers of [`crate::nn`].
+//! The networks: one file per family, written as the paper's table, on the layers of [`crate::nn`].
 
 use std::fmt::Debug;
 
@@ -64,17 +64,17 @@ pub use step::TrainingStep;
 pub(crate) use timm::refuse_foreign_config;
 pub use vgg::Vgg;
 
-/// A network's layers, without sizes, classes and numbers. Every family has this one surface, so
-/// that heads are replaced and features are kept in the same way for all.
+/// The layers of a network, without sizes, classes and numbers. All families implement this one trait, so that
+/// replacing heads and caching features works the same way for all.
 pub trait Architecture: Debug + Send + Sync {
-    /// Records everything up to what the last layer sees: `[batch, features]`, or a small image where the last
+    /// Records all layers before the last one. The result is `[batch, features]`, or a small image where the last
     /// layer is a convolution.
     ///
     /// # Errors
     /// [`Error::Shape`] where the image is too small.
     fn features(&self, g: &mut Graph<'_>, x: ValueId) -> Result<ValueId>;
 
-    /// Records the last layer, and the dropout before it.
+    /// Records the last layer and the dropout before it.
     ///
     /// # Errors
     /// As for [`Architecture::features`].
@@ -83,29 +83,29 @@ pub trait Architecture: Debug + Send + Sync {
     /// Path of the last layer.
     fn head_path(&self) -> &'static str;
 
-    /// Path of the layer whose output the features are.
+    /// Path of the layer whose output is the features.
     fn features_path(&self) -> &'static str;
 
-    /// Path of the last layer whose output is an image still: what Grad-CAM looks at.
+    /// Path of the last layer whose output is still an image; Grad-CAM uses that output.
     fn last_map(&self) -> String;
 
-    /// Its auxiliary heads, where it can have some.
+    /// The auxiliary heads, where the architecture has some.
     fn auxiliary(&self) -> Option<Auxiliary> {
         None
     }
 
-    /// First layers of the groups that learn at different rates; the last is the head.
+    /// First layers of the layer groups, which have their own learning rates; the last group is the head.
     fn groups(&self) -> Vec<String>;
 
-    /// How linear layers start.
+    /// Initialisation of linear layers.
     fn linear_init(&self) -> LinearInit;
 
-    /// Constants of the batch norms of torchvision's weights.
+    /// Batch norm constants of torchvision's weights.
     fn norm(&self) -> Norm {
         Norm::default()
     }
 
-    /// Constants of the batch norms of timm's own weights.
+    /// Batch norm constants of timm's own weights.
     fn timm_norm(&self) -> Norm {
         Norm::default()
     }
@@ -115,7 +115,7 @@ pub trait Architecture: Debug + Send + Sync {
         path.into()
     }
 
-    /// The name that a tensor has in older files.
+    /// A tensor's name in older files.
     fn former_name(&self, _path: &str) -> Option<String> {
         None
     }
@@ -126,14 +126,14 @@ pub trait Architecture: Debug + Send + Sync {
     }
 }
 
-/// Heads that hang on the middle of a network while it learns, so that early layers learn faster.
+/// Auxiliary heads: attached to the middle of a network during training, so that early layers train faster.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Auxiliary {
     /// Paths of the heads.
     pub layers: &'static [&'static str],
-    /// Path of the last layer of each, which is replaced for a new task.
+    /// Path of the last layer of each auxiliary head, which a new task replaces.
     pub heads: &'static [&'static str],
-    /// Weight of each head's loss beside the main one.
+    /// Weight of each head's loss in the total loss.
     pub weight: f32,
 }
 

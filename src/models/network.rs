@@ -1,4 +1,4 @@
-//! A network with its numbers: what is loaded, frozen, recorded, trained and saved.
+//! A network and its numbers: loading, freezing, recording, training, saving.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,19 +13,19 @@ use crate::nn::{
 use crate::tape::{Tape, Type};
 use crate::{Error, Result};
 
-/// A network: layers, numbers in PyTorch's layout, a mask of what learns, classes, preprocessing.
+/// A network: layers, numbers in PyTorch's layout, the mask of trainable parameters, classes, preprocessing.
 #[derive(Debug, Clone)]
 pub struct Network {
     pub(super) config: Config,
     pub(super) architecture: Arc<dyn Architecture>,
     pub(super) structure: Structure,
     index: HashMap<String, usize>,
-    /// Of one image.
+    /// Shape of one image's features.
     pub(super) features: Vec<usize>,
-    /// Shared by all clones until one sets a tensor anew: a clone costs no copy of the weights.
+    /// Shared by all clones until one of them sets a tensor: cloning a network does not copy its weights.
     pub(super) tensors: Vec<Arc<Vec<f32>>>,
     mask: Mask,
-    /// Training steps that each batch norm has seen: `num_batches_tracked`.
+    /// Training steps of each batch norm: `num_batches_tracked`.
     pub(super) batches: BTreeMap<String, i64>,
     pub(super) fresh_head: bool,
     dropout: Option<f32>,
@@ -38,13 +38,13 @@ fn check_temperature(temperature: Option<f64>) -> Result<()> {
     }
 }
 
-/// Classes of a network at most, and features of a hidden layer before the last one.
+/// Limit on the number of classes, and on the features of a hidden layer before the last one.
 pub(super) const MOST_OUTPUTS: usize = 1 << 20;
 
-/// Names for classes nobody named.
+/// Default names of the classes: their numbers.
 ///
 /// # Errors
-/// [`Error::Usage`] for more than a network can have.
+/// [`Error::Usage`] for more classes than a network can have.
 pub(super) fn numbered_classes(count: usize) -> Result<Vec<String>> {
     if count > MOST_OUTPUTS {
         return Err(Error::Usage(format!("{count} classes: a network has at most {MOST_OUTPUTS}")));
@@ -52,7 +52,7 @@ pub(super) fn numbered_classes(count: usize) -> Result<Vec<String>> {
     Ok((0..count).map(|i| format!("class_{i}")).collect())
 }
 
-/// An input that a parameter's weights do not suit.
+/// The error for a number of input channels that a parameter's weights do not support.
 fn unsuited(spec: &ParamSpec, found: usize) -> Error {
     let (path, shape) = (&spec.path, &spec.shape);
     Error::Shape(format!(
@@ -61,8 +61,8 @@ fn unsuited(spec: &ParamSpec, found: usize) -> Error {
 }
 
 impl Network {
-    /// A network without numbers, which only reading a file or [`Network::zeroed`] gives it: until then nothing is
-    /// allocated for what its description asks for.
+    /// A network without numbers; reading a file or [`Network::zeroed`] sets them. Until then nothing is allocated
+    /// for the sizes in its description.
     pub(super) fn hollow(choice: &Choice, width: f64, classes: Vec<String>) -> Result<Self> {
         Self::from_config(Config {
             model: choice.model.name.into(),
@@ -79,7 +79,7 @@ impl Network {
         })
     }
 
-    /// The same from a checkpoint's description, in which any number may stand.
+    /// As [`Network::hollow`], from a checkpoint's description, which may contain any number.
     pub(super) fn from_config(config: Config) -> Result<Self> {
         let model = registry::find(&config.model)?.model;
         if !(0.05..=4.0).contains(&config.width) || (config.width != 1.0 && !model.widths) {
@@ -89,20 +89,20 @@ impl Network {
         Self::declared(config, architecture)
     }
 
-    /// All its numbers are zero, which the system lends without touching memory.
+    /// Sets all numbers to zero. The system provides zeroed pages without touching memory.
     pub(super) fn zeroed(mut self) -> Self {
         self.tensors = self.structure.specs.iter().map(|s| vec![0.0; s.numel()].into()).collect();
         self
     }
 
-    /// A network of an architecture of your own, with first weights, to be trained from nothing or filled by
-    /// [`Network::load_weights`]. Everything takes it as it takes the networks of the registry; but a file of it does not
-    /// say how its layers are built, so the command and [`Network::open`] cannot read it. `name` is what messages and
-    /// files call it. `examples/own_model.rs` is a whole program.
+    /// A network of a custom architecture with initial weights, to be trained from scratch or filled by
+    /// [`Network::load_weights`]. All functions accept it like a network of the registry. But its files do not
+    /// describe how to build its layers, so the command and [`Network::open`] cannot read them. `name` identifies the
+    /// network in messages and files. `examples/own_model.rs` is a complete program.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a name of the registry, and for no class; [`Error::Shape`] where the layers do not fit
-    /// together.
+    /// [`Error::Usage`] for a name of the registry, and for no class; [`Error::Shape`] where the shapes of the layers
+    /// do not match.
     pub fn custom(
         name: &str,
         architecture: Arc<dyn Architecture>,
@@ -157,7 +157,7 @@ impl Network {
         Ok(net)
     }
 
-    /// Finds out parameters and layers by recording on a tape that is then forgotten.
+    /// Determines parameters and layers by recording the network on a temporary tape.
     pub(super) fn declare(&mut self) -> Result<()> {
         if self.config.classes.is_empty() {
             return Err(Error::Usage("a network needs at least one class".into()));
@@ -207,12 +207,12 @@ impl Network {
         }
     }
 
-    /// What travels in its checkpoints.
+    /// The description stored in checkpoints.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Its layers.
+    /// The architecture: the network's layers.
     pub fn architecture(&self) -> &dyn Architecture {
         self.architecture.as_ref()
     }
@@ -232,31 +232,32 @@ impl Network {
         &self.config.classes
     }
 
-    /// Outputs of the last layer: one for each class, but for tasks that have another number.
+    /// Outputs of the last layer: one per class, except for tasks with another number.
     pub fn outputs(&self) -> usize {
         self.config.outputs.unwrap_or(self.config.classes.len())
     }
 
-    /// Whether the classes are ImageNet's, in its order.
+    /// Whether the classes are ImageNet's, in ImageNet's order.
     pub fn knows_imagenet(&self) -> bool {
         let known = imagenet::classes();
         known.len() == self.classes().len() && known.iter().zip(self.classes()).all(|(k, c)| k.name == c)
     }
 
-    /// What becomes of an image.
+    /// Preprocessing of images.
     pub fn preprocess(&self) -> &Preprocess {
         &self.config.preprocess
     }
 
-    /// Changes what becomes of an image. Where the number of channels changes, the first layer's weights go along as timm
-    /// has it: those of three channels are summed for one, those of one are a third each of three.
+    /// Changes the preprocessing. Where the number of channels changes, the first layer's weights are adapted as in
+    /// timm: from three channels to one, the weights are summed; from one channel to three, each channel gets a
+    /// third.
     ///
     /// # Errors
-    /// Where the numbers are out of range; [`Error::Shape`] where weights do not suit the input.
+    /// Where numbers are out of range; [`Error::Shape`] where the weights cannot be adapted to the input.
     pub fn set_preprocess(&mut self, preprocess: Preprocess) -> Result<()> {
         preprocess.check()?;
         let before = std::mem::replace(&mut self.config.preprocess, preprocess);
-        // What the head sees may have another size.
+        // The features may have another size.
         let outcome = self.declare().and_then(|()| self.fit_channels());
         if outcome.is_err() {
             self.config.preprocess = before;
@@ -265,7 +266,7 @@ impl Network {
         outcome
     }
 
-    /// Weights of three input channels from those of one, or the other way round.
+    /// Adapts weights of one input channel to three, or of three to one.
     fn fit_channels(&mut self) -> Result<()> {
         let mut changed = Vec::new();
         for (i, (spec, tensor)) in self.structure.specs.iter().zip(&self.tensors).enumerate() {
@@ -294,37 +295,37 @@ impl Network {
         Ok(())
     }
 
-    /// Changes how convolutions pad.
+    /// Changes the padding of convolutions.
     pub fn set_padding(&mut self, padding: PaddingStyle) {
         self.config.padding = padding;
     }
 
-    /// Changes the batch norms' constants.
+    /// Changes the constants of the batch norms.
     pub fn set_norm(&mut self, norm: Norm) {
         self.config.norm = norm;
     }
 
-    /// How many numbers the last layer sees of an image.
+    /// Numbers per image in the input of the last layer.
     pub fn features(&self) -> usize {
         self.features.iter().product()
     }
 
-    /// Whether the last layer holds first weights: nothing has been learned, or loaded, since.
+    /// Whether the last layer holds initial weights that were neither trained nor loaded.
     pub fn has_fresh_head(&self) -> bool {
         self.fresh_head
     }
 
-    /// Numbers that could learn; running statistics are none.
+    /// Number of parameters, frozen ones included; running statistics do not count.
     pub fn parameters(&self) -> usize {
         self.specs().iter().filter(|s| s.kind.is_learnable()).map(ParamSpec::numel).sum()
     }
 
     // Tensors.
 
-    /// The position of a tensor.
+    /// The index of a tensor.
     ///
     /// # Errors
-    /// [`Error::Usage`] where there is none of this path.
+    /// [`Error::Usage`] where no tensor has this path.
     pub fn position(&self, path: &str) -> Result<usize> {
         self.index.get(path).copied().ok_or_else(|| {
             let hint = crate::did_you_mean(path, self.specs().iter().map(|s| s.path.as_str()));
@@ -332,7 +333,7 @@ impl Network {
         })
     }
 
-    /// Whether there is a tensor of this path.
+    /// Whether a tensor has this path.
     pub(super) fn has(&self, path: &str) -> bool {
         self.index.contains_key(path)
     }
@@ -358,7 +359,8 @@ impl Network {
         self.specs().iter().zip(self.tensors.iter().map(|tensor| tensor.as_slice()))
     }
 
-    /// Replaces a tensor's numbers, given in PyTorch's layout. A temperature that was fitted to others is forgotten.
+    /// Replaces a tensor's numbers, given in PyTorch's layout. Removes a temperature, which was fitted to the old
+    /// numbers.
     ///
     /// # Errors
     /// [`Error::Usage`] for an unknown path, [`Error::Shape`] for another count of numbers.
@@ -383,7 +385,7 @@ impl Network {
         Ok(())
     }
 
-    /// A tensor as it lies on the device.
+    /// A tensor in device layout.
     ///
     /// # Errors
     /// As for [`Network::position`].
@@ -392,7 +394,7 @@ impl Network {
         Ok(self.specs()[i].pack(&self.tensors[i]))
     }
 
-    /// Replaces a tensor by what lies on the device.
+    /// Replaces a tensor's numbers, given in device layout.
     ///
     /// # Errors
     /// As for [`Network::set_tensor`].
@@ -406,13 +408,13 @@ impl Network {
         self.set_tensor(path, numbers)
     }
 
-    /// Fills every tensor.
+    /// Fills every tensor by a rule.
     pub(super) fn fill(&mut self, rule: impl Fn(&ParamSpec) -> Vec<f32>) {
         self.tensors = self.structure.specs.iter().map(|s| rule(s).into()).collect();
         self.fresh_head = false;
     }
 
-    /// Starts all weights anew, as torchvision does for this family.
+    /// Initialises all weights as torchvision does for this family.
     pub fn init(&mut self, seed: u64) {
         self.tensors = self.specs().iter().map(|s| self.first_weights(s, seed).into()).collect();
         self.batches.values_mut().for_each(|n| *n = 0);
@@ -433,7 +435,7 @@ impl Network {
 
     // The classes.
 
-    /// Names the classes.
+    /// Sets the names of the classes.
     ///
     /// # Errors
     /// [`Error::Usage`] where their number differs from the head's.
@@ -448,25 +450,25 @@ impl Network {
         Ok(())
     }
 
-    /// Names the task that it is trained for, one with as many outputs; another number needs another head:
-    /// [`Network::replace_head_for_task`].
+    /// Sets the name of the task that the network is trained for. The task must have the network's number of outputs;
+    /// another number needs another head: [`Network::replace_head_for_task`].
     pub fn set_task(&mut self, task: &str) {
         self.config.task = task.into();
     }
 
-    /// Sets what logits are divided by for probabilities, or takes it away.
+    /// Sets or removes the temperature: probabilities are the softmax of logits / temperature.
     ///
     /// # Errors
-    /// [`Error::Usage`] where it is no number above 0.
+    /// [`Error::Usage`] where the temperature is not a number above 0.
     pub fn set_temperature(&mut self, temperature: Option<f64>) -> Result<()> {
         check_temperature(temperature)?;
         self.config.temperature = temperature;
         Ok(())
     }
 
-    // What learns.
+    // Trainable parameters.
 
-    /// Freezes what is asked for, and nothing else; returns what still learns.
+    /// Freezes the named parameters and no others; returns a summary of the trainable ones.
     ///
     /// # Errors
     /// [`Error::Usage`] for a name or group that the network does not have.
@@ -475,11 +477,11 @@ impl Network {
         Ok(FreezeSummary::new(&self.structure, &self.mask))
     }
 
-    /// Sets the probability of all dropout layers while training; `None` is the architecture's own. At 0, no block is left
-    /// away either (stochastic depth).
+    /// Sets the probability of all dropout layers in training; `None` means the architecture's own. At 0, stochastic
+    /// depth skips no block either.
     ///
     /// # Errors
-    /// [`Error::Usage`] where it does not lie in [0, 1).
+    /// [`Error::Usage`] where the probability is not in [0, 1).
     pub fn set_dropout(&mut self, p: Option<f32>) -> Result<()> {
         if let Some(p) = p.filter(|p| !(0.0..1.0).contains(p)) {
             return Err(Error::Usage(format!("dropout {p}: it lies in [0, 1)")));
@@ -488,17 +490,17 @@ impl Network {
         Ok(())
     }
 
-    /// What learns.
+    /// The mask of trainable parameters.
     pub fn mask(&self) -> &Mask {
         &self.mask
     }
 
-    /// Parameters that learn, in the order of the forward pass.
+    /// The trainable parameters, in the order of the forward pass.
     pub fn learning(&self) -> impl Iterator<Item = &ParamSpec> {
         self.specs().iter().filter(|s| self.mask.learns(&s.path, s.kind))
     }
 
-    /// Counts training steps into `num_batches_tracked` of those batch norms that took part.
+    /// Adds training steps to `num_batches_tracked` of the batch norms that used batch statistics.
     pub fn count_batches(&mut self, steps: i64) {
         for (layer, count) in &mut self.batches {
             if self.mask.norm_mode(layer) == crate::nn::NormMode::Train {

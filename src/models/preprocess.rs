@@ -1,5 +1,5 @@
-//! How an image becomes the network's input. It belongs to the weights, not to the architecture,
-//! and travels with every checkpoint.
+//! Preprocessing: from an image to the network's input. The preprocessing belongs to the weights, not to the
+//! architecture, and is stored in every checkpoint.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::nn::TensorFile;
 use crate::ops::GREY;
 use crate::{Error, Result};
 
-/// The resampling filter of a resize, antialiased as Pillow does it.
+/// The resampling filter of a resize, antialiased as in Pillow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Filter {
@@ -19,18 +19,19 @@ pub enum Filter {
     Bicubic,
 }
 
-/// How an image is placed on the network's input.
+/// Placement of an image on the network's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Placement {
-    /// Scaled until it covers the input and [`Preprocess::resize`] around it; the centre is cut out.
+    /// Scales the image until it covers the input and the [`Preprocess::resize`] margin around it, then crops the
+    /// centre.
     #[default]
     Crop,
-    /// Height and width are scaled to the input's, each by itself.
+    /// Scales height and width separately to those of the input.
     Stretch,
-    /// Scaled until it just fits, in the centre; [`Preprocess::fill`] lies around it (letterbox).
+    /// Scales the image until it just fits and centres it; [`Preprocess::fill`] surrounds it (letterbox).
     Fit,
-    /// The same in the top left corner.
+    /// As `Fit`, with the image in the top left corner.
     FitTopLeft,
 }
 
@@ -41,14 +42,14 @@ pub enum Channels {
     /// Red, green, blue.
     #[default]
     Rgb,
-    /// Blue, green, red: networks that were trained with Caffe.
+    /// Blue, green, red: for networks trained with Caffe.
     Bgr,
-    /// One channel: the grey of ITU-R 601, as Pillow's `convert("L")`, not rounded to bytes.
+    /// One channel: grey by ITU-R 601, as in Pillow's `convert("L")`, but not rounded to bytes.
     Grey,
 }
 
 impl Channels {
-    /// How many there are.
+    /// Number of channels.
     pub fn count(self) -> usize {
         match self {
             Channels::Rgb | Channels::Bgr => 3,
@@ -57,21 +58,21 @@ impl Channels {
     }
 }
 
-/// The image that a network takes: scaled, placed on a canvas of the input's size, each channel normalised as
-/// `(u8 / 255 - mean) / std`.
+/// The input of a network: the image is scaled, placed on a canvas of the input's size, and each channel is
+/// normalised as `(u8 / 255 - mean) / std`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Preprocess {
     /// Height and width of the network's input, pixels.
     pub size: [usize; 2],
-    /// Where the centre is cut out: what the input's short side is a part of, pixels. torchvision's 256 for an input of
-    /// 224.
+    /// For a centre crop: the short side of the scaled image, of which the input's short side is cut out, pixels.
+    /// torchvision uses 256 for an input of 224.
     pub resize: usize,
-    /// How the image is placed.
+    /// Placement of the image.
     #[serde(default)]
     pub placement: Placement,
-    /// Colour of what the image does not cover: red, green, blue.
+    /// Colour of the canvas outside the image: red, green, blue.
     #[serde(default)]
     pub fill: [u8; 3],
     /// Resampling filter.
@@ -79,9 +80,9 @@ pub struct Preprocess {
     /// The order of the channels.
     #[serde(default)]
     pub channels: Channels,
-    /// Mean of red, green and blue, on a scale of 0 to 1; of one channel the first.
+    /// Mean of red, green and blue, on a scale of 0 to 1; an input of one channel uses the first.
     pub mean: [f32; 3],
-    /// Their standard deviations. A network that takes bytes as they are, from 0 to 255, has 1/255.
+    /// Standard deviations of the channels, likewise. A network that takes bytes from 0 to 255 has 1/255.
     pub std: [f32; 3],
 }
 
@@ -99,14 +100,14 @@ impl Default for Preprocess {
     }
 }
 
-/// The short side of a height and a width.
+/// The shorter of a height and a width.
 pub(crate) fn short([height, width]: [usize; 2]) -> usize {
     height.min(width)
 }
 
 impl Preprocess {
-    /// A square of `crop` pixels, cut out of the centre of an image whose short side is `resize` pixels; ImageNet's
-    /// statistics.
+    /// A centre crop of `crop` x `crop` pixels from an image whose short side is scaled to `resize` pixels;
+    /// ImageNet's statistics.
     pub const fn cropped(resize: usize, crop: usize, filter: Filter) -> Self {
         Preprocess {
             size: [crop; 2],
@@ -120,13 +121,13 @@ impl Preprocess {
         }
     }
 
-    /// Square images that are scaled to `side` and not cropped.
+    /// Square images, scaled to `side` and not cropped.
     pub fn whole(side: usize) -> Self {
         Self::cropped(side, side, Filter::Bilinear)
     }
 
-    /// The same for inputs of this height and width, with the same ratio of resize to crop, as timm rounds it: 256 -> 224
-    /// becomes 182 -> 160.
+    /// The same preprocessing for an input of this height and width. The ratio of resize to crop stays, rounded as in
+    /// timm: 256 -> 224 becomes 182 -> 160.
     #[must_use]
     pub fn at_size(&self, size: [usize; 2]) -> Self {
         Preprocess { resize: short(size) * self.resize / short(self.size), size, ..self.clone() }
@@ -151,13 +152,13 @@ impl Preprocess {
         }
     }
 
-    /// Bytes of an image on its way to the device: red, green and blue of each pixel.
+    /// Bytes of an image uploaded to the device: red, green and blue of each pixel.
     pub fn bytes(&self) -> usize {
         self.size[0] * self.size[1] * 3
     }
 
-    /// What `ImageInput` computes from a byte of red, green or blue: `byte * scale + shift`. The single channel of a grey
-    /// input is the sum of the three.
+    /// Scale and shift of each channel: `ImageInput` computes `byte * scale + shift` from a byte of red, green or
+    /// blue. The single channel of a grey input is the sum of the three results.
     pub fn scale_shift(&self) -> ([f32; 3], [f32; 3]) {
         let each = |f: fn(f64, f64) -> f64| {
             std::array::from_fn(|c| match self.channels {
@@ -168,7 +169,8 @@ impl Preprocess {
         (each(|_, std| 1.0 / (255.0 * std)), each(|mean, std| -mean / std))
     }
 
-    /// Bytes `[height, width, 3]` as the network's numbers `[height, width, channels]`: what the device computes from them.
+    /// Converts bytes `[height, width, 3]` to the network's input `[height, width, channels]`, with the same result
+    /// as on the device.
     pub fn normalised(&self, bytes: &[u8]) -> Vec<f32> {
         let (scale, shift) = self.scale_shift();
         let pixels = bytes.chunks_exact(3);
@@ -181,8 +183,8 @@ impl Preprocess {
         }
     }
 
-    /// This, with what a weight file says of itself: `mean`, `std`, `input`, `resize`, `filter`. A file
-    /// that names its input's size only keeps the ratio of resize to crop.
+    /// This preprocessing, changed by the metadata of a weights file: `mean`, `std`, `input`, `resize`, `filter`. A
+    /// file that only names its input's size keeps the ratio of resize to crop.
     ///
     /// # Errors
     /// [`Error::Weights`] naming the entry that cannot be understood.
@@ -194,7 +196,7 @@ impl Preprocess {
         };
         let side = |key: &str| -> Result<Option<usize>> {
             let Some(text) = about.get(key) else { return Ok(None) };
-            // A remark may follow, "224 (227 slightly better)", or the other side, which is to be the same.
+            // A remark may follow the number, "224 (227 slightly better)", or the other side, which must be equal.
             let number = |text: &str| -> Option<(usize, usize)> {
                 let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
                 Some((text[..end].parse().ok()?, end))
@@ -232,10 +234,10 @@ impl Preprocess {
         Ok(changed)
     }
 
-    /// Checks numbers that come from a file.
+    /// Checks the numbers, which may come from a file.
     ///
     /// # Errors
-    /// [`Error::Weights`] saying which is out of range.
+    /// [`Error::Weights`] naming the number that is out of range.
     pub fn check(&self) -> Result<()> {
         let finite = self.mean.iter().all(|m| m.is_finite());
         let positive = self.std.iter().all(|s| s.is_finite() && *s > 0.0);

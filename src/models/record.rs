@@ -1,4 +1,4 @@
-//! A network onto a tape: whole, up to its features, or its head alone.
+//! Records a network on a tape: the whole network, its layers up to the features, or its head alone.
 
 use super::{Channels, Network};
 use crate::Result;
@@ -6,41 +6,41 @@ use crate::nn::{Graph, Mode, step_of};
 use crate::ops::{Add, AugmentInput, Concat, Draws, ImageInput, Slice};
 use crate::tape::{Io, Node, Tape, Type, ValueId};
 
-/// The layer of what happens to an image before the network.
+/// Layer name of the image's normalisation and augmentation, before the network.
 pub const IMAGE_LAYER: &str = "image";
 
-/// What a recorded network takes.
+/// The form of a recorded network's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum InputKind {
-    /// Bytes `[batch, height, width, 3]`; they are normalised on the device.
+    /// Bytes `[batch, height, width, 3]`; the device normalises them.
     #[default]
     Bytes,
-    /// The same bytes and an input `augment`, numbers `[batch, Draws::LEN]`: on the device each image is varied as
-    /// its row of [`Draws`] says, and normalised.
+    /// The same bytes, and an input `augment`, numbers `[batch, Draws::LEN]`: the device augments each image by its
+    /// row of [`Draws`], and normalises it.
     Augmented,
-    /// Numbers `[batch, height, width, channels]`, normalised already, in the order of the network's channels
+    /// Numbers `[batch, height, width, channels]`, already normalised, in the order of the network's channels
     /// ([`super::Preprocess::normalised`]).
     Normalised,
 }
 
-/// What to record.
+/// Options of a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recording {
-    /// What it is for.
+    /// Training or evaluation.
     pub mode: Mode,
-    /// Images at a time.
+    /// Images per batch.
     pub batch: usize,
-    /// Height and width; the preprocessing's crop where absent.
+    /// Height and width of the input; by default those of the preprocessing.
     pub size: Option<[usize; 2]>,
-    /// What images are given as.
+    /// The form of the images.
     pub input: InputKind,
 }
 
 options!(Recording);
 
 impl Recording {
-    /// For images as bytes, of the size that the preprocessing gives.
+    /// A recording for images as bytes, of the preprocessing's size.
     pub fn new(mode: Mode, batch: usize) -> Self {
         Recording { mode, batch, size: None, input: InputKind::Bytes }
     }
@@ -51,28 +51,28 @@ impl Recording {
 pub struct Recorded {
     /// The input `image`.
     pub image: ValueId,
-    /// What the last layer sees: `[batch, features]`, or a small image.
+    /// Input of the last layer: `[batch, features]`, or a small image.
     pub features: ValueId,
     /// `[batch, classes]`.
     pub logits: ValueId,
-    /// Logits of the auxiliary heads that learn, and the weight of each one's loss.
+    /// Logits of the auxiliary heads that are trained, and the weight of each one's loss.
     pub auxiliary: Vec<(ValueId, f32)>,
-    /// The input `step`, `u32[2]`, where dropout draws from it.
+    /// The input `step`, `u32[2]`, where dropout draws its random numbers from it.
     pub step: Option<ValueId>,
 }
 
 /// A head recorded alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
-    /// The input `features`, as [`Recorded::features`].
+    /// The input `features`, shaped like [`Recorded::features`].
     pub features: ValueId,
     /// `[batch, classes]`.
     pub logits: ValueId,
-    /// The input `step`, `u32[2]`, where dropout draws from it.
+    /// The input `step`, `u32[2]`, where dropout draws its random numbers from it.
     pub step: Option<ValueId>,
 }
 
-/// Multiply-adds of a node: of convolutions and linear layers, as torchinfo and fvcore count them.
+/// Multiply-adds of a node: of convolutions and linear layers, counted as in torchinfo and fvcore.
 pub(crate) fn mult_adds(tape: &Tape, node: &Node) -> f64 {
     let types = |values: &[ValueId]| values.iter().map(|&v| tape.ty(v)).collect::<Vec<_>>();
     match node.op.name() {
@@ -115,7 +115,8 @@ impl Network {
         Ok(Head { features, logits, step: step_of(tape) })
     }
 
-    /// Multiply-adds of a prediction on one image of the usual size: those of convolutions and linear layers.
+    /// Multiply-adds of a prediction on one image of the preprocessing's size: those of convolutions and linear
+    /// layers.
     ///
     /// # Errors
     /// As for [`Network::record`].
@@ -139,7 +140,7 @@ impl Network {
         let (scale, shift) = self.config.preprocess.scale_shift();
         let above = g.tape.set_layer(IMAGE_LAYER);
         let channels = match input {
-            // They are in order already.
+            // The channels are already in the network's order.
             InputKind::Normalised => Channels::Rgb,
             InputKind::Bytes | InputKind::Augmented => self.config.preprocess.channels,
         };
@@ -158,7 +159,7 @@ impl Network {
     }
 }
 
-/// The network's channels from normalised red, green and blue.
+/// The network's channels, from normalised red, green and blue.
 fn ordered(tape: &mut Tape, rgb: ValueId, channels: Channels) -> Result<ValueId> {
     let channel = |tape: &mut Tape, offset| tape.apply(Slice { offset, channels: 1 }, &[rgb]);
     match channels {

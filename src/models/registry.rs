@@ -1,4 +1,4 @@
-//! All networks by name.
+//! The registry of networks by name.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -13,48 +13,48 @@ use super::{
 use crate::nn::{Norm, PaddingStyle};
 use crate::{Error, Result};
 
-/// A network that can be built.
+/// The registry's entry for a network.
 #[derive(Debug)]
 pub struct Model {
     /// torchvision's name, where it has one.
     pub name: &'static str,
-    /// Other names; timm's weight tags, its `tf_` and `timm/` are understood besides.
+    /// Other names. Besides these, timm's weight tags and its prefixes `tf_` and `timm/` are understood.
     pub aliases: &'static [&'static str],
-    /// One line for people.
+    /// One line of description.
     pub about: &'static str,
-    /// Classes of the usual weights.
+    /// Number of classes of the usual weights.
     pub classes: usize,
     /// Side of the usual input, pixels.
     pub input: usize,
-    /// Whether it comes in widths other than 1.
+    /// Whether the network comes in widths other than 1.
     pub widths: bool,
-    /// What its usual weights do to an image.
+    /// Preprocessing of its usual weights.
     preprocess: Preprocess,
     build: fn(f64) -> Arc<dyn Architecture>,
 }
 
-/// What weights do to an image: short side, crop, filter; ImageNet's statistics.
+/// A centre crop with ImageNet's statistics: short side, crop, filter.
 const fn view(resize: usize, crop: usize, filter: Filter) -> Preprocess {
     Preprocess::cropped(resize, crop, filter)
 }
 
-/// The same with a mean and a deviation of 0.5.
+/// The same preprocessing with a mean and standard deviation of 0.5.
 const fn half(view: Preprocess) -> Preprocess {
     Preprocess { mean: [0.5; 3], std: [0.5; 3], ..view }
 }
 
-/// torchvision's view of most weights.
+/// Preprocessing of most of torchvision's weights.
 const USUAL: Preprocess = view(256, 224, Filter::Bilinear);
 /// Images of 32x32.
 const CIFAR: Preprocess = view(32, 32, Filter::Bilinear);
-/// Blue, green, red from 0 to 255, less Caffe's means: the published BN-Inception.
+/// Preprocessing of the published BN-Inception: blue, green, red from 0 to 255, minus Caffe's means.
 const CAFFE: Preprocess = Preprocess {
     channels: Channels::Bgr,
     mean: [128.0 / 255.0, 117.0 / 255.0, 104.0 / 255.0],
     std: [1.0 / 255.0; 3],
     ..USUAL
 };
-/// timm's of most weights.
+/// Preprocessing of most of timm's weights.
 const BICUBIC: Preprocess = view(256, 224, Filter::Bicubic);
 
 macro_rules! models {
@@ -81,7 +81,7 @@ fn effnet(width: f64, depth: f64, dropout: f32) -> Arc<dyn Architecture> {
     Arc::new(EfficientNet::scaled(width, depth, dropout))
 }
 
-/// The larger ones, whose weights have other constants.
+/// The larger EfficientNets, whose weights have other batch norm constants.
 fn large(width: f64, depth: f64, dropout: f32) -> Arc<dyn Architecture> {
     Arc::new(EfficientNet::scaled(width, depth, dropout).norm_of_large())
 }
@@ -162,18 +162,18 @@ models! {
     "vgg19_bn", "VGG, 19 layers, batch norm", USUAL => |_| Arc::new(Vgg::new(TABLE[3].1, true));
 }
 
-/// What is published of a checkpoint: accuracy on ImageNet's validation set, per cent.
+/// Published accuracy of a checkpoint on ImageNet's validation set, per cent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Published {
     /// torchvision's name of the weights.
     pub weights: &'static str,
-    /// Right at once.
+    /// Top-1 accuracy.
     pub top1: f32,
-    /// Right within five.
+    /// Top-5 accuracy.
     pub top5: f32,
 }
 
-/// torchvision's figures of its own checkpoints (version 0.29).
+/// torchvision's published accuracy of its own checkpoints (version 0.29).
 #[rustfmt::skip]
 const PUBLISHED: &[(&str, &str, f32, f32)] = &[
     ("vgg11", "IMAGENET1K_V1", 69.020, 88.628),
@@ -228,14 +228,14 @@ const PUBLISHED: &[(&str, &str, f32, f32)] = &[
     ("squeezenet1_1", "IMAGENET1K_V1", 58.178, 80.624),
 ];
 
-/// What is published of a model's checkpoints, the first recipe first.
+/// Published accuracies of a model's checkpoints, the first recipe first.
 pub fn published(model: &str) -> Vec<Published> {
     let own = PUBLISHED.iter().filter(|row| row.0 == model);
     own.map(|&(_, weights, top1, top5)| Published { weights, top1, top5 }).collect()
 }
 
 impl Model {
-    /// A network of the host program: its layers, and what its weights do to an image. `name` is in lower case.
+    /// A network of the host program: its layers, and the preprocessing of its weights. `name` is in lower case.
     pub fn new(
         name: &'static str,
         about: &'static str,
@@ -246,50 +246,50 @@ impl Model {
         Model { name, aliases: &[], about, classes: 2, input, widths: false, preprocess, build }
     }
 
-    /// Its layers, `width` times as wide.
+    /// Its architecture, with `width` times the channels.
     pub fn build(&self, width: f64) -> Arc<dyn Architecture> {
         (self.build)(width)
     }
 
-    /// What its usual weights do to an image.
+    /// Preprocessing of its usual weights.
     pub fn preprocess(&self) -> Preprocess {
         self.preprocess.clone()
     }
 
-    /// Path of the layer whose output is kept when only the head learns.
+    /// Path of the layer whose output is cached when only the head is trained.
     pub fn features_path(&self) -> &'static str {
         self.build(1.0).features_path()
     }
 
-    /// Path of the layer that is replaced for a new task.
+    /// Path of the layer that a new task replaces.
     pub fn head(&self) -> &'static str {
         self.build(1.0).head_path()
     }
 }
 
-/// What a name stands for.
+/// The meaning of a name.
 #[derive(Debug, Clone)]
 pub struct Choice {
     /// The network.
     pub model: &'static Model,
     /// The width in the name: `mobilenet_v2_035`, `mobilenet_v2_0.35`.
     pub width: Option<f64>,
-    /// What the weights that the name's tag stands for do to an image.
+    /// Preprocessing of the weights that the name's tag stands for.
     pub preprocess: Preprocess,
-    /// How their convolutions pad: timm's `tf_` networks as TensorFlow.
+    /// Padding of the weights' convolutions: timm's `tf_` networks pad as TensorFlow does.
     pub padding: PaddingStyle,
-    /// Constants of their batch norms, where they are not the library's own.
+    /// Batch norm constants of the weights, where they differ from the library's own.
     pub norm: Option<Norm>,
 }
 
-/// Networks of the host program.
+/// Networks that the host program registered.
 static OWN: RwLock<Vec<&'static Model>> = RwLock::new(Vec::new());
 
-/// Adds a network of the host program: it is created by its name, its checkpoints are opened and its runs resumed like
-/// those of all others.
+/// Registers a network of the host program: it can be created by its name, its checkpoints opened and its runs
+/// resumed like those of any other network.
 ///
 /// # Errors
-/// [`Error::Usage`] where another network has its name.
+/// [`Error::Usage`] where another network has this name.
 pub fn register(model: Model) -> Result<()> {
     let mut own = OWN.write().unwrap_or_else(PoisonError::into_inner);
     let known = |m: &&Model| m.name == model.name || m.aliases.contains(&model.name);
@@ -309,19 +309,19 @@ pub fn all() -> Vec<&'static Model> {
     MODELS.iter().chain(own.iter().copied()).collect()
 }
 
-/// The network that `name` stands for: torchvision's name or timm's, with a width
-/// (`mobilenetv2_140`) or a tag of weights (`timm/resnet50.a1_in1k`).
+/// The network that `name` stands for: torchvision's or timm's name, optionally with a width (`mobilenetv2_140`) or a
+/// tag of weights (`timm/resnet50.a1_in1k`).
 ///
 /// # Errors
-/// [`Error::Usage`] with the nearest name.
+/// [`Error::Usage`] with the most similar name.
 pub fn find(name: &str) -> Result<Choice> {
     let models = all();
     let plain = name.trim().to_lowercase();
     let plain = plain.strip_prefix("timm/").unwrap_or(&plain);
     let manifest_entry = manifest::all().iter().find(|w| w.name == plain);
-    // timm's conversions from TensorFlow.
+    // Prefix of timm's conversions from TensorFlow.
     let (plain, tensorflow) = plain.strip_prefix("tf_").map_or((plain, false), |rest| (rest, true));
-    // A tag follows a dot; so do the digits of a width.
+    // A tag follows a dot; the fraction of a width does, too.
     let dot = plain
         .char_indices()
         .find(|&(i, c)| c == '.' && !plain[i + 1..].starts_with(|c: char| c.is_ascii_digit()));
@@ -364,7 +364,7 @@ pub fn find(name: &str) -> Result<Choice> {
     Ok(Choice { model, width, preprocess, padding, norm })
 }
 
-/// What a model's weights do to an image where nothing more is said.
+/// Preprocessing of a model's weights where the name has no tag.
 fn usual(model: &Model, tensorflow: bool) -> Preprocess {
     match tensorflow {
         true if model.name.starts_with("efficientnet_b") => Preprocess { filter: B, ..model.preprocess() },
@@ -373,7 +373,7 @@ fn usual(model: &Model, tensorflow: bool) -> Preprocess {
     }
 }
 
-/// Tags of pretrained weights beside those of the manifest: torchvision's, and timm's of many models.
+/// Tags of pretrained weights besides those in the manifest: torchvision's, and timm's for many models.
 const TAGS: &[&str] =
     &["imagenet1k_v1", "imagenet1k_v2", "tv_in1k", "tv2_in1k", "a1_in1k", "a2_in1k", "a3_in1k", "ra_in1k"];
 

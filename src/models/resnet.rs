@@ -1,6 +1,6 @@
 //! ResNet: He, Zhang, Ren, Sun 2015, arXiv:1512.03385.
 //!
-//! Table 1 of the paper; every stage but the first halves the image:
+//! Table 1 of the paper. Every stage but the first halves the image:
 //!
 //! | layer  | output  | 18           | 34           | 50           | 101           | 152           |
 //! |--------|---------|--------------|--------------|--------------|---------------|---------------|
@@ -11,13 +11,13 @@
 //! | layer4 | 7x7     | 2 basic, 512 | 3 basic      | 3 bottleneck | 3 bottleneck  | 3 bottleneck  |
 //! | fc     | 1x1     | mean over the image, linear | | | | |
 //!
-//! ResNeXt (Xie et al. 2016, arXiv:1611.05431) has bottlenecks whose 3x3 convolution is cut into groups; Wide ResNet
-//! (Zagoruyko and Komodakis 2016, arXiv:1605.07146) has bottlenecks twice as wide inside.
+//! ResNeXt (Xie et al. 2016, arXiv:1611.05431) has bottlenecks with a grouped 3x3 convolution. Wide ResNet (Zagoruyko
+//! and Komodakis 2016, arXiv:1605.07146) has bottlenecks with twice the inner channels.
 //!
-//! The CIFAR form (section 4.2) has 6n + 2 layers: 3x3, 16; then n basic blocks each of 16, 32 and 64
-//! channels at 32, 16 and 8 pixels; then mean and linear. Its option-A shortcut (every second pixel,
-//! new channels zero) is kept as a 1x1 convolution of zeros and ones with a batch norm, so that it can
-//! be loaded and trained like any other.
+//! The CIFAR form (section 4.2) has 6n + 2 layers: 3x3, 16; then n basic blocks each of 16, 32 and 64 channels at 32,
+//! 16 and 8 pixels; then mean and linear. Its option-A shortcut takes every second pixel and sets new channels to
+//! zero. Here the shortcut is a 1x1 convolution of zeros and ones with a batch norm, so that it can be loaded and
+//! trained like any other layer.
 
 use crate::Result;
 use crate::nn::init::LinearInit;
@@ -27,7 +27,7 @@ use crate::tape::ValueId;
 use super::Architecture;
 use super::blocks::{mean_vector, pool_same};
 
-/// What a stage repeats.
+/// The block of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Block {
     /// 3x3, 3x3.
@@ -36,7 +36,7 @@ pub enum Block {
     Bottleneck,
 }
 
-/// What comes before the stages.
+/// The layers before the stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stem {
     /// 7x7 stride 2, then 3x3 max pool stride 2.
@@ -48,7 +48,7 @@ pub enum Stem {
 /// A row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stage {
-    /// How many blocks.
+    /// Number of blocks.
     pub blocks: usize,
     /// Channels of the 3x3 convolutions.
     pub channels: usize,
@@ -59,11 +59,11 @@ pub struct Stage {
 /// A residual network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resnet {
-    /// What comes before the stages.
+    /// The layers before the stages.
     pub stem: Stem,
-    /// What the stages repeat.
+    /// The block of all stages.
     pub block: Block,
-    /// Groups of a bottleneck's 3x3 convolution, and channels of a group where the stage has 64.
+    /// Groups of a bottleneck's 3x3 convolution, and channels per group in the stage with 64 channels.
     pub cardinality: [usize; 2],
     /// The stages: `layer1`, `layer2`, ...
     pub stages: Vec<Stage>,
@@ -86,7 +86,8 @@ impl Resnet {
         Resnet { stem, block, cardinality, stages: blocks.iter().enumerate().map(stage).collect() }
     }
 
-    /// The same with bottlenecks in `groups` of `width` channels (in the first stage): ResNeXt, Wide ResNet.
+    /// The same network with bottlenecks in `groups` groups of `width` channels (in the first stage): ResNeXt, Wide
+    /// ResNet.
     #[must_use]
     pub fn wide(self, groups: usize, width: usize) -> Self {
         Resnet { cardinality: [groups, width], ..self }
@@ -94,7 +95,7 @@ impl Resnet {
 }
 
 impl Block {
-    /// Output channels, in units of the stage's.
+    /// Output channels of a block, as a multiple of the stage's channels.
     fn expansion(self) -> usize {
         match self {
             Block::Basic => 1,

@@ -1,4 +1,4 @@
-//! Checkpoints out.
+//! Writing checkpoints.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,28 +7,28 @@ use super::Network;
 use crate::nn::{PaddingStyle, ParamSpec, SavedTensor, save_tensors};
 use crate::{Error, Result};
 
-/// Whose names a file's tensors bear.
+/// The naming of a file's tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Naming {
-    /// torchvision's, which are the parameter paths here.
+    /// torchvision's names, which are Defrost's parameter paths.
     #[default]
     Torchvision,
-    /// timm's.
+    /// timm's names.
     Timm,
 }
 
-/// How exactly a file's numbers are kept.
+/// Precision of a file's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
-    /// 32 bits: as they are.
+    /// 32 bits: stored without loss.
     #[default]
     Single,
-    /// 16 bits (f16), as PyTorch's `.half()` rounds them: half the size. Batch counters stay whole numbers.
+    /// 16 bits (f16), rounded as by PyTorch's `.half()`: half the size. Batch counters stay integers.
     Half,
 }
 
 impl Network {
-    /// Names and shapes of all tensors of a file in this naming, batch counters included.
+    /// Names and shapes of all tensors in a file with this naming, batch counters included.
     pub fn manifest(&self, naming: Naming) -> BTreeMap<String, Vec<usize>> {
         let counters = self.batches.keys().map(|layer| (self.counter_name(layer, naming), vec![]));
         self.specs().iter().map(|s| self.name_and_shape(s, naming)).chain(counters).collect()
@@ -42,7 +42,7 @@ impl Network {
         }
     }
 
-    /// The name in a file of a batch norm's `num_batches_tracked`.
+    /// Name of a batch norm's `num_batches_tracked` in a file.
     pub(super) fn counter_name(&self, layer: &str, naming: Naming) -> String {
         let path = format!("{layer}.num_batches_tracked");
         match naming {
@@ -51,7 +51,7 @@ impl Network {
         }
     }
 
-    /// What keeps a library from loading this network, saved under its names, with `strict=True`; nothing where it can.
+    /// The reason why the library of this naming cannot load the saved network with `strict=True`; none where it can.
     pub fn obstacle(&self, naming: Naming) -> Option<&'static str> {
         let model = self.config.model.as_str();
         let same = self.config.padding == PaddingStyle::TfSame;
@@ -87,16 +87,16 @@ impl Network {
         }
     }
 
-    /// Saves it as safetensors that PyTorch loads with `strict=True`, and [`Network::open`] without
-    /// being told anything. Written whole or not at all.
+    /// Saves the network as safetensors. PyTorch loads the file with `strict=True`, and [`Network::open`] without
+    /// further information. The file is written completely or not at all.
     ///
     /// # Errors
-    /// [`Error::Io`] naming the file; what was there before is untouched.
+    /// [`Error::Io`] naming the file; an existing file is then unchanged.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         self.save_as(path, Naming::Torchvision)
     }
 
-    /// The same under timm's names.
+    /// Saves the network under the names of a library.
     ///
     /// # Errors
     /// As for [`Network::save`].
@@ -104,7 +104,7 @@ impl Network {
         self.save_with(path, naming, Precision::Single)
     }
 
-    /// The same with numbers of this precision.
+    /// Saves the network under the names of a library, with numbers of this precision.
     ///
     /// # Errors
     /// As for [`Network::save`]; [`Error::Weights`] naming a tensor that half precision cannot hold.

@@ -1,4 +1,5 @@
-//! The small network that comes with Defrost: taught on drawn signs by `defrost pretrain`, which makes the same file again.
+//! The small network that comes with Defrost: trained on drawn signs by `defrost pretrain`, which reproduces the same
+//! file.
 
 use std::io::Write;
 use std::path::Path;
@@ -6,11 +7,11 @@ use std::path::Path;
 use crate::Result;
 use crate::nn::write_atomically;
 
-/// The registry's name of it.
+/// Its model's name in the registry.
 pub const MODEL: &str = "mobilenet_v2_050";
 /// The file's name.
 pub const FILE: &str = "signs.safetensors";
-/// The file: half precision, with classes and preprocessing.
+/// The file's bytes: half precision, with classes and preprocessing.
 pub const WEIGHTS: &[u8] = include_bytes!("../../weights/signs.safetensors");
 
 /// Writes the file.

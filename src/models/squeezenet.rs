@@ -1,8 +1,8 @@
 //! SqueezeNet: Iandola, Han, Moskewicz, Ashraf, Dally, Keutzer 2016, arXiv:1602.07360.
 //!
-//! A fire module narrows by a 1x1 convolution, then widens by 1x1 and 3x3 convolutions side by side. The last
-//! layer is a convolution over what is left of the image, whose ReLUs are averaged: so the features are a small
-//! image here, not a vector.
+//! A fire module narrows by a 1x1 convolution, then widens by parallel 1x1 and 3x3 convolutions. The last layer is a
+//! convolution on the remaining small image, followed by ReLU and the mean over the image. So the features of this
+//! network are a small image, not a vector.
 
 use crate::Result;
 use crate::nn::init::LinearInit;
@@ -18,13 +18,13 @@ use super::blocks::pool;
 pub enum Step {
     /// 3x3 max pool with stride 2.
     Pool,
-    /// Squeezed to the first, expanded to the second by 1x1 and by 3x3 each.
+    /// Fire module: squeezes to the first number of channels; expands to the second number by 1x1 and again by 3x3.
     Fire(usize, usize),
 }
 
 use Step::{Fire, Pool};
 
-/// Version 1.0: 7x7, 96 channels, then this.
+/// Version 1.0: 7x7 with 96 channels, then these steps.
 #[rustfmt::skip]
 pub const V1_0: &[Step] = &[
     Pool, Fire(16, 64), Fire(16, 64), Fire(32, 128),
@@ -32,7 +32,7 @@ pub const V1_0: &[Step] = &[
     Pool, Fire(64, 256),
 ];
 
-/// Version 1.1: 3x3, 64 channels, then this, for 2.4 times less work.
+/// Version 1.1: 3x3 with 64 channels, then these steps; 2.4 times less work.
 #[rustfmt::skip]
 pub const V1_1: &[Step] = &[
     Pool, Fire(16, 64), Fire(16, 64),
@@ -45,7 +45,7 @@ pub const V1_1: &[Step] = &[
 pub struct SqueezeNet {
     /// Side of the first filters, and their number.
     pub stem: (usize, usize),
-    /// What follows.
+    /// The steps after the first convolution.
     pub steps: &'static [Step],
     /// Dropout before the last layer.
     pub dropout: f32,
@@ -57,7 +57,7 @@ impl SqueezeNet {
         SqueezeNet { stem: (7, 96), steps: V1_0, dropout: 0.5 }
     }
 
-    /// The smaller one of the same accuracy.
+    /// The smaller network with the same accuracy.
     pub fn v1_1() -> Self {
         SqueezeNet { stem: (3, 64), steps: V1_1, dropout: 0.5 }
     }

@@ -1,4 +1,4 @@
-//! Training steps for programs that have a loop of their own: a network, a loss and an optimizer, compiled once.
+//! Training steps for programs with their own loop: a network, a loss and an optimizer, compiled once.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use crate::tape::{Shape, Tape, ValueId};
 use crate::{Error, Result};
 
 impl Network {
-    /// The parameters that are trained, each in its rate group: twice its layer group, plus one where weights do not decay
-    /// (norms and biases).
+    /// The trainable parameters, each with its rate group: twice its layer group, plus one where weight decay does
+    /// not apply (norms and biases).
     pub fn trainable(&self) -> Vec<Trainable> {
         let ranges = self.structure().group_ranges();
         let specs = self.specs().iter().enumerate().filter(|(_, s)| self.mask().learns(&s.path, s.kind));
@@ -24,7 +24,7 @@ impl Network {
         specs.map(trainable).collect()
     }
 
-    /// Pages of a store for all that a training changes.
+    /// Pages of a store for everything that a training changes.
     pub fn layout(&self, update: &Update, caps: &Caps) -> Arc<Layout> {
         let is_state = |s: &&ParamSpec| !s.kind.is_learnable() && self.mask().changes(s);
         let state: Vec<(String, Shape)> = (self.specs().iter().filter(is_state))
@@ -33,8 +33,8 @@ impl Network {
         Arc::new(Layout::new(&self.trainable(), &state, &update.pages(), caps))
     }
 
-    /// Compiles a training step. `loss` records what is minimised on what the network was recorded to, with inputs of its
-    /// own choice.
+    /// Compiles a training step. `loss` receives the recorded network and records the value to minimise; it may
+    /// declare any inputs.
     ///
     /// ```
     /// use defrost::models::{Network, Recording};
@@ -58,8 +58,8 @@ impl Network {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Usage`] where everything is frozen; [`Error::Shape`] from `loss` and where a value fits no binding; from
-    /// the device.
+    /// [`Error::Usage`] where everything is frozen; [`Error::Shape`] from `loss` and where a value fits no binding;
+    /// from the device.
     pub fn training_step(
         &self,
         device: &Device,
@@ -95,17 +95,17 @@ pub struct TrainingStep {
 }
 
 impl TrainingStep {
-    /// One update with a learning rate and a decay of weights; returns the loss.
+    /// Runs one update with a learning rate and a weight decay; returns the loss.
     ///
     /// # Errors
-    /// [`Error::Shape`] for inputs that are missing, unknown or of another size; [`Error::Diverged`] where the loss is no
-    /// number; from the device.
+    /// [`Error::Shape`] for inputs that are missing, unknown or of another size; [`Error::Diverged`] where the loss
+    /// is NaN or infinite; from the device.
     pub fn run(&mut self, inputs: &[(&str, &[u8])], lr: f64, weight_decay: f64) -> Result<f32> {
         let rates = self.rates(lr, weight_decay);
         let step = [0, self.updates as u32];
         let mut all: Vec<(&str, &[u8])> = inputs.to_vec();
         all.push(("rates", bytemuck::cast_slice(&rates)));
-        // Where dropout draws.
+        // Dropout draws its random numbers from this input.
         if self.program.plan().inputs.contains_key("step") {
             all.push(("step", bytemuck::cast_slice(&step)));
         }
@@ -117,8 +117,8 @@ impl TrainingStep {
         }
     }
 
-    /// The input `rates` of the next update, for whoever records the program into an encoder: a row for each rate group
-    /// ([`Network::trainable`]).
+    /// The input `rates` of the next update, for programs that record the step into their own encoder: one row per
+    /// rate group ([`Network::trainable`]).
     pub fn rates(&self, lr: f64, weight_decay: f64) -> Vec<f32> {
         let groups = self.program.plan().layout.groups.max(1);
         let decay = |group: usize| if group.is_multiple_of(2) { weight_decay } else { 0.0 };
@@ -130,7 +130,7 @@ impl TrainingStep {
         &mut self.program
     }
 
-    /// Copies what was trained into the network.
+    /// Copies the trained weights into the network.
     ///
     /// # Errors
     /// From the device; [`Error::Usage`] where the network is another one.

@@ -1,4 +1,4 @@
-//! timm's `config.json`, which lies beside its weights: architecture, labels, what becomes of an image.
+//! timm's `config.json`, which lies beside its weights: architecture, labels, preprocessing.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -10,25 +10,25 @@ use super::{Channels, Filter, Network, Placement, Preprocess, registry};
 use crate::nn::{PaddingStyle, write_atomically};
 use crate::{Error, Result};
 
-/// What such a file says.
+/// Content of timm's `config.json`.
 #[derive(Debug, Clone, PartialEq)]
 struct TimmConfig {
-    /// timm's name: `tf_efficientnet_lite0`.
+    /// timm's architecture name: `tf_efficientnet_lite0`.
     architecture: String,
     preprocess: Preprocess,
-    /// Names of the classes, where they are given.
+    /// Names of the classes, where the file has them.
     labels: Option<Vec<String>>,
-    /// Of the batch norms, where it is not the architecture's own.
+    /// Epsilon of the batch norms, where it is not the architecture's own.
     eps: Option<f32>,
-    /// Whether convolutions pad as TensorFlow's, where it is said.
+    /// Whether convolutions pad as in TensorFlow, where the file says so.
     same: Option<bool>,
-    /// Values that Defrost does not take over, and what it takes in their place.
+    /// Values that Defrost does not support, and the values it uses instead.
     odd: Vec<String>,
 }
 
-/// The JSON at `path`; nothing where there is no such file.
+/// The JSON at `path`; none where there is no such file.
 fn json_at(path: &Path) -> Result<Option<Value>> {
-    /// Bytes: names of 22,000 classes with descriptions have three million.
+    /// Limit in bytes: names of 22,000 classes with descriptions need three million.
     const MOST: u64 = 8 << 20;
     let read = |e| Error::io(path, "read", e);
     let wrong = |what: String| Error::Weights(format!("{}: {what}; mend or remove it", path.display()));
@@ -49,8 +49,8 @@ fn json_at(path: &Path) -> Result<Option<Value>> {
     serde_json::from_str(text).map(Some).map_err(|e| wrong(format!("the text is not JSON ({e})")))
 }
 
-/// Architecture and preprocessing in a file of timm's; `None` for another program's. Before 2023, timm kept both in one
-/// object.
+/// Architecture and preprocessing in a file of timm's; `None` for another program's file. Before 2023, timm stored
+/// both in one object.
 fn parts(config: &Value) -> Option<(&str, &Map<String, Value>)> {
     let architecture = config["architecture"].as_str()?;
     let about = match config.get("pretrained_cfg") {
@@ -62,7 +62,7 @@ fn parts(config: &Value) -> Option<(&str, &Map<String, Value>)> {
     about.map(|about| (architecture, about))
 }
 
-/// Refuses to write timm's `config.json` over another program's file of that name, a run's say.
+/// Refuses to overwrite another program's file named `config.json`, such as a run's, with timm's.
 ///
 /// # Errors
 /// [`Error::Usage`] naming the file.
@@ -78,12 +78,12 @@ pub(crate) fn refuse_foreign_config(path: &Path) -> Result<()> {
 }
 
 impl TimmConfig {
-    /// What the `config.json` at `path` says, where it is timm's. Other programs have a file of this name, too:
-    /// Defrost's own runs among them. What it does not say is as in `usual`.
+    /// Reads the `config.json` at `path` if it is timm's. Other programs write files of this name, too, Defrost's own
+    /// runs among them. Values that the file does not have are those of `usual`.
     ///
     /// # Errors
-    /// [`Error::Io`] and [`Error::Weights`] naming what cannot be read, cannot be understood, or asks for other images than
-    /// Defrost's networks see.
+    /// [`Error::Io`] and [`Error::Weights`] naming the value that cannot be read, is invalid, or requires images that
+    /// Defrost's networks do not take.
     fn at(path: &Path, usual: &Preprocess) -> Result<Option<Self>> {
         let Some(config) = json_at(path)? else { return Ok(None) };
         let wrong = |what: String| Error::Weights(format!("{}: {what}", path.display()));
@@ -106,7 +106,7 @@ impl TimmConfig {
             };
             let numbers: Option<Vec<f32>> =
                 given.as_array().and_then(|all| all.iter().map(|n| Some(n.as_f64()? as f32)).collect());
-            // One number stands for all channels.
+            // A single number applies to all channels.
             match numbers.as_deref() {
                 Some(&[one]) => Ok([one; 3]),
                 Some(&[red, green, blue]) => Ok([red, green, blue]),
@@ -199,8 +199,8 @@ impl TimmConfig {
 }
 
 impl Network {
-    /// Takes over what timm's `config.json` beside a file says, where it is about this model, and returns what of it is
-    /// not taken over.
+    /// Applies timm's `config.json` beside a weights file if it describes this model. Returns a warning for values
+    /// that are not applied.
     pub(super) fn apply_timm_config(&mut self, weights: &Path) -> Result<Option<String>> {
         let path = weights.with_file_name("config.json");
         let Some(config) = TimmConfig::at(&path, &self.config.preprocess)? else { return Ok(None) };
@@ -251,11 +251,11 @@ impl Network {
         }
     }
 
-    /// Writes timm's `config.json`: with it, weights saved under timm's names are
+    /// Writes timm's `config.json`. With this file, weights saved under timm's names can be loaded by
     /// `timm.create_model("local-dir:FOLDER", pretrained=True)`.
     ///
     /// # Errors
-    /// [`Error::Io`] naming the file; [`Error::Usage`] where a file is there that is not timm's, and for an input that
+    /// [`Error::Io`] naming the file; [`Error::Usage`] where the existing file is not timm's, and for an input that
     /// timm's file cannot describe.
     pub fn save_timm_config(&self, path: impl AsRef<Path>) -> Result<()> {
         refuse_foreign_config(path.as_ref())?;
@@ -278,7 +278,7 @@ impl Network {
             Filter::Bilinear => "bilinear",
             Filter::Bicubic => "bicubic",
         };
-        // The shortest decimal that timm's floor(crop / crop_pct) turns into the same side.
+        // The shortest decimal from which timm's floor(crop / crop_pct) gives the same side.
         let share = (1..=6).map(|digits| {
             let unit = 10f64.powi(digits);
             (crop as f64 / resize as f64 * unit).round() / unit
@@ -320,7 +320,7 @@ impl Network {
     }
 }
 
-/// An f32 as the decimal that people wrote: 0.485, not 0.48500001430511475.
+/// The shortest decimal of an f32: 0.485, not 0.48500001430511475.
 fn decimal(number: f32) -> Value {
     number.to_string().parse::<f64>().map_or(Value::Null, Value::from)
 }

@@ -1,7 +1,7 @@
 //! VGG: Simonyan, Zisserman 2014, arXiv:1409.1556.
 //!
-//! Table 1 of the paper: 3x3 convolutions throughout, five max pools that halve the image, three
-//! linear layers. The `_bn` form has a batch norm behind every convolution.
+//! Table 1 of the paper: 3x3 convolutions throughout, five max pools that halve the image, three linear layers. In
+//! the `_bn` form, a batch norm follows every convolution.
 
 use crate::Result;
 use crate::nn::init::LinearInit;
@@ -11,7 +11,7 @@ use crate::tape::ValueId;
 
 use super::Architecture;
 
-/// Convolutions a block, of 64, 128, 256, 512 and 512 channels; a max pool ends each block.
+/// Convolutions per block, with 64, 128, 256, 512 and 512 channels; a max pool ends each block.
 #[rustfmt::skip]
 pub const TABLE: [(usize, [usize; 5]); 4] = [
     (11, [1, 1, 2, 2, 2]), // A
@@ -21,7 +21,7 @@ pub const TABLE: [(usize, [usize; 5]); 4] = [
 ];
 
 const CHANNELS: [usize; 5] = [64, 128, 256, 512, 512];
-/// Side of the image that the linear layers see, whatever the input's size.
+/// Side of the image in the input of the linear layers, for any size of the network's input.
 const SIDE: usize = 7;
 
 /// A VGG network.
@@ -29,9 +29,9 @@ const SIDE: usize = 7;
 pub struct Vgg {
     /// Convolutions in each block.
     pub blocks: [usize; 5],
-    /// Whether every convolution is followed by a batch norm.
+    /// Whether a batch norm follows every convolution.
     pub batch_norm: bool,
-    /// Dropout behind the first two linear layers.
+    /// Dropout after the first two linear layers.
     pub dropout: f32,
 }
 
@@ -122,7 +122,7 @@ impl Architecture for Vgg {
         renamed.map_or(path.into(), |(timms, leaf)| format!("{timms}{leaf}"))
     }
 
-    /// timm's first two linear layers are convolutions over what is left of the image.
+    /// timm's first two linear layers are convolutions on the remaining small image.
     fn timm_shape(&self, spec: &ParamSpec) -> Vec<usize> {
         match (spec.layout, spec.shape.as_slice()) {
             (Layout::LinearAfterFlatten { channels, height, width }, &[out, _]) => {

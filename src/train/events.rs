@@ -1,4 +1,4 @@
-//! What a training tells whoever watches.
+//! Events that a training reports to an observer.
 
 use std::path::PathBuf;
 
@@ -9,86 +9,86 @@ use crate::nn::FreezeSummary;
 use crate::task::{Score, TaskRef};
 use crate::train::settings::Strategy;
 
-/// Figures of one epoch.
+/// Metrics of one epoch.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EpochMetrics {
-    /// Which, from 1.
+    /// Number of the epoch, from 1.
     pub epoch: usize,
-    /// Of how many.
+    /// Number of epochs in all.
     pub epochs: usize,
-    /// Mean loss over the training images, as they were seen.
+    /// Mean loss over the training images, as the network saw them.
     pub train_loss: f64,
-    /// The task's metric on them ([`crate::task::Task::metric`]): accuracy, 0 to 1.
+    /// The task's metric on the training images ([`crate::task::Task::metric`]): accuracy, 0 to 1.
     pub train_accuracy: f64,
     /// Mean loss over the validation images.
     pub val_loss: f64,
-    /// The task's metric on them.
+    /// The task's metric on the validation images.
     pub val_accuracy: f64,
     /// The head's learning rate at the end of the epoch.
     pub lr: f64,
-    /// Wall time since training began.
+    /// Wall time since the training began, seconds.
     pub seconds: f64,
 }
 
-/// One trial and what came of it.
+/// One trial and its result.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Trial {
-    /// What was tried.
+    /// The strategy that was tried.
     pub strategy: Strategy,
     /// The head's learning rate in the last phase.
     pub lr: f64,
-    /// What the weights are worth on the validation images.
+    /// Validation loss and metric of the resulting weights.
     pub score: Score,
-    /// Wall time.
+    /// Wall time, seconds.
     pub seconds: f64,
-    /// Parameters that learned at the end.
+    /// Number of trainable parameters in the last phase.
     pub parameters: usize,
 }
 
-/// Something that happened.
+/// An event of a training.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// The run has this folder.
+    /// The run folder was created.
     Folder(PathBuf),
     /// The data was opened.
     Data {
-        /// Training images.
+        /// Number of training images.
         train: usize,
-        /// Validation images.
+        /// Number of validation images.
         val: usize,
-        /// Class names, or those of the numbers.
+        /// Names of the classes, or of the values.
         classes: Vec<String>,
-        /// What is trained.
+        /// The task of the training.
         task: TaskRef,
         /// Files that are not used, with reasons.
         skipped: Vec<Skipped>,
     },
-    /// Images that proved unreadable, with reasons.
+    /// Images that could not be decoded, with reasons.
     Skipped(Vec<Skipped>),
-    /// What learns was settled.
+    /// The trainable parameters are settled.
     Frozen(FreezeSummary),
-    /// Work goes on.
+    /// Progress of the work.
     Progress {
-        /// `reading`, `features`, `train`, `evaluate`, `head`, `trials`, `adapt`, `sweep`.
+        /// The activity: `reading`, `features`, `train`, `evaluate`, `head`, `trials`, `adapt`, `sweep`.
         what: &'static str,
-        /// Images done; steps of `head`, `trials` and `sweep`.
+        /// Number of images done; steps for `head`, `trials` and `sweep`.
         done: usize,
-        /// Of how many.
+        /// Total number of images or steps.
         total: usize,
-        /// In which epoch, from 1.
+        /// The current epoch, from 1.
         epoch: Option<usize>,
         /// Loss of the last step.
         loss: Option<f64>,
-        /// Mean of what the metric is made of in this epoch so far: accuracy, 0 to 1.
+        /// Running mean of the metric in this epoch: accuracy, 0 to 1.
         accuracy: Option<f64>,
     },
     /// An epoch is over.
     Epoch(EpochMetrics),
-    /// A trial of strategy `auto` is over.
+    /// A trial of strategy `auto` is done.
     Trial(Trial),
-    /// Something is not as one would expect; counted, not fatal.
+    /// A problem that does not stop the training.
     Warning(String),
-    /// Something worth knowing.
+    /// Information for the user.
     Note(String),
 }
 
@@ -99,13 +99,13 @@ impl Event {
     }
 }
 
-/// Whoever watches a training.
+/// Receives the events of a training.
 pub trait Observer {
-    /// Called for everything that happens, on the training's thread.
+    /// Called for every event, on the training's thread.
     fn event(&mut self, event: &Event);
 }
 
-/// Watches nothing.
+/// An observer that ignores all events.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 

@@ -1,4 +1,4 @@
-//! Learning: settings, the trainer with its strategies, evaluation, kept features, run folders.
+//! Training: settings, the trainer with its strategies, evaluation, cached features, run folders.
 
 mod adapt;
 mod cache;

@@ -1,15 +1,15 @@
-//! How much memory all decoders together may use.
+//! Memory budget of all concurrent decoders.
 //!
-//! A decoder asks for the bytes that it needs at most: the file, what the decoder holds beside it, and the pixels.
-//! Where they are not free, the thread waits until other decoders have finished. So eight threads with images of
-//! 900 MiB each use 900 MiB, one after the other, while small images never wait.
+//! A decoder requests the most bytes that it may need: the file, the decoder's own buffers, and the pixels. Where so
+//! many bytes are not free, the thread waits until other decoders have finished. So eight threads with images of 900
+//! MiB each use 900 MiB, one after the other, while small images never wait.
 //!
-//! Waiting cannot deadlock. A decoder takes one permit, for everything that it needs, and takes no second one
-//! while it holds the first. A thread that holds a permit decodes in sequence and never waits for rayon's pool, so
-//! it always finishes, even where every other worker of the pool waits here. Permits are given in the order in
-//! which they were asked for, so large images do not wait forever behind small ones.
+//! Waiting cannot deadlock. A decoder takes one permit for everything that it needs, and no second permit while it
+//! holds the first. A thread with a permit decodes in sequence and never waits for rayon's pool, so it always
+//! finishes, even where every other worker of the pool waits here. Permits are granted in the order of the requests,
+//! so small images cannot delay large ones forever.
 //!
-//! The pixels that a decoder returns are counted no longer, unless they are used within [`holding`].
+//! The pixels that a decoder returns no longer count against the budget, unless they are used within [`holding`].
 
 use std::cell::RefCell;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -24,9 +24,9 @@ pub(crate) const MOST_BYTES: u64 = 1 << 30;
 
 struct State {
     free: u64,
-    /// The number that the next thread gets that asks.
+    /// Ticket number for the next thread that asks.
     next: u64,
-    /// The number whose turn it is.
+    /// Ticket number whose turn it is.
     turn: u64,
 }
 
@@ -38,14 +38,15 @@ fn lock() -> MutexGuard<'static, State> {
 }
 
 thread_local! {
-    /// Within [`holding`], what its image takes.
+    /// Within [`holding`], the permit of the current image.
     static HELD: RefCell<Option<Option<Permit>>> = const { RefCell::new(None) };
 }
 
-/// Runs `work`, which decodes an image and uses its pixels: their memory stays counted until `work` ends, so that many
-/// threads do not hold large images all at once. Another image that `work` decodes counts in place of the first.
+/// Runs `work`, which decodes an image and uses its pixels. Their memory counts until `work` ends, so that many
+/// threads do not hold large images at once. If `work` decodes another image, that image replaces the first in the
+/// budget.
 pub(crate) fn holding<T>(work: impl FnOnce() -> T) -> T {
-    /// Puts back what was there before, also where `work` panics.
+    /// Restores the previous state, also where `work` panics.
     struct Scope(Option<Option<Permit>>);
     impl Drop for Scope {
         fn drop(&mut self) {
@@ -56,7 +57,7 @@ pub(crate) fn holding<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Of the memory that a decoder had, keeps `bytes` counted within [`holding`], else nothing.
+/// Keeps `bytes` of a decoder's permit counted within [`holding`], and releases the rest.
 pub(crate) fn keep(mut permit: Permit, bytes: u64) {
     HELD.with_borrow_mut(|held| {
         if let Some(held) = held {
@@ -69,7 +70,7 @@ pub(crate) fn keep(mut permit: Permit, bytes: u64) {
     });
 }
 
-/// The right to use memory, until it is dropped.
+/// A share of the memory budget, until dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
     bytes: u64,
@@ -77,7 +78,7 @@ pub(crate) struct Permit {
 
 /// Waits until `bytes` are free (at most [`MOST_BYTES`] are taken).
 pub(crate) fn take(bytes: u64) -> Permit {
-    // Nobody waits with a permit in hand.
+    // A thread never waits while it holds a permit.
     drop(HELD.with_borrow_mut(|held| held.as_mut().and_then(Option::take)));
     let bytes = bytes.min(MOST_BYTES);
     let mut state = lock();
@@ -112,7 +113,7 @@ mod tests {
     fn no_more_than_the_budget_is_used_at_once() {
         let (used, most) = (AtomicU64::new(0), AtomicU64::new(0));
         let pool = rayon::ThreadPoolBuilder::new().num_threads(8).build().unwrap();
-        // Small ones, large ones, and some that need everything.
+        // Small images, large images, and some that need the whole budget.
         let sizes = [MOST_BYTES / 16, MOST_BYTES / 2 + 1, MOST_BYTES, MOST_BYTES / 3, 1];
         pool.install(|| {
             (0..200).into_par_iter().with_max_len(1).for_each(|i| {
@@ -135,7 +136,7 @@ mod tests {
             assert_eq!(free(), MOST_BYTES - 300);
             holding(|| keep(take(50), 20));
             assert_eq!(free(), MOST_BYTES - 300);
-            // All the memory, without waiting for oneself.
+            // The whole budget, without waiting for the thread's own permit.
             keep(take(MOST_BYTES), 7);
             assert_eq!(free(), MOST_BYTES - 7);
         });

@@ -1,4 +1,4 @@
-//! The file formats that are read, each in its own file, and the names of those that are not.
+//! The supported file formats, one file each, and the names of unsupported ones.
 
 pub(super) mod budget;
 mod ifd;

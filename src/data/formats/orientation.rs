@@ -1,7 +1,7 @@
-//! How an image is turned upright, as Pillow's `ImageOps.exif_transpose` does it.
+//! Turns an image upright, like Pillow's `ImageOps.exif_transpose`.
 //!
-//! The orientation is EXIF's tag 0x0112: 1 to 8. Pillow takes it from EXIF data where that has the tag, whatever its
-//! numeric type, else from `tiff:Orientation` in XMP. A value that is no orientation counts as 1, and still hides the
+//! The orientation is EXIF's tag 0x0112: 1 to 8. Pillow takes the orientation from EXIF data if they have the tag,
+//! whatever its numeric type, else from `tiff:Orientation` in XMP. An invalid value counts as 1, and still hides the
 //! one in XMP.
 
 use super::ifd::Directory;
@@ -9,7 +9,7 @@ use super::pixels::Pixels;
 
 const TAG: u16 = 0x0112;
 
-/// The orientation that EXIF data (with or without `Exif\0\0` before it) or else an XMP packet tells, or 1.
+/// The orientation in EXIF data (with or without `Exif\0\0` before them), else in an XMP packet, else 1.
 pub(super) fn find(exif: Option<&[u8]>, xmp: Option<&[u8]>) -> u8 {
     exif.and_then(from_exif).or_else(|| xmp.and_then(from_xmp)).unwrap_or(1)
 }
@@ -21,7 +21,7 @@ fn from_exif(mut data: &[u8]) -> Option<u8> {
     of_directory(&Directory::first(data)?)
 }
 
-/// The orientation of a TIFF directory, where it has the tag.
+/// The orientation in a TIFF directory, if it has the tag.
 pub(super) fn of_directory(directory: &Directory) -> Option<u8> {
     let value = directory.number(TAG)?;
     Some((2..=8).find(|&o| f64::from(o) == value).unwrap_or(1))

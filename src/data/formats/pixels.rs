@@ -1,21 +1,21 @@
-//! What every decoder gives, and what it asks for before it allocates anything.
+//! The result of every decoder, and the memory request before any allocation.
 
 use super::budget::{self, MAX_PIXELS, MOST_BYTES, Permit};
 
-/// A result or, for people, the reason why there is none. The reason follows the file's name and a colon.
+/// A result, or the reason for the failure as text. Messages put the file's name and a colon before the reason.
 pub(super) type Outcome<T> = Result<T, String>;
 
-/// The pixels of a file, as they are stored.
+/// The pixels of a file, in stored orientation.
 pub(super) struct Pixels {
     pub(super) width: usize,
     pub(super) height: usize,
     /// Bytes `[height, width, 3]`.
     pub(super) rgb: Vec<u8>,
-    /// How to turn them upright: 1 to 8, as in EXIF.
+    /// Orientation: 1 to 8, as in EXIF.
     pub(super) orientation: u8,
 }
 
-/// What a decoder must ask before it allocates anything that grows with the image.
+/// The memory request that a decoder must make before any allocation that grows with the image.
 pub(super) struct Room<'a> {
     /// Length of the file, bytes.
     pub(super) file: usize,
@@ -23,7 +23,8 @@ pub(super) struct Room<'a> {
 }
 
 impl Room<'_> {
-    /// Checks the size of the image and waits for memory: `bytes` are needed at most, pixels included, file excluded.
+    /// Checks the size of the image and waits for memory: `bytes` is the most that the decoder needs, pixels
+    /// included, file excluded.
     pub(super) fn ask(&mut self, width: u64, height: u64, bytes: u64) -> Outcome<()> {
         if width == 0 || height == 0 {
             return Err(format!("{width} x {height} pixels: nothing to see"));
@@ -47,7 +48,7 @@ impl Room<'_> {
     }
 }
 
-/// Of every `of` bytes keeps the first `keep`, in place.
+/// Keeps the first `keep` of every `of` bytes, in place.
 pub(super) fn keep_first(bytes: &mut Vec<u8>, of: usize, keep: usize) {
     let count = bytes.len() / of;
     for i in 1..count {

@@ -1,5 +1,5 @@
 //! PNG: the `png` crate decodes, row by row, so that no second copy of the image is held. The orientation is looked
-//! for in chunks before and behind the pixels.
+//! for in chunks before and after the pixels.
 
 use std::io::{Cursor, Read};
 
@@ -19,7 +19,7 @@ pub(super) fn decode(bytes: &[u8], room: &mut Room) -> Outcome<Pixels> {
     let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: CHUNKS });
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
-    // Palettes and few bits become 8 bits, of 16 bits the high byte is kept.
+    // Palettes and fewer bits are expanded to 8 bits; 16 bits are reduced to the high byte.
     decoder.set_transformations(Transformations::EXPAND | Transformations::STRIP_16);
     let (width, height) = {
         let header = decoder.read_header_info().map_err(damaged)?;
@@ -68,7 +68,7 @@ fn to_rgb(row: &[u8], samples: usize, rgb: &mut [u8]) {
 /// What chunks say of the orientation: `eXIf`, or EXIF data as text in hexadecimal (ImageMagick), or else XMP.
 ///
 /// # Errors
-/// A file that ends within a chunk: what is cut off might have told the orientation.
+/// A file that ends within a chunk: the missing part might have held the orientation.
 fn find_orientation(bytes: &[u8]) -> Outcome<u8> {
     const PROFILE: &[u8] = b"Raw profile type exif";
     const XMP: &[u8] = b"XML:com.adobe.xmp";

@@ -1,8 +1,8 @@
-//! Which format a file has, by its first bytes, and what to call those that are not read.
+//! Detects the format of a file by its first bytes, and names unsupported formats.
 
 use super::pixels::Outcome;
 
-/// A format that is read.
+/// A supported format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Jpeg,
@@ -16,7 +16,7 @@ pub(super) enum Format {
 /// The format of a file's content.
 ///
 /// # Errors
-/// The format's name and what to do, where it is known and not read.
+/// The format's name and advice, where the format is known but not supported.
 pub(super) fn format(bytes: &[u8]) -> Outcome<Format> {
     if bytes.is_empty() {
         return Err("the file is empty".into());
@@ -48,7 +48,7 @@ fn is_dib(bytes: &[u8]) -> bool {
     })
 }
 
-/// First bytes of formats that are not read, and their names.
+/// First bytes of unsupported formats, and their names.
 const UNREAD: &[(&[u8], &str)] = &[
     (b"GIF87a", "a GIF"),
     (b"GIF89a", "a GIF"),
@@ -96,7 +96,7 @@ fn brand(brand: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// What the file is and what to do, where it is a known format that is not read.
+/// The format's name and advice, where the file has a known but unsupported format.
 fn unread(bytes: &[u8]) -> Option<String> {
     let image = |what: &str| Some(format!("{what}; convert it to PNG or JPEG to use it"));
     let other = |what: &str| Some(format!("{what}, not an image; is it the right file?"));

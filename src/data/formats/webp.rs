@@ -19,7 +19,7 @@ const EXIF: u8 = 0x08;
 
 pub(super) fn decode(bytes: &[u8], room: &mut Room) -> Outcome<Pixels> {
     let length = bytes.get(4..8).map_or(0, |n| u32::from_le_bytes([n[0], n[1], n[2], n[3]]) as usize);
-    // Chunks behind the pixels, such as the orientation, would be lost unnoticed.
+    // Chunks after the pixels, such as the orientation, would be lost unnoticed.
     let body = bytes.get(12..length.saturating_add(8)).ok_or("the WebP is cut off")?;
     let chunks = chunks(body)?;
     let find = |kind: &[u8; 4]| chunks.iter().find(|(k, _)| *k == kind).map(|(_, data)| *data);

@@ -1,4 +1,4 @@
-//! Images that Defrost draws itself: signs to learn to see with, and things that are learned afterwards. Each image is a
+//! Images that Defrost draws itself: signs for pre-training, and things for transfer learning. Each image is a
 //! function of seed, class and number, so a set needs no disk, and no memory for its pixels.
 
 mod outline;
@@ -19,11 +19,11 @@ use paint::Pattern;
 pub use set::DrawnSet;
 use things::Part;
 
-/// How the signs are filled.
+/// Fill patterns of the signs.
 const FILLS: [(&str, Pattern); 3] =
     [("plain", Pattern::Plain), ("striped", Pattern::Striped), ("dotted", Pattern::Dotted)];
 
-/// Of the classes of all sets, parts and fill.
+/// The classes of all sets: parts and fill pattern.
 static SUBJECTS: LazyLock<[Vec<Subject>; 2]> = LazyLock::new(|| {
     let sign = |(name, outline): (&str, outline::Outline)| {
         FILLS.map(|(fill, pattern)| Subject {
@@ -37,16 +37,16 @@ static SUBJECTS: LazyLock<[Vec<Subject>; 2]> = LazyLock::new(|| {
         things::signs().into_iter().flat_map(sign).collect(),
         things::things().into_iter().map(thing).collect(),
     ];
-    // As the folders of a written set are.
+    // In the order of the folders of a written set.
     sets.iter_mut().for_each(|set| set.sort_by(|a, b| a.name.cmp(&b.name)));
     sets
 });
 
-/// What a class shows.
+/// The subject of a class.
 struct Subject {
     name: String,
     parts: Vec<Part>,
-    /// Any of them where absent.
+    /// The fill pattern; any pattern where absent.
     pattern: Option<Pattern>,
 }
 
@@ -63,7 +63,7 @@ impl Scenes {
     /// All sets.
     pub const ALL: [Scenes; 2] = [Scenes::Signs, Scenes::Things];
 
-    /// What the set is called.
+    /// The set's name.
     pub fn name(self) -> &'static str {
         match self {
             Scenes::Signs => "signs",
@@ -80,7 +80,7 @@ impl Scenes {
         self.subjects().iter().map(|subject| subject.name.clone()).collect()
     }
 
-    /// Image `number` of a class, `side` pixels wide and high. Every number is another image.
+    /// Draws image `number` of a class, `side` pixels wide and high. Every number gives another image.
     ///
     /// # Panics
     /// Where `class` is not below the number of classes.

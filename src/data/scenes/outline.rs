@@ -3,12 +3,12 @@
 /// A point, or a vector.
 pub(super) type Point = [f32; 2];
 
-/// Closed loops; what an odd number of them encloses is inside. As built, the unit square `[-1, 1]^2` holds the thing, y
-/// pointing down.
+/// Closed loops with the even-odd rule: a point inside an odd number of loops is inside. When built, the outline lies
+/// in the square `[-1, 1]^2`, with y pointing down.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Outline(Vec<Vec<Point>>);
 
-/// Where an outline goes: turned, stretched, mirrored, moved, in pixels.
+/// Placement of an outline in an image, in pixels: rotation, scale, mirror, position.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Pose {
     /// Images of the unit vectors.
@@ -83,7 +83,7 @@ impl Outline {
         })
     }
 
-    /// This without what `hole` encloses, which lies inside.
+    /// This outline minus `hole`, which lies inside it.
     pub(super) fn without(mut self, hole: Outline) -> Self {
         self.0.extend(hole.0);
         self
@@ -94,13 +94,14 @@ impl Outline {
         Outline(self.0.iter().map(|points| points.iter().map(|&p| map(p)).collect()).collect())
     }
 
-    /// In an image.
+    /// The outline placed in an image.
     pub(super) fn placed(&self, pose: &Pose) -> Self {
         let Pose { axes: [u, v], centre } = pose;
         self.map(|[x, y]| [centre[0] + x * u[0] + y * v[0], centre[1] + x * u[1] + y * v[1]])
     }
 
-    /// Calls `paint(x, y, share)` for the pixels of an image of `side` that are covered, with the share that is.
+    /// Calls `paint(x, y, share)` for the covered pixels of an image of `side`, with the share of the pixel that is
+    /// covered.
     pub(super) fn cover(&self, side: usize, mut paint: impl FnMut(usize, usize, f32)) {
         let edges: Vec<(Point, Point)> = self.0.iter().flat_map(|points| edges(points)).collect();
         let (mut row, mut crossings) = (vec![0.0_f32; side], Vec::new());

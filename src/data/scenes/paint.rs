@@ -1,4 +1,4 @@
-//! What surfaces look like: colours and patterns, as functions of a place in the image.
+//! Appearance of surfaces: colours and patterns, as functions of a position in the image.
 
 use super::outline::Point;
 use crate::rng::{Stream, unit};

@@ -23,9 +23,9 @@ impl Canvas {
     }
 }
 
-/// Draws a subject made of `parts`, the first of its paints in `pattern`, into an image of `side` pixels. All that is not
-/// the subject's shape and pattern is drawn from `random`: place, size, turn, mirror, colours, ground, clutter behind and
-/// before it, shadow, light and noise.
+/// Draws a subject made of `parts`, the first of its paints in `pattern`, into an image of `side` pixels. Everything
+/// except the subject's shape and pattern is drawn from `random`: position, size, rotation, mirror, colours, ground,
+/// clutter behind and before it, shadow, light and noise.
 pub(super) fn scene(random: &mut Stream, parts: &[Part], pattern: Pattern, side: usize) -> Image {
     let extent = side as f32;
     let grounds = [
@@ -37,7 +37,7 @@ pub(super) fn scene(random: &mut Stream, parts: &[Part], pattern: Pattern, side:
         Pattern::Dotted,
     ];
     let ground = colour(random, &[], 0.0);
-    // Loud grounds hide small things: their second colour is near the first.
+    // Strong grounds hide small objects: the ground's second colour is close to the first.
     let kind = grounds[random.below(grounds.len())];
     let reach = if matches!(kind, Pattern::Striped | Pattern::Dotted) { 0.12 } else { 0.35 };
     let second = near(random, ground, reach);
@@ -73,7 +73,8 @@ fn near(random: &mut Stream, from: Colour, reach: f64) -> Colour {
     from.map(|c| (c + random.range(-reach, reach) as f32).clamp(0.0, 1.0))
 }
 
-/// The subject's paints: the first in its pattern, the others plain; all tell themselves from the ground, and from one another.
+/// The subject's paints: the first in its pattern, the others plain. All contrast with the ground and with one
+/// another.
 fn paints(random: &mut Stream, pattern: Pattern, grounds: &[Colour], extent: f32) -> [Paint; 3] {
     let first = colour(random, grounds, 0.28);
     let against: Vec<Colour> = grounds.iter().copied().chain([first]).collect();
@@ -91,7 +92,7 @@ fn paints(random: &mut Stream, pattern: Pattern, grounds: &[Colour], extent: f32
     [first, second, third]
 }
 
-/// Where the subject stands: it fills half to nine tenths of the image and is turned by up to 25 degrees.
+/// Pose of the subject: it fills half to nine tenths of the image and is rotated by up to 25 degrees.
 fn pose(random: &mut Stream, extent: f32) -> Pose {
     let mut draw = |low: f64, high: f64| random.range(low, high) as f32;
     let size = draw(0.26, 0.44) * extent;
@@ -106,7 +107,7 @@ fn pose(random: &mut Stream, extent: f32) -> Pose {
     Pose { axes, centre }
 }
 
-/// A small something that belongs to nothing.
+/// A small shape that belongs to no object.
 fn clutter(random: &mut Stream, canvas: &mut Canvas, size: std::ops::Range<f64>) {
     let extent = canvas.side as f32;
     let outline = match random.below(4) {
@@ -136,7 +137,7 @@ fn develop(random: &mut Stream, canvas: &Canvas) -> Image {
     for (i, pixel) in canvas.pixels.iter().enumerate() {
         let (x, y) = ((i % side) as f32 / side as f32 - 0.5, (i / side) as f32 / side as f32 - 0.5);
         let light = exposure * (1.0 + 2.0 * slope * (x * cos + y * sin));
-        // The sum of four uniform numbers is normal enough, and needs no logarithm.
+        // The sum of four uniform numbers is close enough to a normal distribution, and needs no logarithm.
         let bits = random.next_u64();
         let sum: u64 = (0..4).map(|k| (bits >> (16 * k)) & 0xFFFF).sum();
         let grain = noise * (sum as f32 / 65535.0 - 2.0) * 1.73;

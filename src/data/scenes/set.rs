@@ -8,11 +8,11 @@ use super::Scenes;
 use crate::data::{Dataset, Sample, Source, Splits, TargetKind};
 use crate::{Error, Result, did_you_mean};
 
-/// What the names begin with.
+/// Prefix of the names.
 const PREFIX: &str = "drawn:";
 
-/// A drawn set: what it shows, how large its images are, how many of each class there are. Where a path to images is
-/// wanted for training, its name may stand.
+/// A drawn set: its subjects, the size of its images, and the number of images per class. Its name can replace a path
+/// to training images.
 ///
 /// ```
 /// use defrost::data::{DrawnSet, Scenes};
@@ -33,24 +33,24 @@ const PREFIX: &str = "drawn:";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DrawnSet {
-    /// What is drawn.
+    /// The subjects.
     pub scenes: Scenes,
     /// Width and height of an image, pixels.
     pub side: usize,
-    /// Images of each class to learn from.
+    /// Training images per class.
     pub train: u32,
-    /// Images of each class to validate with.
+    /// Validation images per class.
     pub val: u32,
-    /// Images of each class to test with.
+    /// Test images per class.
     pub test: u32,
-    /// Of all images.
+    /// Seed of all images.
     pub seed: u64,
 }
 
 options!(DrawnSet);
 
 impl Scenes {
-    /// Images `numbers` of every class, drawn whenever they are looked at.
+    /// Images `numbers` of every class; each is drawn when it is read.
     pub fn dataset(self, seed: u64, numbers: std::ops::Range<u32>, side: usize) -> Dataset {
         let sample = |class: usize, number: u32| {
             let source = Source::Drawn { scenes: self, seed, class: class as u32, number, side: side as u32 };
@@ -63,21 +63,21 @@ impl Scenes {
 }
 
 impl DrawnSet {
-    /// Images of 96x96; of each class 200 to learn from, 20 to validate with.
+    /// Images of 96x96 pixels; per class 200 for training, 20 for validation.
     pub fn new(scenes: Scenes) -> Self {
         DrawnSet { scenes, side: 96, train: 200, val: 20, test: 0, seed: 0 }
     }
 
-    /// The set that a path names, if it names one.
+    /// The drawn set that a path names; none where the path is not such a name.
     ///
     /// # Errors
-    /// [`Error::Usage`] where it begins like the name of one and is none.
+    /// [`Error::Usage`] where the path begins like such a name but is invalid.
     pub fn named(path: &Path) -> Option<Result<DrawnSet>> {
         path.to_str()?.strip_prefix(PREFIX).map(str::parse)
     }
 
-    /// Its images: those to test with, to validate with and to learn from, in this order, so that a larger set to learn
-    /// from is tested on the same images.
+    /// Its images, numbered in the order test, validation, training, so that a larger training set is tested on the
+    /// same images.
     pub fn splits(&self) -> Splits {
         let set = |from: u32, count: u32| self.scenes.dataset(self.seed, from..from + count, self.side);
         Splits {
@@ -116,7 +116,7 @@ impl fmt::Display for DrawnSet {
 impl FromStr for DrawnSet {
     type Err = Error;
 
-    /// Of the name without `drawn:`.
+    /// Parses the name without `drawn:`.
     fn from_str(text: &str) -> Result<Self> {
         let wrong = |what: String| {
             Error::Usage(format!("{PREFIX}{text}: {what}; write it like {}", DrawnSet::new(Scenes::Signs)))

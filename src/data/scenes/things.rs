@@ -1,8 +1,8 @@
-//! What is drawn: signs, which are one outline each, and things, which have parts.
+//! The subjects: signs, which are one outline each, and things, which have parts.
 
 use super::outline::{Outline, Point};
 
-/// A part of a thing, and in which of its paints.
+/// A part of a thing: its outline, and the index of its paint.
 pub(super) type Part = (Outline, usize);
 
 fn polygon(points: &[Point]) -> Outline {

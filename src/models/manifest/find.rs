@@ -1,13 +1,13 @@
-//! From a name to the weights that it stands for.
+//! Looks up pretrained weights by name.
 
 use super::{Weights, all};
 use crate::models::registry;
 use crate::{Error, Result, did_you_mean};
 
-/// The weights that a name stands for: their own name, with `timm/` before it or not, or a model's.
+/// The weights of this name: the weights' own name, with `timm/` before it or not, or a model's name.
 ///
 /// # Errors
-/// [`Error::Usage`] for an unknown name, and for a model of which none are known.
+/// [`Error::Usage`] for an unknown name, and for a model without known weights.
 pub fn find(name: &str) -> Result<&'static Weights> {
     let plain = name.trim().to_lowercase();
     let plain = plain.strip_prefix("timm/").unwrap_or(&plain);
@@ -23,7 +23,8 @@ pub fn find(name: &str) -> Result<&'static Weights> {
     }
     let choice = registry::find(plain)?;
     let recipe = |w: &Weights| w.name.split('.').next().map(str::to_string);
-    // `mobilenetv2_140` names a width, `tf_efficientnet_lite0` a conversion; the model's name alone the usual ones.
+    // `mobilenetv2_140` names a width, `tf_efficientnet_lite0` a conversion; the model's name alone means its usual
+    // weights.
     let same = all().iter().find(|w| recipe(w).as_deref() == Some(plain));
     let usual =
         || all().iter().find(|w| w.model == choice.model.name && choice.width.is_none_or(|w| w == 1.0));
@@ -45,7 +46,7 @@ mod tests {
             .map_err(|e| Error::Weights(e.to_string()))?;
         assert!(manifest.weights.len() > 40, "{}", manifest.weights.len());
         for weights in &manifest.weights {
-            // timm's name of the model is one of Defrost's aliases.
+            // timm's name of the model is an alias in Defrost's registry.
             let choice = registry::find(weights.name.split('.').next().unwrap_or_default())?;
             assert_eq!(choice.model.name, weights.model, "{}", weights.name);
             weights.preprocess().check()?;

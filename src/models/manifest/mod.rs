@@ -1,4 +1,4 @@
-//! Pretrained weights that are fetched by name: `weights/manifest.toml`.
+//! Pretrained weights that can be fetched by name: `weights/manifest.toml`.
 
 mod find;
 mod weights;

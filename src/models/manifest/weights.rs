@@ -1,4 +1,4 @@
-//! What the manifest says of each file of weights.
+//! The manifest's entry for each weights file.
 
 use std::sync::LazyLock;
 
@@ -12,13 +12,13 @@ use crate::models::preprocess::{Filter, IMAGENET_MEAN, IMAGENET_STD, Preprocess}
 pub struct Weights {
     /// Model and recipe: `resnet50.tv_in1k`.
     pub name: String,
-    /// The registry's model.
+    /// The model's name in the registry.
     pub model: String,
-    /// On the hub: `timm/resnet50.tv_in1k`.
+    /// Repository on the hub: `timm/resnet50.tv_in1k`.
     pub repository: String,
-    /// In the repository.
+    /// Path of the file in the repository.
     pub file: String,
-    /// SPDX, in lower case.
+    /// SPDX identifier, in lower case.
     pub licence: String,
     resize: usize,
     crop: usize,
@@ -29,9 +29,9 @@ pub struct Weights {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Statistics {
-    /// ImageNet's mean and deviation.
+    /// ImageNet's mean and standard deviation.
     ImageNet,
-    /// 0.5 and 0.5.
+    /// Mean 0.5 and standard deviation 0.5.
     Half,
 }
 
@@ -43,21 +43,21 @@ pub(super) struct Manifest {
 #[cfg(feature = "hub")]
 static MANIFEST: LazyLock<Vec<Weights>> = LazyLock::new(|| {
     let text = include_str!("../../../weights/manifest.toml");
-    // The file is a part of the program, and a test reads it.
+    // The file is compiled into the program, and a test parses it.
     toml::from_str::<Manifest>(text).map_or(Vec::new(), |manifest| manifest.weights)
 });
 
 #[cfg(not(feature = "hub"))]
 static MANIFEST: LazyLock<Vec<Weights>> = LazyLock::new(Vec::new);
 
-/// All of them, those of one model behind one another, the usual ones first. None without the feature `hub`: there is
-/// nothing to fetch.
+/// All weights, grouped by model, each model's usual weights first. Empty without the feature `hub`: then nothing can
+/// be fetched.
 pub fn all() -> &'static [Weights] {
     &MANIFEST
 }
 
 impl Weights {
-    /// What they do to an image.
+    /// Preprocessing of images for these weights.
     pub fn preprocess(&self) -> Preprocess {
         let (mean, std) = match self.statistics {
             Statistics::ImageNet => (IMAGENET_MEAN, IMAGENET_STD),

@@ -1,5 +1,6 @@
-//! Features of one domain made to look like those of another: correlation alignment (CORAL; Sun, Feng, Saenko 2016,
-//! arXiv:1511.05547), and a head that is solved for on them.
+//! Correlation alignment (CORAL; Sun, Feng, Saenko 2016, arXiv:1511.05547): transforms the features of a source
+//! domain so that they have the mean and covariance of a target domain, and solves for a head on the aligned
+//! features.
 
 use std::path::Path;
 
@@ -14,7 +15,7 @@ use crate::train::events::{Event, Observer};
 use crate::train::head::solver::{Solved, SolverOptions, linear_head, solve_head};
 use crate::{Error, Result};
 
-/// Rows less their mean, and the mean.
+/// Rows minus their mean, and the mean.
 struct Centred {
     rows: Vec<f64>,
     mean: Vec<f64>,
@@ -41,14 +42,14 @@ impl Centred {
     }
 }
 
-/// The source's features with the target's mean and covariance, as far as a symmetric whitening and colouring give
-/// them: `(x - mean_s) C_s^-1/2 C_t^1/2 + mean_t`, where C is the covariance with the source's mean variance added to
-/// its diagonal, as the paper adds 1 to that of features of variance 1. Labels are the source's; the target's do not
-/// matter. In f64.
+/// Transforms the source's features to the target's mean and covariance by symmetric whitening and colouring:
+/// `(x - mean_s) C_s^-1/2 C_t^1/2 + mean_t`. C is the covariance with the source's mean variance added to its
+/// diagonal; the paper adds 1 for features of variance 1. The result keeps the source's labels; the target's labels
+/// are ignored. Computed in f64.
 ///
 /// # Errors
-/// [`Error::Shape`] for features of different lengths; [`Error::Data`] for fewer than two images, for numbers that
-/// are none, and where all images of the source have the same features.
+/// [`Error::Shape`] for features of different lengths; [`Error::Data`] for fewer than two images, for NaN or infinite
+/// numbers, and where all images of the source have the same features.
 pub fn align(source: &Vectors, target: &Vectors) -> Result<Vectors> {
     let dims = source.dims;
     if dims != target.dims {
@@ -69,26 +70,26 @@ pub fn align(source: &Vectors, target: &Vectors) -> Result<Vectors> {
     Ok(Vectors { dims, rows, labels: source.labels.clone() })
 }
 
-/// A head that was solved for anew.
+/// A head solved for on aligned features.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Aligned {
     /// The head.
     pub solved: Solved,
-    /// Images of the source.
+    /// Number of source images.
     pub source: usize,
-    /// Images of the target that they were aligned with.
+    /// Number of target images that the source was aligned with.
     pub target: usize,
     /// Images that could not be read.
     pub skipped: Vec<Skipped>,
 }
 
-/// Solves for `net`'s head on the features of labelled `source` images, aligned with those of `target` images,
-/// where there are any, whose labels do not matter; and writes it. The source's features are those of `home`: a copy of
-/// `net`, or the same network with the source's own batch-norm statistics. Features are kept in `cache`, where there is
-/// one.
+/// Solves for `net`'s head on the features of labelled `source` images and writes the head into `net`. Where there
+/// are `target` images, the source's features are first aligned with theirs; the target's labels are ignored. `home`
+/// computes the source's features: it is a copy of `net`, or the same network with the source's own batch-norm
+/// statistics. Features are cached in `cache`, where one is given.
 ///
 /// # Errors
-/// As for [`align`], [`extract`] and [`solve_head`]; [`Error::Usage`] for another task than one class each.
+/// As for [`align`], [`extract`] and [`solve_head`]; [`Error::Usage`] for any task other than single label.
 pub fn align_head(
     net: &mut Network,
     home: &Network,

@@ -1,4 +1,4 @@
-//! Square roots of symmetric positive definite matrices, and of covariances, in f64, by products alone.
+//! Square roots of symmetric positive definite matrices and of covariances, in f64, by matrix products alone.
 
 use crate::ops::Matmul;
 use crate::tape::{Arg, CpuCall, Io, Op, Out, Type};
@@ -6,7 +6,7 @@ use crate::{Error, Result};
 
 /// The product of `a [rows, depth]` and `b [depth, columns]`, on all threads.
 fn product(a: &[f64], b: &[f64], [rows, depth, columns]: [usize; 3]) -> Vec<f64> {
-    // The types say the shapes; numbers are f64.
+    // The types only give the shapes; the numbers are f64.
     let types = [[rows, depth], [depth, columns], [rows, columns]].map(|shape| Type::f32(&shape));
     let io = Io::whole(&[&types[0], &types[1]], &[&types[2]]);
     let (mut c, mut memory) = (vec![0.0; rows * columns], Vec::new());
@@ -20,24 +20,24 @@ fn product(a: &[f64], b: &[f64], [rows, depth, columns]: [usize; 3]) -> Vec<f64>
     c
 }
 
-/// `a [rows, columns]` with rows and columns exchanged.
+/// Transpose of `a [rows, columns]`.
 fn transposed(a: &[f64], columns: usize) -> Vec<f64> {
     (0..columns).flat_map(|c| a[c..].iter().step_by(columns.max(1)).copied()).collect()
 }
 
-/// Adds `number` to the diagonal of a square matrix.
+/// Adds `number` to the diagonal of a square matrix `[n, n]`.
 fn add_diagonal(a: &mut [f64], n: usize, number: f64) {
     a.iter_mut().step_by(n + 1).for_each(|x| *x += number);
 }
 
-/// Steps of the search for the largest eigenvalue.
+/// Steps of the power method.
 const POWER_STEPS: usize = 30;
-/// Steps of the iteration: 15 suffice for a condition of 1e4, 40 for 1e12.
+/// Limit on Newton-Schulz steps: 15 suffice for a condition number of 1e4, 40 for 1e12.
 const MOST_STEPS: usize = 60;
 
-/// About the largest eigenvalue, by the power method; never more than it.
+/// Estimate of the largest eigenvalue by the power method. The estimate never exceeds the eigenvalue.
 fn largest_eigenvalue(a: &[f64], n: usize) -> f64 {
-    // No symmetry, so that no eigenvector is missed.
+    // The start vector has no symmetry, so it is orthogonal to no eigenvector.
     let mut v: Vec<f64> = (0..n).map(|i| 1.0 + (i as f64).sin() / 2.0).collect();
     let length = |v: &[f64]| v.iter().map(|x| x * x).sum::<f64>().sqrt();
     for _ in 0..POWER_STEPS {
@@ -48,15 +48,16 @@ fn largest_eigenvalue(a: &[f64], n: usize) -> f64 {
     length(&v)
 }
 
-/// Square root and inverse square root of a symmetric positive definite `a [n, n]`, by the coupled iteration of Newton
-/// and Schulz (Higham 2008, Functions of Matrices, 6.35): `t = (3 - z y) / 2`, `y = y t`, `z = t z`, from y = a over
-/// its largest eigenvalue and z = 1. It converges quadratically where all eigenvalues of the first y lie between 0 and
-/// 3.
+/// Square root and inverse square root of a symmetric positive definite `a [n, n]`, by the coupled iteration of
+/// Newton and Schulz (Higham 2008, Functions of Matrices, 6.35): `t = (3 - z y) / 2`, `y = y t`, `z = t z`. The start
+/// is y = a / (largest eigenvalue) and z = 1. The iteration converges quadratically where all eigenvalues of the
+/// first y lie between 0 and 3.
 ///
 /// # Errors
-/// [`Error::Data`] where it does not converge: the matrix has an eigenvalue of 0 or less, or a number that is none.
+/// [`Error::Data`] where the iteration does not converge: the matrix has an eigenvalue of 0 or less, or a NaN or
+/// infinite number.
 fn square_roots(a: &[f64], n: usize) -> Result<[Vec<f64>; 2]> {
-    // Room for what the power method lacks.
+    // The power method underestimates the eigenvalue: the factor leaves room.
     let scale = 1.2 * largest_eigenvalue(a, n);
     let shape = [n, n, n];
     let mut y: Vec<f64> = a.iter().map(|x| x / scale).collect();
@@ -69,7 +70,7 @@ fn square_roots(a: &[f64], n: usize) -> Result<[Vec<f64>; 2]> {
         t.iter_mut().for_each(|x| *x /= -2.0);
         add_diagonal(&mut t, n, 1.0);
         (y, z) = (product(&y, &t, shape), product(&t, &z, shape));
-        // The step that was done squares the distance.
+        // The step just done squares the distance.
         if off < 1e-7 {
             let root = scale.sqrt();
             y.iter_mut().for_each(|x| *x *= root);
@@ -87,16 +88,17 @@ fn square_roots(a: &[f64], n: usize) -> Result<[Vec<f64>; 2]> {
 pub(crate) enum Map {
     /// The matrix `[dims, dims]`.
     Dense(Vec<f64>),
-    /// A multiple of the rows, and what two matrices `[dims, rank]` and `[rank, dims]` make of them.
+    /// A multiple of the rows plus their product with two matrices `[dims, rank]` and `[rank, dims]`.
     LowRank(f64, [Vec<f64>; 2]),
 }
 
 impl Map {
-    /// `C^1/2`, or `C^-1/2` where `inverse`, of the covariance C of `centred` rows with `ridge` added to its diagonal.
+    /// `C^1/2`, or `C^-1/2` where `inverse` is true. C is the covariance of `centred` rows with `ridge` added to its
+    /// diagonal.
     ///
-    /// Where there are fewer rows than dimensions, only matrices of as many rows are taken roots of: with B the rows
-    /// over `sqrt(count - 1)`, r the ridge and S the root of `B B^T + r`,
-    ///   `C^1/2 = sqrt(r) + B^T M B` and `C^-1/2 = 1 / sqrt(r) - B^T S^-1 M B / sqrt(r)`, `M = (S + sqrt(r))^-1`.
+    /// Where there are fewer rows than dimensions, the function only takes roots of `[count, count]` matrices. With B
+    /// = rows / `sqrt(count - 1)`, r the ridge and S the root of `B B^T + r`: `C^1/2 = sqrt(r) + B^T M B` and
+    /// `C^-1/2 = 1 / sqrt(r) - B^T S^-1 M B / sqrt(r)`, where `M = (S + sqrt(r))^-1`.
     ///
     /// # Errors
     /// As for [`square_roots`].
@@ -121,7 +123,7 @@ impl Map {
         add_diagonal(&mut gram, count, ridge);
         let [mut root, inverse_root] = square_roots(&gram, count)?;
         add_diagonal(&mut root, count, r);
-        // The inverse of a matrix is the inverse root of its square.
+        // The inverse of a matrix is the inverse square root of its square.
         let [_, mut core] = square_roots(&product(&root, &root, shape), count)?;
         if inverse {
             core = product(&inverse_root, &core, shape);
@@ -131,7 +133,7 @@ impl Map {
         Ok(Map::LowRank(if inverse { 1.0 / r } else { r }, [columns, right]))
     }
 
-    /// What it makes of rows of `dims` numbers.
+    /// Applies the map to rows of `dims` numbers.
     pub(crate) fn apply(&self, rows: &[f64], dims: usize) -> Vec<f64> {
         let count = rows.len() / dims;
         match self {

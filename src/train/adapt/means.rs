@@ -1,10 +1,10 @@
-//! A network brought to another domain by its batch norms: their running statistics are estimated anew on unlabelled
-//! images of it (adaptive batch normalisation, Li et al. 2016, arXiv:1603.04779). No weight changes.
+//! Adaptive batch normalisation (Li et al. 2016, arXiv:1603.04779): adapts a network to another domain by estimating
+//! the running statistics of its batch norms on unlabelled images of that domain. No weight changes.
 //!
-//! All norms are estimated in one pass. Images come in a drawn order in batches of much the same size, and each norm
-//! works with its batch's statistics, as in PyTorch's training mode. What is kept is mean and unbiased variance of all
-//! that a norm saw, over all batches: the batches' moments are joined by the law of total variance, in f64. PyTorch's
-//! `momentum=None` averages the batches' variances instead, and so leaves out how their means differ.
+//! One pass estimates all norms. Images come in random order, in batches of nearly equal size, and each norm uses its
+//! batch's statistics, as in PyTorch's training mode. The result is the mean and unbiased variance of all values of
+//! each channel over all batches: the law of total variance joins the batches' moments, in f64. PyTorch's
+//! `momentum=None` averages the batches' variances instead, and so ignores how the batches' means differ.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,20 +20,20 @@ use crate::train::events::{Event, Observer};
 use crate::train::step::plans::{fitting_batch, scaled};
 use crate::{Error, Result};
 
-/// Images below which statistics of their own are a risk.
+/// With fewer images than this, estimated statistics are unreliable.
 pub(crate) const FEW: usize = 32;
 
-/// How batch norms are brought to another domain.
+/// How batch norms are adapted to another domain.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct AdaptOptions {
-    /// Share of the statistics that the network has, 0 to 1: 0 takes the new ones as they are, 1 changes nothing. A
-    /// few images alone say too little: for n of them Schneider et al. (2020, arXiv:2006.16971) take N / (N + n),
-    /// with N about 16.
+    /// Share of the network's old statistics in the result, 0 to 1: 0 takes only the new ones, 1 changes nothing. A
+    /// few images give poor estimates: for n images Schneider et al. (2020, arXiv:2006.16971) use N / (N + n), with N
+    /// about 16.
     pub mix: f64,
-    /// Images at a time.
+    /// Images per batch.
     pub batch: usize,
-    /// Of their order.
+    /// Seed of the images' order.
     pub seed: u64,
 }
 
@@ -45,21 +45,21 @@ impl Default for AdaptOptions {
     }
 }
 
-/// What an adaptation did.
+/// Result of an adaptation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Adapted {
-    /// Images that it saw.
+    /// Number of images in the estimate.
     pub images: usize,
-    /// Batch norms that have other statistics now.
+    /// Number of batch norms whose statistics changed.
     pub norms: usize,
-    /// How far the domains lie apart: how far the means moved, in standard deviations of the old statistics, on average
-    /// over all channels.
+    /// Distance of the domains: the shift of the means in standard deviations of the old statistics, averaged over
+    /// all channels.
     pub shift: f64,
     /// Images that could not be read.
     pub skipped: Vec<Skipped>,
 }
 
-/// Moments of all that one batch norm saw.
+/// Moments of all values that one batch norm saw.
 #[derive(Default)]
 struct Moments {
     rows: f64,
@@ -69,7 +69,7 @@ struct Moments {
 }
 
 impl Moments {
-    /// Joins mean and biased variance of `rows` more.
+    /// Joins the mean and biased variance of `rows` more values.
     fn add(&mut self, rows: f64, mean: &[f32], var: &[f32]) {
         self.mean.resize(mean.len(), 0.0);
         self.squares.resize(mean.len(), 0.0);
@@ -84,16 +84,17 @@ impl Moments {
     }
 }
 
-/// One batch norm of a recording.
+/// One batch norm of a recorded network.
 struct Norm {
     /// Paths of its running statistics.
     paths: [String; 2],
-    /// Values a channel in one batch.
+    /// Number of values per channel in one batch.
     rows: usize,
 }
 
-/// A pass of `batch` images whose outputs are mean and variance of each batch norm in turn. Where there is a `mix`,
-/// norms work with that share of the statistics that they have, so that later ones see what they will see.
+/// A forward pass of `batch` images whose outputs are the mean and variance of each batch norm in turn. With a `mix`,
+/// each norm normalises with that share of its old statistics, so that later norms see the inputs they will get after
+/// the adaptation.
 fn recorded(net: &Network, batch: usize, mix: f64) -> Result<(Request, Vec<Norm>)> {
     let mut tape = Tape::new();
     net.record(&mut tape, Recording::new(Mode::Train, batch))?;
@@ -127,7 +128,7 @@ fn recorded(net: &Network, batch: usize, mix: f64) -> Result<(Request, Vec<Norm>
     Ok((Request { tape, outputs, gradients: Default::default(), update: None, checkpointing: false }, norms))
 }
 
-/// A network that runs as in training, and tells the moments of its batch norms.
+/// A network that runs with batch statistics and outputs the moments of its batch norms.
 struct Pass<'a> {
     net: &'a Network,
     device: &'a Device,
@@ -139,7 +140,7 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    /// Of up to `batch` images at a time, fewer where the device cannot hold as many.
+    /// Takes up to `batch` images at a time, or fewer where the device cannot hold as many.
     fn new(net: &'a Network, device: &'a Device, batch: usize, mix: f64) -> Result<Self> {
         let mut norms = Vec::new();
         let (batch, plan) = fitting_batch(batch, |batch| {
@@ -153,7 +154,7 @@ impl<'a> Pass<'a> {
         Ok(Pass { net, device, mix, batch, program, norms, moments })
     }
 
-    /// Joins the moments of `images` whole images.
+    /// Joins the moments of `images` complete images.
     fn add(&mut self, pixels: &[u8], images: usize) -> Result<()> {
         if images != self.batch {
             let moments = std::mem::take(&mut self.moments);
@@ -168,12 +169,12 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Estimates the statistics of all batch norms of `net` anew, on images whose labels do not matter. Weights and what
-/// is frozen stay as they are; a temperature is forgotten.
+/// Estimates the statistics of all batch norms of `net` on images whose labels are ignored. The weights and the
+/// freeze mask stay as they are; a fitted temperature is removed.
 ///
 /// # Errors
 /// [`Error::Usage`] where there is no batch norm, or for a share out of range; [`Error::Data`] where no image can be
-/// read, or statistics are no numbers; [`Error::Shape`] where a norm sees one value a channel; from the device.
+/// read, or statistics are NaN or infinite; [`Error::Shape`] where a norm sees one value a channel; from the device.
 pub fn adapt(
     net: &mut Network,
     device: &Device,
@@ -235,7 +236,7 @@ pub fn adapt(
     Ok(Adapted { images, norms: norms.len(), shift, skipped })
 }
 
-/// Makes the moments the network's statistics; returns [`Adapted::shift`].
+/// Writes the moments into the network's running statistics; returns [`Adapted::shift`].
 fn write(net: &mut Network, norms: &[Norm], moments: &[Moments], mix: f64) -> Result<f64> {
     let eps = f64::from(net.config().norm.eps);
     let (mut shift, mut channels) = (0.0, 0);

@@ -1,4 +1,4 @@
-//! Networks adapted to images of another origin, without labels.
+//! Adaptation of networks to images of another domain, without labels.
 
 pub(super) mod coral;
 pub(super) mod matrix_root;

@@ -1,5 +1,6 @@
-//! What a frozen front makes of images, computed once and kept under a key of weights, preprocessing, split and
-//! device; an image is known by the hash of its file, a varied copy of it by its draws, too.
+//! Cached features: the output of the frozen backbone for each image, computed once. The file's key covers weights,
+//! preprocessing, split point and device; an image's key is the hash of its file, and for an augmented view also its
+//! draws.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -22,27 +23,27 @@ use crate::train::step::finite::{Greatest, all_finite};
 use crate::train::step::plans::{backbone, backbone_tape, frontier};
 use crate::{Error, Result};
 
-/// Images that go through the front at a time.
+/// Images per batch through the backbone.
 pub(crate) const BACKBONE_BATCH: usize = 16;
 
-/// Where the front of a network ends whose output is kept.
+/// The split point of a network: the cached features are the backbone's output there.
 #[derive(Debug, Clone)]
 pub struct SplitPoint {
-    /// The network, frozen as it was when it was split.
+    /// The network with the frozen weights it had when it was split.
     net: Network,
     pub(crate) taps: Vec<Tap>,
-    /// Numbers of one image at each mark.
+    /// Numbers per image at each tap.
     pub(crate) sizes: Vec<usize>,
 }
 
 impl SplitPoint {
-    /// Before the first layer of `net` that learns. None where that is the first layer of all.
+    /// The split point before the first trainable layer of `net`. None where the very first layer is trainable.
     ///
     /// # Errors
     /// As for [`Network::record`].
     pub fn before_learning(net: &Network) -> Result<Option<SplitPoint>> {
         let taps = frontier(net)?;
-        // Where the first layer learns, only normalised images would be kept.
+        // If the first layer is trainable, the cache would only hold normalised images.
         if taps.is_empty() || taps.iter().any(|mark| mark.layer == IMAGE_LAYER) {
             return Ok(None);
         }
@@ -51,7 +52,7 @@ impl SplitPoint {
         Ok(Some(SplitPoint { net: net.clone(), taps, sizes }))
     }
 
-    /// Before the head.
+    /// The split point before the head.
     ///
     /// # Errors
     /// As for [`Network::record`].
@@ -62,19 +63,19 @@ impl SplitPoint {
         SplitPoint::before_learning(&net)?.ok_or_else(missing)
     }
 
-    /// Numbers that are kept of an image.
+    /// Numbers per image in the cache.
     pub fn numbers(&self) -> usize {
         self.sizes.iter().sum()
     }
 
-    /// What the kept numbers depend on beside the image: weights and preprocessing of the front, where it ends, the
-    /// device.
+    /// Hash of all that the cached features depend on besides the image: weights and preprocessing of the backbone,
+    /// the split point, the device.
     ///
     /// # Errors
     /// As for [`Network::record`].
     pub fn key(&self, device: &Device) -> Result<String> {
         let mut config = self.net.config().clone();
-        // What is the head's alone.
+        // These belong to the head alone.
         config.classes.clear();
         (config.hidden, config.auxiliary, config.temperature) = (None, false, None);
         let config = serde_json::to_string(&config).map_err(|e| Error::Weights(e.to_string()))?;
@@ -105,73 +106,73 @@ pub(crate) fn hex(hash: &[u8]) -> String {
     hash.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// What is kept of a data set's readable images.
+/// Cached features of a data set's readable images.
 #[derive(Debug, Clone)]
 pub struct Features {
-    /// Numbers of one image at each value of the split.
+    /// Numbers per image at each tap of the split point.
     sizes: Vec<usize>,
     rows: Rows,
-    /// Copies of each image.
+    /// Augmented views per image.
     copies: usize,
-    /// What is known of each image.
+    /// Target of each image.
     pub targets: Vec<Target>,
-    /// Which image of the set each is.
+    /// Index of each image in its data set.
     pub indices: Vec<usize>,
-    /// The [`content_key`] of each.
+    /// The [`content_key`] of each image.
     pub contents: Vec<[u8; 32]>,
     /// Images that could not be read.
     pub skipped: Vec<Skipped>,
-    /// Images that were kept from before.
+    /// Number of images whose features came from the cache.
     pub from_cache: usize,
 }
 
-/// Vectors in memory, with their classes.
+/// Feature vectors in memory, with their labels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Vectors {
-    /// Numbers of each.
+    /// Numbers per vector.
     pub dims: usize,
     /// `[vectors, dims]`.
     pub rows: Vec<f32>,
-    /// Class of each.
+    /// Label of each vector.
     pub labels: Vec<u32>,
 }
 
 impl Features {
-    /// All of it in memory: the first copy of each image.
+    /// Reads all features into memory: the first view of each image.
     ///
     /// # Errors
-    /// [`Error::Io`] where it cannot be read back; [`Error::Data`] where an image has no single class.
+    /// [`Error::Io`] where the features cannot be read back; [`Error::Data`] where an image has no single class.
     pub fn vectors(&self) -> Result<Vectors> {
         let rows = self.read(&(0..self.len()).collect::<Vec<_>>(), 0)?;
         let labels = self.targets.iter().map(class_of).collect::<Result<_>>()?;
         Ok(Vectors { dims: self.dims(), rows, labels })
     }
 
-    /// Images.
+    /// Number of images.
     pub fn len(&self) -> usize {
         self.targets.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.targets.is_empty()
     }
 
-    /// Numbers of one image.
+    /// Numbers per image.
     pub fn dims(&self) -> usize {
         self.sizes.iter().sum()
     }
 
-    /// Numbers `[images, dims]` of some of the images, of copy `copy` modulo the copies.
+    /// Features `[images, dims]` of some of the images, of augmented view `copy` modulo the number of views.
     ///
     /// # Errors
-    /// [`Error::Io`] where they cannot be read back.
+    /// [`Error::Io`] where the features cannot be read back.
     pub fn read(&self, images: &[usize], copy: usize) -> Result<Vec<f32>> {
         debug_assert_eq!(self.rows.len(), self.len() * self.copies);
         self.rows.read(images.iter().map(|i| i * self.copies + copy % self.copies))
     }
 
-    /// The same as the inputs of a program behind the split: bytes by name.
+    /// The same features as inputs of a program that starts at the split point: bytes by input name.
     pub(crate) fn inputs(&self, images: &[usize], copy: usize) -> Result<Vec<(String, Vec<u8>)>> {
         let (rows, dims) = (self.read(images, copy)?, self.dims());
         let mut first = 0;
@@ -186,18 +187,18 @@ impl Features {
     }
 }
 
-/// A data set, and how each of its images is looked at: once for each view.
+/// A data set, and the views of its images: each image is read once per view.
 pub(crate) struct Wanted<'a> {
     pub(crate) set: &'a Dataset,
     pub(crate) views: Vec<View>,
 }
 
-/// Features before the head of all images of `sets`, from `cache` where they were kept, else computed and kept
-/// there. Each unreadable image is listed in its set's `skipped`.
+/// Features before the head of all images of `sets`: read from `cache` where it holds them, else computed and added
+/// to `cache`. Each unreadable image is listed in its set's `skipped`.
 ///
 /// # Errors
-/// [`Error::Data`] where a class loses all its images; from the device. A cache that cannot be read or
-/// written is a warning.
+/// [`Error::Data`] where a class loses all its images; from the device. A cache that cannot be read or written is
+/// only a warning.
 pub fn extract(
     net: &Network,
     device: &Device,
@@ -213,11 +214,11 @@ pub fn extract(
 /// One image's row: set, image, view.
 type At = (usize, usize, usize);
 
-/// The key of an image under a view.
+/// The cache key of an image under a view.
 fn row_key(content: &Key, view: &View, index: usize) -> Key {
     match view {
         View::Eval(_) => *content,
-        // The draws depend on the image's place in its set, too.
+        // The draws also depend on the image's index in its set.
         varied => {
             let hash = Sha256::new().chain_update(content).chain_update(format!("{varied:?} {index}"));
             hash.finalize().into()
@@ -225,8 +226,8 @@ fn row_key(content: &Key, view: &View, index: usize) -> Key {
     }
 }
 
-/// The same for any split and any views, until `stop` is true: then what was computed is kept, and
-/// [`Error::Interrupted`] returned.
+/// As [`extract`], for any split point and any views. When `stop` becomes true, the function stores the features
+/// computed so far and returns [`Error::Interrupted`].
 pub(crate) fn extract_until(
     split: &SplitPoint,
     device: &Device,
@@ -256,7 +257,7 @@ pub(crate) fn extract_until(
     for _ in 0..READINGS {
         let missing = extraction.missing();
         computed.extend(missing.iter().map(|&(s, i, _)| (s, i)));
-        // Images that the device varies go through another program than those it only normalises.
+        // Images that the device augments run through another program than images that the device only normalises.
         let varied = |at: &At| wanted[at.0].views[at.2].on_device();
         let (varied, plain): (Vec<At>, Vec<At>) = missing.iter().partition(|at| varied(at));
         for part in [plain, varied].iter().filter(|part| !part.is_empty()) {
@@ -275,13 +276,13 @@ pub(crate) fn extract_until(
     extraction.gather(&computed)
 }
 
-/// How often an image is read whose file changes between two readings.
+/// Most reads of an image whose file changes between two reads.
 const READINGS: usize = 3;
 
 struct Extraction<'a> {
     split: &'a SplitPoint,
     wanted: &'a [Wanted<'a>],
-    /// The [`content_key`] of each image of each set, as it was last read.
+    /// The [`content_key`] of each image of each set, from the last read.
     contents: Vec<Vec<Option<Result<Key>>>>,
     store: FeatureStore,
     failed: HashMap<(usize, usize), Skipped>,
@@ -293,7 +294,7 @@ impl Extraction<'_> {
         Some(row_key(content, &self.wanted[s].views[v], i))
     }
 
-    /// Reads what identifies the images, and checks the rows that the file holds of them.
+    /// Computes the images' content keys, and checks the rows that the file holds for them.
     fn find(&mut self, observer: &mut dyn Observer) {
         for (w, contents) in self.wanted.iter().zip(&mut self.contents) {
             *contents = w.set.samples.par_iter().map(|sample| Some(content_key(sample))).collect();
@@ -318,8 +319,8 @@ impl Extraction<'_> {
         self.all().filter(readable).filter(absent).collect()
     }
 
-    /// Runs the front over what is missing. While the device works on one group, the host decodes the next. A row is
-    /// kept under the key of the bytes that were decoded for it.
+    /// Runs the backbone over the missing images. While the device computes one batch, the host decodes the next. A
+    /// row is stored under the key of the bytes it was computed from.
     fn compute(
         &mut self,
         device: &Device,
@@ -384,7 +385,7 @@ impl Extraction<'_> {
         Ok(())
     }
 
-    /// What is kept of each set, after what was missing was `computed`.
+    /// Collects each set's cached features, after the missing rows in `computed` were added.
     fn gather(self, computed: &BTreeSet<(usize, usize)>) -> Result<Vec<Features>> {
         let mut found = Vec::new();
         for (s, Wanted { set, views }) in self.wanted.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The feature cache: what the frozen backbone makes of each image, computed once and read back from the disk.
+//! The feature cache: the output of the frozen backbone for each image, computed once and read back from disk.
 
 pub(super) mod features;
 pub(super) mod store;

@@ -1,9 +1,9 @@
-//! Rows of numbers that are computed once and kept in a file, each under a key: an image behind a frozen front.
+//! A file of computed rows, each under a key: the cached features of one image.
 //!
-//! The file: `DFRSTFT3`, numbers a row and bytes a number (u64 little-endian each), then records of a key (32 bytes),
-//! a row, and the CRC-32C of both (u32 little-endian). Records are only ever added, so a run that is killed loses at
-//! most its last one; of two records with the same key the later counts. Rows are read where they lie; what memory
-//! there is to spare, the system's page cache uses for them.
+//! File layout: `DFRSTFT3`, numbers per row and bytes per number (u64 little-endian each), then records. A record is
+//! a key (32 bytes), a row, and the CRC-32C of both (u32 little-endian). Records are only appended, so a killed run
+//! loses at most the last one; of two records with the same key the later one counts. Rows are read from the file on
+//! demand; the system's page cache uses spare memory for them.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -18,28 +18,28 @@ use rayon::prelude::*;
 
 use crate::{Error, Result};
 
-/// First bytes of a file; the last digit is the format's version.
+/// Magic bytes of the file; the last digit is the format's version.
 const MAGIC: &[u8; 8] = b"DFRSTFT3";
 const HEADER: u64 = 24;
 const KEY: u64 = 32;
 const CHECKSUM: u64 = 4;
 const CASTAGNOLI: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
-/// Bytes of rows above which they are kept in half precision.
+/// Above this many bytes, rows are stored in half precision.
 const HALF_ABOVE: u64 = 4 << 30;
 
-/// What a row is known by.
+/// The key of a row.
 pub(crate) type Key = [u8; 32];
 
-/// Where a row lies.
+/// Where a row is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// Record of the file.
+    /// Index of a record in the file.
     Record(u64),
-    /// Row in memory.
+    /// Index of a row in memory.
     Memory(usize),
 }
 
-/// Kept rows by key.
+/// Stored rows by key.
 #[derive(Debug)]
 pub(crate) struct FeatureStore {
     numbers: usize,
@@ -47,13 +47,13 @@ pub(crate) struct FeatureStore {
     file: Option<Arc<File>>,
     path: Option<PathBuf>,
     records: u64,
-    /// Whether the disk takes no more.
+    /// Whether the disk is full.
     full: bool,
     index: HashMap<Key, Place>,
     memory: Vec<f32>,
 }
 
-/// Rows of a store that is filled.
+/// Rows of a complete store.
 #[derive(Debug, Clone)]
 pub(crate) struct Rows {
     store: Arc<FeatureStore>,
@@ -77,8 +77,9 @@ fn read_at(file: &File, mut bytes: &mut [u8], mut at: u64) -> std::io::Result<()
 }
 
 impl FeatureStore {
-    /// A store for rows of `numbers` numbers, `expected` of them: in the file at `path` with what it holds already,
-    /// else in one that goes with the process. What is wrong with the file is told in `warn`.
+    /// Opens a store for `expected` rows of `numbers` numbers each: in the file at `path`, with the rows it already
+    /// holds, or else in a temporary file that is deleted with the process. Problems with the file are reported
+    /// through `warn`.
     pub(crate) fn open(
         path: Option<&Path>,
         numbers: usize,
@@ -143,7 +144,7 @@ impl FeatureStore {
                 read_at(&file, &mut key, HEADER + record * self.record()).map_err(failed("read"))?;
                 self.index.insert(key, Place::Record(record));
             }
-            // Half a record at the end: a run was killed while it wrote.
+            // Half a record at the end: a run was killed during the write.
             file.set_len(HEADER + self.records * self.record()).map_err(failed("write"))?;
         } else {
             if file.metadata().is_ok_and(|about| about.len() > 0) {
@@ -166,12 +167,12 @@ impl FeatureStore {
         KEY + self.numbers as u64 * self.number_bytes() + CHECKSUM
     }
 
-    /// Whether no row is kept yet.
+    /// Whether the store holds no row.
     pub(crate) fn is_empty(&self) -> bool {
         self.index.is_empty()
     }
 
-    /// Reads those of the `wanted` rows that the file holds, and forgets the damaged ones, which `warn` is told.
+    /// Reads those of the `wanted` rows that the file holds, drops the damaged ones, and reports them through `warn`.
     pub(crate) fn check<'a>(&mut self, wanted: impl Iterator<Item = &'a Key>, warn: &mut dyn FnMut(String)) {
         let Some(file) = self.file.clone() else { return };
         let record_of = |key: &'a Key| match self.index.get(key) {
@@ -212,7 +213,7 @@ impl FeatureStore {
         self.index.get(key).copied()
     }
 
-    /// Adds a row. Where the disk takes no more, it is kept in memory, and `warn` told once.
+    /// Adds a row. Where the disk is full, the row stays in memory, and one warning goes to `warn`.
     pub(crate) fn add(&mut self, key: Key, row: &[f32], warn: &mut dyn FnMut(String)) {
         if self.contains(&key) {
             return;
@@ -244,12 +245,12 @@ impl FeatureStore {
             }
         }
         self.index.insert(key, Place::Memory(self.memory.len() / self.numbers.max(1)));
-        // As it would be read back from a file, so that a full disk changes no result.
+        // Rounded as a row read back from a file is, so that a full disk does not change results.
         let rounded = |x: &f32| if self.half { f16::from_f32(*x).to_f32() } else { *x };
         self.memory.extend(row.iter().map(rounded));
     }
 
-    /// The rows at these places, to be read.
+    /// The rows at these places, ready to be read.
     pub(crate) fn rows(self: &Arc<Self>, places: Vec<Place>) -> Rows {
         Rows { store: self.clone(), places }
     }
@@ -278,12 +279,12 @@ impl FeatureStore {
 }
 
 impl Rows {
-    /// How many.
+    /// Number of rows.
     pub(crate) fn len(&self) -> usize {
         self.places.len()
     }
 
-    /// Rows of these numbers, behind one another.
+    /// Reads the rows with these indices, concatenated.
     pub(crate) fn read(&self, numbers: impl IntoIterator<Item = usize>) -> Result<Vec<f32>> {
         let mut rows = Vec::new();
         numbers.into_iter().try_for_each(|i| self.store.read(self.places[i], &mut rows))?;
@@ -320,7 +321,7 @@ mod tests {
         assert!(warnings.is_empty(), "{warnings:?}");
     }
 
-    /// Every byte of a record, changed one after the other: the row is never used.
+    /// Changes every byte of a record in turn: the damaged row is never used.
     #[test]
     fn a_damaged_record_is_forgotten_and_kept_anew() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -341,7 +342,7 @@ mod tests {
             store.check([key(1), key(2)].iter(), &mut warn);
             assert!(!store.contains(&key(1)) && store.contains(&key(2)), "byte {at}");
             store.add(key(1), &[1.0, 2.0, 3.0], &mut warn);
-            // A damaged key is one that nobody asks for.
+            // A row with a damaged key is never looked up.
             let known = at < HEADER as usize + KEY as usize;
             assert!(known || warnings.iter().any(|text| text.contains("1 of 2 rows")), "{at}: {warnings:?}");
             drop(store);

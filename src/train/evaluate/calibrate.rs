@@ -1,4 +1,4 @@
-//! The temperature of a network's probabilities, fitted to images that it has not been trained on.
+//! Temperature scaling: fits the temperature of a network's probabilities on images that it was not trained on.
 
 use std::sync::Arc;
 
@@ -11,25 +11,25 @@ use crate::task::{self, Ability, Calibration, at_temperature, fit_temperature, t
 use crate::train::evaluate::predictor::Predictor;
 use crate::train::events::{Event, Observer};
 
-/// Images below which a temperature is mostly chance.
+/// With fewer images than this, the fitted temperature is mostly noise.
 const FEW: usize = 100;
 
-/// What a temperature did for a network's probabilities.
+/// Effect of a temperature on a network's probabilities.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Calibrated {
     /// The temperature.
     pub temperature: f64,
-    /// Mean cross-entropy without and with it.
+    /// Mean cross-entropy without and with the temperature.
     pub loss: [f64; 2],
-    /// Expected calibration error without and with it.
+    /// Expected calibration error without and with the temperature.
     pub ece: [f64; 2],
-    /// Images that it was fitted to.
+    /// Number of images in the fit.
     pub count: usize,
     /// Images that could not be read.
     pub skipped: Vec<Skipped>,
 }
 
-/// Fits `net`'s temperature to images that it has not learned from, whose labels are its classes.
+/// Fits `net`'s temperature on images that it was not trained on. Their labels are the network's classes.
 ///
 /// # Errors
 /// As for [`Predictor::outputs`] and [`fit_temperature`].

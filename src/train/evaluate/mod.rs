@@ -1,4 +1,4 @@
-//! Networks that have learned: predictions, their evaluation, the calibration of their confidence.
+//! Trained networks: predictions, evaluation, calibration of confidence.
 
 pub(super) mod calibrate;
 pub(super) mod prediction;

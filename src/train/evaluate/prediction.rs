@@ -1,4 +1,4 @@
-//! A prediction of one image, in a line.
+//! The prediction for one image, in one call.
 
 use crate::Result;
 use crate::data::{Image, eval};
@@ -7,19 +7,19 @@ use crate::plan::Device;
 use crate::task::{self, TaskRef};
 use crate::train::evaluate::predictor::Predictor;
 
-/// What a network predicts of an image.
+/// A network's prediction for one image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prediction {
-    /// The network's task, which says what the numbers are ([`crate::task::Task::predict`]).
+    /// The network's task, which defines the meaning of the values ([`crate::task::Task::predict`]).
     pub task: TaskRef,
     /// Names of the classes or values.
     pub classes: Vec<String>,
-    /// A number for each: a probability, or the value itself.
+    /// One number per class: a probability, or the predicted value.
     pub values: Vec<f32>,
 }
 
 impl Prediction {
-    /// The `n` classes with the largest numbers, the largest first.
+    /// The `n` classes with the largest values, the largest first.
     pub fn top(&self, n: usize) -> Vec<(&str, f32)> {
         let mut all: Vec<(&str, f32)> =
             self.classes.iter().map(String::as_str).zip(self.values.iter().copied()).collect();
@@ -28,14 +28,14 @@ impl Prediction {
         all
     }
 
-    /// The number of a class.
+    /// The value of a class.
     pub fn of(&self, class: &str) -> Option<f32> {
         self.classes.iter().position(|name| name == class).map(|i| self.values[i])
     }
 }
 
 impl Network {
-    /// Predicts one image. The network is compiled for it each time: for many images there is [`Predictor`].
+    /// Predicts one image. Each call compiles the network; for many images use [`Predictor`].
     ///
     /// ```no_run
     /// # fn main() -> defrost::Result<()> {

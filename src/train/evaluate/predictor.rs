@@ -1,4 +1,4 @@
-//! Predictions and what they are worth.
+//! Predictions and metrics.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,13 +12,13 @@ use crate::train::step::finite::{Greatest, all_finite};
 use crate::train::step::plans::inference;
 use crate::{Error, Result};
 
-/// Images the loader may decode ahead, in batches.
+/// Number of batches that the loader decodes ahead.
 pub(crate) const AHEAD: usize = 3;
 
-/// What a network is worth on a data set.
+/// Evaluation of a network on a data set.
 #[derive(Debug)]
 pub struct Evaluation {
-    /// The task's metrics, of predictions at the network's temperature.
+    /// The task's metrics of the predictions at the network's temperature.
     pub metrics: Box<dyn Metrics>,
     /// Wall time.
     pub seconds: f64,
@@ -27,7 +27,7 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// The metrics as the type that the task gives: [`crate::task::SingleLabel`] and its like.
+    /// The metrics as the task's own type, such as [`crate::task::SingleLabel`].
     pub fn metrics_of<T: Metrics + 'static>(&self) -> Option<&T> {
         self.metrics.as_any().downcast_ref()
     }
@@ -36,24 +36,24 @@ impl Evaluation {
 /// A network's outputs on a data set.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Outputs {
-    /// As the last layer gives them: `[images, outputs]`.
+    /// Output of the last layer: `[images, outputs]`.
     pub logits: Vec<f32>,
-    /// What is known of each image.
+    /// Target of each image.
     pub targets: Vec<Target>,
-    /// Its index in the data set.
+    /// Each image's index in the data set.
     pub indices: Vec<usize>,
     /// Images that could not be read.
     pub skipped: Vec<Skipped>,
 }
 
 impl Outputs {
-    /// As a task reads them.
+    /// The outputs in the form that a task reads.
     pub fn raw<'a>(&'a self, net: &'a Network) -> Raw<'a> {
         Raw { outputs: &self.logits, targets: &self.targets, classes: net.classes() }
     }
 }
 
-/// Runs `net` over all images of `dataset`, whose labels are the network's classes.
+/// Evaluates `net` on all images of `dataset`, whose classes are the network's.
 ///
 /// # Errors
 /// [`Error::Data`] where no image can be read; from the device.
@@ -69,7 +69,7 @@ pub fn evaluate(
     predictor.evaluate(dataset, observer).map(|e| Evaluation { seconds: began.elapsed().as_secs_f64(), ..e })
 }
 
-/// A network ready to predict.
+/// A network compiled for predictions.
 pub struct Predictor {
     program: Program,
     batch: usize,
@@ -83,7 +83,7 @@ pub struct Predictor {
 }
 
 impl Predictor {
-    /// Compiles `net` for up to `batch` images at a time, fewer where the device cannot hold as many.
+    /// Compiles `net` for up to `batch` images at a time, or fewer where the device cannot hold as many.
     ///
     /// # Errors
     /// From the device.
@@ -102,8 +102,8 @@ impl Predictor {
         })
     }
 
-    /// Whether each image is looked at a second time in the mirror, too. The logits of both are averaged, as timm
-    /// does.
+    /// Sets test-time augmentation: the network also sees each image mirrored, and the logits of both are averaged,
+    /// as in timm.
     #[must_use]
     pub fn flips(mut self, wanted: bool) -> Self {
         self.flips = wanted;
@@ -127,11 +127,11 @@ impl Predictor {
         Ok(logits)
     }
 
-    /// What the network says of all images of `dataset`, without its temperature.
+    /// The network's outputs for all images of `dataset`, without its temperature.
     ///
     /// # Errors
-    /// [`Error::Data`] where no image can be read; [`Error::Weights`] where the outputs of one are NaN or infinite; from
-    /// the device.
+    /// [`Error::Data`] where no image can be read; [`Error::Weights`] where the outputs for an image are NaN or
+    /// infinite; from the device.
     pub fn outputs(&mut self, dataset: Arc<Dataset>, observer: &mut dyn Observer) -> Result<Outputs> {
         let order: Vec<usize> = (0..dataset.len()).collect();
         let total = dataset.len();
@@ -165,7 +165,7 @@ impl Predictor {
         Ok(outputs)
     }
 
-    /// What the network is worth on `dataset`, whose labels are its classes.
+    /// Evaluates the network on `dataset`, whose classes are the network's.
     ///
     /// # Errors
     /// As for [`Predictor::outputs`].
@@ -184,12 +184,12 @@ impl Predictor {
         Ok(Evaluation { metrics, seconds: began.elapsed().as_secs_f64(), skipped })
     }
 
-    /// Probabilities of all classes for each image, given as its crop's bytes `[crop, crop, 3]`, at the network's
-    /// temperature.
+    /// Probabilities of all classes for each image, at the network's temperature. An image is given as the bytes of
+    /// its crop, `[crop, crop, 3]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] for an image of another size; [`Error::Weights`] where the outputs of one are NaN or infinite;
-    /// from the device.
+    /// [`Error::Shape`] for an image of another size; [`Error::Weights`] where the outputs for an image are NaN or
+    /// infinite; from the device.
     pub fn predict(&mut self, images: &[Vec<u8>]) -> Result<Vec<Vec<f32>>> {
         let named = |(i, outcome): (usize, Result<Vec<f32>, String>)| {
             outcome.map_err(|reason| Error::Weights(format!("image {i} of {}: {reason}", images.len())))
@@ -197,10 +197,10 @@ impl Predictor {
         self.predict_each(images)?.into_iter().enumerate().map(named).collect()
     }
 
-    /// The same, with a reason for each image whose outputs are NaN or infinite.
+    /// As [`Predictor::predict`], with a reason for each image whose outputs are NaN or infinite.
     ///
     /// # Errors
-    /// As for [`Predictor::predict`], but for such outputs.
+    /// As for [`Predictor::predict`], except for such outputs.
     pub fn predict_each(&mut self, images: &[Vec<u8>]) -> Result<Vec<Result<Vec<f32>, String>>> {
         let bytes = self.preprocess.bytes();
         if let Some(other) = images.iter().find(|p| p.len() != bytes) {
@@ -218,7 +218,7 @@ impl Predictor {
     }
 }
 
-/// Images `[N, side, side, 3]` with left and right exchanged.
+/// Images `[N, side, side, 3]` mirrored left to right.
 fn mirrored(pixels: &[u8], side: usize) -> Vec<u8> {
     let rows = pixels.chunks_exact(side * 3);
     rows.flat_map(|row| row.chunks_exact(3).rev().flatten()).copied().collect()

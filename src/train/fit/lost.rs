@@ -1,4 +1,4 @@
-//! Images that can no longer be read while a network trains: a share that goes away, a disk error, a clean-up.
+//! Images that become unreadable during a training: a network share disconnects, the disk fails, files are deleted.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crate::data::{Dataset, Part, Skipped};
 use crate::{Error, Result};
 
-/// Share of a part of the data that may be lost; a training on less would be another one.
+/// Largest share of a part of the data that may become unreadable; with less data the training would not be the one
+/// asked for.
 const MOST: f64 = 0.1;
 
 /// Indices of the lost training and validation images.
@@ -18,10 +19,11 @@ pub(crate) struct Lost {
 }
 
 impl Lost {
-    /// Counts images that could not be read when a batch was made. Of those that are new: a warning, and the images.
+    /// Counts images that could not be read when a batch was made. Warns of new ones and reports them.
     ///
     /// # Errors
-    /// [`Error::Data`] where more than a tenth of the part or a whole class is lost; with `strict`, where any is.
+    /// [`Error::Data`] where more than a tenth of the part or a whole class is lost; with `strict`, where any image
+    /// is lost.
     pub(crate) fn count(
         &mut self,
         [train, val]: [&Arc<Dataset>; 2],
@@ -63,7 +65,7 @@ impl Lost {
     }
 }
 
-/// A class of image `index` that has lost all its images.
+/// The class of image `index`, if that class has lost all its images.
 fn emptied<'a>(set: &'a Dataset, lost: &BTreeSet<usize>, index: usize) -> Option<&'a str> {
     let left = |class: usize| {
         let others = set.samples.iter().enumerate().filter(|(i, _)| !lost.contains(i));

@@ -1,4 +1,4 @@
-//! The training loop: a trainer, its phases, and the batches that they are fed.
+//! The training loop: a trainer, its phases, and their batches.
 
 pub(super) mod lost;
 pub(super) mod phase;

@@ -1,4 +1,4 @@
-//! One phase of a training: epochs of steps, evaluation, the best weights, checkpoints that can be resumed.
+//! One phase of a training: epochs of steps, evaluation, the best weights, and checkpoints to resume from.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,50 +23,52 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Phase {
     pub(crate) number: usize,
-    /// Whether no other follows.
+    /// Whether this is the last phase.
     pub(crate) last: bool,
-    /// Epochs of the phases before it, and of all.
+    /// Number of epochs in earlier phases, and in all phases.
     pub(crate) before: usize,
     pub(crate) epochs: usize,
     /// When the training began.
     pub(crate) began: Instant,
 }
 
-/// What a phase hands on to the next.
+/// State that a phase hands on to the next.
 #[derive(Debug, Default)]
 pub(crate) struct Handed {
     /// The best epoch so far.
     pub(crate) best: Option<Best>,
-    /// Epochs done.
+    /// Number of epochs done.
     pub(crate) epochs: usize,
-    /// Moments of what learned, and the updates that those of each layer group have seen.
+    /// Optimizer moments of the trainable parameters, and the number of updates that each layer group's moments have
+    /// seen.
     moments: BTreeMap<String, Vec<f32>>,
     updates: Vec<u64>,
 }
 
-/// Seconds between two checkpoints where the training waits `waited` seconds for each: no more than a hundredth of the
-/// time goes into them.
+/// Seconds between two checkpoints, where the training waits `waited` seconds for each one: checkpoints take at most
+/// a hundredth of the time.
 pub(crate) fn between_checkpoints(config: &Config, waited: f64) -> f64 {
     let every = config.checkpoint_every;
     if every > 0.0 { every.max(100.0 * waited) } else { every }
 }
 
-/// A phase under way.
+/// A phase in progress.
 struct Course {
     phase: Phase,
-    /// The network that the phase began with.
+    /// The network at the start of the phase.
     initial: Arc<Network>,
     session: Session,
     source: Arc<Source>,
     state: State,
-    /// Weights of the best epoch, as far as this phase has changed them.
+    /// Weights of the best epoch, as far as this phase changed them.
     best: Arc<Weights>,
-    /// When the last checkpoint was begun, and how many seconds the training waited for it.
+    /// Start time of the last checkpoint, and the seconds that the training waited for it.
     saved: (Instant, f64),
 }
 
 impl Trainer<'_> {
-    /// One phase, from where `net` stands; returns what it hands on, and whether it was stopped.
+    /// Trains one phase, starting from `net`. Returns the state for the next phase, and whether the phase was
+    /// stopped.
     pub(crate) fn phase(
         &mut self,
         net: &mut Network,
@@ -80,7 +82,7 @@ impl Trainer<'_> {
         let solved = self.solve(net, &source)?;
         let (mut session, batch) = self.session(net, &source, &taps)?;
         session.offer(Kind::Eval, eval_batch, eval_plan);
-        // The optimizer remembers what goes on learning.
+        // The optimizer keeps its moments for parameters that stay trainable.
         session.write(&handed.moments)?;
         let (state, best) = match self.resumed {
             true => self.load(&session, phase.before)?,
@@ -139,7 +141,8 @@ impl Trainer<'_> {
             }
         };
         let updates = session.updates_after(state.updates);
-        // No more memory than the training itself took: what the last checkpoint and the device hold goes first.
+        // Frees the last checkpoint and the device's memory first, so that the next phase needs no more memory than
+        // this one.
         self.saver.finish()?;
         drop(session);
         *net = snapshot(&initial, &best, state.best)?;
@@ -147,8 +150,8 @@ impl Trainer<'_> {
         Ok((Handed { best, epochs, moments, updates }, interrupted))
     }
 
-    /// Counts an epoch that was trained and evaluated, and keeps its weights where they are the best so far. Returns
-    /// whether the phase ends with it, since the loss has not fallen for long.
+    /// Counts an epoch that was trained and evaluated, and keeps its weights if they are the best so far. Returns
+    /// whether early stopping ends the phase: the validation loss has not fallen for `patience` epochs.
     fn close_epoch(&mut self, course: &mut Course, score: Score) -> Result<bool> {
         let task = task::of(&course.initial)?;
         let [train_loss, hits, count] = course.state.sums;
@@ -183,8 +186,8 @@ impl Trainer<'_> {
         Ok(enough)
     }
 
-    /// Tells an epoch's figures, and writes them down: mean loss and accuracy of the training, what the weights are worth
-    /// then, and the head's learning rate.
+    /// Reports and records an epoch's metrics: mean loss and accuracy on the training images, the validation score,
+    /// and the head's learning rate.
     fn finish_epoch(
         &mut self,
         course: &Course,
@@ -208,7 +211,7 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// Begins to write a checkpoint.
+    /// Starts to write a checkpoint.
     fn checkpoint(&mut self, course: &mut Course) -> Result<()> {
         let began = Instant::now();
         self.save(&course.initial, &course.session, &course.state, &course.best)?;
@@ -216,7 +219,7 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// The same where the last one is long ago.
+    /// Starts to write a checkpoint if the last one is old enough.
     fn checkpoint_if_due(&mut self, course: &mut Course) -> Result<()> {
         if self.is_due(course) { self.checkpoint(course) } else { Ok(()) }
     }
@@ -226,7 +229,7 @@ impl Trainer<'_> {
         began.elapsed().as_secs_f64() > between_checkpoints(&self.config, waited)
     }
 
-    /// Where the training stands in epoch `epoch` (from 0).
+    /// Position of the training in epoch `epoch` (from 0), for the schedule.
     fn standing(&self, course: &Course, epoch: usize) -> Standing {
         let Course { source, session, state, .. } = course;
         let epochs = self.config.epochs();
@@ -235,7 +238,7 @@ impl Trainer<'_> {
         Standing { step: state.updates as usize, steps, epoch, epochs, plateaus: state.plateaus }
     }
 
-    /// Trains through what is left of the epoch. Returns whether it came to its end.
+    /// Trains the rest of the epoch. Returns whether the epoch was completed.
     fn epoch(&mut self, course: &mut Course) -> Result<bool> {
         let (net, source) = (Arc::clone(&course.initial), Arc::clone(&course.source));
         let (config, state) = (self.config.clone(), &course.state);
@@ -276,7 +279,7 @@ impl Trainer<'_> {
         Ok(true)
     }
 
-    /// Waits for the steps under way.
+    /// Waits for the steps in flight.
     fn drain(&mut self, course: &mut Course, images: usize) -> Result<()> {
         while let Some(done) = course.session.finish()? {
             self.count(course, done, images);
@@ -300,7 +303,7 @@ impl Trainer<'_> {
         });
     }
 
-    /// What the present weights are worth on the validation images that can be read.
+    /// Evaluates the current weights on the readable validation images.
     fn evaluate(&mut self, course: &mut Course, batch: usize) -> Result<Score> {
         course.session.settle()?;
         let (net, source) = (Arc::clone(&course.initial), Arc::clone(&course.source));

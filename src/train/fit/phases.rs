@@ -1,4 +1,4 @@
-//! A training from its settings to its report: phases one after the other.
+//! A training from its settings to its report: the phases in order.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,17 +18,18 @@ use crate::train::settings::Config;
 use crate::{Error, Result};
 
 impl Trainer<'_> {
-    /// Teaches `net`, whose head already has the data's classes and whose mask says what learns (in a training of
-    /// several phases, each has its own), and leaves it with the weights of its best epoch.
+    /// Trains `net` and leaves it with the weights of its best epoch. The head of `net` must have the data's classes,
+    /// and its mask says which parameters are trainable; in a training of several phases, each phase has its own
+    /// mask.
     ///
     /// # Errors
     /// [`crate::Error::Usage`] for settings that do not fit, [`crate::Error::Data`] about images,
-    /// [`crate::Error::Diverged`] where the loss is no number any more, and from the device and the disk.
+    /// [`crate::Error::Diverged`] where the loss becomes NaN or infinite, and from the device and the disk.
     pub fn fit(&mut self, net: &mut Network, train: &Arc<Dataset>, val: &Arc<Dataset>) -> Result<Report> {
         self.fit_best(net, train, val).map(|(report, _)| report)
     }
 
-    /// The task that was asked for, else the network's where it suits the data, else the usual one for the data.
+    /// The task from the settings; else the network's task if it suits the data; else the usual task for the data.
     fn task(&self, net: &Network, train: &Dataset) -> Result<TaskRef> {
         let own = task::of(net).ok().filter(|task| task.targets() == train.targets);
         let task = match (&self.config.task, own) {
@@ -48,7 +49,7 @@ impl Trainer<'_> {
         Ok(task)
     }
 
-    /// The same, with all that is known of the best epoch.
+    /// As [`Trainer::fit`], and also returns the record of the best epoch.
     pub(crate) fn fit_best(
         &mut self,
         net: &mut Network,
@@ -133,7 +134,8 @@ mod tests {
     use crate::models;
     use crate::plan::Device;
 
-    /// Whoever calls the library need not say what the data is: its form decides, and the settings must suit it.
+    /// A caller of the library need not name the kind of data: the form of the targets decides, and the settings must
+    /// suit it.
     #[test]
     fn settings_that_the_task_of_the_data_cannot_are_refused() -> Result<()> {
         let mut set = DrawnSet { side: 32, train: 2, val: 1, ..DrawnSet::new(Scenes::Things) }.splits().train;

@@ -1,5 +1,4 @@
-//! What a phase needs before its first step: its data in the form that it wants, the network on the device, what the
-//! loss compares with.
+//! Preparation of a phase: the data source, the network on the device, and the targets of the loss.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,8 +21,8 @@ use crate::train::step::plans::{Objective, eval_request, fitting_batch, train_re
 use crate::train::step::session::{DeviceBatch, Kind, Session};
 use crate::{Error, Result};
 
-/// Compiles the kernels of a phase to come while another is under way, so that it does not start cold. What fails is
-/// told when the phase begins.
+/// Compiles the kernels of the next phase on another thread during the current one, so that the next phase starts
+/// without delay. Errors are ignored here: the phase itself reports them when it begins.
 pub(crate) fn warm(device: &Device, net: &Network, config: &Config, images: usize) -> Option<JoinHandle<()>> {
     if matches!(device, Device::Cpu) {
         return None;
@@ -42,8 +41,8 @@ pub(crate) fn warm(device: &Device, net: &Network, config: &Config, images: usiz
 type Contents = [Vec<[u8; 32]>; 2];
 
 impl Trainer<'_> {
-    /// Reads images, or has the frozen front's output computed where each is always seen alike; drops what cannot
-    /// be read. With the taps of what is kept. The images are those that the first phase could read.
+    /// The phase's data and its taps. The data are images, or cached features where each image always looks alike.
+    /// Unreadable images are dropped. The images are those that the first phase could read.
     pub(crate) fn source(
         &mut self,
         net: &Network,
@@ -86,7 +85,7 @@ impl Trainer<'_> {
         Ok((source, taps))
     }
 
-    /// What the frozen front makes of the images, with its taps and the content keys of the images.
+    /// The frozen backbone's features of the images, with the taps and the content keys of the images.
     fn cached(
         &mut self,
         net: &Network,
@@ -138,7 +137,7 @@ impl Trainer<'_> {
         ))
     }
 
-    /// Tells of images that are left out from the beginning.
+    /// Reports images that are left out from the beginning.
     fn skip(&mut self, skipped: Vec<Skipped>) -> Result<()> {
         match skipped.first() {
             Some(first) if self.config.strict => Err(Error::Data(format!(
@@ -155,8 +154,8 @@ impl Trainer<'_> {
         }
     }
 
-    /// The network on the device, and how many images go through it at once: as many as a batch has, or fewer,
-    /// whose gradients then add up, where the device cannot hold as many.
+    /// Loads the network onto the device. Also returns how many images go through the network at once: the whole
+    /// batch, or a part of it where the device cannot hold the batch; the gradients of the parts are then added up.
     pub(crate) fn session(
         &mut self,
         net: &Network,
@@ -186,7 +185,7 @@ impl Trainer<'_> {
             if !self.resumed {
                 self.config.accumulate = accumulate * wanted.div_ceil(batch);
             }
-            // Another attempt has another plan.
+            // The next attempt compiles another plan.
             let plan = compiled.take();
             let session = Session::new(self.device, net, &self.config, objective, taps.to_vec());
             let ready = session.and_then(|mut session| {
@@ -219,7 +218,7 @@ impl Trainer<'_> {
         }
     }
 
-    /// Opens the teacher, where there is one.
+    /// Loads the teacher, where the settings name one.
     pub(crate) fn load_teacher(&mut self, net: &Network) -> Result<()> {
         let augmented = self.config.augments() && self.config.augment.on_device();
         self.teacher = match &self.config.teacher {
@@ -229,7 +228,8 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// The head by logistic regression, where that is asked for: its loss and accuracy on the training images.
+    /// Solves for the head by logistic regression, where the settings ask for it. Returns loss and accuracy on the
+    /// training images.
     pub(crate) fn solve(&mut self, net: &mut Network, source: &Source) -> Result<Option<[f64; 2]>> {
         let Source::Cached { cached, .. } = source else { return Ok(None) };
         if !self.config.solves() || self.resumed {
@@ -247,7 +247,7 @@ impl Trainer<'_> {
         Ok(Some([solved.loss, solved.accuracy(&vectors)]))
     }
 
-    /// Attaches what the loss compares a batch with: its targets, how much each row counts, a teacher's probabilities.
+    /// Attaches the targets of a batch: the labels, the weight of each row, and a teacher's probabilities.
     pub(crate) fn attach(
         &mut self,
         net: &Network,
@@ -266,7 +266,7 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// What a training step minimises.
+    /// The objective of a training step.
     pub(crate) fn objective(&self, net: &Network) -> Result<Objective> {
         let Config { augment, smoothing, distill, class_weights, .. } = self.config;
         let augmented = self.config.augments();
@@ -278,12 +278,12 @@ impl Trainer<'_> {
         })
     }
 
-    /// Images, or rows of what is kept, that are evaluated at a time, and the plan of their evaluation.
+    /// Evaluation batch size, in images or rows of cached features, and the plan of the evaluation.
     pub(crate) fn eval_plan(&self, net: &Network, source: &Source, taps: &[Tap]) -> Result<(usize, Plan)> {
         let caps = self.device.caps();
         let wanted = match source {
             Source::Images { .. } => self.config.batch.unwrap_or(Config::BATCH),
-            // Some 16 MiB at a time.
+            // About 16 MiB at a time.
             Source::Cached { cached, .. } => ((4 << 20) / cached[1].dims().max(1)).clamp(1, CACHED_BATCH),
         };
         let layout = net.layout(&Update { average: false, ..self.config.update() }, &caps);

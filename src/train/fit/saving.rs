@@ -1,4 +1,4 @@
-//! What a training writes into its run folder, and reads back where it goes on.
+//! Files that a training writes into its run folder and reads when it resumes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::train::step::session::Session;
 use crate::{Error, Result};
 
 impl Trainer<'_> {
-    /// Appends a line to `metrics.csv`, and one to `metrics.jsonl`.
+    /// Appends one line to `metrics.csv` and one to `metrics.jsonl`.
     pub(crate) fn record(&self, m: &EpochMetrics) -> Result<()> {
         let Some(folder) = &self.folder else { return Ok(()) };
         let numbers = [m.train_loss, m.train_accuracy, m.val_loss, m.val_accuracy, m.lr];
@@ -26,7 +26,7 @@ impl Trainer<'_> {
         append(&folder.join("metrics.jsonl"), "", &line)
     }
 
-    /// Takes epochs out of the tables of metrics that came after the checkpoint: they are gone through again.
+    /// Removes epochs after the checkpoint from the metrics tables: the training repeats them.
     pub(crate) fn trim_metrics(&self, epochs: usize) -> Result<()> {
         let Some(folder) = &self.folder else { return Ok(()) };
         let of_csv = |line: &str| match line {
@@ -41,15 +41,15 @@ impl Trainer<'_> {
         trim(&folder.join("metrics.jsonl"), epochs, of_json)
     }
 
-    /// Writes a first `last.safetensors`: nothing is trained yet.
+    /// Writes a first `last.safetensors` before any training step.
     pub(crate) fn save_beginning(&self) -> Result<()> {
         let Some(folder) = &self.folder else { return Ok(()) };
         save_state(folder, std::iter::empty(), &Weights::new(), &State::default())
     }
 
-    /// Begins to write `model.safetensors` (the best epoch's weights, where they are new) and then `last.safetensors`
-    /// (where the training stands). Only the latter is read when a run goes on, with the network that the phase began
-    /// with, so nothing depends on both being of one time.
+    /// Starts to write `model.safetensors` (the best epoch's weights, if they are new) and then `last.safetensors`
+    /// (the state of the training). A resumed run reads only the latter, together with the network at the start of
+    /// the phase, so the two files need not come from the same moment.
     pub(crate) fn save(
         &mut self,
         initial: &Arc<Network>,
@@ -68,14 +68,14 @@ impl Trainer<'_> {
         })
     }
 
-    /// Where the run in the folder stands.
+    /// The training state of the run in the folder.
     pub(crate) fn state(&self) -> Result<State> {
         let Some(folder) = &self.folder else { return Err(Error::Usage("nothing to resume from".into())) };
         read_state(folder)
     }
 
-    /// Reads `last.safetensors` back into the store; `before` epochs lie before its phase. Returns the weights of the
-    /// best epoch, too.
+    /// Reads `last.safetensors` back into the store; `before` is the number of epochs before its phase. Also returns
+    /// the weights of the best epoch.
     pub(crate) fn load(&self, session: &Session, before: usize) -> Result<(State, Weights)> {
         let state = self.state()?;
         let path = last_checkpoint(self.folder.as_deref().unwrap_or(Path::new("")));

@@ -1,4 +1,4 @@
-//! Which of two epochs is better.
+//! Comparison of two epochs.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,16 +7,17 @@ use crate::task::Score;
 /// The best epoch so far.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Best {
-    /// What it is worth.
+    /// Its score.
     pub score: Score,
-    /// Which it is, of all phases, from 1.
+    /// Its number over all phases, from 1.
     pub epoch: usize,
-    /// Updates of the phase at hand that it had.
+    /// Number of updates of the current phase that its weights had.
     pub updates: u64,
 }
 
-/// Whether weights with this score are to be kept rather than those with `other`: those of the better metric where
-/// `by_metric` asks for it ([`crate::task::Task::metric_first`]), and of the smaller loss where metrics are equal.
+/// Whether weights with this score replace those with `other`. Where `by_metric` is true
+/// ([`crate::task::Task::metric_first`]), the better metric wins and equal metrics are decided by the smaller loss;
+/// else the smaller loss wins.
 pub(crate) fn beats(score: &Score, other: &Score, by_metric: bool) -> bool {
     match by_metric && score.accuracy != other.accuracy {
         true => score.accuracy > other.accuracy,

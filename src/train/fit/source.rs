@@ -1,4 +1,4 @@
-//! Training data in the form that a phase wants: images, or what a frozen front made of them.
+//! Training data in the form that a phase needs: images, or cached features of a frozen backbone.
 
 use std::sync::Arc;
 
@@ -10,29 +10,29 @@ use crate::train::evaluate::predictor::AHEAD;
 use crate::train::settings::Config;
 use crate::train::step::session::DeviceBatch;
 
-/// Rows of what is kept that are evaluated at a time.
+/// Rows of cached features per evaluation batch.
 pub(crate) const CACHED_BATCH: usize = 256;
 
-/// The two parts of the data.
+/// The training and validation data of a phase.
 pub(crate) enum Source {
     Images {
         train: Arc<Dataset>,
         val: Arc<Dataset>,
     },
-    /// What is kept of training and validation images, and their sets.
+    /// Cached features of the training and validation images, and their data sets.
     Cached {
         cached: Box<[Features; 2]>,
         sets: [Arc<Dataset>; 2],
     },
 }
 
-/// Batches, decoded ahead of their use.
+/// Batches, decoded ahead of use.
 type Batches<'a> = Box<dyn Iterator<Item = Result<DeviceBatch>> + 'a>;
 
-/// How training images are looked at.
+/// The view of the training images in an epoch.
 pub(crate) fn training_view(config: &Config, net: &Network, epoch: u64) -> View {
     let preprocess = net.preprocess().clone();
-    // Of so many copies, the epochs show one after the other.
+    // The epochs cycle through this many augmented views.
     let epoch = if config.copies > 0 { epoch % config.copies as u64 } else { epoch };
     match config.augments() {
         true => View::Train { preprocess, augment: config.augment, seed: config.seed, epoch },
@@ -41,7 +41,7 @@ pub(crate) fn training_view(config: &Config, net: &Network, epoch: u64) -> View 
 }
 
 impl Source {
-    /// Training images.
+    /// Number of training images.
     pub(crate) fn len(&self) -> usize {
         match self {
             Source::Images { train, .. } => train.len(),
@@ -49,7 +49,7 @@ impl Source {
         }
     }
 
-    /// Validation images.
+    /// Number of validation images.
     pub(crate) fn val_len(&self) -> usize {
         match self {
             Source::Images { val, .. } => val.len(),
@@ -57,7 +57,7 @@ impl Source {
         }
     }
 
-    /// Training and validation images, as far as they could be read.
+    /// The training and validation sets, without unreadable images.
     pub(crate) fn sets(&self) -> [&Arc<Dataset>; 2] {
         match self {
             Source::Images { train, val } => [train, val],
@@ -69,13 +69,14 @@ impl Source {
         self.sets()[0]
     }
 
-    /// How much an image of each class counts in the loss.
+    /// Weight of each class in the loss.
     pub(crate) fn class_weights(&self, config: &Config) -> Vec<f32> {
         let set = self.train_set();
         if config.class_weights { class_weights(set) } else { vec![1.0; set.classes.len()] }
     }
 
-    /// The batches of an epoch: numbers of images. A last batch of one would have no batch statistics.
+    /// The batches of an epoch, as lists of image indices. Where batches cannot be padded, the last batch is never a
+    /// single image, which would have no batch statistics.
     pub(crate) fn plan(&self, config: &Config, batch: usize, pads: bool, epoch: usize) -> Vec<Vec<usize>> {
         let (seed, epoch) = (config.seed, epoch as u64);
         let order = match config.balanced {

@@ -1,4 +1,5 @@
-//! A network that has learned the task already, whose answers another learns from (Hinton, Vinyals, Dean 2015).
+//! Knowledge distillation (Hinton, Vinyals, Dean 2015): a trained network, the teacher, whose predictions the student
+//! is trained on.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,22 +16,23 @@ use crate::train::events::Silent;
 use crate::train::step::session::{DeviceBatch, padded};
 use crate::{Error, Result};
 
-/// Images at a time where all are answered at once.
+/// Images per batch where the teacher predicts all images at once.
 const BATCH: usize = 16;
 
 pub(crate) struct Teacher {
     net: Network,
     device: Device,
     augmented: bool,
-    /// The student's classes among the teacher's.
+    /// Column of each of the student's classes among the teacher's classes.
     columns: Vec<usize>,
     program: Option<(usize, Program)>,
-    /// Logits of all training images, where each is always seen alike.
+    /// Logits of all training images, cached where each image always looks alike.
     cached: Vec<f32>,
 }
 
 impl Teacher {
-    /// Opens a run folder or a checkpoint. The teacher sees what the student sees, in the student's size.
+    /// Loads the teacher from a run folder or a checkpoint. The teacher sees the same images as the student, at the
+    /// student's size.
     pub(crate) fn open(path: &Path, student: &Network, device: &Device, augmented: bool) -> Result<Self> {
         let file = if path.is_dir() { path.join("model.safetensors") } else { path.to_path_buf() };
         let mut net = Network::open(&file)?;
@@ -47,7 +49,7 @@ impl Teacher {
         };
         let columns = student.classes().iter().map(column).collect::<Result<_>>()?;
         let own = student.preprocess();
-        // The student's view, with the teacher's channels and statistics.
+        // The student's view, with the teacher's channels, mean and standard deviation.
         let Preprocess { channels, mean, std, .. } = *net.preprocess();
         let preprocess = Preprocess { channels, mean, std, ..own.clone() };
         net.set_preprocess(preprocess)?;
@@ -55,14 +57,14 @@ impl Teacher {
         Ok(Teacher { net, device: device.clone(), augmented, columns, program: None, cached: Vec::new() })
     }
 
-    /// Looks at all images once: they are always seen alike.
+    /// Predicts all images once and caches the logits: the images always look alike.
     pub(crate) fn look_at(&mut self, set: &Arc<Dataset>) -> Result<()> {
         let mut predictor = Predictor::new(&self.device, &self.net, BATCH)?;
         self.cached = predictor.outputs(set.clone(), &mut Silent)?.logits;
         Ok(())
     }
 
-    /// Probabilities `[rows, classes]` of the student's classes at a temperature.
+    /// The teacher's probabilities `[rows, classes]` of the student's classes at a temperature.
     pub(crate) fn answers(&mut self, fed: &DeviceBatch, temperature: f32) -> Result<Vec<f32>> {
         let (classes, rows) = (self.net.classes().len(), fed.rows());
         let logits = match fed.cached.is_empty() {

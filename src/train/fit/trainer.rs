@@ -1,4 +1,4 @@
-//! A trainer: a device, settings, and whoever watches.
+//! A trainer: a device, settings, and an observer.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::train::runs::checkpoint::Saver;
 use crate::train::runs::images::Known;
 use crate::train::settings::Config;
 
-/// Teaches a network. Build it, then [`Trainer::fit`].
+/// Trains a network. Build a trainer, then call [`Trainer::fit`].
 ///
 /// ```
 /// use std::sync::Arc;
@@ -52,11 +52,11 @@ pub struct Trainer<'a> {
     pub(crate) teacher: Option<Teacher>,
     /// Writes checkpoints.
     pub(crate) saver: Saver,
-    /// What is known of the run's images from before it was resumed.
+    /// Record of the run's images from before it was resumed.
     pub(crate) images: Option<Known>,
-    /// Training and validation images that were read at the beginning.
+    /// Training and validation images that could be read at the beginning.
     pub(crate) sets: Option<[Arc<Dataset>; 2]>,
-    /// Those that could not be read later.
+    /// Images that became unreadable later.
     pub(crate) lost: Lost,
 }
 
@@ -79,35 +79,35 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Tells `observer` what happens.
+    /// Sets the observer of events.
     #[must_use]
     pub fn observer(mut self, observer: &'a mut dyn Observer) -> Self {
         self.observer = Some(observer);
         self
     }
 
-    /// Stops after the step at hand, saving, once `stop` is true.
+    /// Stops after the current step and saves a checkpoint, once `stop` is true.
     #[must_use]
     pub fn stop(mut self, stop: &'a AtomicBool) -> Self {
         self.stop = Some(stop);
         self
     }
 
-    /// Writes checkpoints and metrics into this folder, which exists.
+    /// Writes checkpoints and metrics into this folder, which must exist.
     #[must_use]
     pub fn run_folder(mut self, folder: impl Into<PathBuf>) -> Self {
         self.folder = Some(folder.into());
         self
     }
 
-    /// Keeps features below this folder.
+    /// Sets the folder of the feature cache.
     #[must_use]
     pub fn cache(mut self, folder: impl Into<PathBuf>) -> Self {
         self.cache = Some(folder.into());
         self
     }
 
-    /// Goes on from the run folder's last checkpoint.
+    /// Resumes from the run folder's last checkpoint.
     #[must_use]
     pub fn resumed(mut self) -> Self {
         self.resumed = true;
@@ -125,7 +125,7 @@ impl<'a> Trainer<'a> {
         self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
     }
 
-    /// Counts images that could not be read when a batch was made, and tells of each once.
+    /// Counts images that could not be read when a batch was made, and reports each once.
     ///
     /// # Errors
     /// As for [`Lost::count`].

@@ -4,16 +4,17 @@ use std::collections::VecDeque;
 
 use crate::Result;
 
-/// When a minimum is near enough.
+/// Stopping criteria and parameters of the search.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Goal {
-    /// Largest slope that counts as level.
+    /// The search stops where no component of the gradient is larger than this.
     pub(crate) tolerance: f64,
-    /// Steps at most.
+    /// Limit on the number of steps.
     pub(crate) steps: usize,
-    /// Steps that the curvature is taken from.
+    /// Number of past steps that estimate the curvature.
     pub(crate) memory: usize,
-    /// Relative error of the function's values: a step that raises it by no more may still be one down.
+    /// Relative error of the function's values: a step that raises the value by no more than this may still be a
+    /// descent.
     pub(crate) noise: f64,
 }
 
@@ -23,14 +24,14 @@ impl Default for Goal {
     }
 }
 
-/// Where a search ended.
+/// Result of a search.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Minimum {
-    /// The place.
+    /// The final point.
     pub(crate) at: Vec<f64>,
-    /// The largest slope there.
+    /// Largest absolute component of the gradient there.
     pub(crate) slope: f64,
-    /// Steps taken.
+    /// Number of steps taken.
     pub(crate) steps: usize,
 }
 
@@ -38,17 +39,17 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
 
-/// `a + t b`, in the precision in which the device has it: so that a step is exactly what it was for both sides.
+/// `a + t b`, rounded to f32 as on the device, so that host and device take exactly the same step.
 fn along(a: &[f64], t: f64, b: &[f64]) -> Vec<f64> {
     a.iter().zip(b).map(|(x, y)| f64::from((x + t * y) as f32)).collect()
 }
 
-/// Steps and changes of the slope, the latest last.
+/// Past steps and changes of the gradient, the latest last.
 #[derive(Default)]
 struct Memory(VecDeque<(Vec<f64>, Vec<f64>)>);
 
 impl Memory {
-    /// Keeps a step where the function curves upwards along it.
+    /// Stores a step if the function curves upwards along it.
     fn keep(&mut self, step: Vec<f64>, change: Vec<f64>, most: usize) {
         if dot(&step, &change) > 1e-12 * dot(&change, &change) {
             self.0.push_back((step, change));
@@ -58,7 +59,7 @@ impl Memory {
         }
     }
 
-    /// Down along the slope as the curvature bends it: the two loops of Nocedal and Wright, algorithm 7.4.
+    /// Descent direction: the two-loop recursion of Nocedal and Wright, algorithm 7.4.
     fn direction(&self, gradient: &[f64]) -> Vec<f64> {
         let mut direction: Vec<f64> = gradient.iter().map(|g| -g).collect();
         let mut shares = Vec::with_capacity(self.0.len());
@@ -67,7 +68,7 @@ impl Memory {
             direction.iter_mut().zip(change).for_each(|(d, c)| *d -= share * c);
             shares.push(share);
         }
-        // Before the first step nothing is known of the curvature: a step of length 1.
+        // Before the first step the curvature is unknown: take a step of length 1.
         let scale = match self.0.back() {
             Some((step, change)) => dot(step, change) / dot(change, change),
             None => 1.0 / dot(gradient, gradient).sqrt().max(1e-30),
@@ -81,8 +82,8 @@ impl Memory {
     }
 }
 
-/// Goes down from `start` to where no slope is steeper than the goal's tolerance, or no step leads down any more.
-/// `function` gives value and gradient.
+/// Minimises `function` from `start`, until no component of the gradient exceeds the goal's tolerance or no step
+/// lowers the value. `function` returns value and gradient.
 ///
 /// # Errors
 /// Those of `function`.
@@ -99,7 +100,7 @@ pub(crate) fn minimise(
         let direction = memory.direction(&gradient);
         let slope = dot(&direction, &gradient);
         let mut found = None;
-        // Armijo's condition; within noise, a slope that has become gentler.
+        // Armijo's condition; within the noise, a smaller gradient along the direction suffices.
         for halvings in 0..25 {
             let length = 0.5f64.powi(halvings);
             let next = along(&at, length, &direction);
@@ -116,7 +117,7 @@ pub(crate) fn minimise(
             if memory.0.is_empty() {
                 break;
             }
-            // What is remembered misleads.
+            // The stored curvature is misleading: forget it.
             memory = Memory::default();
             continue;
         };
@@ -134,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_narrow_valley_is_followed_to_its_end() -> Result<()> {
-        // x_i^2 of curvatures from 1 to 100, moved to 1, 2, 3, ...
+        // The sum of x_i^2 with curvatures from 1 to 100, with its minimum at 1, 2, 3, ...
         let target = |i: usize| 1.0 + i as f64;
         let function = |x: &[f64]| {
             let terms = x.iter().enumerate().map(|(i, x)| (10f64.powf(i as f64 / 10.0), x - target(i)));

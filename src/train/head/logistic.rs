@@ -1,4 +1,4 @@
-//! Loss and gradient of multinomial logistic regression on features that stay on a device.
+//! Loss and gradient of multinomial logistic regression on features in device memory.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::plan::{Device, Layout, Params, Program, Request, Store, Trainable, co
 use crate::tape::{Shape, Tape, Type, Use};
 use crate::{Error, Result};
 
-/// Most bytes of features in one piece.
+/// Most bytes of features in one chunk.
 pub(crate) const CHUNK_BYTES: usize = 64 << 20;
 
 /// A range of rows on the device.
@@ -18,7 +18,7 @@ struct Chunk {
     logits: Program,
 }
 
-/// Vectors and labels on a device, ready for any weight and bias.
+/// Features and labels on a device; evaluates loss and gradient for any weight and bias.
 pub(crate) struct Problem {
     store: Arc<Store>,
     chunks: Vec<Chunk>,
@@ -27,7 +27,7 @@ pub(crate) struct Problem {
     pub(crate) classes: usize,
 }
 
-/// What plans take from the host: rows of features that never change, and a first weight and bias.
+/// Inputs of the plans from the host: constant rows of features, and an initial weight and bias.
 struct Given<'a> {
     rows: &'a [f32],
     dims: usize,
@@ -53,7 +53,7 @@ impl Params for Given<'_> {
 }
 
 impl Problem {
-    /// Vectors that take more than `most` bytes are divided.
+    /// Uploads the features; features of more than `most` bytes are divided into chunks.
     pub(crate) fn new(
         device: &Device,
         rows: &[f32],
@@ -83,7 +83,7 @@ impl Problem {
         Ok(Problem { store, chunks, labels: labels.to_vec(), dims, classes })
     }
 
-    /// Puts weight and bias onto the device.
+    /// Writes weight and bias to the device.
     fn write(&self, parameters: &[f64]) -> Result<()> {
         let numbers: Vec<f32> = parameters.iter().map(|&x| x as f32).collect();
         let (weight, bias) = numbers.split_at(self.dims * self.classes);
@@ -91,7 +91,7 @@ impl Problem {
         self.store.write("bias", bias)
     }
 
-    /// Loss without penalty and its gradient, each image with its weight.
+    /// Loss without the penalty, and its gradient. Each image has its own weight.
     pub(crate) fn loss_and_gradient(
         &mut self,
         parameters: &[f64],
@@ -120,7 +120,7 @@ impl Problem {
     }
 }
 
-/// Loss and gradients, and logits, of a range of rows.
+/// Records two programs for a range of rows: loss and gradients, and logits.
 fn record(rows: &Range<usize>, dims: usize, classes: usize) -> Result<[Request; 2]> {
     let mut tape = Tape::new();
     let count = rows.len();

@@ -1,4 +1,4 @@
-//! A head solved for in place of trained: logistic regression on cached features.
+//! Heads that are solved for instead of trained by gradient descent: logistic regression on cached features.
 
 pub(super) mod lbfgs;
 pub(super) mod logistic;

@@ -1,8 +1,8 @@
-//! A linear head as what it is, a convex problem: multinomial logistic regression on kept features with an L2
-//! penalty on the weight, by L-BFGS, the penalty chosen by cross-validation.
+//! Solver for a linear head, which is a convex problem: multinomial logistic regression on cached features with an L2
+//! penalty on the weight, minimised by L-BFGS. Cross-validation chooses the penalty.
 //!
-//! `mean over images of the cross-entropy + penalty / 2 |W|^2`; the bias is free. In scikit-learn's terms the
-//! penalty is 1 / (C N). Loss and gradient are computed on the device by the kernels that training uses.
+//! The objective is `mean over images of the cross-entropy + penalty / 2 |W|^2`; the bias has no penalty. In
+//! scikit-learn's terms the penalty is 1 / (C N). The device computes loss and gradient with the kernels of training.
 
 use crate::models::Network;
 use crate::nn::Mode;
@@ -16,24 +16,25 @@ use crate::train::head::lbfgs::{Goal, minimise};
 use crate::train::head::logistic::{CHUNK_BYTES, Problem};
 use crate::{Error, Result};
 
-/// Penalties of the search, over the mean variance of the features: two a decade, the strongest first.
+/// Exponents of the penalty grid, relative to the mean variance of the features: two penalties per decade, the
+/// strongest first.
 const GRID: std::ops::RangeInclusive<i32> = -2..=10;
-/// Where nothing can be held out: what suits hundreds of images and MobileNetV2's features.
+/// The penalty where no image can be held out: it suits hundreds of images and MobileNetV2's features.
 const PENALTY: f64 = 0.1;
 
-/// How a head is solved for.
+/// Settings of the head solver.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct SolverOptions {
-    /// Of the squared weights; by cross-validation where absent.
+    /// Penalty on the squared weights; chosen by cross-validation where absent.
     pub penalty: Option<f64>,
-    /// Whether the penalty is on weights of features of variance 1, not of those of the network. With MobileNetV2 it
-    /// made no difference beyond chance: 93.5% against 94.8% on hymenoptera's validation part, 78.0% against 77.6% and
-    /// 81.6% against 82.6% on clothing10's validation and test parts.
+    /// Whether the penalty applies to weights of standardised features (variance 1) instead of the network's
+    /// features. With MobileNetV2 the difference was within chance: 93.5% against 94.8% on hymenoptera's validation
+    /// part, 78.0% against 77.6% and 81.6% against 82.6% on clothing10's validation and test parts.
     pub standardise: bool,
-    /// Parts that images are divided into for cross-validation.
+    /// Number of folds for cross-validation.
     pub folds: usize,
-    /// Of the random division.
+    /// Seed of the random folds.
     pub seed: u64,
 }
 
@@ -45,33 +46,33 @@ impl Default for SolverOptions {
     }
 }
 
-/// A penalty that was tried.
+/// A penalty of the search and its result.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tried {
     /// The penalty.
     pub penalty: f64,
-    /// Share of right answers on images that were held out, 0 to 1.
+    /// Accuracy on the held-out images, 0 to 1.
     pub accuracy: f64,
-    /// Their mean loss.
+    /// Mean loss on the held-out images.
     pub loss: f64,
 }
 
-/// A head that was solved for.
+/// A solved head.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Solved {
-    /// `[classes, features]`.
+    /// Weight `[classes, features]`.
     pub weight: Vec<f32>,
-    /// `[classes]`.
+    /// Bias `[classes]`.
     pub bias: Vec<f32>,
-    /// The penalty that it has.
+    /// The penalty of this solution.
     pub penalty: f64,
-    /// All that cross-validation tried, the strongest penalty first.
+    /// All penalties that cross-validation tried, the strongest first.
     pub cv: Vec<Tried>,
-    /// Mean loss on the images that it was fitted to, without the penalty.
+    /// Mean loss on the training images, without the penalty.
     pub loss: f64,
 }
 
-/// Path of the last layer where it is one linear layer on a vector of features.
+/// Path of the last layer, if the head is one linear layer on a feature vector.
 pub(crate) fn linear_head(net: &Network) -> Result<&str> {
     let mut tape = Tape::new();
     net.record_head(&mut tape, Mode::Eval, 1)?;
@@ -91,8 +92,8 @@ pub(crate) fn linear_head(net: &Network) -> Result<&str> {
     )))
 }
 
-/// Solves for `net`'s head on features of labelled images, as [`crate::train::extract`] gives them. The network itself
-/// is unchanged: see [`Solved::write`].
+/// Solves for `net`'s head on features of labelled images, as [`crate::train::extract`] returns them. The network
+/// itself stays unchanged: see [`Solved::write`].
 ///
 /// # Errors
 /// [`Error::Usage`] where the head is not one linear layer; [`Error::Shape`] where features and labels do not fit
@@ -113,7 +114,7 @@ pub fn solve_head(
 }
 
 impl Solved {
-    /// Share of these features that it tells the class of, 0 to 1.
+    /// Accuracy of the head on these features, 0 to 1.
     pub fn accuracy(&self, features: &Vectors) -> f64 {
         let rows = features.rows.chunks_exact(features.dims.max(1)).zip(&features.labels);
         let right = |(row, label): &(&[f32], &u32)| {
@@ -125,7 +126,7 @@ impl Solved {
         rows.filter(right).count() as f64 / features.labels.len().max(1) as f64
     }
 
-    /// Makes it the head of `net`.
+    /// Writes the head into `net`.
     ///
     /// # Errors
     /// [`Error::Usage`] where the head is not one linear layer, [`Error::Shape`] where it has another size.
@@ -136,7 +137,7 @@ impl Solved {
     }
 }
 
-/// The same without a network.
+/// As [`solve_head`], without a network.
 pub(crate) fn solve(
     device: &Device,
     features: &Vectors,
@@ -172,12 +173,13 @@ pub(crate) fn solve(
     Ok(Solved { weight, bias, penalty, cv, loss })
 }
 
-/// How features are moved and scaled for the solver: to mean 0, for which the bias makes up, and to a mean variance of
-/// 1, for which the penalty does; so the search is shorter, and ends at the same place whatever their unit.
+/// Centring and scaling of features for the solver. Features get mean 0, which the bias compensates, and mean
+/// variance 1, which the penalty compensates. The search needs fewer steps and ends at the same solution in any unit
+/// of the features.
 struct Scaling {
     mean: Vec<f64>,
     scale: Vec<f64>,
-    /// What a penalty on weights of scaled features is multiplied by to be one on weights of features as they were.
+    /// Factor that turns a penalty on weights of scaled features into a penalty on weights of unscaled features.
     variance: f64,
 }
 
@@ -193,7 +195,7 @@ impl Scaling {
         };
         let mean = sum(&|_, x| x);
         let variances = sum(&|d, x| (x - mean[d]).powi(2));
-        // What does not vary is left as it is.
+        // A constant feature stays as it is.
         let scale = |v: f64| if v > 0.0 { 1.0 / v.sqrt() } else { 1.0 };
         let mean_variance = variances.iter().sum::<f64>() / dims.max(1) as f64;
         let (scale, variance) = match standardise {
@@ -208,7 +210,8 @@ impl Scaling {
         rows.iter().zip(of).map(|(&x, (mean, scale))| ((f64::from(x) - mean) * scale) as f32).collect()
     }
 
-    /// Weight `[classes, features]` and bias for features as they were, from `[features, classes]` and bias.
+    /// Converts a solution `[features, classes]` and bias for scaled features into weight `[classes, features]` and
+    /// bias for unscaled features.
     fn undo(&self, solution: &[f64], classes: usize) -> (Vec<f32>, Vec<f32>) {
         let dims = self.mean.len();
         let at = |d: usize, c: usize| solution[d * classes + c] * self.scale[d];
@@ -219,8 +222,8 @@ impl Scaling {
     }
 }
 
-/// Deals each class's images in turn into `folds` parts, or fewer where no class has so many. A class's only
-/// image is never held out.
+/// Divides each class's images into `folds` folds in turn, or fewer where no class has so many images. The only image
+/// of a class is never held out.
 fn deal(labels: &[u32], classes: usize, folds: usize, seed: u64) -> Vec<Vec<usize>> {
     let mut of_class = vec![Vec::new(); classes];
     labels.iter().enumerate().for_each(|(i, &label)| of_class[label as usize].push(i));
@@ -240,7 +243,7 @@ fn deal(labels: &[u32], classes: usize, folds: usize, seed: u64) -> Vec<Vec<usiz
 }
 
 impl Problem {
-    /// Weight and bias of the least penalised loss, from a start.
+    /// Weight and bias that minimise the penalised loss, from a starting point.
     fn fit(&mut self, weights: &[f32], penalty: f64, start: Vec<f64>, tolerance: f64) -> Result<Vec<f64>> {
         let penalised = self.dims * self.classes;
         let goal = Goal { tolerance, ..Goal::default() };
@@ -255,8 +258,8 @@ impl Problem {
         Ok(minimise(objective, start, &goal)?.at)
     }
 
-    /// Goes through the penalties from the strongest on, each from the last one's solution, until the held-out loss
-    /// has risen twice in a row; returns a solution near the best one, and what was tried.
+    /// Tries the penalties from the strongest on, each starting from the previous solution, until the held-out loss
+    /// has risen twice in a row. Returns a solution near the best one, and all penalties tried.
     fn cross_validate(
         &mut self,
         folds: &[Vec<usize>],
@@ -309,7 +312,7 @@ mod tests {
         0, 1, 3, 0, 0, 0, 0, 2, 1, 0, 2, 2, 3, 3, 3, 1,
     ];
 
-    /// 50 rows of six waves on different scales about different means.
+    /// 50 rows of six sine features with different scales and means.
     fn features() -> Vectors {
         let number = |at: usize| {
             let (i, k) = ((at / 6) as f64, (at % 6) as f64);
@@ -378,7 +381,7 @@ mod tests {
         let chosen = found.cv.iter().find(|tried| tried.penalty == found.penalty);
         assert_eq!(chosen.map(|tried| tried.loss), Some(least));
         assert!(found.cv.is_sorted_by(|a, b| a.penalty > b.penalty), "{:?}", found.cv);
-        // The solution is that of the penalty, wherever the search began.
+        // The solution depends on the penalty alone, wherever the search began.
         let direct = SolverOptions { penalty: Some(found.penalty), ..options };
         let direct = solve(&Device::Cpu, &features(), 4, &direct, &mut Silent)?;
         found.weight.iter().zip(&direct.weight).for_each(|(a, b)| assert!((a - b).abs() < 1e-4, "{a} {b}"));

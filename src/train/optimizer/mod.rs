@@ -1,5 +1,5 @@
-//! Optimizers as settings: what each takes of them, and where they do not say. An optimizer is its op in `ops/optimizer`,
-//! a file here, and a line of the list in [`crate::train::settings`].
+//! Optimizers as settings: their parameters and defaults. An optimizer is an op in `ops/optimizer`, a file here, and
+//! a line of the list in [`crate::train::settings`].
 
 mod adamw;
 pub(super) mod schedule;
@@ -10,30 +10,30 @@ use crate::train::settings::{Config, OptimizerKind, optimizers};
 
 pub(super) use sgd::KIND as SGD;
 
-/// Learning rates where the settings do not say.
+/// Default learning rates.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Rates {
-    /// Of a head alone.
+    /// Of a head trained alone.
     pub(super) head_alone: f64,
-    /// Of what lies under a fresh head.
+    /// Of the layers below a new head.
     pub(super) body: f64,
-    /// Of a fresh head above it.
+    /// Of a new head above trainable layers.
     pub(super) head: f64,
-    /// Of a head that has learned already; lower layer groups have a share of it.
+    /// Of a head that has been trained; each lower layer group gets a share of this rate.
     pub(super) learned: f64,
-    /// Of everything, from random weights.
+    /// Of all layers, trained from random weights.
     pub(super) scratch: f64,
 }
 
-/// What an optimizer is as a setting.
+/// The properties of an optimizer.
 trait Rule: Sync {
-    /// The update of parameters.
+    /// The update rule for the parameters.
     fn update(&self, config: &Config) -> Optimizer;
 
-    /// The usual learning rates.
+    /// Default learning rates.
     fn rates(&self) -> Rates;
 
-    /// The usual decay of weights.
+    /// Default weight decay.
     fn weight_decay(&self) -> f64;
 }
 
@@ -50,23 +50,23 @@ macro_rules! rules {
 optimizers!(rules);
 
 impl OptimizerKind {
-    /// The update of parameters.
+    /// The update rule for the parameters.
     pub(super) fn update(self, config: &Config) -> Optimizer {
         rule(self).update(config)
     }
 
-    /// The usual learning rates.
+    /// Default learning rates.
     pub(super) fn rates(self) -> Rates {
         rule(self).rates()
     }
 
-    /// The usual decay of weights of each, in words.
+    /// The default weight decay of each optimizer, in words.
     pub(super) fn weight_decay_in_words() -> String {
         let each = Self::ALL.iter().map(|kind| format!("{} with {}", kind.weight_decay(), kind.name()));
         each.collect::<Vec<_>>().join(", ")
     }
 
-    /// The usual decay of weights.
+    /// Default weight decay.
     pub(super) fn weight_decay(self) -> f64 {
         rule(self).weight_decay()
     }

@@ -1,41 +1,41 @@
-//! How the learning rate goes over a training.
+//! Learning rate schedules.
 
 use serde::{Deserialize, Serialize};
 
-/// How the learning rate goes over the training.
+/// The learning rate schedule of a training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
-    /// It stays.
+    /// A constant rate.
     Constant,
-    /// A tenth after each third of the epochs.
+    /// Divides the rate by ten after each third of the epochs.
     Step,
-    /// Half a cosine, down to 0.
+    /// Half a cosine, from the full rate down to 0.
     Cosine,
-    /// Up from a 25th during the first 30%, then down to a 250 000th, both along a cosine (Smith 2018,
-    /// with PyTorch's constants; the momentum stays).
+    /// One-cycle (Smith 2018, with PyTorch's constants; the momentum stays constant): from 1/25 of the rate up to the
+    /// rate during the first 30%, then down to 1/250 000 of it, both along a cosine.
     OneCycle,
-    /// A tenth whenever the validation loss has not fallen for [`Schedule::PLATEAU`] epochs.
+    /// Divides the rate by ten whenever the validation loss has not fallen for [`Schedule::PLATEAU`] epochs.
     Plateau,
 }
 
-/// Where a training stands, for its schedule.
+/// Position of a training, for its schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Standing {
-    /// Updates done.
+    /// Number of updates done.
     pub step: usize,
-    /// Of how many.
+    /// Number of updates in all.
     pub steps: usize,
-    /// Epochs done.
+    /// Number of epochs done.
     pub epoch: usize,
-    /// Of how many.
+    /// Number of epochs in all.
     pub epochs: usize,
-    /// How often the validation loss has come to rest.
+    /// Number of plateaus of the validation loss so far.
     pub plateaus: usize,
 }
 
 impl Schedule {
-    /// Epochs without a lower validation loss after which `plateau` goes down.
+    /// Epochs without a lower validation loss after which `plateau` lowers the rate.
     pub const PLATEAU: usize = 2;
 
     /// The factor on the learning rate.

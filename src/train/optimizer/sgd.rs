@@ -5,7 +5,7 @@ use crate::ops;
 use crate::plan::Optimizer;
 use crate::train::settings::{Config, OptimizerKind};
 
-/// Its name.
+/// The optimizer's kind.
 pub(crate) const KIND: OptimizerKind = OptimizerKind::Sgd;
 
 pub(super) struct Sgd;

@@ -1,4 +1,4 @@
-//! What a run folder keeps of a training: `metrics.csv`, the best weights, and where it stands.
+//! The training state in a run folder: `metrics.csv`, the best weights, and the last checkpoint.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,10 +12,10 @@ use crate::train::fit::score::Best;
 use crate::train::fit::state::State;
 use crate::{Error, Result};
 
-/// Figures of all epochs that `metrics.csv` of a run folder holds; none where there is no such file.
+/// Metrics of all epochs in `metrics.csv` of a run folder; empty where there is no such file.
 ///
 /// # Errors
-/// [`Error::Data`] where it cannot be read as such, naming the line.
+/// [`Error::Data`] where the file cannot be parsed, naming the line.
 pub fn read_metrics(folder: &Path) -> Result<Vec<EpochMetrics>> {
     #[derive(serde::Deserialize)]
     struct Line {
@@ -42,7 +42,7 @@ pub fn read_metrics(folder: &Path) -> Result<Vec<EpochMetrics>> {
     Ok(lines.into_iter().map(metrics).collect())
 }
 
-/// The epoch that the run in a folder keeps; none where it has no last checkpoint any more.
+/// The best epoch of the run in a folder, whose weights the run saved; none where the folder has no last checkpoint.
 ///
 /// # Errors
 /// [`Error::Weights`] about a damaged checkpoint.
@@ -50,7 +50,7 @@ pub fn read_best(folder: &Path) -> Result<Option<Best>> {
     if last_checkpoint(folder).exists() { Ok(read_state(folder)?.best) } else { Ok(None) }
 }
 
-/// Where the run in a folder stands.
+/// The training state of the run in a folder.
 ///
 /// # Errors
 /// [`Error::Io`] and [`Error::Weights`] about its last checkpoint.
@@ -90,11 +90,11 @@ pub(crate) struct Saver {
 }
 
 impl Saver {
-    /// Waits for the checkpoint before, and begins to write this one; `write` is told whether the weights of the best
-    /// epoch have changed since.
+    /// Waits for the previous checkpoint, then starts to write this one. The argument of `write` says whether the
+    /// weights of the best epoch have changed since.
     ///
     /// # Errors
-    /// What the checkpoint before met.
+    /// Errors of the previous checkpoint.
     pub(crate) fn start(
         &mut self,
         best: Option<usize>,
@@ -111,7 +111,7 @@ impl Saver {
     /// Waits until the checkpoint is on the disk.
     ///
     /// # Errors
-    /// What it met.
+    /// Errors of the checkpoint.
     pub(crate) fn finish(&mut self) -> Result<()> {
         match self.job.take().map(JoinHandle::join) {
             None => Ok(()),
@@ -123,7 +123,7 @@ impl Saver {
 
 impl Drop for Saver {
     fn drop(&mut self) {
-        // Where the training failed: what was begun is finished all the same.
+        // The training failed: a checkpoint in progress is still completed.
         if let Some(job) = self.job.take() {
             let _ = job.join();
         }
@@ -133,25 +133,25 @@ impl Drop for Saver {
 /// Head of `metrics.csv`.
 pub(crate) const METRICS: &str = "epoch,train_loss,train_accuracy,val_loss,val_accuracy,lr,seconds";
 
-/// Appends a line to a file, and `head` before the first.
+/// Appends a line to a file; a new file begins with `head`.
 pub(crate) fn append(path: &Path, head: &str, line: &str) -> Result<()> {
     use std::io::Write;
     let failed = |e| Error::io(path, "write", e);
     let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).map_err(failed)?;
     let fresh = file.metadata().map_err(failed)?.len() == 0;
     let head = if fresh && !head.is_empty() { format!("{head}\n") } else { String::new() };
-    // At once: a process that is killed leaves whole lines.
+    // In one write: a killed process leaves whole lines.
     file.write_all(format!("{head}{line}\n").as_bytes()).map_err(failed)
 }
 
-/// Keeps those whole lines of a file whose epoch is not above `epochs`.
+/// Removes all lines of a file whose epoch is above `epochs`, and an incomplete last line.
 pub(crate) fn trim(path: &Path, epochs: usize, epoch: impl Fn(&str) -> Option<usize>) -> Result<()> {
     if !path.exists() {
         return Ok(());
     }
     let text = std::fs::read(path).map_err(|e| Error::io(path, "read", e))?;
     let text = String::from_utf8_lossy(&text);
-    // A line without an end was cut off when the process was killed.
+    // A line without a newline was cut off when the process was killed.
     let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
     let known = |line: &&str| epoch(line.trim_end()).is_some_and(|epoch| epoch <= epochs);
     let kept: String = lines.filter(known).collect();
@@ -166,17 +166,17 @@ pub(crate) fn last_checkpoint(folder: &Path) -> PathBuf {
     folder.join("last.safetensors")
 }
 
-/// The network that a phase begins with.
+/// The network at the start of a phase.
 pub(crate) fn beginning(folder: &Path, phase: usize) -> PathBuf {
     folder.join(format!("phase{}.safetensors", phase + 1))
 }
 
-/// Removes those of all phases: the run is over.
+/// Removes the initial networks of all phases when the run is done.
 pub(crate) fn forget_beginnings(folder: &Path, phases: usize) {
     (0..phases).for_each(|phase| drop(std::fs::remove_file(beginning(folder, phase))));
 }
 
-/// `initial` with the given values in place of those that learned.
+/// `initial` with the given values for the trained parameters.
 pub(crate) fn snapshot(
     initial: &Network,
     values: &BTreeMap<String, Vec<f32>>,

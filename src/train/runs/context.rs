@@ -1,4 +1,4 @@
-//! What a run needs from outside.
+//! The environment of a run.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -6,14 +6,14 @@ use std::sync::atomic::AtomicBool;
 use crate::plan::Device;
 use crate::train::events::Observer;
 
-/// What a run needs from outside.
+/// The environment of a run: device, cache folder, observer, stop flag.
 pub struct Context<'a> {
-    /// What it runs on.
+    /// The device of the run.
     pub device: &'a Device,
-    /// Where features are kept.
+    /// Folder of the feature cache.
     pub cache: PathBuf,
-    /// Who watches.
+    /// The observer of events.
     pub observer: &'a mut dyn Observer,
-    /// Set to true to stop after the step at hand.
+    /// Set to true to stop after the current step.
     pub stop: &'a AtomicBool,
 }

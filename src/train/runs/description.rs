@@ -1,4 +1,4 @@
-//! What a run folder says of its run before anything is trained: settings, network, split, trials.
+//! The description of a run, written before training: settings, network, split, trials.
 
 use std::path::{Path, PathBuf};
 
@@ -15,11 +15,11 @@ use crate::{Error, Result};
 /// `config.json` of a run folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunFile {
-    /// Of this description: 1.
+    /// Version of this description: 1.
     pub schema_version: u32,
-    /// Defrost's version that wrote it.
+    /// The version of Defrost that wrote it.
     pub defrost: String,
-    /// What it began on.
+    /// The device that the run began on.
     pub device: String,
     /// System, architecture and processor of the machine.
     #[serde(default)]
@@ -28,16 +28,16 @@ pub struct RunFile {
     pub arguments: Config,
     /// The network.
     pub model: models::Config,
-    /// Images to learn from.
+    /// Number of training images.
     #[serde(alias = "train_pictures")]
     pub train_images: usize,
-    /// Images to validate with.
+    /// Number of validation images.
     #[serde(alias = "val_pictures")]
     pub val_images: usize,
 }
 
 impl RunFile {
-    /// Of the run in `folder`.
+    /// Reads the description of the run in `folder`.
     ///
     /// # Errors
     /// [`Error::Usage`] where there is no run, [`Error::Data`] where the file is damaged.
@@ -52,7 +52,7 @@ impl RunFile {
     }
 }
 
-/// Writes `trials.json`: what strategy `auto` tried.
+/// Writes `trials.json`: the trials of strategy `auto`.
 pub(crate) fn write_trials(out: &Path, trials: &[Trial]) -> Result<()> {
     let text = serde_json::to_string_pretty(trials).map_err(|e| Error::Data(e.to_string()))? + "\n";
     crate::nn::write_atomically(out.join("trials.json"), |file| {

@@ -1,9 +1,9 @@
-//! The folder of a run: who writes into it, and which of its files are the run's own.
+//! The folder of a run: which process may write into it, and which files belong to the run.
 //!
-//! A process that trains holds a lock on `.defrost.lock`, which the system releases when the process ends, however it
-//! ends. `config.json` is the first file that a run writes, so a folder without it holds nothing of a run, and files
-//! of these names in it are somebody else's. `last.safetensors` is written before the first step: from then on the
-//! run can be resumed; until then the same command may begin it again.
+//! A training process holds a lock on `.defrost.lock`. The system releases the lock when the process ends, however it
+//! ends. `config.json` is the first file of a run, so a folder without it holds no run, and files with a run's names
+//! in it have another origin. `last.safetensors` is written before the first step: from then on the run can be
+//! resumed; until then the same command may begin it again.
 
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Read, Write};
@@ -15,10 +15,10 @@ use crate::train::runs::description::RunFile;
 use crate::train::runs::tensorboard;
 use crate::{Error, Result};
 
-/// The file that is locked.
+/// The lock file.
 const LOCK: &str = ".defrost.lock";
 
-/// Files that a run writes, beside `phaseN.safetensors` and TensorBoard's event files.
+/// Files of a run, besides `phaseN.safetensors` and TensorBoard's event files.
 const OWN: [&str; 11] = [
     "config.json",
     "images.csv",
@@ -33,10 +33,10 @@ const OWN: [&str; 11] = [
     "augmented.png",
 ];
 
-/// Where a new run goes.
+/// Destination of a new run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
-    /// This folder, which must not hold a run yet.
+    /// This folder, which must not hold a run.
     Folder(PathBuf),
     /// This folder, or the first of FOLDER-2, FOLDER-3, ... that does not exist.
     Numbered(PathBuf),
@@ -55,7 +55,7 @@ impl From<&PathBuf> for Destination {
 }
 
 impl Destination {
-    /// An early answer where the folder cannot be had; nothing is written.
+    /// Checks early whether the folder can be claimed; writes nothing.
     ///
     /// # Errors
     /// As for [`RunFolder::claim`].
@@ -63,7 +63,7 @@ impl Destination {
         match self {
             Destination::Folder(path) if path.is_dir() => {
                 if path.join(LOCK).exists() {
-                    // Whoever trains there now is told of first.
+                    // A process that trains there now is the more important error: report it first.
                     drop(lock(path)?);
                 }
                 check_free(path)
@@ -72,7 +72,7 @@ impl Destination {
         }
     }
 
-    /// Makes the folder; whether it was not there before.
+    /// Creates the folder; also returns whether the folder is new.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -102,22 +102,22 @@ impl Destination {
     }
 }
 
-/// A run folder in which no other process trains as long as this value lives.
+/// A run folder. While this value lives, no other process trains in the folder.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
     /// None where the file system has no locks.
     lock: Option<File>,
-    /// Whether the folder was made for this run.
+    /// Whether this run created the folder.
     created: bool,
 }
 
 impl RunFolder {
-    /// A folder for a new run: it holds no file that the run would write.
+    /// Claims a folder for a new run: it must hold no file that the run would write.
     ///
     /// # Errors
-    /// [`Error::Usage`] where there is a run, where another process trains, or where a file of another origin is in
-    /// the way; [`Error::Io`].
+    /// [`Error::Usage`] where the folder holds a run, where another process trains in it, or where a file of another
+    /// origin is in the way; [`Error::Io`].
     pub(crate) fn claim(to: &Destination) -> Result<RunFolder> {
         let (path, created) = to.make()?;
         Self::own(path, created)
@@ -130,19 +130,20 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// The folder of a run that goes on, without what a killed process left half-written.
+    /// Claims the folder of a run that resumes, and removes temporary files of a killed process.
     ///
     /// # Errors
     /// [`Error::Usage`] where there is no run or another process trains in it.
     pub(crate) fn reopen(path: &Path) -> Result<(RunFolder, RunFile)> {
-        // Before the lock, so that nothing is written where there is no run; and after it, since it may have changed.
+        // Read before the lock, so that nothing is written where there is no run; and again after it, since the file
+        // may have changed.
         RunFile::read(path)?;
         let folder = RunFolder { lock: lock(path)?, path: path.into(), created: false };
         folder.remove(is_temporary);
         Ok((folder, RunFile::read(path)?))
     }
 
-    /// Keeps other processes from training in a run's folder while its files are changed by other means.
+    /// Locks a run's folder, so that no other process trains in it while something else changes its files.
     ///
     /// # Errors
     /// [`Error::Usage`] where another process trains in it.
@@ -150,12 +151,12 @@ impl RunFolder {
         Ok(RunFolder { lock: lock(path)?, path: path.into(), created: false })
     }
 
-    /// Where it is.
+    /// Path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Removes what this run wrote, and the folder where it was made for the run.
+    /// Removes the files of this run, and the folder if the run created it.
     pub(crate) fn clear(&self) {
         self.remove(|name| is_own(name) || is_temporary(name));
     }
@@ -169,7 +170,7 @@ impl RunFolder {
 
 impl Drop for RunFolder {
     fn drop(&mut self) {
-        // While it is locked still: whoever opened it before finds out in `lock` that it is gone.
+        // Removed while locked: a process that opened the file before detects the removal in `lock`.
         if cfg!(unix) && self.lock.is_some() {
             let _ = std::fs::remove_file(self.path.join(LOCK));
         }
@@ -180,7 +181,7 @@ impl Drop for RunFolder {
     }
 }
 
-/// An error unless everything in a folder that a run would write belongs to a run that has not begun.
+/// Fails unless every file of a run's names in a folder belongs to a run that has not begun.
 fn check_free(path: &Path) -> Result<()> {
     if RunFile::read(path).is_ok() {
         return match has_begun(path) {
@@ -201,7 +202,7 @@ fn check_free(path: &Path) -> Result<()> {
     }
 }
 
-/// Whether there is anything of the run in a folder that would be lost if it began anew.
+/// Whether a folder holds results of its run that would be lost if the run began again.
 pub(crate) fn has_begun(folder: &Path) -> bool {
     last_checkpoint(folder).exists() || folder.join("model.safetensors").exists()
 }
@@ -217,7 +218,7 @@ fn names(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Locks a folder until the file is closed; nothing where the file system has no locks.
+/// Locks a folder until the file is closed; none where the file system has no locks.
 pub(crate) fn lock(folder: &Path) -> Result<Option<File>> {
     let path = folder.join(LOCK);
     loop {
@@ -230,11 +231,12 @@ pub(crate) fn lock(folder: &Path) -> Result<Option<File>> {
             .map_err(|e| Error::io(&path, "create", e))?;
         match file.try_lock() {
             Ok(()) if is_at(&file, &path) => {
-                // For whoever is refused. A full disk is no reason to stop here.
+                // The process id, for the message of a process that is refused. A full disk is no reason to stop
+                // here.
                 let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
                 return Ok(Some(file));
             }
-            // The process that held it has removed it meanwhile.
+            // The process that held the lock has removed the file meanwhile: try again.
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut id = String::new();
@@ -251,7 +253,7 @@ pub(crate) fn lock(folder: &Path) -> Result<Option<File>> {
     }
 }
 
-/// Whether an open file is the one at `path`.
+/// Whether an open file is the one at `path` now.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -270,7 +272,7 @@ fn is_own(name: &str) -> bool {
     OWN.contains(&name) || phase(name).is_some() || tensorboard::is_event_file(name)
 }
 
-/// Whether [`crate::nn::write_atomically`] names its files so before they are whole.
+/// Whether [`crate::nn::write_atomically`] gives its temporary files such a name.
 fn is_temporary(name: &str) -> bool {
     name.starts_with(crate::nn::TEMPORARY)
 }

@@ -1,5 +1,5 @@
-//! The images that a run began with: `images.csv` of its folder. A resumed run goes on with the same, or says which are
-//! not.
+//! The images of a run: `images.csv` in its folder. A resumed run continues with the same images, or reports which
+//! ones differ.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::data::{Dataset, Sample, Skipped, relative};
 use crate::nn::write_atomically;
 use crate::{Error, Result};
 
-/// The file in the run folder.
+/// The file's name in the run folder.
 const FILE: &str = "images.csv";
 /// The two parts of the data, as the file names them.
 const PARTS: [&str; 2] = ["train", "val"];
@@ -20,29 +20,29 @@ const PARTS: [&str; 2] = ["train", "val"];
 struct Image {
     /// `train` or `val`.
     part: String,
-    /// Relative to the data, with `/` between folders.
+    /// Path relative to the data, with `/` between folders.
     file: String,
-    /// Names of classes, or numbers, with `;` between them.
+    /// Names of classes, or numbers, separated by `;`.
     label: String,
     /// The first 16 hexadecimal digits of the SHA-256 of the file; empty where it has not been read.
     sha256: String,
 }
 
-/// Training images, then validation images, in the order in which the run numbers them.
+/// Training images, then validation images, in the order of their indices in the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Images(Vec<Image>);
 
-/// What a trainer knows of the images of its run.
+/// A trainer's record of its run's images.
 #[derive(Debug, Clone)]
 pub(crate) struct Known {
-    /// Where the names of files begin.
+    /// The folder that file names are relative to.
     pub(crate) root: PathBuf,
-    /// Those that a resumed run began with.
+    /// The images that a resumed run began with.
     pub(crate) begun: Option<Images>,
 }
 
 impl Images {
-    /// Of a training and a validation set; `contents` holds the content key of each image, or nothing.
+    /// The images of a training and a validation set. `contents` holds the content key of each image, or is empty.
     pub(crate) fn of(root: &Path, sets: [&Dataset; 2], contents: [&[[u8; 32]]; 2]) -> Self {
         let mut images = Vec::with_capacity(sets[0].len() + sets[1].len());
         for ((part, set), contents) in PARTS.into_iter().zip(sets).zip(contents) {
@@ -60,7 +60,7 @@ impl Images {
         Images(images)
     }
 
-    /// Those that the run in a folder began with; none where it had not read its data yet.
+    /// Reads the images that the run in a folder began with; none where the run had not read its data yet.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Data`] where the file is damaged.
@@ -90,7 +90,8 @@ impl Images {
         })
     }
 
-    /// An error that says which of these images are gone from `found`, changed, or labelled otherwise.
+    /// Fails if any of these images is missing from `found`, has changed, or has another label, and lists these
+    /// images.
     ///
     /// # Errors
     /// [`Error::Data`].
@@ -127,7 +128,7 @@ impl Images {
         )))
     }
 
-    /// The two sets with these images in this order; what else lies there is skipped.
+    /// The two sets with these images in this order; other images are skipped.
     ///
     /// # Errors
     /// As for [`Images::compare`].

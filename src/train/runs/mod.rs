@@ -1,4 +1,4 @@
-//! Run folders: a training from settings to files, checkpoints, and going on from them.
+//! Run folders: a training from settings to files, checkpoints, and resuming.
 
 pub(super) mod checkpoint;
 pub(super) mod context;

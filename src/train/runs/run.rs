@@ -1,4 +1,4 @@
-//! A whole training from settings to a run folder, and going on with one.
+//! A whole training from settings to a run folder, and resuming.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,12 +25,12 @@ use crate::train::studies::sheet::contact_sheet;
 use crate::train::studies::sweep::Sweep;
 use crate::{Error, Result};
 
-/// Trains as `config` says and writes a run folder. Nothing is written before data, weights and options have proved
-/// good. A run that fails before its first step leaves nothing behind.
+/// Trains as `config` says and writes a run folder. Data, weights and options are checked before anything is written.
+/// A run that fails before its first step leaves no files.
 ///
 /// # Errors
-/// [`Error::Usage`], [`Error::Data`], [`Error::Weights`], [`Error::Gpu`], each naming the thing; [`Error::Usage`] where
-/// the folder holds a run or files of another origin, or another process trains in it.
+/// [`Error::Usage`], [`Error::Data`], [`Error::Weights`], [`Error::Gpu`], each naming the cause; [`Error::Usage`]
+/// where the folder holds a run or files of another origin, or another process trains in it.
 pub fn run(config: &Config, out: impl Into<Destination>, context: Context<'_>) -> Result<Report> {
     let out = out.into();
     out.check()?;
@@ -38,7 +38,7 @@ pub fn run(config: &Config, out: impl Into<Destination>, context: Context<'_>) -
     begin(config, RunFolder::claim(&out)?, net, splits, context)
 }
 
-/// Trains in a folder that is empty, or holds a run that has not begun.
+/// Trains in a folder that is empty or holds a run that has not begun.
 fn begin(
     config: &Config,
     folder: RunFolder,
@@ -54,13 +54,13 @@ fn begin(
         }
         let (config, trials) = choose(config, &net, &splits, &mut context)?;
         context.observer.event(&Event::Frozen(net.freeze(config.freeze())?));
-        // The description says what was chosen once what was tried is on the disk.
+        // The description states the chosen settings only once the trials are on disk.
         write_trials(out, &trials)?;
         write_description(out, &config, &net, &splits, context.device)?;
         fit(&config, &folder, net, splits, context, None)
     });
-    // Where the data was read, a run that failed from without may go on once the cause is gone. Else there is nothing to
-    // go on from: no half-written run stays behind.
+    // Where the data was read, a run that failed for an outside reason can resume once the cause is gone. Otherwise
+    // there is nothing to resume from: the half-written run is removed.
     let from_without =
         matches!(outcome, Err(Error::Data(_) | Error::Io { .. } | Error::Gpu(_) | Error::OutOfMemory(_)));
     let goes_on = read_state(out).is_ok_and(|state| state.batch > 0 || (from_without && Images::are_in(out)));
@@ -70,7 +70,7 @@ fn begin(
     outcome
 }
 
-/// The plan that a run with these settings spends its time in, at the batch that the run takes: what is worth tuning.
+/// The plan that takes most of a run's time, at the run's batch size: the one worth tuning.
 ///
 /// # Errors
 /// As for [`run`].
@@ -90,8 +90,8 @@ pub fn busiest_plan(config: &Config, caps: &Caps) -> Result<Plan> {
     Ok(plan?.1)
 }
 
-/// Opens data and network as [`run`] would, tells what would be trained, and shows what the images would become:
-/// the [`contact_sheet`].
+/// Opens data and network as [`run`] would, reports the trainable parameters and the data, and draws augmented
+/// training images: the [`contact_sheet`].
 ///
 /// # Errors
 /// As for [`run`] and [`contact_sheet`].
@@ -100,7 +100,7 @@ pub fn dry_run(config: &Config, observer: &mut dyn Observer) -> Result<Image> {
     contact_sheet(&net, &Arc::new(splits.train), &config.augment, config.seed)
 }
 
-/// Searches for a learning rate as [`run`] would train: from `from` to `to` over `steps` updates.
+/// Sweeps the learning rate under the settings of [`run`]: from `from` to `to` over `steps` updates.
 ///
 /// # Errors
 /// As for [`run`] and [`Trainer::find_rate`].
@@ -113,7 +113,7 @@ pub fn find_rate(config: &Config, sweep: (f64, f64, usize), context: Context<'_>
     trainer.find_rate(&net, &Arc::new(splits.train), &Arc::new(splits.val), sweep)
 }
 
-/// Settings, network and data, proved good and announced.
+/// Checks settings, network and data, and reports them to the observer.
 fn prepare(config: &Config, observer: &mut dyn Observer) -> Result<(Network, Splits)> {
     config.check()?;
     let mut net = open_network(config, observer)?;
@@ -126,10 +126,10 @@ fn prepare(config: &Config, observer: &mut dyn Observer) -> Result<(Network, Spl
     Ok((net, splits))
 }
 
-/// Settings, network and data of the run in `folder`; the data is divided as it was when the run began.
+/// Settings, network and data of the run in `folder`; the data has the run's original split.
 ///
 /// # Errors
-/// [`Error::Usage`] where there is no run, [`Error::Data`] where the data changed; from files.
+/// [`Error::Usage`] where there is no run, [`Error::Data`] where the data changed; errors about files.
 pub fn reopen(folder: &Path) -> Result<(Config, Network, Splits)> {
     let file = RunFile::read(folder)?;
     let config = Config { stop_after: None, ..file.arguments };
@@ -138,7 +138,7 @@ pub fn reopen(folder: &Path) -> Result<(Config, Network, Splits)> {
     Ok((config, net, splits))
 }
 
-/// The data of a run, divided as it was when the run began.
+/// The data of a run, with its original split.
 fn open_splits(config: &Config, folder: &Path, net: &Network) -> Result<Splits> {
     let split = folder.join("split.json");
     let manifest = if split.exists() { Some(Manifest::read(&split)?) } else { None };
@@ -154,12 +154,12 @@ fn open_splits(config: &Config, folder: &Path, net: &Network) -> Result<Splits> 
     Ok(splits)
 }
 
-/// Goes on with the run in `folder` from its last checkpoint, as if it had not stopped. A run that has no checkpoint
-/// yet begins anew.
+/// Resumes the run in `folder` from its last checkpoint; the result is that of an uninterrupted run. A run without a
+/// checkpoint begins again.
 ///
 /// # Errors
-/// As for [`run`]; [`Error::Usage`] where there is no run, [`Error::Data`] where the images, their labels or classes are
-/// not those that it began with.
+/// As for [`run`]; [`Error::Usage`] where there is no run, [`Error::Data`] where the images, their labels or classes
+/// differ from those the run began with.
 pub fn resume(folder: &Path, context: Context<'_>) -> Result<Report> {
     let (folder, file) = RunFolder::reopen(folder)?;
     let config = Config { stop_after: None, ..file.arguments.clone() };
@@ -197,7 +197,7 @@ pub fn resume(folder: &Path, context: Context<'_>) -> Result<Report> {
     fit(&config, &folder, net, splits, context, Some(begun))
 }
 
-/// What came of a run that is over; nothing of one that is not.
+/// The report of a completed run; none for a run that is not complete.
 fn finished(config: &Config, folder: &Path, state: &State) -> Result<Option<Report>> {
     let model = folder.join("model.safetensors");
     if !model.exists() {
@@ -221,7 +221,7 @@ fn finished(config: &Config, folder: &Path, state: &State) -> Result<Option<Repo
     }))
 }
 
-/// Where the names of a run's images begin.
+/// The folder that a run's image names are relative to.
 fn root_of(config: &Config) -> Result<PathBuf> {
     let table =
         if DrawnSet::named(&config.data).is_some() { None } else { config.open.table(&config.data)? };
@@ -266,7 +266,7 @@ fn open_network(config: &Config, observer: &mut dyn Observer) -> Result<Network>
     Ok(net)
 }
 
-/// Lets the network see images of another size, cut out of as much as before.
+/// Changes the network's input size, with the same ratio of crop to resize.
 fn resize(net: &mut Network, side: Option<usize>) -> Result<()> {
     let Some(side) = side else { return Ok(()) };
     let preprocess = net.preprocess().at_size([side; 2]);
@@ -276,13 +276,13 @@ fn resize(net: &mut Network, side: Option<usize>) -> Result<()> {
         .map_err(|e| Error::setting("size", side, format!("it does not suit {model}: {e}")))
 }
 
-/// A head for these classes; a hidden layer that the network has stays.
+/// Replaces the head by one for the data's classes; an existing hidden layer stays.
 fn replace_head(net: &mut Network, config: &Config, train: &Dataset) -> Result<()> {
     let hidden = config.head_hidden.or(net.config().hidden);
     task::replace_head(net, config.task(train.targets)?, train.classes.clone(), hidden, config.seed)
 }
 
-/// Freezes as asked, and tells what there is.
+/// Freezes layers as the settings say, and reports network and data to the observer.
 fn announce(net: &mut Network, config: &Config, splits: &Splits, observer: &mut dyn Observer) -> Result<()> {
     config.rates(&net.structure().groups)?;
     net.set_dropout(config.dropout)?;
@@ -304,7 +304,8 @@ fn announce(net: &mut Network, config: &Config, splits: &Splits, observer: &mut 
     Ok(())
 }
 
-/// Trains in a run folder: from the beginning, or `resumed` with the images that it began with.
+/// Trains in a run folder: from the beginning, or from the checkpoint where `resumed` holds the images the run began
+/// with.
 fn fit(
     config: &Config,
     folder: &RunFolder,
@@ -322,7 +323,7 @@ fn fit(
     let mut trainer = if resumed.is_some() { trainer.resumed() } else { trainer };
     trainer.images = Some(Known { root: root_of(config)?, begun: resumed.flatten() });
     let outcome = trainer.fit(&mut net, &Arc::new(splits.train), &Arc::new(splits.val));
-    // The last checkpoint is on the disk before anybody is told of it.
+    // The last checkpoint must be on disk before the result is reported.
     drop(trainer);
     let resume = |message| {
         let from = quoted(out);

@@ -1,6 +1,6 @@
-//! Figures of a training as TensorBoard reads them: an event file in the run folder.
+//! Metrics of a training for TensorBoard: an event file in the run folder.
 //!
-//! The file is a row of records (TFRecord): length, its checksum, a message, its checksum. The messages are
+//! The file is a sequence of records (TFRecord): length, its checksum, message, its checksum. The messages are
 //! TensorFlow's `Event` as protobuf, of which five fields are used (tensorflow/core/util/event.proto).
 
 use std::fs::{File, OpenOptions};
@@ -15,37 +15,38 @@ use crate::train::events::{EpochMetrics, Event, Observer};
 use crate::{Error, Result};
 
 const CASTAGNOLI: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
-/// What the names of event files begin with.
+/// Prefix of event file names.
 const PREFIX: &str = "events.out.tfevents.";
-/// And what they end with.
+/// Suffix of event file names.
 const SUFFIX: &str = ".defrost";
 
-/// Writes each epoch's figures into an event file of the run folder, and passes everything on to another observer.
-/// The step is the epoch. A training that goes on begins another file, whose first record tells TensorBoard to forget
-/// epochs that are gone through again. Where the file cannot be written, that is a warning, and the training goes on.
+/// Writes each epoch's metrics into an event file of the run folder, and passes every event on to another observer.
+/// The step is the epoch. A resumed training begins another file, whose first record makes TensorBoard discard the
+/// epochs that are repeated. Where the file cannot be written, the observer gets a warning, and the training
+/// continues.
 pub struct TensorBoard<'a> {
     inner: &'a mut dyn Observer,
-    /// Known once the run has one.
+    /// Set once the run has a folder.
     folder: PathBuf,
-    /// Of the task, once it is known.
+    /// The task's metric names, set once the task is known.
     metric: Option<MetricNames>,
     state: State,
 }
 
 enum State {
-    /// No epoch is over yet.
+    /// Before the end of the first epoch.
     Waiting,
     Writing(PathBuf, File),
     Failed,
 }
 
 impl<'a> TensorBoard<'a> {
-    /// Into the folder that the run tells of.
+    /// Writes into the folder that the run reports.
     pub fn new(inner: &'a mut dyn Observer) -> Self {
         TensorBoard { inner, folder: PathBuf::new(), metric: None, state: State::Waiting }
     }
 
-    /// Whether an event file lies in a run folder.
+    /// Whether a run folder holds an event file.
     pub fn is_in(folder: &Path) -> bool {
         let named = |entry: &std::fs::DirEntry| is_event_file(&entry.file_name().to_string_lossy());
         std::fs::read_dir(folder).is_ok_and(|entries| entries.flatten().any(|entry| named(&entry)))
@@ -92,12 +93,12 @@ impl Observer for TensorBoard<'_> {
     }
 }
 
-/// Whether [`TensorBoard`] names a file so.
+/// Whether a file name is one of [`TensorBoard`]'s.
 pub(crate) fn is_event_file(name: &str) -> bool {
     name.starts_with(PREFIX) && name.ends_with(SUFFIX)
 }
 
-/// A new file, behind all others of the folder in the order of their names, which is the order they are read in.
+/// Creates a new file. Its name sorts after all others in the folder: TensorBoard reads the files in that order.
 fn create(folder: &Path, seconds: u64) -> Result<(PathBuf, File)> {
     let entries = std::fs::read_dir(folder).map_err(|e| Error::io(folder, "read", e))?;
     let begun = entries.flatten().filter_map(|entry| {
@@ -109,7 +110,7 @@ fn create(folder: &Path, seconds: u64) -> Result<(PathBuf, File)> {
     file.map(|file| (path.clone(), file)).map_err(|e| Error::io(&path, "create", e))
 }
 
-/// Writes messages in their frames, at once: whoever reads meanwhile sees whole records.
+/// Writes messages in their frames in one write: a concurrent reader sees whole records.
 fn append(path: &Path, file: &mut File, messages: &[Vec<u8>]) -> Result<()> {
     let bytes: Vec<u8> = messages.iter().flat_map(|message| framed(message)).collect();
     file.write_all(&bytes).map_err(|e| Error::io(path, "write", e))
@@ -121,7 +122,7 @@ fn framed(message: &[u8]) -> Vec<u8> {
     [&length[..], &masked(&length).to_le_bytes(), message, &masked(message).to_le_bytes()].concat()
 }
 
-/// CRC-32C, turned by 15 bits and shifted, so that the checksum of data that holds checksums is a good one.
+/// CRC-32C, rotated by 15 bits plus a constant, so that a checksum over data with embedded checksums stays sound.
 fn masked(bytes: &[u8]) -> u32 {
     CASTAGNOLI.checksum(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
@@ -136,8 +137,8 @@ fn message(seconds: f64, step: usize, field: u8, what: &[u8]) -> Vec<u8> {
     out
 }
 
-/// `Event { session_log = 7: SessionLog { status = 1: START } }`: of what other files hold, steps from this one on
-/// count no more.
+/// `Event { session_log = 7: SessionLog { status = 1: START } }`: TensorBoard discards the steps from this one on
+/// that other files hold.
 fn begin(seconds: f64, step: usize) -> Vec<u8> {
     const START: u8 = 1;
     message(seconds, step, 7, &[1 << 3, START])
@@ -156,14 +157,14 @@ fn summary(scalars: &[(&str, f64)]) -> Vec<u8> {
     out
 }
 
-/// A field of bytes with their length.
+/// A length-delimited field.
 fn bytes(field: u8, what: &[u8], out: &mut Vec<u8>) {
     out.push(field << 3 | 2);
     varint(what.len() as u64, out);
     out.extend(what);
 }
 
-/// Seven bits a byte, the lowest first; the highest bit says that more follow.
+/// Seven bits per byte, the lowest first; the highest bit says that more follow.
 fn varint(mut number: u64, out: &mut Vec<u8>) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
@@ -186,9 +187,9 @@ mod tests {
             varint(number, &mut out);
             out
         };
-        // protobuf's own example, and the ends of one byte.
+        // protobuf's own example, and the limits of one byte.
         assert_eq!([encoded(150), encoded(127), encoded(128)], [vec![0x96, 1], vec![0x7f], vec![0x80, 1]]);
-        // What TensorFlow writes in front of a message of 24 bytes, the first of every event file.
+        // TensorFlow's header of a message of 24 bytes, the first in every event file.
         assert_eq!(framed(&[0; 24])[..12], [0x18, 0, 0, 0, 0, 0, 0, 0, 0xa3, 0x7f, 0x4b, 0x22]);
     }
 }

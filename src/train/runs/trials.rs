@@ -1,4 +1,4 @@
-//! Short trials of strategies and rates, then the best of them: what strategy `auto` does before it trains.
+//! Strategy `auto`: short trials of strategies and learning rates, then the best of them.
 
 use std::sync::Arc;
 
@@ -11,8 +11,9 @@ use crate::train::settings::Config;
 use crate::train::strategy::candidates;
 use crate::{Error, Result};
 
-/// Tries strategies and rates, tells what came of each, and returns the settings of the best: the least calibrated
-/// validation loss, and of those within a hundredth of it the one with the fewest parameters that learn.
+/// Tries strategies and learning rates, reports each result, and returns the settings of the best trial. The best
+/// trial has the lowest calibrated validation loss; among trials within a hundredth of it, the one with the fewest
+/// trainable parameters.
 pub(crate) fn choose(
     config: &Config,
     net: &Network,
@@ -66,7 +67,7 @@ pub(crate) fn choose(
     Ok((chosen, tried.into_iter().map(|(_, trial)| trial).collect()))
 }
 
-/// Passes on what moves, not what each trial's epochs are worth.
+/// Passes on progress, but not the metrics of each trial's epochs.
 struct Quiet<'a>(&'a mut dyn Observer);
 
 impl Observer for Quiet<'_> {

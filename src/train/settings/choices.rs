@@ -1,4 +1,4 @@
-//! Settings that are a choice, or numbers that belong together.
+//! Settings that are a choice, or several numbers that belong together.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,21 +6,21 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HeadSolver {
-    /// Steps of the optimizer.
+    /// Gradient descent by the optimizer.
     #[default]
     #[serde(alias = "steps")]
     GradientDescent,
-    /// Logistic regression by L-BFGS, its penalty by cross-validation.
+    /// Logistic regression by L-BFGS; cross-validation chooses the penalty.
     Lbfgs,
 }
 
-/// How a teacher's answers are learned from (Hinton, Vinyals, Dean 2015, arXiv:1503.02531): the loss is
+/// Knowledge distillation (Hinton, Vinyals, Dean 2015, arXiv:1503.02531): the loss is
 /// `(1 - share) * loss + share * T^2 * cross-entropy of the logits / T with the teacher's`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Distill {
-    /// T.
+    /// The temperature T.
     pub temperature: f32,
-    /// Share of the teacher's answers in the loss, 0 to 1.
+    /// Share of the distillation loss, 0 to 1.
     pub share: f32,
 }
 

@@ -1,4 +1,4 @@
-//! What the settings of a training mean: phases, rates, what is frozen.
+//! What the settings of a training imply: phases, learning rates, frozen layers.
 
 use crate::data::{Augment, Manifest, OpenOptions, TargetKind};
 use crate::nn::{Freeze, NormMode};
@@ -9,18 +9,18 @@ use crate::train::settings::{self, Config, HeadSolver};
 use crate::{Error, Result};
 
 impl Config {
-    /// The largest batch that is chosen where none is asked for.
+    /// The largest default batch.
     pub const BATCH: usize = 32;
 
-    /// How to open the data, with the split of an earlier run or one to be drawn.
+    /// Options for opening the data, with the split of an earlier run or a new random split.
     pub fn open_options(&self, manifest: Option<Manifest>) -> OpenOptions {
         OpenOptions { val_fraction: self.val_fraction, seed: self.seed, manifest, data: self.open.clone() }
     }
 
-    /// The task that is trained on data with targets of this form.
+    /// The task of a training on data with targets of this form.
     ///
     /// # Errors
-    /// [`Error::Usage`] for an unknown name, and for a task that reads another form.
+    /// [`Error::Usage`] for an unknown name, and for a task that reads targets of another form.
     pub fn task(&self, targets: TargetKind) -> Result<TaskRef> {
         let Some(name) = &self.task else { return Ok(task::for_targets(targets)) };
         let task = task::find(name)?;
@@ -34,34 +34,35 @@ impl Config {
         Ok(task)
     }
 
-    /// Images a step for `images` training images.
+    /// Batch size for `images` training images.
     pub fn batch(&self, images: usize) -> usize {
         self.batch.unwrap_or_else(|| self.strategy.batch(images)).min(images).max(1)
     }
 
-    /// Passes over the training images: on kept features for `features`, of each stage for `gradual`, else of all
-    /// that is not the head's.
+    /// Number of passes over the training images: on cached features for `features`, of each stage for `gradual`,
+    /// else of all layers but the head.
     pub fn epochs(&self) -> usize {
         self.epochs.unwrap_or_else(|| if self.solves() { 1 } else { self.strategy.epochs() })
     }
 
-    /// The phases of a training of a network with these layer groups: settings of strategies of one phase.
+    /// The phases of a training of a network with these layer groups. The settings of each phase have a strategy of
+    /// one phase.
     pub fn phases(&self, groups: &[String]) -> Vec<Config> {
         self.strategy.phases(self, groups)
     }
 
-    /// Whether the head is all that learns, and is solved for.
+    /// Whether the head is the only trainable layer and a solver replaces its training.
     pub(crate) fn solves(&self) -> bool {
         self.strategy.head_only() && self.head_solver == HeadSolver::Lbfgs
     }
 
-    /// Rates of layer groups under a head that has learned already: each a fifth of the one above, or what share was
-    /// asked for.
+    /// Learning rates of the layer groups under a trained head: each is a fifth of the one above, or the share in the
+    /// settings.
     pub(crate) fn spread(&self, groups: usize) -> Vec<f64> {
         decayed(self.optimizer.rates().learned, self.layer_decay.unwrap_or(0.2), groups)
     }
 
-    /// One rate for the head, which is the last of so many layer groups, and one for all others.
+    /// One learning rate for the head, which is the last of the layer groups, and one for all others.
     pub(crate) fn body_and_head(body: f64, head: f64, groups: usize) -> Vec<f64> {
         let mut rates = vec![body; groups];
         if let Some(last) = rates.last_mut() {
@@ -70,12 +71,12 @@ impl Config {
         rates
     }
 
-    /// How batch norms in layers that learn take part.
+    /// Mode of the batch norms in trainable layers.
     pub fn batch_norm(&self) -> NormMode {
         self.batch_norm.unwrap_or_else(|| self.strategy.batch_norm())
     }
 
-    /// The factor on the learning rate.
+    /// The schedule's factor on the learning rate.
     pub fn factor(&self, at: Standing) -> f64 {
         let schedule = self.schedule();
         let warmup = self.warmup * at.steps as f64 / at.epochs.max(1) as f64;
@@ -83,18 +84,19 @@ impl Config {
         schedule.factor(at) * if schedule == Schedule::OneCycle { 1.0 } else { climb }
     }
 
-    /// Whether what a frozen front makes of an image is computed once and kept: where an image always looks the
-    /// same, or like one of so many copies.
+    /// Whether the frozen backbone's features are computed once and cached: an image always looks alike, or has a
+    /// fixed number of augmented views.
     pub fn caches(&self) -> bool {
         !self.augments() || self.copies > 0
     }
 
-    /// Whether training images are varied: not for `features`, unless so many copies of each are asked for.
+    /// Whether training images are augmented: not for `features`, unless the settings ask for a number of augmented
+    /// views.
     pub fn augments(&self) -> bool {
         (!self.strategy.head_only() || self.copies > 0) && self.augment != Augment::none()
     }
 
-    /// What is frozen: for `features` everything but the head, else what was asked for.
+    /// The frozen layers: for `features` everything but the head, else as in the settings.
     pub fn freeze(&self) -> Freeze {
         let mut freeze = self.strategy.freeze();
         if let Some(layer) = &self.freeze_through {
@@ -109,37 +111,37 @@ impl Config {
         freeze.norm(self.batch_norm())
     }
 
-    /// Decay of weights.
+    /// Weight decay.
     pub fn weight_decay(&self) -> f64 {
         self.weight_decay.unwrap_or_else(|| self.optimizer.weight_decay())
     }
 
-    /// How the rate goes over the training.
+    /// The learning rate schedule.
     pub fn schedule(&self) -> Schedule {
         self.schedule.unwrap_or_else(|| self.strategy.schedule())
     }
 
-    /// What is done with gradients.
+    /// The update of the parameters: optimizer, clipping, averaging.
     pub fn update(&self) -> Update {
         let clip = self.clip.map(|max| max as f32);
         let (accumulate, average) = (self.accumulate > 1, self.ema.is_some_and(|decay| decay > 0.0));
         Update { clip, accumulate, average, ..Update::plain(self.optimizer.update(self)) }
     }
 
-    /// Whether every number lies where it means something, and the settings go together.
+    /// Checks that every number is within its limits and that the settings are compatible.
     ///
     /// # Errors
-    /// [`Error::Setting`] naming the one that does not.
+    /// [`Error::Setting`] naming the first setting that fails.
     pub fn check(&self) -> Result<()> {
         settings::check(self)?;
         self.augment.check()?;
         self.check_together()
     }
 
-    /// Whether a task can do what these settings ask for.
+    /// Checks that a task supports these settings.
     ///
     /// # Errors
-    /// [`Error::Setting`] naming the one that it cannot.
+    /// [`Error::Setting`] naming the setting that the task does not support.
     pub(crate) fn check_task(&self, task: TaskRef) -> Result<()> {
         let mixing = if self.augment.mixup > 0.0 { "mixup" } else { "cutmix" };
         let asked = [
@@ -208,7 +210,7 @@ impl Config {
     /// The learning rate of each of `groups` layer groups; the last is the head.
     ///
     /// # Errors
-    /// [`Error::Setting`] where the number of rates fits neither one, two, nor the groups.
+    /// [`Error::Setting`] where the number of rates is neither one, two, nor the number of groups.
     pub fn rates(&self, groups: &[String]) -> Result<Vec<f64>> {
         let n = groups.len();
         if let Some((low, high)) = self.lr_range {
@@ -235,7 +237,8 @@ impl Config {
     }
 }
 
-/// Rates of layer groups: `top` for the last, and of each the share `decay` of the one above.
+/// Learning rates of the layer groups: `top` for the last group, and for each other group the share `decay` of the
+/// one above.
 fn decayed(top: f64, decay: f64, groups: usize) -> Vec<f64> {
     (0..groups).rev().map(|below| top * decay.powi(below as i32)).collect()
 }

@@ -1,6 +1,6 @@
-//! The settings of a training, one entry each: [`table`] has a setting's type, default, limits, option, what it is for,
-//! and what becomes of it in a run that is resumed. [`Config`], its check, the command's options and their help, and
-//! docs/settings.md follow from it.
+//! The settings of a training. [`table`] has one entry per setting: its type, default, limits, option, help, and its
+//! role in a resumed run. [`Config`], its check, the command's options and their help, and docs/settings.md are
+//! derived from the table.
 
 mod choices;
 pub(super) mod config;
@@ -20,16 +20,16 @@ pub use table::Config;
 
 use crate::{Error, Result};
 
-/// Where a setting belongs.
+/// The section of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Section {
     /// Data and network.
     Network,
-    /// What the data is.
+    /// The form of the data.
     Data,
-    /// What is trained.
+    /// Trainable and frozen layers.
     Freezing,
-    /// How an update is made.
+    /// The update of the parameters.
     Optimizing,
     /// Training.
     Training,
@@ -38,7 +38,7 @@ pub enum Section {
 }
 
 impl Section {
-    /// Its heading.
+    /// The section's heading.
     pub fn heading(self) -> &'static str {
         match self {
             Section::Network => "Data and network",
@@ -50,23 +50,23 @@ impl Section {
     }
 }
 
-/// What becomes of a setting when a run is resumed. It cannot be given anew in either case.
+/// The role of a setting in a resumed run. Resuming cannot change the setting in either case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resume {
-    /// The run goes on with it.
+    /// The resumed run keeps the value.
     Kept,
-    /// It is left out.
+    /// The resumed run drops the value.
     Dropped,
 }
 
-/// Where the numbers of a setting lie; they are finite.
+/// Limits of the numbers of a setting; the numbers are finite.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
-    /// The least and the greatest number.
+    /// The smallest and the largest number.
     pub ends: (f64, f64),
-    /// Whether the ends themselves are left out.
+    /// Whether the smallest and the largest number are themselves excluded.
     pub open: (bool, bool),
-    /// The reason that is given for a number outside.
+    /// The reason in the error for a number outside.
     pub reason: &'static str,
 }
 
@@ -87,7 +87,7 @@ impl Limits {
         Limits { open: (self.open.0, true), ..self.most(greatest) }
     }
 
-    /// Whether a number lies within.
+    /// Whether a number is within the limits.
     pub fn hold(&self, number: f64) -> bool {
         let ((low, high), (above, below)) = (self.ends, self.open);
         (number > low || (number == low && !above)) && (number < high || (number == high && !below))
@@ -108,10 +108,10 @@ impl std::fmt::Display for Limits {
     }
 }
 
-/// Puts the texts of an option into the settings.
+/// Parses the texts of an option into the settings.
 type Set = fn(&mut Config, &[OsString]) -> Result<(), String>;
 
-/// How a setting's fields are reached.
+/// Access to a setting's fields.
 #[derive(Debug, Clone, Copy)]
 struct Access {
     set: Set,
@@ -122,34 +122,34 @@ struct Access {
 /// One setting.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
-    /// The fields of [`Config`] that it sets, as in `config.json`: `lr`, `augment.flip`.
+    /// The fields of [`Config`] that the setting sets, as in `config.json`: `lr`, `augment.flip`.
     pub fields: &'static [&'static str],
-    /// The option, without hyphens before it; none where it is only for the library.
+    /// The option's name, without leading hyphens; none where only the library has the setting.
     pub option: Option<&'static str>,
-    /// What the option's value is called; nothing where it has none.
+    /// Name of the option's value in the help; empty where the option takes no value.
     pub value: &'static str,
-    /// The values, where they have names.
+    /// Names of the possible values, where they have names.
     pub choices: &'static [&'static str],
-    /// Whether it may be given several times.
+    /// Whether the option may be given several times.
     pub repeats: bool,
-    /// Whether commas stand between several values.
+    /// Whether commas separate several values.
     pub commas: bool,
     /// Whether a value may begin with a hyphen.
     pub hyphens: bool,
-    /// The option without which this one means nothing.
+    /// The option that this one requires.
     pub needs: Option<&'static str>,
-    /// Where it belongs.
+    /// The section of the setting.
     pub section: Section,
-    /// The default in words, where it is not [`Config`]'s own value.
+    /// The default in words, where the default is not [`Config`]'s own value.
     otherwise: Option<&'static str>,
-    /// Where its numbers lie.
+    /// Limits of the setting's numbers.
     pub limits: Option<Limits>,
-    /// What becomes of it when a run is resumed.
+    /// The role of the setting in a resumed run.
     pub resume: Resume,
     help: &'static [&'static str],
-    /// What the help says behind the documentation of the field.
+    /// Text of the help after the field's doc comment.
     more: &'static [&'static str],
-    /// The default in words, where they are put together.
+    /// Function that composes the default in words.
     words: Option<fn() -> String>,
     access: Access,
     reads: Option<Set>,
@@ -180,7 +180,7 @@ impl Setting {
         }
     }
 
-    /// What is at hand of a field: its path, its documentation, how it is reached. What the entry says comes first.
+    /// Adds the field's path, doc comment and access. Values that the entry sets itself take precedence.
     const fn at(self, path: &'static [&'static str], help: &'static [&'static str], access: Access) -> Self {
         let fields = if self.fields.is_empty() { path } else { self.fields };
         let set = match self.reads {
@@ -251,7 +251,7 @@ impl Setting {
         Setting { limits: Some(limits), ..self }
     }
 
-    /// What it is for: as the documentation of its field, one line.
+    /// Help text: the field's doc comment, on one line.
     pub fn about(&self) -> String {
         let text = self.help.iter().chain(self.more).map(|line| line.trim()).collect::<Vec<_>>().join(" ");
         text.strip_suffix('.').unwrap_or(&text).to_string()
@@ -266,16 +266,16 @@ impl Setting {
         self.otherwise.map_or_else(own, |words| Some(words.into()).filter(|words: &String| !words.is_empty()))
     }
 
-    /// Puts what was given for the option into the settings.
+    /// Parses the values of the option into the settings.
     ///
     /// # Errors
-    /// What is wrong with it: no number, or outside the limits.
+    /// What is wrong: not a number, or a number outside the limits.
     pub fn set(&self, config: &mut Config, given: &[OsString]) -> Result<(), String> {
         (self.access.set)(config, given)?;
         self.outside(config).map_or(Ok(()), |(_, reason)| Err(reason.into()))
     }
 
-    /// A number outside the limits, and the reason that is given.
+    /// A number outside the limits, and the reason.
     fn outside(&self, config: &Config) -> Option<(f64, &'static str)> {
         let limits = self.limits?;
         let outside = (self.access.numbers)(config).into_iter().find(|&number| !limits.hold(number));
@@ -283,15 +283,15 @@ impl Setting {
     }
 }
 
-/// All settings, section after section.
+/// All settings, in order of sections.
 pub fn settings() -> impl Iterator<Item = &'static Setting> {
     table::TABLE.iter().flat_map(|settings| settings.iter())
 }
 
-/// Whether all numbers lie within their limits.
+/// Checks that all numbers are within their limits.
 ///
 /// # Errors
-/// [`Error::Setting`] naming the first that does not.
+/// [`Error::Setting`] naming the first setting that is not.
 pub(super) fn check(config: &Config) -> Result<()> {
     for setting in settings() {
         if let Some((number, reason)) = setting.outside(config) {

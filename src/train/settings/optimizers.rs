@@ -1,5 +1,5 @@
-//! The list of optimizers: a line each, and their names. What an optimizer takes is told in its file of
-//! [`crate::train::optimizer`], which the list names.
+//! The list of optimizers, one line each, with their names. The list names the file in [`crate::train::optimizer`]
+//! that defines each optimizer's properties.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,19 +19,19 @@ pub(crate) use optimizers;
 
 macro_rules! names {
     ($($(#[$about:meta])* $name:ident = $text:literal, $module:ident;)*) => {
-        /// How parameters are updated.
+        /// The optimizer of the parameters.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
         pub enum OptimizerKind {
             $($(#[$about])* #[serde(rename = $text)] $name,)*
         }
 
         impl OptimizerKind {
-            /// Their names.
+            /// Names of the optimizers.
             pub const NAMES: &[&str] = &[$($text),*];
-            /// All of them.
+            /// All optimizers.
             pub const ALL: &[OptimizerKind] = &[$(OptimizerKind::$name),*];
 
-            /// As `config.json` has it.
+            /// The name, as in `config.json`.
             pub fn name(self) -> &'static str {
                 match self {
                     $(OptimizerKind::$name => $text,)*

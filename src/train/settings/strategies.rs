@@ -1,5 +1,5 @@
-//! The list of strategies: a line each, and their names. What a strategy does is told in its file of
-//! [`crate::train::strategy`], which the list names.
+//! The list of strategies, one line each, with their names. The list names the file in [`crate::train::strategy`]
+//! that defines each strategy.
 
 use serde::{Deserialize, Serialize};
 
@@ -35,28 +35,28 @@ pub(crate) use strategies;
 
 macro_rules! names {
     ($($(#[$about:meta])* $name:ident = $text:literal $(or $alias:literal)?, $module:ident, $help:literal;)*) => {
-        /// What is trained, and in which order.
+        /// Which layers are trained, and in which order.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
         pub enum Strategy {
             $($(#[$about])* #[serde(rename = $text $(, alias = $alias)?)] $name,)*
         }
 
         impl Strategy {
-            /// Their names, other names behind their own.
+            /// Names of the strategies, each followed by its alias.
             pub const NAMES: &[&str] = &[$($text, $($alias,)?)*];
-            /// All of them.
+            /// All strategies.
             pub const ALL: &[Strategy] = &[$(Strategy::$name),*];
-            /// What the help says of them.
+            /// The help's text on the strategies.
             pub(super) const HELP: &[&str] = &[$($help),*];
 
-            /// As `config.json` has it.
+            /// The name, as in `config.json`.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Strategy::$name => $text,)*
                 }
             }
 
-            /// What it does, behind its name.
+            /// What the strategy does, after its name.
             pub fn about(self) -> &'static str {
                 let help = match self {
                     $(Strategy::$name => $help,)*

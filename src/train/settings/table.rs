@@ -1,5 +1,5 @@
-//! The table. An entry of [`settings!`] is a field of [`Config`]: its documentation, which is the option's help, too;
-//! its type and its default; and behind `=>` what else there is to say of it. Other settings stand in backticks.
+//! The table. An entry of [`settings!`] is a field of [`Config`]: its doc comment, which is also the option's help;
+//! its type and its default; and after `=>` its other properties. Backticks mark the names of other settings.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use crate::nn::NormMode;
 use crate::task;
 use crate::train::optimizer::schedule::Schedule;
 
-/// How the field at a path is reached.
+/// Access to the field at a path.
 macro_rules! access {
     ($($path:ident).+) => {
         Access {
@@ -29,14 +29,14 @@ macro_rules! access {
     };
 }
 
-/// The entry of a field of a field.
+/// The entry of a nested field.
 macro_rules! nested {
     ($outer:ident.$inner:ident, $help:literal, $setting:expr) => {
         $setting.at(&[concat!(stringify!($outer), ".", stringify!($inner))], &[$help], access!($outer.$inner))
     };
 }
 
-/// What an entry adds to the table: one setting, or those of the fields of its field.
+/// The settings of an entry: one setting, or those of the nested fields.
 macro_rules! entry {
     ($name:ident, [$($doc:literal),*], [$($setting:expr),* $(,)?]) => {
         &[$($setting),*]
@@ -73,7 +73,7 @@ const DATA: Setting = Setting::of(Section::Data);
 const FREEZING: Setting = Setting::of(Section::Freezing);
 const OPTIMIZING: Setting = Setting::of(Section::Optimizing);
 const TRAINING: Setting = Setting::of(Section::Training);
-/// The preset says what is not given.
+/// The preset gives the default.
 const AUGMENTING: Setting = Setting::of(Section::Augmenting).otherwise("");
 
 const SHARE: Limits = Limits::from(0.0, "it lies in [0, 1]").most(1.0);

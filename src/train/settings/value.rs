@@ -1,4 +1,4 @@
-//! Values of settings: read from the text of an option, shown, and checked where they are numbers.
+//! Values of settings: parsed from the text of an option, displayed, and checked against limits.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -11,15 +11,15 @@ use crate::data::{GroupBy, Preset};
 use crate::nn::NormMode;
 use crate::train::optimizer::schedule::Schedule;
 
-/// A type that a setting can have.
+/// The type of a setting.
 pub(super) trait Value: Sized {
-    /// From the texts that were given, at least one; lists take them all, else the last one counts.
+    /// Parses the given texts, at least one. A list takes all texts; for other types the last text counts.
     fn parse(texts: &[OsString]) -> Result<Self, String>;
 
-    /// As `config.json` or an option would have it; nothing for what is absent, empty or off.
+    /// The value as in `config.json` or in an option; none where the value is absent, empty or off.
     fn shown(&self) -> Option<String>;
 
-    /// The numbers in it.
+    /// The numbers in the value.
     fn numbers(&self) -> Vec<f64> {
         Vec::new()
     }
@@ -53,7 +53,7 @@ macro_rules! number {
             }
 
             fn numbers(&self) -> Vec<f64> {
-                // By its digits: a single-precision 0.9 is told as 0.9.
+                // Through its decimal text: f32 0.9 becomes f64 0.9.
                 vec![self.to_string().parse().unwrap_or(f64::NAN)]
             }
         })*
@@ -62,7 +62,7 @@ macro_rules! number {
 number!(usize: "a whole number is needed", u64: "a whole number is needed", f32: "a number is needed",
     f64: "a number is needed");
 
-/// Types that `config.json` has by their names.
+/// Types that `config.json` stores by name.
 macro_rules! named {
     ($($ty:ty),*) => {
         $(impl Value for $ty {
@@ -139,7 +139,7 @@ impl<T: Value> Value for Vec<T> {
     }
 }
 
-/// So many numbers with commas between them.
+/// Exactly `N` numbers, separated by commas.
 pub(super) fn numbers<const N: usize>(texts: &[OsString]) -> Result<[f64; N], String> {
     let numbers: Option<Vec<f64>> = last(texts)?.split(',').map(|n| n.trim().parse().ok()).collect();
     numbers
@@ -161,10 +161,10 @@ impl Value for (f64, f64) {
     }
 }
 
-/// Learning rates, or the ends of their range.
+/// Learning rates, or the two ends of their range.
 type Rates = (Vec<f64>, Option<(f64, f64)>);
 
-/// Learning rates: one or several with commas between them, or the ends of a range.
+/// Learning rates: one or several, separated by commas, or the two ends of a range.
 pub(super) fn rates(texts: &[OsString]) -> Result<Rates, String> {
     let number = |text: &str| text.trim().parse::<f64>().map_err(|_| format!("'{text}' is no number"));
     let text = last(texts)?;

@@ -1,9 +1,10 @@
-//! Numbers that are none: what a network with absurd weights gives.
+//! NaN and infinite numbers: the outputs of a network with extreme weights.
 
 use crate::Error;
 use crate::models::Network;
 
-/// The tensor of a network that holds its greatest number: the first suspect where outputs are NaN or infinite.
+/// The tensor that holds the largest absolute number of a network: the first suspect where outputs are NaN or
+/// infinite.
 #[derive(Debug, Clone)]
 pub(crate) struct Greatest {
     model: String,
@@ -19,12 +20,12 @@ impl Greatest {
         Greatest { model: net.config().model.clone(), tensor: tensor.into(), value }
     }
 
-    /// The error about `what` (features, outputs) of an image.
+    /// The error for `what` (features, outputs) of an image.
     pub(crate) fn error(&self, what: &str, image: &str) -> Error {
         Error::Weights(format!("{image}: {}", self.reason(what)))
     }
 
-    /// The same without the image.
+    /// The reason, without the image.
     pub(crate) fn reason(&self, what: &str) -> String {
         let Greatest { model, tensor, value } = self;
         format!(
@@ -34,9 +35,9 @@ impl Greatest {
     }
 }
 
-/// Whether all numbers are neither NaN nor infinite.
+/// Whether no number is NaN or infinite.
 pub(crate) fn all_finite(numbers: &[f32]) -> bool {
-    // A sum of zeros unless one is not finite: this form is vectorised.
+    // The sum stays 0 unless a number is NaN or infinite. The compiler vectorises this form.
     numbers.iter().fold(0.0, |sum, x| sum + x * 0.0) == 0.0
 }
 

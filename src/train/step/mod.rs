@@ -1,4 +1,4 @@
-//! What runs on the device: the recordings of a step and of an evaluation, and the programs made of them.
+//! Programs of the device: recordings of training steps and evaluations, and the compiled programs.
 
 pub(super) mod finite;
 pub(super) mod plans;

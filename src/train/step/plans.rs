@@ -1,4 +1,4 @@
-//! The recordings that a training runs: steps, evaluations, and the front whose output is kept.
+//! The recordings of a training: training steps, evaluations, and the backbone whose output is cached.
 
 use std::sync::Arc;
 
@@ -12,28 +12,28 @@ use crate::task::{self, LossOptions, TaskRef};
 use crate::train::settings::Config;
 use crate::{Error, Result};
 
-/// What a training step minimises.
+/// The objective of a training step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Objective {
-    /// Whose loss.
+    /// The task that defines the loss.
     pub(crate) task: TaskRef,
     pub(crate) options: LossOptions,
-    /// A teacher's temperature, and its share of the loss.
+    /// Temperature of a teacher's probabilities, and the share of the distillation loss.
     pub(crate) teacher: Option<(f32, f32)>,
-    /// Whether the device varies the images.
+    /// Whether the device augments the images.
     pub(crate) augmented: bool,
 }
 
 impl Objective {
-    /// The loss of the network's task alone, of images as they are.
+    /// The loss of the network's task alone, on images without augmentation.
     pub(crate) fn plain(net: &Network, smoothing: f32) -> Result<Self> {
         let options = LossOptions { smoothing, ..LossOptions::default() };
         Ok(Objective { task: task::of(net)?, options, teacher: None, augmented: false })
     }
 }
 
-/// A training step of `net`: its loss and gradients, and the update behind them. With `taps`, from what is kept. With
-/// `checkpointing`, few activations are kept for the gradients.
+/// A training step of `net`: loss, gradients, and the update. With `taps`, the step starts from cached features. With
+/// `checkpointing`, few activations are stored for the gradients and the others are recomputed.
 pub(crate) fn train_request(
     net: &Network,
     taps: &[Tap],
@@ -61,7 +61,7 @@ pub(crate) fn train_request(
         let taught = scaled(&mut tape, taught, share * temperature * temperature)?;
         loss = tape.apply(Add::default(), &[own, taught])?;
     }
-    // Losses of auxiliary heads add to the gradients only.
+    // Losses of auxiliary heads contribute to the gradients only.
     let mut total = loss;
     for (logits, weight) in recorded.auxiliary {
         let own = task.loss(&mut tape, logits, &inputs, weights, options)?;
@@ -81,7 +81,7 @@ pub(crate) fn scaled(tape: &mut Tape, value: ValueId, factor: f32) -> Result<Val
     tape.apply(Mul, &[value, factor])
 }
 
-/// Logits under the present weights. With `taps`, from what is kept.
+/// Logits under the current weights. With `taps`, the evaluation starts from cached features.
 pub(crate) fn eval_request(net: &Network, taps: &[Tap], batch: usize) -> Result<Request> {
     let mut tape = Tape::new();
     let logits = net.record(&mut tape, Recording::new(Mode::Eval, batch))?.logits;
@@ -101,16 +101,17 @@ fn training(batch: usize, augmented: bool) -> Recording {
     Recording { input, ..Recording::new(Mode::Train, batch) }
 }
 
-/// Where the frozen front of `net` ends: the values that its learning layers read. None where something learns from
-/// the first layer on.
+/// The split point of `net`: the outputs of the frozen backbone that trainable layers read. None where the first
+/// layer is trainable.
 pub(crate) fn frontier(net: &Network) -> Result<Vec<Tap>> {
     let mut tape = Tape::new();
     net.record(&mut tape, Recording::new(Mode::Train, 2))?;
-    // An image is not small: it is never fed again.
+    // An image is not a small value: it is never fed again.
     Ok(tape.frontier(&["image"]).taps)
 }
 
-/// The front of `net` up to `taps`, as a recording and its values there; of images that the device varies, or not.
+/// The backbone of `net` up to `taps`: the recording and its values at the taps. The images are augmented by the
+/// device, or not.
 pub(crate) fn backbone_tape(
     net: &Network,
     taps: &[Tap],
@@ -125,7 +126,7 @@ pub(crate) fn backbone_tape(
     Ok((tape, values))
 }
 
-/// The same, ready to run on the largest fitting batch up to `batch`.
+/// The backbone, compiled for the largest fitting batch up to `batch`.
 pub(crate) fn backbone(
     net: &Network,
     taps: &[Tap],
@@ -144,10 +145,10 @@ pub(crate) fn backbone(
     Ok((batch, Program::new(plan, &store, net)?))
 }
 
-/// The plan of one training step of `net` (already frozen as wanted) on images.
+/// The plan of one training step on images; the freeze mask of `net` must be set.
 ///
 /// # Errors
-/// [`Error::Shape`] where a value fits no binding, [`Error::Usage`] where nothing learns.
+/// [`Error::Shape`] where a value fits no binding, [`Error::Usage`] where no parameter is trainable.
 pub fn training_plan(net: &Network, config: &Config, batch: usize, caps: &Caps) -> Result<Plan> {
     let update = config.update();
     let objective = Objective::plain(net, config.smoothing)?;
@@ -155,7 +156,7 @@ pub fn training_plan(net: &Network, config: &Config, batch: usize, caps: &Caps) 
     compile(request, &net.layout(&update, caps), caps)
 }
 
-/// The plan of a prediction with `net`: logits from images; everything counts as frozen.
+/// The plan of a prediction with `net`: logits from images; all parameters count as frozen.
 ///
 /// # Errors
 /// As for [`training_plan`].
@@ -165,7 +166,7 @@ pub fn inference_plan(net: &Network, batch: usize, caps: &Caps) -> Result<Plan> 
     compile(eval_request(&net, &[], batch)?, &Arc::default(), caps)
 }
 
-/// The largest batch, from `batch` down by halves, that a plan (or several) can be compiled for.
+/// The largest batch, `batch` halved as often as necessary, for which one or several plans can be compiled.
 pub(crate) fn fitting_batch<T>(batch: usize, mut plan: impl FnMut(usize) -> Result<T>) -> Result<(usize, T)> {
     let mut batch = batch.max(1);
     loop {
@@ -176,7 +177,7 @@ pub(crate) fn fitting_batch<T>(batch: usize, mut plan: impl FnMut(usize) -> Resu
     }
 }
 
-/// Compiles the inference plan for the largest fitting batch up to `batch` and makes it ready.
+/// Compiles the inference plan and its program for the largest fitting batch up to `batch`.
 pub(crate) fn inference(net: &Network, device: &Device, batch: usize) -> Result<(usize, Program)> {
     let mut frozen = net.clone();
     frozen.freeze(Freeze::all())?;

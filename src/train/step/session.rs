@@ -1,4 +1,4 @@
-//! A network on a device while it learns: its store, and one program for each kind of step and batch.
+//! A network in training on a device: its store, and one program for each kind of step and batch size.
 
 use std::borrow::Cow;
 use std::collections::btree_map::Entry;
@@ -17,27 +17,27 @@ use crate::{Error, Result};
 /// Kinds of programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
-    /// A step that updates, or one whose gradients only add up.
+    /// A step with an update, or a step that only accumulates gradients.
     Train {
         apply: bool,
     },
     Eval,
 }
 
-/// A batch, of training data or to be evaluated: bytes by input name, rows behind one another.
+/// A batch for training or evaluation: bytes by input name, rows concatenated.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct DeviceBatch {
-    /// `image`, or `cached0`, `cached1` and so on; in training also what the loss compares with.
+    /// `image`, or `cached0`, `cached1` and so on; in training also the targets of the loss.
     pub(crate) inputs: Vec<(String, Vec<u8>)>,
-    /// Numbers of the images among those that are kept; empty where images are fed.
+    /// Indices into the cached features; empty where the batch holds images.
     pub(crate) cached: Vec<usize>,
-    /// One a row.
+    /// Target of each row.
     pub(crate) targets: Vec<Target>,
-    /// Where images are mixed: the rows that have a share in each, and the weight of the own target.
+    /// Where images are mixed: for each row its partner row, and the weight of the row's own target.
     pub(crate) mix: Option<(Vec<usize>, f32)>,
-    /// How much each row counts beside the others.
+    /// Relative weight of each row in the loss.
     pub(crate) weights: Vec<f32>,
-    /// Images that could not be read and have no row, with their indices.
+    /// Unreadable images, which have no row, with their indices.
     pub(crate) failed: Vec<(usize, Skipped)>,
 }
 
@@ -47,52 +47,53 @@ impl DeviceBatch {
     }
 }
 
-/// One finished training step, or a part of it.
+/// Result of a finished training step, or of a part of one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct StepResult {
-    /// Mean loss of its rows.
+    /// Mean loss of the rows.
     pub(crate) loss: f64,
-    /// Right answers.
+    /// Number of correct predictions.
     pub(crate) hits: f64,
-    /// Images.
+    /// Number of images.
     pub(crate) rows: usize,
 }
 
-/// A step under way.
+/// A step in flight.
 struct Pending {
     key: (Kind, usize),
     rows: usize,
-    /// Share of its rows in the update's weights.
+    /// Share of the rows' weight in the update's total weight.
     share: f64,
 }
 
-/// A network that learns on a device.
+/// A network in training on a device.
 pub(crate) struct Session {
     device: Device,
     trainable: Vec<Trainable>,
     layout: Arc<Layout>,
     pub(crate) store: Arc<Store>,
-    /// Where averaged weights are evaluated.
+    /// The store of the averaged weights, for evaluation.
     averaged: Option<(Arc<Layout>, Arc<Store>)>,
     update: Update,
     checkpointing: bool,
     objective: Objective,
-    /// Where what is kept of each image is fed in; none where images are.
+    /// The inputs of cached features; empty where the network reads images.
     taps: Vec<Tap>,
     weight_decay: f64,
     ema: f64,
     seed: u64,
     programs: BTreeMap<(Kind, usize), Program>,
-    /// Plans that were compiled before, to find the batch that fits.
+    /// Plans compiled earlier, in the search for a fitting batch.
     compiled: BTreeMap<(Kind, usize), Plan>,
-    /// Activations of all programs.
+    /// Memory of the activations of all programs.
     arena: Arena,
-    /// Oldest first.
+    /// Steps in flight, the oldest first.
     queue: VecDeque<Pending>,
     /// Learning rate of each layer group.
     rates: Vec<f64>,
     pads: bool,
-    /// Updates that the moments of each layer group had seen when this session began; none where it is shorter.
+    /// Number of updates that each layer group's moments had seen at the start of this session; the list may be
+    /// shorter than the groups, and missing entries are 0.
     pub(crate) updates_before: Vec<u64>,
 }
 
@@ -137,7 +138,7 @@ impl Session {
             arena: Arena::default(),
             queue: VecDeque::new(),
             rates: config.rates(&net.structure().groups)?,
-            // Rows without weight change nothing, unless batch statistics see them.
+            // Rows of weight 0 change nothing, unless batch statistics include them.
             pads: !batch_statistics,
             updates_before: Vec::new(),
         };
@@ -149,7 +150,7 @@ impl Session {
         Ok(session)
     }
 
-    /// Whether a short batch can be filled up with rows that do not count.
+    /// Whether a short batch can be padded with rows of weight 0.
     pub(crate) fn pads(&self) -> bool {
         self.pads
     }
@@ -180,17 +181,18 @@ impl Session {
         }
     }
 
-    /// Takes a plan that was compiled before, so that it is not compiled again; one for another layout is of no use.
+    /// Offers a plan that was compiled earlier, so that the session need not compile it again; a plan for another
+    /// layout is ignored.
     pub(crate) fn offer(&mut self, kind: Kind, batch: usize, plan: Plan) {
         self.compiled.insert((kind, batch), plan);
     }
 
-    /// Makes ready what a step of `batch` rows needs, so that the first is as fast as any.
+    /// Compiles the programs that a step of `batch` rows needs, so that the first step is as fast as the others.
     pub(crate) fn prepare(&mut self, net: &Network, batch: usize) -> Result<()> {
         self.program(net, Kind::Train { apply: true }, batch).map(|_| ())
     }
 
-    /// Rows of the rates table: learning rate, decay, corrections of the moments at `step` (from 1).
+    /// Rows of the rates table: learning rate, weight decay, and bias corrections of the moments at `step` (from 1).
     fn rate_table(&self, factor: f64, step: u64) -> Vec<f32> {
         let group = |g: usize| {
             let rate = self.rates.get(g / 2).copied().unwrap_or(0.0) * factor;
@@ -201,21 +203,21 @@ impl Session {
         (0..self.layout.groups.max(1)).flat_map(group).collect()
     }
 
-    /// Updates that the moments of each layer group have seen after so many of this session.
+    /// Number of updates that each layer group's moments have seen after `updates` updates of this session.
     pub(crate) fn updates_after(&self, updates: u64) -> Vec<u64> {
         let learns = |group: usize| self.trainable.iter().any(|t| t.group as usize / 2 == group);
         let before = |group: usize| self.updates_before.get(group).copied().unwrap_or(0);
         (0..self.rates.len()).map(|g| before(g) + if learns(g) { updates } else { 0 }).collect()
     }
 
-    /// The head's learning rate at a factor.
+    /// The head's learning rate at a schedule factor.
     pub(crate) fn head_rate(&self, factor: f64) -> f64 {
         self.rates.last().copied().unwrap_or(0.0) * factor
     }
 
-    /// Starts one update on the batches `fed`, whose gradients add up; `step` counts updates from 1. A batch smaller
-    /// than `batch` is filled up with rows of weight 0 where that changes nothing. Tells `done` the results of
-    /// earlier steps once enough are under way.
+    /// Starts one update on the batches `fed`, whose gradients are added up; `step` counts updates from 1. A batch
+    /// smaller than `batch` is padded with rows of weight 0 where that changes nothing. Once enough steps are in
+    /// flight, `done` receives the results of earlier ones.
     pub(crate) fn train(
         &mut self,
         net: &Network,
@@ -227,7 +229,7 @@ impl Session {
     ) -> Result<()> {
         let total: f32 = fed.iter().flat_map(|f| &f.weights).sum();
         let rates = self.rate_table(factor, step);
-        // Less memory at the beginning, when the weights have not settled.
+        // The average decays faster at the beginning, when the weights still change a lot.
         let decay = self.ema.min((1.0 + step as f64) / (10.0 + step as f64)) as f32;
         for (i, part) in fed.iter().enumerate() {
             let rows = part.rows();
@@ -235,12 +237,12 @@ impl Session {
             let mut weights: Vec<f32> = part.weights.iter().map(|w| w / total).collect();
             let share = f64::from(weights.iter().sum::<f32>());
             weights.resize(size, 0.0);
-            // Seed and step are folded into two words, from which dropout draws.
+            // Seed and step give the two words from which dropout draws.
             let words = [crate::rng::mix(self.seed, i as u64) as u32, step as u32];
             let data: Vec<(&str, Cow<'_, [u8]>)> =
                 part.inputs.iter().map(|(name, bytes)| (name.as_str(), padded(bytes, rows, size))).collect();
             let (keep, average) = ([f32::from(u8::from(i > 0)), 1.0], [decay, 1.0 - decay]);
-            // All that steps of any settings read.
+            // Inputs of steps under any settings.
             let mut inputs: Vec<(&str, &[u8])> = vec![
                 ("weights", bytemuck::cast_slice(&weights)),
                 ("rates", bytemuck::cast_slice(&rates)),
@@ -284,7 +286,7 @@ impl Session {
         Ok(Some(StepResult { loss: loss / share.max(f64::MIN_POSITIVE), hits, rows }))
     }
 
-    /// Logits under the present weights, or their moving average where one is kept.
+    /// Logits under the current weights, or under their moving average where there is one.
     pub(crate) fn logits(&mut self, net: &Network, fed: &DeviceBatch, batch: usize) -> Result<Vec<f32>> {
         let rows = fed.rows();
         let data: Vec<(&str, Cow<'_, [u8]>)> =
@@ -292,7 +294,7 @@ impl Session {
         let mut inputs: Vec<(&str, &[u8])> = data.iter().map(|(name, bytes)| (*name, &**bytes)).collect();
         let width = net.outputs();
         let program = self.program(net, Kind::Eval, batch)?;
-        // What only auxiliary heads read is of no use here.
+        // Inputs that only auxiliary heads read do not exist in this program.
         inputs.retain(|(name, _)| program.plan().inputs.contains_key(*name));
         let outputs = program.run(&inputs)?;
         let mut logits = outputs.into_iter().next().unwrap_or_default();
@@ -300,19 +302,19 @@ impl Session {
         Ok(logits)
     }
 
-    /// Before an evaluation: the averaged weights go where it reads them.
+    /// Before an evaluation: copies the averaged weights into the store that the evaluation reads.
     pub(crate) fn settle(&self) -> Result<()> {
         let Some((_, store)) = &self.averaged else { return Ok(()) };
         self.weights()?.iter().try_for_each(|(name, data)| store.write(name, data))
     }
 
-    /// Writes those values that have a place here: moments of an earlier session.
+    /// Writes those values that the store holds, such as moments of an earlier session.
     pub(crate) fn write(&self, values: &BTreeMap<String, Vec<f32>>) -> Result<()> {
         let known = values.iter().filter(|(name, _)| self.layout.segments.contains_key(*name));
         known.into_iter().try_for_each(|(name, data)| self.store.write(name, data))
     }
 
-    /// What is worth keeping of the network: parameters, averaged where they are, and running statistics.
+    /// The weights to save: parameters, averaged where there is an average, and running statistics.
     pub(crate) fn weights(&self) -> Result<BTreeMap<String, Vec<f32>>> {
         let mut values = self.read(|name| !name.contains(':') || name.starts_with("average:"))?;
         let averages: Vec<String> =
@@ -325,8 +327,8 @@ impl Session {
         Ok(values)
     }
 
-    /// All that a training needs to go on: parameters, running statistics, moments, averages. Copied page by page, which
-    /// is all that the training waits for.
+    /// All tensors that a resumed training needs: parameters, running statistics, moments, averages. They are copied
+    /// page by page; the training waits only for the copy.
     pub(crate) fn everything(&self) -> Result<Pages> {
         let outlasts = |name: &str| ["moment", "average:"].iter().any(|kind| name.starts_with(kind));
         self.pages(|name| !name.contains(':') || outlasts(name))
@@ -358,7 +360,8 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    /// The values in them by name, in device layout. A value whose rows lie in several pages is put together.
+    /// The values in the pages by name, in device layout. A value whose rows are spread over several pages is
+    /// assembled.
     pub(crate) fn values(&self) -> impl Iterator<Item = (&str, Cow<'_, [f32]>)> {
         self.names.iter().map(|name| {
             let piece = |s: &Segment| &self.pages[&s.buffer][s.offset..s.offset + s.elements];
@@ -371,7 +374,7 @@ impl Pages {
     }
 }
 
-/// `data` of `rows` rows, filled up with zeros to `size` rows.
+/// `data` of `rows` rows, padded with zeros to `size` rows.
 pub(crate) fn padded(data: &[u8], rows: usize, size: usize) -> Cow<'_, [u8]> {
     if rows == size {
         return data.into();

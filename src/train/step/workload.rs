@@ -1,4 +1,4 @@
-//! Steps of a network on noise: what `defrost bench`, `inspect`, `certify` and the benches run.
+//! Network steps on random noise: the work of `defrost bench`, `inspect`, `certify` and the benches.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::train::settings::Config;
 use crate::train::step::plans::{inference_plan, training_plan};
 use crate::{Error, Result, rng};
 
-/// A program and what it is fed with.
+/// A program and its inputs.
 pub struct Workload {
     program: Program,
     inputs: Vec<(String, Vec<u8>)>,
@@ -28,7 +28,7 @@ pub fn noise(plan: &Plan, classes: usize, rate: f32) -> Vec<(String, Vec<u8>)> {
                 bytemuck::cast_slice(&labels).to_vec()
             }
             "weights" => bytemuck::cast_slice(&vec![1.0 / elements as f32; elements]).to_vec(),
-            // Rate, decay, and the two corrections that AdamW divides by; for each group.
+            // For each group: learning rate, weight decay, and AdamW's two bias corrections.
             "rates" => bytemuck::cast_slice(&[rate, 0.0, 1.0, 1.0].repeat(elements / 4)).to_vec(),
             _ => vec![0; ty.bytes() as usize],
         };
@@ -60,7 +60,7 @@ impl Workload {
         Self::new(device, net, training_plan(net, config, batch, &device.caps())?, rate)
     }
 
-    /// A plan of `net`.
+    /// The program of a plan of `net`, with inputs of noise.
     ///
     /// # Errors
     /// As for [`Program::new`].
@@ -75,10 +75,10 @@ impl Workload {
         &self.program
     }
 
-    /// Runs it once, with upload and readback; wall seconds.
+    /// Runs the program once, with upload and readback; returns wall time in seconds.
     ///
     /// # Errors
-    /// [`Error::Diverged`] where a result is no number; from the device.
+    /// [`Error::Diverged`] where a result is NaN or infinite; from the device.
     pub fn run(&mut self) -> Result<f64> {
         let inputs: Vec<(&str, &[u8])> =
             self.inputs.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
@@ -91,7 +91,7 @@ impl Workload {
         Ok(seconds)
     }
 
-    /// Seconds that the CPU takes to record it for a GPU, without submitting: the median of several times.
+    /// CPU time to record the program for a GPU without submitting it, in seconds: the median of several recordings.
     ///
     /// # Errors
     /// [`Error::Gpu`] where the device fails.
@@ -101,7 +101,7 @@ impl Workload {
         Ok(Some(Timing::of(seconds).median))
     }
 
-    /// Runs it once: seconds of each step of the plan.
+    /// Runs the program once; returns the seconds of each step of the plan.
     ///
     /// # Errors
     /// [`Error::Gpu`] where the adapter has no timestamps; from the device.

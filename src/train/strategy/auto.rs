@@ -1,5 +1,6 @@
-//! The experiment that the literature recommends, done for the user: short trials of strategies and rates on the
-//! images at hand (Li et al. 2020, arXiv:2002.11770; Kornblith et al. 2019, arXiv:1805.08974), then the best.
+//! Strategy `auto`: the experiment that the literature recommends. Short trials of strategies and learning rates on
+//! the user's images (Li et al. 2020, arXiv:2002.11770; Kornblith et al. 2019, arXiv:1805.08974), then the best of
+//! them.
 
 use super::Rule;
 use crate::Result;
@@ -8,7 +9,7 @@ use crate::train::settings::{Config, Strategy};
 pub(super) struct Auto;
 
 impl Rule for Auto {
-    /// Of what is chosen, where it has none of its own.
+    /// Default epochs of the chosen strategy, where that strategy has none of its own.
     fn epochs(&self) -> usize {
         6
     }
@@ -18,10 +19,11 @@ impl Rule for Auto {
     }
 }
 
-/// Epochs of the network in a trial.
+/// Epochs of the whole network in a trial.
 const EPOCHS: usize = 2;
 
-/// Settings of the trials: the head alone, then everything at a third, once and three times the usual rates.
+/// Settings of the trials: the head alone, then everything at a third, once and three times the default learning
+/// rates.
 pub(crate) fn candidates(config: &Config, groups: &[String]) -> Result<Vec<Config>> {
     let two_phase = Config { strategy: Strategy::TwoPhase, stop_after: None, ..config.clone() };
     let last = two_phase.phases(groups).pop().unwrap_or_else(|| two_phase.clone());

@@ -1,10 +1,10 @@
-//! The head alone.
+//! Trains the head alone.
 
 use super::Rule;
 use crate::train::optimizer::schedule::Schedule;
 use crate::train::settings::{Config, Strategy};
 
-/// Its name.
+/// The strategy.
 pub(crate) const STRATEGY: Strategy = Strategy::Features;
 
 pub(super) struct Features;

@@ -1,4 +1,4 @@
-//! Everything at once, under a fresh head.
+//! Trains all layers at once, under a new head.
 
 use super::Rule;
 use crate::train::settings::Config;

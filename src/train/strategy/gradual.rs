@@ -1,4 +1,4 @@
-//! The head, then one layer group after the other.
+//! Trains the head, then unfreezes one layer group after the other.
 
 use super::{Rule, body, head};
 use crate::train::settings::Config;
@@ -6,7 +6,7 @@ use crate::train::settings::Config;
 pub(super) struct Gradual;
 
 impl Rule for Gradual {
-    /// Of each stage.
+    /// Epochs of each stage.
     fn epochs(&self) -> usize {
         2
     }

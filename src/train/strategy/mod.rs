@@ -1,5 +1,5 @@
-//! Strategies: the phases of a training, and what it takes where the settings do not say. A strategy is a file here with
-//! its [`Rule`], and a line of the list in [`crate::train::settings`].
+//! Strategies: the phases of a training and their defaults. A strategy is a file here with its [`Rule`], and a line
+//! of the list in [`crate::train::settings`].
 
 mod auto;
 mod features;
@@ -17,9 +17,10 @@ pub(super) use auto::candidates;
 pub(super) use features::STRATEGY as FEATURES;
 pub(super) use scratch::STRATEGY as SCRATCH;
 
-/// What a strategy does.
+/// The properties of a strategy.
 trait Rule: Sync {
-    /// Passes over the training images: on cached features, of each stage, or of all that is not the head's.
+    /// Default number of passes over the training images: on cached features, of each stage, or of all layers but the
+    /// head.
     fn epochs(&self) -> usize;
 
     /// The phases of a training of a network with these layer groups.
@@ -27,39 +28,39 @@ trait Rule: Sync {
         vec![config.clone()]
     }
 
-    /// The learning rate of each of so many layer groups; the last is the head.
+    /// The learning rate of each of `groups` layer groups; the last group is the head.
     fn rates(&self, config: &Config, groups: usize) -> Vec<f64> {
         config.spread(groups)
     }
 
-    /// Images a step for so many training images: the power of two that gives about thirty steps an epoch.
+    /// Default batch size for `images` training images: the power of two that gives about thirty steps per epoch.
     fn batch(&self, images: usize) -> usize {
         (images / 30).next_power_of_two().clamp(8, Config::BATCH)
     }
 
-    /// How the learning rate goes: one-cycle's warm-up keeps a fresh head from spoiling the layers below.
+    /// The learning rate schedule. One-cycle's warm-up keeps a new head from spoiling the layers below.
     fn schedule(&self) -> Schedule {
         Schedule::OneCycle
     }
 
-    /// How batch norms in layers that learn take part. The pretrained statistics stay: batches of a small data set
-    /// estimate them badly (hymenoptera, two epochs from `features.14` on: 94.8-96.1% against 90.9% with the batch's
-    /// own).
+    /// Mode of the batch norms in trainable layers. The default keeps the pretrained statistics, because batches of a
+    /// small data set give poor estimates (hymenoptera, two epochs from `features.14` on: 94.8-96.1% against 90.9%
+    /// with the batch's own statistics).
     fn batch_norm(&self) -> NormMode {
         NormMode::FrozenStats
     }
 
-    /// Whether the head alone learns, on features that are computed once for each image as it is.
+    /// Whether only the head is trained, on features that are computed once per image without augmentation.
     fn head_only(&self) -> bool {
         false
     }
 
-    /// Whether the first weights are pretrained ones, not random ones.
+    /// Whether the initial weights are pretrained, not random.
     fn pretrained(&self) -> bool {
         true
     }
 
-    /// Of a strategy that chooses another one by trials: the one that stands for it where none are made.
+    /// For a strategy that chooses another one by trials: the strategy that replaces it where no trials are made.
     fn without_trials(&self) -> Option<Strategy> {
         None
     }
@@ -78,18 +79,18 @@ macro_rules! rules {
 strategies!(rules);
 
 impl Strategy {
-    /// What is taken where nobody asks for one: for a network of which the user freezes something, and else.
+    /// The default strategy: for a network in which the user freezes layers, and for other networks.
     pub fn usual(freezes: bool) -> Self {
         if freezes { Strategy::Finetune } else { Strategy::default() }
     }
 
-    /// Passes over the training images of each, in words.
+    /// The default number of epochs of each strategy, in words.
     pub(super) fn epochs_in_words() -> String {
         let each = Self::ALL.iter().map(|strategy| format!("{} for {}", strategy.epochs(), strategy.name()));
         each.collect::<Vec<_>>().join(", ")
     }
 
-    /// Passes over the training images.
+    /// Default number of passes over the training images.
     pub(super) fn epochs(self) -> usize {
         rule(self).epochs()
     }
@@ -99,42 +100,42 @@ impl Strategy {
         rule(self).phases(config, groups)
     }
 
-    /// The learning rate of each of so many layer groups.
+    /// The learning rate of each of `groups` layer groups.
     pub(super) fn rates(self, config: &Config, groups: usize) -> Vec<f64> {
         rule(self).rates(config, groups)
     }
 
-    /// Images a step for so many training images.
+    /// Default batch size for `images` training images.
     pub(super) fn batch(self, images: usize) -> usize {
         rule(self).batch(images)
     }
 
-    /// How the learning rate goes.
+    /// The learning rate schedule.
     pub(super) fn schedule(self) -> Schedule {
         rule(self).schedule()
     }
 
-    /// How batch norms in layers that learn take part.
+    /// Mode of the batch norms in trainable layers.
     pub(super) fn batch_norm(self) -> NormMode {
         rule(self).batch_norm()
     }
 
-    /// What is frozen whatever the settings say.
+    /// The layers that the strategy freezes whatever the settings say.
     pub(super) fn freeze(self) -> Freeze {
         if self.head_only() { Freeze::all_but_head() } else { Freeze::none() }
     }
 
-    /// Whether the head alone learns, on features that are computed once for each image as it is.
+    /// Whether only the head is trained, on features that are computed once per image without augmentation.
     pub fn head_only(self) -> bool {
         rule(self).head_only()
     }
 
-    /// Whether a phase of a training is the head's alone.
+    /// Whether the first phase trains the head alone.
     pub(super) fn begins_with_head(self, config: &Config) -> bool {
         self.phases(config, &[]).iter().any(|phase| phase.strategy.head_only())
     }
 
-    /// Whether the first weights are pretrained ones, not random ones.
+    /// Whether the initial weights are pretrained, not random.
     pub fn pretrained(self) -> bool {
         rule(self).pretrained()
     }
@@ -144,14 +145,14 @@ impl Strategy {
         rule(self).without_trials().is_some()
     }
 
-    /// Itself, or what stands for it where no trials are made.
+    /// The strategy itself, or its replacement where no trials are made.
     pub(super) fn without_trials(self) -> Strategy {
         rule(self).without_trials().unwrap_or(self)
     }
 }
 
-/// The settings of a phase in which the head alone learns. What is said of rates, augmentation and memory is meant for
-/// the network.
+/// The settings of a phase that trains only the head. Learning rates, augmentation and memory options in the settings
+/// are meant for the whole network and do not apply here.
 pub(super) fn head(config: &Config) -> Config {
     Config {
         strategy: FEATURES,
@@ -173,7 +174,7 @@ pub(super) fn head(config: &Config) -> Config {
     }
 }
 
-/// The settings of a phase under a head that has learned already, in which so many layer groups from below are frozen.
+/// The settings of a phase under a trained head; the lowest `frozen` layer groups are frozen.
 fn body(config: &Config, frozen: usize, groups: usize) -> Config {
     let mut own = Config { strategy: Strategy::Finetune, epochs: Some(config.epochs()), ..config.clone() };
     own.freeze_groups.extend(0..frozen);

@@ -1,10 +1,10 @@
-//! Everything, from random weights.
+//! Trains all layers from random weights.
 
 use super::Rule;
 use crate::nn::NormMode;
 use crate::train::settings::{Config, Strategy};
 
-/// Its name.
+/// The strategy.
 pub(crate) const STRATEGY: Strategy = Strategy::Scratch;
 
 pub(super) struct Scratch;
@@ -18,7 +18,7 @@ impl Rule for Scratch {
         vec![config.optimizer.rates().scratch; groups]
     }
 
-    /// The batch's own statistics: there are no others.
+    /// The batch's own statistics: there are no pretrained ones.
     fn batch_norm(&self) -> NormMode {
         NormMode::Train
     }

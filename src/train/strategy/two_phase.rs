@@ -1,10 +1,10 @@
-//! The head, then everything.
+//! Trains the head, then all layers.
 
 use super::{Rule, body, head};
 use crate::train::settings::Config;
 
-/// Decay of the averaged weights: over some fifty updates. On a few hundred images the weights swing from epoch to epoch
-/// by more than an epoch teaches.
+/// Decay of the averaged weights: an average over about fifty updates. On a few hundred images, the weights fluctuate
+/// between epochs by more than one epoch of training changes them.
 const EMA: f64 = 0.98;
 
 pub(super) struct TwoPhase;

@@ -1,4 +1,4 @@
-//! How fast a device does a network's work: whole steps under several masks, and every kernel in them.
+//! Benchmarks of a network on a device: whole steps under several freeze masks, and every kernel in them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,23 +19,23 @@ use crate::train::step::plans::Objective;
 use crate::train::step::session::Session;
 use crate::train::{Config, Workload};
 
-/// What of a network runs.
+/// The part of a network's work to measure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
     /// A prediction.
     Forward,
-    /// A training step in which everything learns.
+    /// A training step in which all layers are trainable.
     All,
-    /// The same with the first group of layers frozen.
+    /// A training step with the first layer group frozen.
     Half,
-    /// The same with everything frozen up to a layer.
+    /// A training step with all layers frozen up to the named one.
     Behind(String),
-    /// The same with everything frozen but the head.
+    /// A training step with all layers frozen but the head.
     Head,
 }
 
 impl Part {
-    /// For people: `everything learns`.
+    /// A description for people: `everything learns`.
     pub fn describe(&self) -> String {
         match self {
             Part::Forward => "forward".into(),
@@ -46,7 +46,7 @@ impl Part {
         }
     }
 
-    /// Frozen layers' batch norms use running statistics, those of layers that learn the batch's.
+    /// Batch norms in frozen layers use running statistics, those in trainable layers the batch's statistics.
     fn freeze(&self) -> Freeze {
         let freeze = match self {
             Part::Forward => Freeze::all(),
@@ -59,88 +59,89 @@ impl Part {
     }
 }
 
-/// Steps of a plan that do the same on operands of the same shapes.
+/// Steps of a plan with the same op on operands of the same shapes.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// The first layer that does it.
+    /// The first layer with such a step.
     pub layer: String,
-    /// `conv.grad_weight`.
+    /// Name of the op: `conv.grad_weight`.
     pub op: &'static str,
     /// The op with its attributes.
     pub what: String,
-    /// Types of its inputs.
+    /// Types of the inputs.
     pub types: String,
     /// The kernel.
     pub variant: &'static str,
-    /// How many steps do it.
+    /// Number of such steps.
     pub count: usize,
-    /// Work and traffic of one.
+    /// Arithmetic work and memory traffic of one step.
     pub cost: Cost,
-    /// Seconds of one.
+    /// Seconds of one step.
     pub seconds: f64,
 }
 
 impl Row {
-    /// Share of what the device can do at most.
+    /// Share of the device's peak performance.
     pub fn share(&self, limits: &Limits) -> f64 {
         limits.least(self.cost) / self.seconds.max(1e-12)
     }
 }
 
-/// One step of a plan in time.
+/// Time of one step of a plan.
 #[derive(Debug, Clone)]
 pub struct Span {
-    /// Its layer.
+    /// The step's layer.
     pub layer: String,
     /// Op and attributes.
     pub what: String,
-    /// Its kernel.
+    /// The step's kernel.
     pub variant: &'static str,
-    /// Whether it is part of the backward pass or the update.
+    /// Whether the step is part of the backward pass or the update.
     pub training: bool,
-    /// Work and traffic.
+    /// Arithmetic work and memory traffic.
     pub cost: Cost,
     /// Seconds.
     pub seconds: f64,
 }
 
-/// What was measured of one part of a network.
+/// Measurements of one part of a network.
 #[derive(Debug, Clone)]
 pub struct Measured {
-    /// The part.
+    /// The measured part.
     pub part: Part,
-    /// Images a step.
+    /// Images per step.
     pub batch: usize,
-    /// Steps of the plan.
+    /// Number of steps in the plan.
     pub steps: usize,
     /// Floating-point operations.
     pub flops: f64,
-    /// Seconds from the network to the result of the first step: plan, kernels compiled, memory, the step.
+    /// Seconds from the network to the result of the first step: planning, compiling kernels, allocating memory,
+    /// running.
     pub first: f64,
-    /// The same once more, with the kernels compiled before.
+    /// As `first`, with the kernels already compiled.
     pub again: f64,
-    /// Wall seconds of a step, with upload and readback.
+    /// Wall time of a step, with upload and readback.
     pub step: Timing,
-    /// Seconds that the CPU records a step for a GPU.
+    /// CPU time to record a step for a GPU, seconds.
     pub record: Option<f64>,
-    /// Bytes that a step needs, as planned.
+    /// Bytes of memory for a step, as planned.
     pub planned: u64,
-    /// Bytes that the device holds for it.
+    /// Bytes of memory that the device holds for the step.
     pub allocated: Option<u64>,
-    /// Every kind of step, the longest in all first; empty where the adapter cannot time kernels.
+    /// All kinds of steps, the longest total time first; empty where the adapter cannot time kernels.
     pub rows: Vec<Row>,
-    /// Every step in order, as the profile found it.
+    /// All steps in the order of the profile.
     pub spans: Vec<Span>,
 }
 
 impl Measured {
-    /// Seconds that the device must take at least for the work of all steps.
+    /// Lower limit of the seconds that the device needs for all steps.
     pub fn least(&self, limits: &Limits) -> f64 {
         self.spans.iter().map(|span| limits.least(span.cost)).sum()
     }
 }
 
-/// Measures one part of `net` on noise: `rounds` steps, and as many profiled ones.
+/// Measures one part of `net` on noise: `rounds` steps, and as many profiled steps.
 ///
 /// # Errors
 /// As for [`Workload::inference`] and [`Workload::training`].
@@ -153,7 +154,7 @@ pub fn bench(device: &Device, net: &Network, part: &Part, batch: usize, rounds: 
         let began = Instant::now();
         let mut work = match part {
             Part::Forward => Workload::inference(device, net, batch)?,
-            // Nothing moves at a rate of 0, so that no loss runs away.
+            // A learning rate of 0 changes no weight, so that the loss cannot diverge.
             _ => Workload::training(device, net, &config, batch, 0.0)?,
         };
         work.run()?;
@@ -188,31 +189,31 @@ pub fn bench(device: &Device, net: &Network, part: &Part, batch: usize, rounds: 
     })
 }
 
-/// What a checkpoint of a training costs.
+/// Cost of a training's checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Checkpoint {
-    /// Bytes of the file that a run goes on from, and of the best weights.
+    /// Bytes of the file to resume from plus the best weights.
     pub bytes: u64,
     /// Seconds that the training waits.
     pub waits: f64,
-    /// Seconds until both files are on the disk; the training goes on meanwhile.
+    /// Seconds until both files are on disk; the training continues meanwhile.
     pub written: f64,
 }
 
 impl Checkpoint {
-    /// Seconds between two.
+    /// Seconds between two checkpoints.
     pub fn between(&self) -> f64 {
         between_checkpoints(&Config::default(), self.waits)
     }
 
-    /// Share of this time that the training waits.
+    /// Share of the time between two checkpoints that the training waits.
     pub fn share(&self) -> f64 {
         self.waits / self.between()
     }
 }
 
-/// Measures a checkpoint of a training in which everything learns with AdamW, the one with the most state: medians of
-/// `rounds`.
+/// Measures a checkpoint of a training with the largest state: all layers are trainable, with AdamW. Returns the
+/// median of `rounds`.
 ///
 /// # Errors
 /// [`crate::Error::Io`] where the system's temporary folder cannot be written; from the device.
@@ -227,7 +228,7 @@ pub fn checkpoint(device: &Device, net: &Network, rounds: usize) -> Result<Check
     let mut trainer = Trainer::new(device, config).run_folder(folder.path());
     let (mut waits, mut written) = (Vec::new(), Vec::new());
     for epoch in 1..=rounds.max(1) {
-        // Another best epoch each time: both files are written.
+        // Each round has another best epoch, so that both files are written.
         let state = State { best: Some(Best { epoch, ..Best::default() }), ..State::default() };
         let began = Instant::now();
         trainer.save(&initial, &session, &state, &best)?;
@@ -245,7 +246,7 @@ fn allocated(device: &Device) -> Option<u64> {
     if let Device::Gpu(gpu) = device { Some(gpu.allocated()) } else { None }
 }
 
-/// The steps with the median of their seconds.
+/// The steps, each with the median of its seconds.
 fn spans(plan: &Plan, profiles: &[Vec<f64>]) -> Vec<Span> {
     let steps = plan.steps.iter().enumerate().filter(|(_, step)| !step.node.op.is_view());
     let span = |(i, step): (usize, &Step)| Span {

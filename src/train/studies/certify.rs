@@ -1,4 +1,4 @@
-//! A few training steps of a network of rule-filled weights, on a device in f32 and on the CPU in f64.
+//! Compares a few training steps of a network with rule-filled weights: on a device in f32, and on the CPU in f64.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,77 +14,77 @@ use crate::train::settings::Config;
 use crate::train::step::plans::{inference_plan, training_plan};
 use crate::train::step::workload::noise;
 
-/// Networks that between them use most kernels, small enough for any machine.
+/// Networks that together use most kernels and are small enough for any machine.
 pub const CERTIFIED: [&str; 3] = ["resnet20", "resnet18", "mobilenet_v2"];
-/// Training steps, after a first one at rate 0 whose gradients are compared.
+/// Number of training steps, after a first step at learning rate 0 whose gradients are compared.
 const STEPS: usize = 3;
-/// Images a step: enough for batch statistics at the last stage.
+/// Images per step: enough for batch statistics at the last stage.
 const BATCH: usize = 4;
 /// Largest side of the images, pixels.
 const SIDE: usize = 64;
 const CLASSES: usize = 10;
-/// Share of the loss by which it falls, to first order, at the rate that is chosen: small enough that the
-/// steps do not magnify rounding.
+/// The chosen learning rate lowers the loss by this share, to first order: small enough that the steps do not magnify
+/// rounding errors.
 const FALL: f64 = 0.02;
-/// A tensor that is below this share of the largest of its kind, such as a gradient that is 0 in theory,
-/// is measured by that share.
+/// Error of a small tensor: a tensor below this share of the largest of its kind, such as a gradient that is 0 in
+/// theory, is measured relative to that share.
 const FLOOR: f64 = 1e-3;
-/// A tensor that moved by less than this share of its own length is measured by that share: what is stored
-/// in f32 is rounded to 1e-7 of it.
+/// Error of a tensor that hardly moved: a tensor that moved by less than this share of its own norm is measured
+/// relative to that share, because f32 storage rounds it by 1e-7 of its norm.
 const MOVED: f64 = 1e-4;
 
-/// How far a network is off, relative, and how far it may be.
+/// The relative error of a quantity, and its tolerance.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figure {
     /// `loss`, `gradients`, `parameters`, `statistics`, `logits`.
     pub name: &'static str,
     /// The largest relative error.
     pub error: f64,
-    /// What rounding may do.
+    /// The error that rounding can cause.
     pub tolerance: f64,
-    /// Where it is: a step, or a tensor.
+    /// Place of the largest error: a step, or a tensor.
     pub at: String,
 }
 
 impl Figure {
-    /// Whether it is within rounding.
+    /// Whether the error is within rounding.
     pub fn is_right(&self) -> bool {
         self.error <= self.tolerance
     }
 }
 
-/// What became of a network.
+/// The result for a network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelVerdict {
-    /// Its name.
+    /// The network's name.
     pub model: &'static str,
     /// Side of the images, pixels.
     pub side: usize,
-    /// Images a step.
+    /// Images per step.
     pub batch: usize,
-    /// Training steps.
+    /// Number of training steps.
     pub steps: usize,
-    /// Loss, gradients, parameters, statistics, logits.
+    /// Errors of loss, gradients, parameters, statistics, logits.
     pub figures: Vec<Figure>,
 }
 
 impl ModelVerdict {
-    /// Whether all figures are within rounding.
+    /// Whether all errors are within rounding.
     pub fn is_right(&self) -> bool {
         self.figures.iter().all(Figure::is_right)
     }
 }
 
-/// All that is compared, in f64.
+/// The compared numbers, in f64.
 struct Numbers {
     rate: f32,
     losses: Vec<f64>,
-    /// Of the first step, by path.
+    /// Gradients of the first step, by path.
     gradients: Tensors,
-    /// Behind the last step.
+    /// Parameters after the last step.
     parameters: Tensors,
     statistics: Tensors,
-    /// Of the network as it was, everything folded and fused.
+    /// Logits of the untrained network, with folded and fused layers.
     logits: Vec<f64>,
 }
 
@@ -94,9 +94,8 @@ fn wide(numbers: Vec<f32>) -> Vec<f64> {
     numbers.into_iter().map(f64::from).collect()
 }
 
-/// Trains the network called `name` for a few steps of SGD, all of it learning, batch norms on the
-/// batch's statistics, on `device` and on the CPU in f64, and has both predict. Weights and images are
-/// made by rule.
+/// Trains the network called `name` for a few steps of SGD, on `device` and on the CPU in f64, and lets both predict.
+/// All layers are trainable and batch norms use the batch's statistics. Weights and images are filled by rule.
 ///
 /// # Errors
 /// [`crate::Error::Usage`] for an unknown name, [`crate::Error::Gpu`] where the device fails.
@@ -169,8 +168,8 @@ fn in_f64(net: &Network) -> Result<Numbers> {
     train(net, run, |name| store.read(name), logits, rate)
 }
 
-/// Trains with `step`, which takes a rate and returns the loss, and reads what there is behind it. `rate` is
-/// chosen by the first step.
+/// Trains with `step`, which takes a learning rate and returns the loss, and reads the resulting numbers. `rate`
+/// chooses the learning rate from the first step.
 fn train(
     net: &Network,
     mut step: impl FnMut(f32) -> Result<Vec<f64>>,
@@ -197,13 +196,13 @@ fn norm(numbers: impl Iterator<Item = f64>) -> f64 {
     numbers.map(|x| x * x).sum::<f64>().sqrt()
 }
 
-/// The largest of some errors with its place; one that is no number is the largest.
+/// The largest of some errors, with its place; NaN counts as the largest.
 fn worst(errors: impl Iterator<Item = (String, f64)>) -> (String, f64) {
     let errors = errors.map(|(at, error)| (at, if error.is_nan() { f64::INFINITY } else { error }));
     errors.fold((String::new(), 0.0), |worst, one| if one.1 > worst.1 { one } else { worst })
 }
 
-/// The tensor that is the furthest off, relative to how far it lies from where it began.
+/// The tensor with the largest error, relative to its distance from its initial value.
 fn furthest(found: &Tensors, expected: &Tensors, began: &Tensors) -> (String, f64) {
     let nothing = Vec::new();
     let size = |path: &String, tensor: &Vec<f64>| {
@@ -221,9 +220,9 @@ fn furthest(found: &Tensors, expected: &Tensors, began: &Tensors) -> (String, f6
     }))
 }
 
-/// A value within rounding of 0 falls on the other side of a ReLU's bend now and then, which moves the
-/// gradients of the layers below it by a few per cent: they, and what they move, are not held tighter. A
-/// kernel that is wrong by less shows in its own runs.
+/// Now and then a value within rounding of 0 falls on the other side of a ReLU's kink, which changes the gradients of
+/// the layers below by a few per cent. So the tolerance of these gradients, and of the numbers that depend on them,
+/// is not tighter. A kernel with a smaller error fails in its own tests.
 fn compare(net: &Network, found: &Numbers, expected: &Numbers) -> Result<Vec<Figure>> {
     let began = net.specs().iter().map(|s| Ok((s.path.clone(), wide(net.packed(&s.path)?))));
     let began = began.collect::<Result<Tensors>>()?;

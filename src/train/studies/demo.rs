@@ -1,5 +1,5 @@
-//! Transfer learning shown on a small scale: three trainings on a few images of things that the shipped network has never
-//! seen.
+//! A small demonstration of transfer learning: three trainings on a few images of objects that the shipped network
+//! has never seen.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::train::step::plans::{inference_plan, training_plan};
 use crate::train::strategy::{FEATURES, SCRATCH};
 use crate::{Error, Result};
 
-/// Images at a time.
+/// Images per batch.
 const BATCH: usize = 16;
 
 /// One of the trainings.
@@ -33,39 +33,40 @@ pub struct DemoRow {
     pub name: &'static str,
     /// Its strategy.
     pub strategy: Strategy,
-    /// Test images that it gets right, and all.
+    /// Number of correct predictions on the test images.
     pub right: usize,
-    /// All test images.
+    /// Number of test images.
     pub count: usize,
-    /// 95% interval of the share.
+    /// 95% confidence interval of the accuracy.
     pub interval: (f64, f64),
-    /// Wall time of the training.
+    /// Wall time of the training, seconds.
     pub seconds: f64,
     /// Memory planned on the device, bytes.
     pub memory: u64,
-    /// Parameters that learn.
+    /// Number of trainable parameters.
     pub learning: usize,
     /// The run folder.
     pub run: PathBuf,
 }
 
-/// What was shown.
+/// Results of the demonstration.
 #[derive(Debug, Clone, Serialize)]
 pub struct Demo {
-    /// Where the drawn images lie, as `train/`, `val/` and `test/`.
+    /// Folder of the drawn images, with `train/`, `val/` and `test/`.
     pub images: PathBuf,
-    /// The shipped network's weights.
+    /// File of the shipped network's weights.
     pub weights: PathBuf,
     /// The set that was drawn.
     #[serde(skip)]
     pub set: DrawnSet,
-    /// From scratch, features, fine-tuned.
+    /// The results from scratch, features, fine-tuned.
     pub rows: Vec<DemoRow>,
-    /// Wall time of everything.
+    /// Total wall time, seconds.
     pub seconds: f64,
 }
 
-/// The images of the demonstration: of each of eight things 12 to learn from, three of which validate, and 50 to test with.
+/// The images of the demonstration, for each of eight classes of objects: 12 to train with, three of which validate,
+/// and 50 to test with.
 fn demo_set(seed: u64) -> DrawnSet {
     DrawnSet { side: 64, train: 9, val: 3, test: 50, seed, ..DrawnSet::new(Scenes::Things) }
 }
@@ -84,7 +85,8 @@ fn trainings(images: &Path, weights: &Path, seed: u64) -> [(&'static str, Config
         model: shipped::MODEL.into(),
         size: Some(64),
         strategy: SCRATCH,
-        // Of five recipes tried on seed 0 the best: AdamW in batches of 8 and 16 has 11 to 15% right, this one 20%.
+        // The best of five recipes tried on seed 0: AdamW in batches of 8 and 16 reaches accuracy 11% to 15%, this
+        // one 20%.
         epochs: Some(40),
         batch: Some(BATCH / 2),
         optimizer: SGD,
@@ -99,11 +101,11 @@ fn trainings(images: &Path, weights: &Path, seed: u64) -> [(&'static str, Config
     ]
 }
 
-/// Draws images into `things/` of a folder, writes the shipped weights beside them, and trains three times: from scratch, the head
-/// on frozen features, and everything.
+/// Draws images into `things/` of a folder, writes the shipped weights beside them, and trains three times: from
+/// scratch, the head on features of a frozen backbone, and all layers.
 ///
 /// # Errors
-/// [`Error::Usage`] where there is a demonstration in the folder already; as for [`run`].
+/// [`Error::Usage`] where the folder already holds a demonstration; as for [`run`].
 pub fn demo(out: impl Into<Destination>, seed: u64, context: Context<'_>) -> Result<Demo> {
     let began = Instant::now();
     let (folder, _) = out.into().make()?;
@@ -155,7 +157,8 @@ pub fn demo(out: impl Into<Destination>, seed: u64, context: Context<'_>) -> Res
     Ok(Demo { images, weights, set, rows, seconds: began.elapsed().as_secs_f64() })
 }
 
-/// Memory that the last phase plans for, and what learns in it. Of a head on kept features it is that of the front.
+/// Memory planned for the last phase, in bytes, and the number of trainable parameters in it. For a head on cached
+/// features, the memory is the backbone's.
 fn planned(device: &Device, net: &Network, config: &Config) -> Result<(u64, usize)> {
     let mut net = net.clone();
     let phases = config.phases(&net.structure().groups);

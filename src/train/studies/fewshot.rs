@@ -1,5 +1,5 @@
-//! What a network's features are worth with a few images a class: drawn again and again from the training part,
-//! learned from, and measured on the validation part.
+//! Few-shot evaluation of a network's features: in each trial, a few images per class are drawn from the training
+//! part and a classifier is fitted to them; the validation part measures its accuracy.
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -11,25 +11,25 @@ use crate::train::events::{Event, Observer, Silent};
 use crate::train::head::solver::{SolverOptions, solve};
 use crate::{Error, Result};
 
-/// What is tried.
+/// Settings of a few-shot evaluation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FewshotOptions {
-    /// Images a class.
+    /// Images per class; one measurement for each.
     pub shots: Vec<usize>,
-    /// How often they are drawn.
+    /// Number of random draws.
     pub trials: usize,
-    /// Of the draws.
+    /// Seed of the draws.
     pub seed: u64,
 }
 
 options!(FewshotOptions);
 
-/// How classes are learned from a few features.
+/// A classifier on a few features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// The nearest class mean of features that are centred on the mean of the drawn ones and brought to length 1
+    /// The nearest class mean, on features that are centred on the mean of the drawn ones and scaled to length 1
     /// (CL2N in SimpleShot, Wang et al. 2019).
     NearestMean,
     /// Logistic regression by [`crate::train::solve_head`]'s solver.
@@ -39,27 +39,28 @@ pub enum Method {
 /// All methods.
 const METHODS: [Method; 2] = [Method::NearestMean, Method::LogisticRegression];
 
-/// What a method reaches with so many images a class.
+/// Accuracy of a method with a number of images per class.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Fewshot {
-    /// Images a class.
+    /// Images per class.
     pub shots: usize,
-    /// How they were learned from.
+    /// The classifier.
     pub method: Method,
-    /// Share of right answers on all validation images in each trial, 0 to 1.
+    /// Accuracy on all validation images in each trial, 0 to 1.
     pub trials: Vec<f64>,
-    /// Their mean.
+    /// Mean accuracy over the trials.
     pub mean: f64,
-    /// Student's 95% interval of the mean over draws, the validation images being what they are; none for a single
-    /// trial.
+    /// Student's 95% confidence interval of the mean over random draws, for these validation images; none for a
+    /// single trial.
     pub interval: Option<(f64, f64)>,
 }
 
-/// Learns from `shots` images a class of `train`, drawn anew in each trial, and measures on `val`. A trial's fewer
-/// images are among its more. The order is that of the shots, then of the methods.
+/// Fits classifiers to `shots` images per class of `train`, drawn anew in each trial, and measures their accuracy on
+/// `val`. Within a trial, the images of a smaller number of shots are among those of a larger one. The results are
+/// ordered by shots, then by method.
 ///
 /// # Errors
-/// [`Error::Usage`] for no shot or trial, and where a class has fewer images than are to be drawn; from the device.
+/// [`Error::Usage`] for no shot or trial, and where a class has fewer images than shots; from the device.
 pub fn fewshot(
     device: &Device,
     train: &Vectors,
@@ -111,7 +112,7 @@ fn check(options: &FewshotOptions, classes: &[String], of_class: &[Vec<usize>]) 
     }
 }
 
-/// `shots` images of each class.
+/// Draws `shots` images of each class.
 fn draw(train: &Vectors, of_class: &[Vec<usize>], shots: usize, [seed, trial]: [u64; 2]) -> Vectors {
     let mut drawn = Vectors { dims: train.dims, rows: vec![], labels: vec![] };
     for (class, images) in of_class.iter().enumerate() {
@@ -125,14 +126,14 @@ fn draw(train: &Vectors, of_class: &[Vec<usize>], shots: usize, [seed, trial]: [
     drawn
 }
 
-/// A weight `[classes, features]` and a bias.
+/// A linear classifier: weight `[classes, features]` and bias.
 struct Linear {
     weight: Vec<f32>,
     bias: Vec<f32>,
 }
 
 impl Linear {
-    /// Share of rows whose largest output is their label's.
+    /// Accuracy: the share of rows whose largest output is at their label.
     fn accuracy(&self, rows: &[f32], labels: &[u32]) -> f64 {
         let dims = rows.len() / labels.len().max(1);
         let right = |(row, &label): (&[f32], &u32)| {
@@ -148,7 +149,7 @@ impl Linear {
 }
 
 impl Method {
-    /// Share of `val` that is right after learning from `drawn`.
+    /// Accuracy on `val` after fitting to `drawn`.
     fn accuracy(self, device: &Device, drawn: &Vectors, val: &Vectors, classes: usize) -> Result<f64> {
         Ok(match self {
             Method::NearestMean => {
@@ -162,7 +163,7 @@ impl Method {
                     )
                 };
                 let weight: Vec<f32> = (0..classes).flat_map(of).collect();
-                // The nearest: the least |x - m|^2 is the largest x m - |m|^2 / 2.
+                // The nearest mean m minimises |x - m|^2, that is, maximises x m - |m|^2 / 2.
                 let half = |mean: &[f32]| -0.5 * mean.iter().map(|m| m * m).sum::<f32>();
                 let bias = weight.chunks_exact(drawn.dims).map(half).collect();
                 Linear { weight, bias }.accuracy(&val_rows, &val.labels)
@@ -185,7 +186,7 @@ fn mean_row<'a>(rows: impl Iterator<Item = &'a [f32]>, dims: usize) -> Vec<f32> 
     sum.into_iter().map(|sum| (sum / f64::from(count.max(1))) as f32).collect()
 }
 
-/// Rows less the mean, each of length 1.
+/// Rows minus the mean, each scaled to length 1.
 fn centred(rows: &[f32], mean: &[f32]) -> Vec<f32> {
     let mut all = Vec::with_capacity(rows.len());
     for row in rows.chunks_exact(mean.len().max(1)) {
@@ -196,7 +197,7 @@ fn centred(rows: &[f32], mean: &[f32]) -> Vec<f32> {
     all
 }
 
-/// The mean of trials, and Student's 95% interval of it.
+/// The mean over trials, and its 95% confidence interval by Student's distribution.
 fn mean_and_interval(trials: &[f64]) -> (f64, Option<(f64, f64)>) {
     let n = trials.len() as f64;
     let mean = trials.iter().sum::<f64>() / n.max(1.0);
@@ -229,7 +230,7 @@ mod tests {
     use super::*;
     use crate::task::scores::tests::waves;
 
-    /// Rows about a centre for each class, the classes in turn.
+    /// Random rows around a centre for each class, the classes in turn.
     fn clouds(dims: usize, classes: usize, each: usize, seed: u64, spread: f64) -> Vectors {
         let centre = |class: usize, d: usize| Stream::new(&[1, class as u64, d as u64]).normal();
         let mut stream = Stream::new(&[seed]);
@@ -262,7 +263,7 @@ mod tests {
         Ok(())
     }
 
-    /// Expected: SimpleShot's few lines in numpy.
+    /// Expected: SimpleShot's formula in numpy.
     #[test]
     fn the_nearest_mean_is_simpleshots() -> Result<()> {
         let drawn = Vectors { dims: 5, rows: waves(8, 5), labels: vec![0, 1, 2, 3, 0, 1, 2, 3] };

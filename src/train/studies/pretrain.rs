@@ -1,4 +1,4 @@
-//! Pre-training on images that Defrost draws itself: how the network in `weights/` was made.
+//! Pre-training on images that Defrost draws itself: the source of the network in `weights/`.
 
 use std::io::Write;
 use std::path::Path;
@@ -21,40 +21,40 @@ use crate::train::settings::Config;
 use crate::train::strategy::SCRATCH;
 use crate::{Error, Result};
 
-/// The record of a pre-training, written beside its file.
+/// The record of a pre-training, written beside the weights file.
 #[derive(Debug, Clone, Serialize)]
 pub struct Pretrained {
-    /// Of this description: 1.
+    /// Version of this record: 1.
     pub schema_version: u32,
     /// Defrost's version.
     pub defrost: String,
-    /// Share of the validation images that the network in the file gets right, 0 to 1.
+    /// Accuracy on the validation images of the network in the file, 0 to 1.
     pub accuracy: f64,
-    /// Its 95% interval.
+    /// 95% confidence interval of the accuracy.
     pub interval: (f64, f64),
-    /// Their mean loss.
+    /// Mean loss on the validation images.
     pub loss: f64,
-    /// Validation images.
+    /// Number of validation images.
     pub images: usize,
-    /// Classes.
+    /// Number of classes.
     pub classes: usize,
-    /// Epochs done.
+    /// Number of epochs done.
     pub epochs: usize,
-    /// Wall time of the training.
+    /// Wall time of the training, seconds.
     pub seconds: f64,
-    /// What it ran on.
+    /// The device of the training.
     pub device: String,
-    /// The machine's processor and its threads.
+    /// The machine's processor and its number of threads.
     pub processor: (String, usize),
-    /// Size of the file.
+    /// Size of the weights file.
     pub bytes: u64,
-    /// Of the file.
+    /// SHA-256 of the weights file.
     pub sha256: String,
     /// All settings.
     pub arguments: Config,
 }
 
-/// The settings that the network in `weights/` was made with.
+/// The settings that trained the network in `weights/`.
 pub fn pretraining() -> Config {
     let set = DrawnSet { side: 64, train: 400, ..DrawnSet::new(Scenes::Signs) };
     Config {
@@ -72,8 +72,9 @@ pub fn pretraining() -> Config {
     }
 }
 
-/// Trains a network as `config` says in the run folder `folder`, or goes on with a training there; then writes it in half
-/// precision to `file` and the record beside it, as `.json`. Where the training is interrupted, nothing is written.
+/// Trains a network as `config` says in the run folder `folder`, or resumes a training there. Then writes the network
+/// in half precision to `file` and the record beside it, as `.json`. Nothing is written where the training is
+/// interrupted.
 ///
 /// # Errors
 /// As for [`run`] and [`resume`]; [`Error::Interrupted`].

@@ -1,4 +1,4 @@
-//! A contact sheet of training images as the network sees them.
+//! A contact sheet: training images as the network sees them.
 
 use std::sync::Arc;
 
@@ -11,17 +11,17 @@ use crate::plan::{Device, Layout, Program, Request, compile};
 use crate::tape::{Tape, Type};
 use crate::{Error, Result};
 
-/// Images of the sheet, one a row.
+/// Number of images, one per row.
 const ROWS: usize = 6;
-/// The view of an evaluation, and what the first epochs show.
+/// Views per image: the evaluation's view, then those of the first epochs.
 const COLUMNS: usize = 8;
-/// Side of one image, and what lies between two, pixels.
+/// Side of one image, and the gap between two, pixels.
 const SIDE: usize = 128;
 const GAP: usize = 4;
 
-/// Six images of the set, one a row: first as an evaluation sees it, then as each of the first seven epochs would.
-/// They pass through the op that varies them in a training, on the CPU, and are turned back into bytes. Images
-/// are mixed among the six.
+/// Six images of the set, one per row: first the evaluation's view, then the views of the first seven epochs. The
+/// images pass through the augmentation op of a training, on the CPU, and are converted back to bytes. MixUp and
+/// CutMix mix the six images with one another.
 ///
 /// # Errors
 /// [`Error::Data`] where none of the six can be read; as for [`Loader::new`].
@@ -54,7 +54,7 @@ pub fn contact_sheet(net: &Network, dataset: &Arc<Dataset>, augment: &Augment, s
     Ok(sheet)
 }
 
-/// The images of a batch as the network gets them, turned back into bytes.
+/// The images of a batch as the network sees them, converted back to bytes.
 fn as_seen(net: &Network, batch: &Batch) -> Result<Vec<Image>> {
     let (scale, shift) = net.preprocess().scale_shift();
     let ([height, width], count) = (net.preprocess().size, batch.indices.len());

@@ -1,4 +1,5 @@
-//! The search for a learning rate: it grows from step to step until the loss explodes (Smith 2015, arXiv:1506.01186).
+//! Learning rate range test (Smith 2015, arXiv:1506.01186): the learning rate grows from step to step until the loss
+//! explodes.
 
 use std::sync::Arc;
 
@@ -11,35 +12,35 @@ use crate::train::fit::trainer::Trainer;
 use crate::train::step::session::DeviceBatch;
 use crate::{Error, Result};
 
-/// Memory of the smoothed loss, fastai's.
+/// Decay of the smoothed loss, as in fastai.
 const SMOOTHING: f64 = 0.98;
-/// The search ends where the smoothed loss is this many times its least.
+/// The sweep ends where the smoothed loss exceeds this multiple of its minimum.
 const EXPLODED: f64 = 4.0;
 
-/// One step of a search.
+/// One step of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct SweepPoint {
-    /// The head's learning rate; the other groups' are in proportion.
+    /// The head's learning rate; the other groups' rates are proportional.
     pub lr: f64,
     /// The batch's loss before the update.
     pub loss: f64,
-    /// Its moving average.
+    /// Moving average of the loss.
     pub smoothed: f64,
 }
 
-/// What a search found.
+/// Result of a sweep.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Sweep {
     /// All steps.
     pub points: Vec<SweepPoint>,
-    /// The rate that the curve suggests for the head.
+    /// The suggested learning rate for the head.
     pub suggestion: f64,
-    /// Rates of all layer groups, in proportion.
+    /// Suggested rates of all layer groups, proportional to the head's.
     pub rates: Vec<f64>,
 }
 
-/// fastai's valley rule: the longest stretch over which the loss goes down again and again (a longest decreasing
-/// subsequence), and of it the point halfway through its second third. None for fewer than three points.
+/// fastai's valley rule: finds the longest decreasing subsequence of the losses and returns the point halfway through
+/// its second third. None for fewer than three points.
 pub fn valley(losses: &[f64]) -> Option<usize> {
     let mut lengths = vec![1usize; losses.len()];
     let (mut start, mut end) = (0i64, 0);
@@ -60,11 +61,11 @@ pub fn valley(losses: &[f64]) -> Option<usize> {
 }
 
 impl Trainer<'_> {
-    /// Sweeps the learning rate from `from` to `to` over `steps` updates of the last phase of the strategy, its
-    /// earlier ones done before. `net` stays as it is.
+    /// Sweeps the learning rate from `from` to `to` over `steps` updates of the strategy's last phase; the earlier
+    /// phases are trained first. `net` stays unchanged.
     ///
     /// # Errors
-    /// As for [`Trainer::fit`]; [`Error::Diverged`] where the loss is no number from the first steps on.
+    /// As for [`Trainer::fit`]; [`Error::Diverged`] where the loss is NaN or infinite from the first steps on.
     pub fn find_rate(
         mut self,
         net: &Network,
@@ -95,7 +96,7 @@ impl Trainer<'_> {
         self.each_update(&net, [train, val], steps, from / top, &mut |n, outcome: Result<f64>| {
             let loss = match outcome {
                 Ok(loss) => loss,
-                // The end that was looked for.
+                // Divergence is the expected end of the sweep.
                 Err(Error::Diverged(_)) if n > 2 => return Ok(None),
                 Err(e) => return Err(e),
             };
@@ -112,7 +113,7 @@ impl Trainer<'_> {
                 "{what}: no rate can be suggested; give it more `steps`, or time"
             )));
         }
-        // As fastai has it: neither the first tenth nor the last five.
+        // As in fastai: skip the first tenth and the last five points.
         let (first, end) = (points.len() / 10, points.len().saturating_sub(5));
         let inner = points.get(first..end).filter(|p| p.len() > 2).unwrap_or(&points);
         let losses: Vec<f64> = inner.iter().map(|p| p.smoothed).collect();
@@ -121,8 +122,8 @@ impl Trainer<'_> {
         Ok(Sweep { points, suggestion, rates })
     }
 
-    /// Up to `steps` updates of the phase at hand, at `factor` on its rates; `next` is told each one's loss and says
-    /// the factor of the one to come, or to stop.
+    /// Runs up to `steps` updates of the current phase, the first at `factor` on the learning rates. After each
+    /// update, `next` receives the loss and returns the factor of the next update, or none to stop.
     fn each_update(
         &mut self,
         net: &Network,
@@ -183,7 +184,7 @@ impl Trainer<'_> {
 mod tests {
     use super::valley;
 
-    /// `fastai.callback.schedule.valley` on the same numbers.
+    /// Expected: `fastai.callback.schedule.valley` on the same numbers.
     #[test]
     fn the_valley_is_fastais() {
         let bowl: Vec<f64> = (0..50).map(|i| ((i as f64 - 30.0) / 10.0).powi(2)).collect();

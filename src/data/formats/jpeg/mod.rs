@@ -133,7 +133,7 @@ fn reason(error: JpegError) -> String {
     }
 }
 
-/// EXIF of all its segments in front of the first scan, one behind the other, and the last XMP packet there.
+/// EXIF data of all segments before the first scan, concatenated, and the last XMP packet there.
 fn find_orientation(segments: &[Segment]) -> u8 {
     const APP1: u8 = 0xE1;
     let (mut exif, mut xmp) = (Vec::new(), None);

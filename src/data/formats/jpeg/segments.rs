@@ -1,7 +1,7 @@
 //! The segments of a JPEG (ITU-T T.81, annex B), without their content.
 //!
 //! A segment is `FF`, a code, and, but for stand-alone codes, a big-endian length that counts itself. In the
-//! entropy-coded data behind a scan's header an `FF` of the data is followed by `00`; `D0..D7` restart within the
+//! entropy-coded data after a scan's header, an `FF` of the data is followed by `00`; `D0..D7` restart within the
 //! scan. Bytes between segments are skipped, as decoders do.
 
 const TEM: u8 = 0x01;
@@ -20,7 +20,7 @@ pub(super) struct Segment<'a> {
 }
 
 impl Segment<'_> {
-    /// The first byte behind it.
+    /// Offset of the first byte after the segment.
     pub(super) fn end(&self) -> usize {
         self.at + 4 + self.data.len()
     }

@@ -206,7 +206,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Whether bits behind the end of the data were taken.
+    /// Whether bits past the end of the data were read.
     fn is_over(&self) -> bool {
         self.zeros > self.count
     }
@@ -261,7 +261,7 @@ impl Reader<'_> {
         Ok(if value >> (size - 1) == 0 { value - (1 << size) + 1 } else { value })
     }
 
-    /// Goes behind the next restart marker.
+    /// Skips past the next restart marker.
     fn restart(&mut self) -> Outcome<()> {
         (self.bits, self.count, self.zeros) = (0, 0, 0);
         while let Some(skip) = self.data.get(self.at..).and_then(|rest| rest.iter().position(|&b| b == 0xFF))

@@ -26,7 +26,7 @@ const WHITE: [(u8, u16); 91] = [
     (9, 0x9B),
 ];
 #[rustfmt::skip]
-/// The same of black runs.
+/// As [`WHITE`], for black runs.
 const BLACK: [(u8, u16); 91] = [
     (10, 0x37), (3, 0x02), (2, 0x03), (2, 0x02), (3, 0x03), (4, 0x03), (4, 0x02), (5, 0x03), (6, 0x05),
     (6, 0x04), (7, 0x04), (7, 0x05), (7, 0x07), (8, 0x04), (8, 0x07), (9, 0x18), (10, 0x17), (10, 0x18),
@@ -105,7 +105,7 @@ impl Bits<'_> {
         }
     }
 
-    /// Goes behind the next end-of-line code: 11 zeros or more, and a one.
+    /// Skips past the next end-of-line code: 11 zeros or more, and a one.
     fn pass_end_of_line(&mut self) -> bool {
         while self.peek(11) != 0 {
             if self.is_over() {
@@ -192,7 +192,7 @@ fn one_dimensional(bits: &mut Bits, changes: &mut Vec<usize>, width: usize) -> b
 
 fn two_dimensional(bits: &mut Bits, above: &[usize], changes: &mut Vec<usize>, width: usize) -> bool {
     let (mut at, mut black, mut started) = (0, false, false);
-    // The first change above that lies behind `at` and is to the other colour than this run's.
+    // The first change above that lies after `at` and is to the other colour than this run's.
     let mut first = 0;
     while at < width {
         while first > 0 && above[first - 1] > at {

@@ -1,4 +1,4 @@
-//! What the tags of a TIFF's first page say, and whether such a page is read.
+//! Interprets the tags of a TIFF's first page, and decides whether the page is supported.
 
 use super::tag;
 use crate::data::formats::ifd::Directory;
@@ -24,7 +24,7 @@ pub(super) enum Packing {
     Zstd,
 }
 
-/// What the samples mean.
+/// The meaning of the samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Colour {
     /// 0 is white where inverted.
@@ -295,7 +295,7 @@ fn sample_bits(directory: &Directory, photometric: u64) -> Outcome<(usize, usize
     Ok((*first as usize, samples as usize))
 }
 
-/// What the samples mean, and how many of them have that meaning.
+/// The meaning of the samples, and how many of them have that meaning.
 fn colour(directory: &Directory, photometric: u64, samples: usize) -> Outcome<(Colour, usize)> {
     Ok(match photometric {
         0 | 1 => (Colour::Grey { inverted: photometric == 0 }, 1),

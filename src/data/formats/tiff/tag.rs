@@ -1,4 +1,4 @@
-//! Numbers of the tags that a page is told by.
+//! Numbers of the tags that describe a page.
 
 pub(super) const SUBFILE_TYPE: u16 = 254;
 pub(super) const WIDTH: u16 = 256;
