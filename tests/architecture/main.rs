@@ -182,7 +182,7 @@ fn only_the_command_reads_the_environment() {
 fn tasks_are_known_by_their_registry() {
     let names: Vec<&str> = defrost::task::TASKS.iter().map(|task| task.name()).collect();
     assert!(names.len() >= 3, "{names:?}");
-    let types = ["SingleLabelTask", "MultiLabelTask", "RegressionTask"];
+    let types = ["SingleLabel", "MultiLabel", "RegressionTask"];
     let mut wrong = Vec::new();
     // Forms of targets are read under the names that they had before tasks had theirs.
     let own = |file: &str| file.starts_with("task/") || file == "data/target.rs";

@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::data::{Dataset, Loader, Skipped, Target, View, batches};
 use crate::models::{Network, Preprocess};
 use crate::plan::{Device, Program};
-use crate::task::{self, Metrics, Raw, TaskRef};
+use crate::task::{self, Metrics, Raw, TaskRef, interval};
 use crate::train::events::{Event, Observer};
 use crate::train::step::finite::{Greatest, all_finite};
 use crate::train::step::plans::inference;
@@ -27,6 +27,14 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
+    /// How many examples are predicted correctly, and Wilson's 95% interval of their share, where the task has a confusion
+    /// matrix.
+    pub(crate) fn correct(&self) -> Option<(usize, (f64, f64))> {
+        let confusion = self.metrics.confusion()?;
+        let correct = confusion.iter().enumerate().map(|(c, row)| row[c]).sum();
+        Some((correct, interval(correct, self.metrics.count())))
+    }
+
     /// The metrics as the task's own type, such as [`crate::task::SingleLabel`].
     pub fn metrics_of<T: Metrics + 'static>(&self) -> Option<&T> {
         self.metrics.as_any().downcast_ref()

@@ -10,7 +10,6 @@ use serde::Serialize;
 use crate::data::{self, DrawnSet, Scenes};
 use crate::models::{Network, shipped};
 use crate::plan::Device;
-use crate::task::SingleLabel;
 use crate::train::evaluate::predictor::evaluate;
 use crate::train::events::Event;
 use crate::train::optimizer::SGD;
@@ -138,16 +137,15 @@ pub fn demo(out: impl Into<Destination>, seed: u64, context: Context<'_>) -> Res
         }
         let net = Network::open(out.join("model.safetensors"))?;
         let found = evaluate(&net, device, test.clone(), 2 * BATCH, observer)?;
-        let Some(metrics) = found.metrics_of::<SingleLabel>() else {
-            return Err(Error::Data("what is drawn has classes".into()));
-        };
+        let (right, interval) =
+            found.correct().ok_or_else(|| Error::Data("what is drawn has classes".into()))?;
         let (memory, learning) = planned(device, &net, &config)?;
         rows.push(DemoRow {
             name,
             strategy: config.strategy,
-            right: metrics.correct(),
-            count: metrics.count,
-            interval: metrics.top1_interval,
+            right,
+            count: found.metrics.count(),
+            interval,
             seconds: report.seconds,
             memory,
             learning,

@@ -11,7 +11,6 @@ use crate::data::{self, Augment, DrawnSet, Scenes};
 use crate::gpu::Host;
 use crate::models::Network;
 use crate::nn::{convert, write_atomically};
-use crate::task::SingleLabel;
 use crate::train::evaluate::predictor::evaluate;
 use crate::train::runs::checkpoint::{last_checkpoint, read_metrics};
 use crate::train::runs::context::Context;
@@ -122,18 +121,17 @@ pub fn pretrain(config: &Config, folder: &Path, file: &Path, context: Context<'_
     let images = val.len();
     let net = Network::open(file)?;
     let found = evaluate(&net, device, val, 64, observer)?;
-    let Some(&SingleLabel { top1, top1_interval, loss, .. }) = found.metrics_of::<SingleLabel>() else {
-        return Err(Error::Data("what is drawn has classes".into()));
-    };
+    let (right, interval) = found.correct().ok_or_else(|| Error::Data("what is drawn has classes".into()))?;
+    let (count, numbers) = (found.metrics.count(), found.metrics.json(&[]));
     let bytes = std::fs::read(file).map_err(|e| Error::io(file, "read", e))?;
     let host = Host::new();
     let digest = Sha256::digest(&bytes);
     let record = Pretrained {
         schema_version: 1,
         defrost: env!("CARGO_PKG_VERSION").into(),
-        accuracy: top1,
-        interval: top1_interval,
-        loss,
+        accuracy: right as f64 / count.max(1) as f64,
+        interval,
+        loss: numbers["loss"].as_f64().unwrap_or(f64::NAN),
         images,
         classes: net.classes().len(),
         epochs: report.epochs,
