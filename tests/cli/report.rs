@@ -172,7 +172,7 @@ fn every_task_has_a_run() {
         assert!(page(&place).contains("<h2>"), "{}", task.name());
         let images = ["things/val/cup/0002.png", "--device", "cpu"];
         place.ok(&[&["predict", "run"], &images[..]].concat());
-        place.ok(&["eval", "run", "--device", "cpu"]);
+        place.ok(&["eval", "run", "table.csv", "--task", task.name(), "--device", "cpu"]);
     }
 }
 

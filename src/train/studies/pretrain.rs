@@ -122,7 +122,7 @@ pub fn pretrain(config: &Config, folder: &Path, file: &Path, context: Context<'_
     let net = Network::open(file)?;
     let found = evaluate(&net, device, val, 64, observer)?;
     let (right, interval) = found.correct().ok_or_else(|| Error::Data("what is drawn has classes".into()))?;
-    let (count, numbers) = (found.metrics.count(), found.metrics.json(&[]));
+    let (count, numbers) = (found.metrics.count(), found.metrics.json(net.classes()));
     let bytes = std::fs::read(file).map_err(|e| Error::io(file, "read", e))?;
     let host = Host::new();
     let digest = Sha256::digest(&bytes);
