@@ -13,6 +13,7 @@ use std::sync::Arc;
 use defrost::data::{Dataset, DrawnSet, Scenes, Target, TargetKind};
 use defrost::gpu::GpuOptions;
 use defrost::models::{Network, shipped};
+use defrost::ops::LossKind;
 use defrost::plan::Device;
 use defrost::task::{
     self, Card, Collated, Figure, LossOptions, MetricNames, Metrics, Mistake, Raw, Row, Score, Table,
@@ -66,6 +67,10 @@ impl Task for Ordinal {
 
     fn outputs(&self, classes: usize) -> usize {
         classes.saturating_sub(1)
+    }
+
+    fn target_loss(&self) -> Option<LossKind> {
+        Some(LossKind::Sigmoid)
     }
 
     fn collate(&self, targets: Targets<'_>, _: LossOptions) -> Result<Collated> {

@@ -1,5 +1,5 @@
 //! Transfer learning in thirty lines, with nothing at hand: images that Defrost draws, the network that comes with it,
-//! a new head on kept features, and what that is worth on images never seen.
+//! a new head on cached features, and its accuracy on test images.
 //!
 //! cargo run --release --example things
 

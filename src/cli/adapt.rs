@@ -160,7 +160,7 @@ impl Adapt {
         }
         if self.run.is_file() {
             return Err(usage_error(format!(
-                "{}: a checkpoint without its run; coral needs the images that it was taught with: give the run \
+                "{}: a checkpoint without its run; coral needs the images that it was trained on: give the run \
                  folder, or take --method batch-norm",
                 self.run.display()
             )));

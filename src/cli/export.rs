@@ -24,7 +24,7 @@ Examples:
 
 Into a folder go model.safetensors, README.md, the model card, and with --names timm timm's config.json: a repository as
 the Hugging Face hub wants it. The card of photos.safetensors is photos.md. Classes and preprocessing travel in the file,
-and predict, eval and train --weights read it, half precision too. The card says what the network was taught, how, and how
+and predict, eval and train --weights read it, half precision too. The card says what the network was trained on, how, and how
 good it is, and has the lines of Python that load it. Read it before you give it away.";
 
 /// Write a trained network for other people, with a model card

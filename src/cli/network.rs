@@ -9,7 +9,7 @@ use crate::models::{self, HeadPolicy, Network, registry};
 use crate::nn::LoadReport;
 use crate::{Error, Result, did_you_mean};
 
-/// A network by its name and its weights, where it is no checkpoint written by Defrost.
+/// A network: a name with a file of weights, or a checkpoint written by Defrost.
 #[derive(Debug, Args)]
 pub(super) struct NetworkOptions {
     /// The model that the weights belong to: resnet50, mobilenet_v2, ...

@@ -234,7 +234,7 @@ fn alike(path: &Path, folders: &[&PathBuf]) -> Result<Option<String>> {
         )));
     }
     Ok(Some(format!(
-        "{}: {folders} are taken for classes, yet each holds folders of the same names ({shared}); if they are parts of \
+        "{}: {folders} count as classes, yet each holds folders of the same names ({shared}); if they are parts of \
          the data, {way_out}",
         path.display()
     )))

@@ -145,24 +145,16 @@ struct Square {
     std: [f32; 3],
 }
 
-impl From<Flat> for Config {
+impl From<Flat> for Described {
     fn from(flat: Flat) -> Self {
-        let Flat { model, width, padding, norm, preprocess, classes, .. } = flat;
-        let Flat { task, outputs, auxiliary, hidden, temperature, .. } = flat;
-        let Square { resize, crop, filter, mean, std } = preprocess;
-        let preprocess = Preprocess { mean, std, ..Preprocess::cropped(resize, crop, filter) };
-        Config {
-            model,
-            width,
-            padding,
-            norm,
-            auxiliary,
-            preprocess,
-            task,
-            classes,
-            outputs,
-            hidden,
-            temperature,
+        let Square { resize, crop, filter, mean, std } = flat.preprocess;
+        let Flat { model: name, width, padding, norm, auxiliary, .. } = flat;
+        let Flat { task, classes, outputs, hidden, temperature, .. } = flat;
+        Described {
+            version: VERSION,
+            model: Model { name, width, padding, norm, auxiliary },
+            input: Input::Image(Preprocess { mean, std, ..Preprocess::cropped(resize, crop, filter) }),
+            task: Task { name: task, classes, outputs, hidden, temperature },
         }
     }
 }
@@ -174,15 +166,15 @@ impl TryFrom<Value> for Config {
         let version = value.get("version").and_then(Value::as_u64);
         let read = match version {
             None => return Err("its version is missing".into()),
-            Some(1) => serde_json::from_value::<Flat>(value).map(Config::from),
-            Some(2) => serde_json::from_value::<Described>(value).map(Config::from),
+            Some(1) => serde_json::from_value::<Flat>(value).map(Described::from),
+            Some(2) => serde_json::from_value(value),
             Some(version) => {
                 return Err(format!(
                     "it was written by a newer Defrost (version {version}, known are 1 and {VERSION})"
                 ));
             }
         };
-        read.map_err(|e| e.to_string())
+        read.map(Config::from).map_err(|e| e.to_string())
     }
 }
 

@@ -99,10 +99,10 @@ impl Network {
         hidden: Option<usize>,
         seed: u64,
     ) -> Result<()> {
-        let taught = !self.fresh_head
+        let trained = !self.fresh_head
             && !self.knows_imagenet()
             && self.classes() != numbered_classes(self.classes().len())?;
-        let (specs, old): (Vec<ParamSpec>, Vec<Arc<Vec<f32>>>) = match taught {
+        let (specs, old): (Vec<ParamSpec>, Vec<Arc<Vec<f32>>>) = match trained {
             true => {
                 let all = self.structure.specs.iter().zip(&self.tensors);
                 let head = all.filter(|(spec, _)| self.is_head(spec.layer_path()));

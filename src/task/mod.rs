@@ -201,8 +201,8 @@ pub trait Task: fmt::Debug + Send + Sync {
 
     /// The loss between outputs and numbers of the same shape, the input `targets`, from which the default [`Task::inputs`],
     /// [`Task::loss`], [`Task::hits`] and [`Task::collate`] follow. A task with another loss has its own of these four.
-    fn target_loss(&self) -> LossKind {
-        LossKind::Sigmoid
+    fn target_loss(&self) -> Option<LossKind> {
+        None
     }
 
     /// The initial bias of a new head, `[outputs]`. None for PyTorch's initial weights.
@@ -231,7 +231,7 @@ pub trait Task: fmt::Debug + Send + Sync {
         options: LossOptions,
     ) -> Result<ValueId> {
         let _ = options;
-        let kind = self.target_loss();
+        let kind = target_loss(self)?;
         tape.apply(TargetLoss { kind, temperature: 1.0 }, &[outputs, inputs[0], weights])
     }
 
@@ -249,7 +249,7 @@ pub trait Task: fmt::Debug + Send + Sync {
         options: LossOptions,
     ) -> Result<ValueId> {
         let _ = options;
-        tape.apply(Agreement(self.target_loss()), &[outputs, inputs[0], weights])
+        tape.apply(Agreement(target_loss(self)?), &[outputs, inputs[0], weights])
     }
 
     /// The data of [`Task::inputs`] for a batch.
@@ -318,6 +318,13 @@ impl PartialEq for dyn Task {
     fn eq(&self, other: &dyn Task) -> bool {
         self.name() == other.name()
     }
+}
+
+/// The loss of a task that has no [`Task::loss`] of its own.
+fn target_loss<T: Task + ?Sized>(task: &T) -> Result<LossKind> {
+    let missing =
+        || format!("the task {} records no loss: it needs a `target_loss`, or its own `loss`", task.name());
+    task.target_loss().ok_or_else(|| Error::Usage(missing()))
 }
 
 impl Serialize for dyn Task {

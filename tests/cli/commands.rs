@@ -65,7 +65,7 @@ fn features_are_learned_from_and_kept() {
     assert!(second.stdout.trim_end().ends_with("runs/photos-resnet20-2"), "{}", second.stdout);
     let models = ["runs/photos-resnet20", "runs/photos-resnet20-2"]
         .map(|run| fs::read(place.path(run).join("model.safetensors")).unwrap());
-    assert!(models[0] == models[1], "kept features give the same network");
+    assert!(models[0] == models[1], "cached features give the same network");
 
     // Nothing but results with -q.
     let quiet = place.ok(&with(&base, &["-q", "--out", "quiet"]));

@@ -86,7 +86,7 @@ fn a_full_disk_while_saving() {
         let base = FEATURES;
         [&base[..], &["--device", "cpu", "--epochs", "2", "--out", out]].concat()
     };
-    // model.safetensors needs about 1100 KiB, the kept features 8.
+    // model.safetensors needs about 1100 KiB, the cached features 8.
     let outcome = on_a_full_disk(&place, 500, &args("runs/full"));
     outcome.failed(1, &["phase1.safetensors", "cannot write"]);
     nothing_left(&place);

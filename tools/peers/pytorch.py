@@ -9,7 +9,7 @@
 
 `serve` times what `examples/step_time.rs` times. What is frozen has no gradient and is in eval mode; the rest of a
 training step is in train mode. `probe` is `defrost train --strategy features` in PyTorch: decode an
-`ImageFolder`, run the frozen MobileNetV2 once, teach a linear head on the kept features, keep the epoch of
+`ImageFolder`, run the frozen MobileNetV2 once, train a linear head on the cached features, keep the epoch of
 the least validation loss. It prints the accuracy. `recipe` fine-tunes MobileNetV2: as the transfer-learning tutorial
 does (batch 4, SGD .001 with momentum .9, RandomResizedCrop and flip, a tenth of the rate each 7 epochs; all weights, or
 the head on a frozen network), or `strong` (batch 32, batch norms in eval mode, AdamW, an epoch of the head at 2e-3, then

@@ -8,6 +8,7 @@ use super::scores::binary_cross_entropy;
 use super::{Card, MetricNames, Metrics, Mistake, Raw, Score, Task, Unit};
 use crate::Result;
 use crate::data::{Target, TargetKind};
+use crate::ops::LossKind;
 use crate::text::grouped;
 
 pub(super) const NAME: &str = "multi-label";
@@ -28,6 +29,10 @@ impl Task for MultiLabelTask {
 
     fn targets(&self) -> TargetKind {
         TargetKind::Labels
+    }
+
+    fn target_loss(&self) -> Option<LossKind> {
+        Some(LossKind::Sigmoid)
     }
 
     fn metric(&self) -> MetricNames {

@@ -38,8 +38,8 @@ impl Task for RegressionTask {
         TargetKind::Values
     }
 
-    fn target_loss(&self) -> LossKind {
-        LossKind::Squares
+    fn target_loss(&self) -> Option<LossKind> {
+        Some(LossKind::Squares)
     }
 
     /// The means of the values.

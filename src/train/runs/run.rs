@@ -145,7 +145,7 @@ fn open_splits(config: &Config, folder: &Path, net: &Network) -> Result<Splits> 
     let splits = data::open(&config.data, &config.open_options(manifest))?;
     if net.classes() != splits.train.classes {
         return Err(Error::Data(format!(
-            "{}: its classes are {}, but the run was taught {}; begin a new run",
+            "{}: its classes are {}, but the run was trained on {}; begin a new run",
             config.data.display(),
             splits.train.classes.join(", "),
             net.classes().join(", ")

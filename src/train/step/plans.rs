@@ -56,10 +56,10 @@ pub(crate) fn train_request(
         let outputs = tape.ty(logits).clone();
         let answers = tape.input("teacher", outputs);
         let kind = LossKind::Softmax;
-        let taught = tape.apply(TargetLoss { kind, temperature }, &[logits, answers, weights])?;
+        let distilled = tape.apply(TargetLoss { kind, temperature }, &[logits, answers, weights])?;
         let own = scaled(&mut tape, loss, 1.0 - share)?;
-        let taught = scaled(&mut tape, taught, share * temperature * temperature)?;
-        loss = tape.apply(Add::default(), &[own, taught])?;
+        let distilled = scaled(&mut tape, distilled, share * temperature * temperature)?;
+        loss = tape.apply(Add::default(), &[own, distilled])?;
     }
     // Losses of auxiliary heads contribute to the gradients only.
     let mut total = loss;

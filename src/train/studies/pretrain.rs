@@ -121,8 +121,9 @@ pub fn pretrain(config: &Config, folder: &Path, file: &Path, context: Context<'_
     let images = val.len();
     let net = Network::open(file)?;
     let found = evaluate(&net, device, val, 64, observer)?;
-    let (right, interval) = found.correct().ok_or_else(|| Error::Data("what is drawn has classes".into()))?;
     let (count, numbers) = (found.metrics.count(), found.metrics.json(net.classes()));
+    let ((right, interval), loss) = (found.correct().zip(numbers["loss"].as_f64()))
+        .ok_or_else(|| Error::Data("drawn images have classes, and these were not classified".into()))?;
     let bytes = std::fs::read(file).map_err(|e| Error::io(file, "read", e))?;
     let host = Host::new();
     let digest = Sha256::digest(&bytes);
@@ -131,7 +132,7 @@ pub fn pretrain(config: &Config, folder: &Path, file: &Path, context: Context<'_
         defrost: env!("CARGO_PKG_VERSION").into(),
         accuracy: right as f64 / count.max(1) as f64,
         interval,
-        loss: numbers["loss"].as_f64().unwrap_or(f64::NAN),
+        loss,
         images,
         classes: net.classes().len(),
         epochs: report.epochs,
